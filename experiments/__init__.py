@@ -1,0 +1,5 @@
+"""Questions asked of transformers: one file is one experiment, and the file's stem is its name."""
+
+from experiments._base import Claim, Experiment, Results, UsageError
+
+__all__ = ["Claim", "Experiment", "Results", "UsageError"]
