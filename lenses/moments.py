@@ -58,7 +58,7 @@ class Moments:
             self._count, self._mean, self._m2 = count, mean, m2
             return
         total = self._count.to(count.device) + count
-        share = _beside(count / total.clamp(min=1), mean)
+        share = _beside(count.double() / total.clamp(min=1), mean)
         step = mean - self._mean
         self._m2 = self._m2 + m2 + step**2 * share * _beside(total - count, mean)
         self._mean, self._count = self._mean + step * share, total

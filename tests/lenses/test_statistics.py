@@ -2,10 +2,18 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lenses import statistics
-from lenses.statistics import benjamini_hochberg, bootstrap, kendall, pearson, sign_flip, spearman
-from lenses.statistics import wilson
 from scipy import stats
+
+from lenses import statistics
+from lenses.statistics import (
+    benjamini_hochberg,
+    bootstrap,
+    kendall,
+    pearson,
+    sign_flip,
+    spearman,
+    wilson,
+)
 
 
 @pytest.mark.parametrize(("correct", "n"), [(0, 10), (3, 10), (10, 10), (997, 1000), (0, 1)])
@@ -90,7 +98,12 @@ def test_correlations_equal_scipy_with_ties(pairs: list[tuple[int, int]]) -> Non
 def test_correlations_work_on_rows() -> None:
     x, y = np.random.default_rng(7).normal(size=(2, 4, 3, 33))
     for ours, theirs in ((spearman, stats.spearmanr), (kendall, stats.kendalltau)):
-        expected = [[theirs(a, b).statistic for a, b in zip(*r)] for r in zip(x, y)]
+        expected = [
+            [theirs(a, b).statistic for a, b in zip(*r, strict=True)] for r in zip(x, y, strict=True)
+        ]
+            [theirs(a, b).statistic for a, b in zip(*r, strict=True)]
+            for r in zip(x, y, strict=True)
+        ]
         assert np.allclose(ours(x, y), expected)
 
 
