@@ -1,0 +1,76 @@
+"""Hostile tokens as visible text, the same way in every renderer.
+
+A vocabulary holds whatever was on the web: markup, formulas, line breaks, marks that reorder
+the text around them, halves of characters. A label shows each of them as something that can
+be read and does nothing.
+"""
+
+import re
+import unicodedata
+from functools import cache
+from typing import Literal
+
+Renderer = Literal["html", "plotly", "matplotlib"]
+
+WORD_JOINER = "\u2060"
+
+# Signs that stand for white space where it would otherwise be lost or break a line.
+_SIGNS = {"\n": "⏎", "\r": "␍", "\t": "⇥"}
+
+_LOST_SPACES = re.compile(r"\A +| +\Z| {2,}")
+
+# Letters and marks by category, yet drawn as nothing (Unicode's Default_Ignorable_Code_Point).
+_BLANK = {0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0}
+_BLANK |= {*range(0x180B, 0x1810), *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)}
+
+
+def label(token: str | bytes, renderer: Renderer = "html") -> str:
+    """The text that shows a token, or any text, harmlessly in a renderer.
+
+    Spaces at either end and doubled ones become `␣`, line breaks `⏎`, what cannot be seen its
+    code point in angle brackets, bytes that are no UTF-8 their value. For HTML (`html`,
+    `plotly`) a word joiner after each `<` and `&` keeps them from being read as markup; a page
+    still escapes them. For `matplotlib` a character that no installed font has becomes its code
+    point. Labels are for the eye: data and downloads keep the raw text.
+    """
+    text = token if isinstance(token, str) else token.decode("utf-8", "surrogateescape")
+    shown = "".join(map(_visible, _marked_spaces(text)))
+    if shown and unicodedata.category(shown[0])[0] == "M":  # would sit on what is before it
+        shown = "◌" + shown
+    if renderer == "matplotlib":
+        return "".join(char if ord(char) in _drawable() else _code(char) for char in shown)
+    return shown.replace("<", "<" + WORD_JOINER).replace("&", "&" + WORD_JOINER)
+
+
+def shorten(text: str, most: int) -> str:
+    """A label cut to at most `most` characters, with an ellipsis where something was cut."""
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def _marked_spaces(text: str) -> str:
+    return _LOST_SPACES.sub(lambda spaces: "␣" * len(spaces[0]), text)
+
+
+def _visible(char: str) -> str:
+    if char in _SIGNS:
+        return _SIGNS[char]
+    point = ord(char)
+    if 0xDC80 <= point <= 0xDCFF:  # a byte that was kept by surrogateescape
+        return f"⟨0x{point - 0xDC00:02X}⟩"
+    hidden = unicodedata.category(char)[0] in "CZ" and char != " "
+    return _code(char) if hidden or point in _BLANK else char
+
+
+def _code(char: str) -> str:
+    return f"⟨U+{ord(char):04X}⟩"
+
+
+@cache
+def _drawable() -> frozenset[int]:
+    """Code points that the fonts of the figures hold."""
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    from viz.style import font_families
+
+    files = [findfont(FontProperties(family=family)) for family in font_families()]
+    return frozenset(point for file in files for point in get_font(file).get_charmap())
