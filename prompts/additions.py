@@ -1,14 +1,16 @@
-"""Additions with their ground truth by integer arithmetic, and how an adder writes them as tokens.
+"""Additions with their ground truth by integer arithmetic, and how a model writes them as tokens.
 
-Words (SCIENCE 6): *place* is a decimal place, 0 the units; the column i of a + b sums to s_i and is
-`K` (s <= 8, kills a carry), `P` (s = 9, passes it on) or `G` (s >= 10, makes one); `carry` c_i enters
-column i; `run` r_i is the number of P columns just below i; the cell of answer digit i is (i, r_i, c_i).
+Words (SCIENCE 6): *place* is a decimal place, 0 the units; the column i of a + b sums to s_i and
+is `K` (s <= 8, kills a carry), `P` (s = 9, passes it on) or `G` (s >= 10, makes one); `carry` c_i
+enters column i; `run` r_i is the number of P columns just below i; the cell of the answer digit
+at place i is (i, r_i, c_i). In shapes, `places` counts the digits of an addend and `answer` those
+of the sum, one more.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Literal, NamedTuple, Self
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -18,6 +20,11 @@ KILL, PASS, MAKE, ANY = range(4)
 """Classes of a column, as ordered in `_PAIRS`; ANY stands for all three."""
 
 Order = Literal["msb", "lsb"]
+
+Some = TypeVar("Some", bound="Sums")  # not Self, which the check of shapes at run time refuses
+
+NUMBERS = ("a", "b", "c")
+"""The items of a layout that stand for numbers: the addends and the answer."""
 
 
 class Cell(NamedTuple):
@@ -61,12 +68,12 @@ class Sums:
         """How many additions."""
         return len(self.a)
 
-    def __getitem__(self, rows: slice | np.ndarray) -> Self:
+    def __getitem__(self: Some, rows: slice | np.ndarray) -> Some:
         """The additions at `rows` (a slice, a mask or indices)."""
         arrays = {field.name: getattr(self, field.name) for field in fields(self)}
         return replace(self, **{k: v[rows] for k, v in arrays.items() if isinstance(v, np.ndarray)})
 
-    def batches(self, size: int) -> list[Self]:
+    def batches(self: Some, size: int) -> list[Some]:
         """The additions in order, `size` at a time."""
         return [self[start : start + size] for start in range(0, len(self), size)]
 
@@ -91,14 +98,14 @@ class Sums:
         return (self.column_sums >= 9).astype(np.int64) + (self.column_sums >= 10)
 
     @cached_property
-    def carry(self) -> Int[np.ndarray, "n places+1"]:
+    def carry(self) -> Int[np.ndarray, "n answer"]:
         """c_i, the carry into column i; the last is the answer's leading digit."""
         powers = 10 ** np.arange(self.places + 1, dtype=np.int64)
         below = self.a[:, None] % powers + self.b[:, None] % powers
         return (below >= powers).astype(np.int64)
 
     @cached_property
-    def run(self) -> Int[np.ndarray, "n places+1"]:
+    def run(self) -> Int[np.ndarray, "n answer"]:
         """r_i, the number of consecutive columns just below i that sum to nine."""
         run = np.zeros((len(self), self.places + 1), dtype=np.int64)
         for place in range(self.places):
@@ -112,12 +119,12 @@ class Sums:
         return self.a + self.b
 
     @cached_property
-    def answer_digits(self) -> Int[np.ndarray, "n places+1"]:
+    def answer_digits(self) -> Int[np.ndarray, "n answer"]:
         """A_i = (s_i + c_i) mod 10, units first; the last is c_n."""
         return digits_of(self.answer, self.places + 1)
 
     @cached_property
-    def uncarried(self) -> Int[np.ndarray, "n places+1"]:
+    def uncarried(self) -> Int[np.ndarray, "n answer"]:
         """What each answer digit would be if no carry came in: s_i mod 10, and 0 for the last."""
         return np.pad(self.column_sums % 10, ((0, 0), (0, 1)))
 
@@ -129,7 +136,7 @@ class Sums:
 
 @dataclass(frozen=True)
 class CellSums(Sums):
-    """Additions of which each was drawn so that its answer digit at `place` lies in a chosen cell."""
+    """Additions each drawn so that its answer digit at `place` lies in a chosen cell."""
 
     place: Int[np.ndarray, "n"]
 
@@ -279,13 +286,13 @@ class Written:
 
     tokens: Int[np.ndarray, "n pos"]
     """Shorter rows are filled up on the right, which a causal model does not see."""
-    at: Int[np.ndarray, "n places+1"]
+    at: Int[np.ndarray, "n answer"]
     """Pos of the answer digit of each place, -1 where that digit is not written."""
     prompt: Int[np.ndarray, "n"]
     """Pos of the first token of the answer."""
 
     @property
-    def written(self) -> Bool[np.ndarray, "n places+1"]:
+    def written(self) -> Bool[np.ndarray, "n answer"]:
         """Which answer digits are written at all."""
         return self.at >= 0
 
@@ -309,13 +316,12 @@ class AdditionFormat(BaseModel):
     """Token id of each digit and of each sign in `layout`."""
 
     @model_validator(mode="after")
-    def _complete(self) -> Self:
-        """Refuse a layout that does not end in its answer, and signs and digits without an id."""
-        if sorted(set(self.layout) & set("abc")) != ["a", "b", "c"] or self.layout[-1] != "c":
-            raise ValueError("layout: needs a and b, and c as its last item")
-        if any(self.layout.count(name) > 1 for name in "abc"):
-            raise ValueError("layout: a, b and c may stand in it once")
-        needed = [*map(str, range(10)), *(item for item in self.layout if item not in "abc")]
+    def _complete(self) -> "AdditionFormat":
+        """Refuse a layout without its three numbers, and signs and digits without an id."""
+        numbers = [item for item in self.layout if item in NUMBERS]
+        if sorted(numbers) != sorted(NUMBERS) or numbers[-1] != "c":
+            raise ValueError("layout: needs a, b and c once each, c as the last of them")
+        needed = [*map(str, range(10)), *(item for item in self.layout if item not in NUMBERS)]
         if missing := [item for item in needed if item not in self.vocabulary]:
             raise ValueError(f"vocabulary: no id for {', '.join(map(repr, missing))}")
         return self
@@ -350,7 +356,7 @@ class AdditionFormat(BaseModel):
 
     def _part(self, item: str, sums: Sums) -> Int[np.ndarray, "n width"]:
         """Token ids of one item of the layout, -1 for digits that are not written."""
-        if item not in "abc":
+        if item not in NUMBERS:
             return np.full((len(sums), 1), self.vocabulary[item])
         digits = {"a": sums.a_digits, "b": sums.b_digits, "c": sums.answer_digits}[item]
         ids = np.where(self._is_written(digits), self.digit_ids[digits], -1)
@@ -367,14 +373,14 @@ class AdditionFormat(BaseModel):
 
     def _answer_at(
         self, sums: Sums, width: Int[np.ndarray, "n"]
-    ) -> tuple[Int[np.ndarray, "n places+1"], Int[np.ndarray, "n"]]:
+    ) -> tuple[Int[np.ndarray, "n answer"], Int[np.ndarray, "n"]]:
         """Pos of each answer digit (-1: not written), and of the answer's first token."""
         is_written = self._is_written(sums.answer_digits)
         length = is_written.sum(1)
         place = np.arange(sums.places + 1)
         rank = length[:, None] - 1 - place if self.answer == "msb" else place
-        at = (width - length)[:, None] + rank
-        return np.where(is_written, at, -1), width - length
+        start = width - (len(self.layout) - 1 - self.layout.index("c")) - length
+        return np.where(is_written, start[:, None] + rank, -1), start
 
     def _digit_at(self, name: str, place: int) -> int:
         """Pos of a digit where all numbers have the same width (raises ValueError unless `pad`)."""

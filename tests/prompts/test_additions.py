@@ -176,6 +176,17 @@ def test_unpadded_tokens_of_every_two_digit_sum(every_two_digit_sum: Sums, answe
                 assert signs[written.tokens[row, at]] == total[-1 - place]
 
 
+@pytest.mark.parametrize("pad", [True, False])
+def test_signs_may_follow_the_answer(every_two_digit_sum: Sums, pad: bool) -> None:
+    layout = ("a", "+", "b", "=", "c")
+    plain = AdditionFormat(digits=2, pad=pad, layout=layout, vocabulary=VOCABULARY)
+    ended = plain.model_copy(update={"layout": (*layout, "<bos>", "=")})
+    assert (plain.write(every_two_digit_sum).at == ended.write(every_two_digit_sum).at).all()
+    assert (
+        plain.write(every_two_digit_sum).prompt == ended.write(every_two_digit_sum).prompt
+    ).all()
+
+
 def test_a_format_without_fixed_width_has_no_fixed_positions() -> None:
     style = AdditionFormat(digits=2, pad=False, vocabulary=VOCABULARY)
     with pytest.raises(ValueError, match="widths"):
@@ -188,6 +199,7 @@ def test_a_format_without_fixed_width_has_no_fixed_positions() -> None:
     ("change", "message"),
     [
         ({"layout": ("a", "+", "b")}, "layout"),
+        ({"layout": ("c", "=", "a", "+", "b")}, "last"),
         ({"layout": ("a", "+", "a", "b", "=", "c")}, "once"),
         ({"layout": ("a", "plus", "b", "=", "c")}, "'plus'"),
         ({"digits": 0}, "digits"),

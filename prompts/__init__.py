@@ -1,0 +1,1 @@
+"""Text with its ground truth, and nothing that needs a model."""
