@@ -109,8 +109,8 @@ def _write_table(folder: Path, name: str, table: pd.DataFrame | Rows) -> dict[st
     csv = f"tables/{name}.csv" if rows <= CSV_ROWS else None
     if csv:
         pq.read_table(path).to_pandas().to_csv(folder / csv, index=False)
-    parquet = f"tables/{name}.parquet"
-    return {"name": name, "rows": rows, "columns": first.schema.names, "parquet": parquet, "csv": csv}
+    files = {"parquet": f"tables/{name}.parquet", "csv": csv}
+    return {"name": name, "rows": rows, "columns": first.schema.names, **files}
 
 
 def _row_groups(table: pd.DataFrame | Rows) -> Iterator[pa.Table]:

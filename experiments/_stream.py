@@ -112,8 +112,9 @@ class Session:
     ) -> Iterator[Batch]:
         done, total = checkpoint.load(), len(batches) if isinstance(batches, Sized) else None
         with progress(label, total, done) as tell:
-            for done, batch in enumerate(islice(iter(batches), done, None), start=done + 1):
+            for batch in islice(iter(batches), done, None):
                 yield batch  # control comes back when the batch has been used to the full
+                done += 1
                 checkpoint.save(done, now=self.stopping)
                 if self.stopping:
                     raise KeyboardInterrupt

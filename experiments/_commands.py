@@ -1,0 +1,147 @@
+"""What each command of the command line does."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import keyword
+from argparse import Namespace
+from pathlib import Path
+
+from experiments import _registry
+from experiments._arguments import configure, read_toml
+from experiments._base import UsageError
+from experiments._manifest import manifest_of
+from experiments._manifest import verify as differences
+
+RUN_USAGE = "usage: run NAME|FILE [NAME ...] [--preset FILE] [--fresh] [--FIELD VALUE ...]"
+
+
+def list_(_: Namespace) -> int:
+    """Show every experiment and the question it asks."""
+    names = _registry.names()
+    width = max(map(len, names), default=0)
+    for name in names:
+        print(f"{name:<{width}}  {_registry.question(name)}")
+    return 0
+
+
+def run(asked: Namespace) -> int:
+    """Run experiments by name or by file; `run NAME --help` shows an experiment's fields."""
+    if asked.help or not asked.names:
+        return _run_help(asked.names)
+    preset = read_toml(asked.preset) if asked.preset else {}
+    kinds = [_registry.find(name) for name in asked.names]
+    experiments = [configure(kind, preset, asked.rest) for kind in kinds]
+    from viz import write_gallery
+
+    from experiments._run import RUNS
+    from experiments._run import run as run_one
+
+    for experiment in experiments:
+        print(run_one(experiment, fresh=asked.fresh), flush=True)
+        write_gallery(RUNS)
+    return 0
+
+
+def suite(asked: Namespace) -> int:
+    """Run what a TOML file lists; what is finished is skipped, what is broken off is resumed."""
+    from experiments._suite import read_suite, run_suite
+
+    points = read_suite(asked.file)
+    if not asked.dry_run:
+        return run_suite(points)
+    from experiments._manifest import command
+
+    for point in points:
+        print(command(point))
+    return 0
+
+
+def draw(asked: Namespace) -> int:
+    """Draw a finished run anew from its stored numbers."""
+    from experiments._run import redraw
+
+    redraw(asked.folder)
+    print(asked.folder)
+    return 0
+
+
+def verify(asked: Namespace) -> int:
+    """Compare every file of a run with the manifest."""
+    problems = differences(asked.folder)
+    for problem in problems:
+        print(problem)
+    if not problems:
+        print(f"{asked.folder}: {len(manifest_of(asked.folder)['files'])} files, all as written")
+    return 1 if problems else 0
+
+
+def browse(asked: Namespace) -> int:
+    """Rebuild the gallery and print its path; with --serve, serve it on 127.0.0.1."""
+    from viz import write_gallery
+
+    from experiments._run import RUNS
+
+    RUNS.mkdir(exist_ok=True)
+    print(write_gallery(RUNS).resolve(), flush=True)
+    if asked.serve:
+        handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=RUNS)
+        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+            print(f"http://127.0.0.1:{server.server_port}/ until Ctrl-C", flush=True)
+            server.serve_forever()
+    return 0
+
+
+def models(_: Namespace) -> int:
+    """Show every model card."""
+    from models import cards
+
+    for card in cards():
+        print(f"{card.name:<18} {card.source:<13} {card.licence:<14} {card.notes}")
+    return 0
+
+
+def check(asked: Namespace) -> int:
+    """Load a model and show what it was checked for."""
+    from models import check as check_model
+
+    identities = check_model(asked.model)
+    for identity in identities:
+        verdict = "ok" if identity.ok else "FAILS"
+        print(f"{verdict:<6} {identity.error:<10.3g} <= {identity.tolerance:<8.3g} {identity.name}")
+    return 0 if all(identity.ok for identity in identities) else 1
+
+
+def new(asked: Namespace) -> int:
+    """Write a new experiment's file and its test."""
+    from experiments._new import write_experiment
+
+    if not asked.name.isidentifier() or keyword.iskeyword(asked.name) or asked.name[0] == "_":
+        raise UsageError(f"{asked.name!r} is no name for a file: use lower_case_words")
+    for path in write_experiment(asked.name, Path.cwd()):
+        print(path)
+    return 0
+
+
+def doctor(_: Namespace) -> int:
+    """Look at this machine: versions, accelerator, fonts, browser, disk."""
+    from experiments._doctor import findings
+
+    ok = True
+    for finding in findings():
+        print(f"{'ok' if finding.ok else 'look':<5} {finding.what}")
+        ok &= finding.ok or not finding.needed
+    return 0 if ok else 1
+
+
+def _run_help(names: list[str]) -> int:
+    print(RUN_USAGE)
+    if not names:
+        print("The experiments are:", ", ".join(_registry.names()))
+    for name in names:
+        print(f"\n{name}: {_registry.question(name)}\n")
+        for field in _registry.field_help(name):
+            print(f"  --{field.name.replace('_', '-')} {field.annotation} = {field.default}")
+            print(f"      {field.help}")
+    return 0
