@@ -1,0 +1,165 @@
+"""What every experiment owes, present and to come: one class in one file is checked by all of it.
+
+The model is the smallest shipped one; each experiment runs at its default sample size.
+"""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from experiments import _stream
+from experiments._manifest import manifest_of
+from experiments._manifest import verify as differences
+from experiments._registry import find, names
+from experiments._run import redraw, run
+from experiments._store import Tables
+from experiments._stream import Rows, Session
+from models import load, untrained
+
+SEEDS = 20
+
+
+@pytest.fixture(scope="module")
+def adder():
+    return load("adder_6d_1l")
+
+
+@pytest.fixture(scope="module", params=names())
+def kind(request):
+    return find(request.param)
+
+
+@pytest.fixture(scope="module")
+def experiment(kind):
+    return kind(model="adder_6d_1l") if kind.needs_model else kind()
+
+
+@pytest.fixture(scope="module")
+def folder(experiment, adder, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("runs"))
+        yield run(experiment, loader=lambda _: adder).resolve()
+
+
+def frames(results) -> dict[str, pd.DataFrame]:
+    tables = results.tables.items()
+    return {name: t.frame() if isinstance(t, Rows) else t for name, t in tables}
+
+
+def measured(experiment, model, session=None) -> dict[str, pd.DataFrame]:
+    token = _stream._current.set(session)
+    try:
+        return frames(experiment.measure(model))
+    finally:
+        _stream._current.reset(token)
+
+
+def assert_equal_tables(one, other):
+    assert one.keys() == other.keys()
+    for name in one:
+        pd.testing.assert_frame_equal(one[name], other[name], check_exact=True, obj=name)
+
+
+def test_it_asks_a_question(kind):
+    assert kind.question().endswith("?")
+
+
+def test_its_fields_are_explained(kind):
+    for name, field in kind.model_fields.items():
+        assert field.description, name
+
+
+def test_its_docstring_names_its_tables(kind, folder):
+    for table in manifest_of(folder)["tables"]:
+        assert f"`{table['name']}`" in kind.__doc__, table["name"]
+
+
+def test_its_files_are_as_its_manifest_says(folder):
+    assert manifest_of(folder)["status"] == "finished"
+    assert differences(folder) == []
+
+
+def test_its_tables_are_tidy_and_finite(folder):
+    for name, table in Tables(folder / "tables").items():
+        assert len(table), name
+        assert isinstance(table.index, pd.RangeIndex), name
+        assert all(c == c.lower() and " " not in c for c in table.columns), name
+        assert not table.duplicated().any(), name
+        numbers = table.select_dtypes("number")
+        assert not np.isinf(numbers.to_numpy(float, na_value=np.nan)).any(), name
+
+
+def test_it_claims_and_draws(folder):
+    told = manifest_of(folder)
+    assert told["claims"]
+    assert told["figures"]
+    for slug in told["figures"]:
+        assert (folder / "figures" / slug / "figure.svg").stat().st_size > 1000
+
+
+def test_the_same_seed_gives_the_same_tables(experiment, adder, folder):
+    stored = dict(Tables(folder / "tables").items())
+    again = measured(experiment, adder)
+    assert again.keys() == stored.keys()
+    for name, table in stored.items():
+        pd.testing.assert_frame_equal(
+            again[name].reset_index(drop=True), table, check_exact=True, check_dtype=False, obj=name
+        )
+
+
+def test_it_redraws_from_disk(folder):
+    before = manifest_of(folder)
+    redraw(folder)
+    after = manifest_of(folder)
+    assert after["claims"] == before["claims"]
+    assert after["figures"] == before["figures"]
+    assert differences(folder) == []
+
+
+class _StopsAfter(Session):
+    """A session that is stopped, as by Ctrl-C, when a number of batches has been done."""
+
+    def __init__(self, folder, batches):
+        super().__init__(folder)
+        self.left = batches
+
+    def stream(self, batches, keep, label):
+        for batch in super().stream(batches, keep, label):
+            self.left -= 1
+            self.stopping = self.left <= 0
+            yield batch
+
+
+@pytest.mark.parametrize("batches", [1, 3])
+def test_it_resumes_exactly(batches, kind, adder, tmp_path):
+    fields = {"model": "adder_6d_1l", "batch_size": 8} if kind.needs_model else {"batch_size": 8}
+    experiment = kind(**fields)
+    with pytest.raises(KeyboardInterrupt):
+        measured(experiment, adder, _StopsAfter(tmp_path, batches))
+    assert_equal_tables(measured(experiment, adder, Session(tmp_path)), measured(experiment, adder))
+
+
+def learned(experiment, model) -> dict[str, str]:
+    """Verdicts of the learned claims about a model, by sentence."""
+    claims = experiment.claims(experiment.measure(model))
+    return {c.sentence: c.verdict for c in claims if c.kind == "learned"}
+
+
+def has_learned_claims(folder) -> bool:
+    return any(claim["kind"] == "learned" for claim in manifest_of(folder)["claims"])
+
+
+def test_learned_claims_do_not_hold_with_random_weights(experiment, adder, folder):
+    if not has_learned_claims(folder):
+        pytest.skip("makes no learned claim")
+    verdicts = [learned(experiment, untrained(adder, seed)) for seed in range(SEEDS)]
+    for number in range(len(verdicts[0])):
+        held = [list(v.values())[number] for v in verdicts].count("holds")
+        assert held <= SEEDS * 0.05, list(verdicts[0])[number]
+
+
+def test_learned_claims_hold_on_the_planted_control(experiment, folder):
+    if not has_learned_claims(folder):
+        pytest.skip("makes no learned claim")
+    for sentence, verdict in learned(experiment, experiment.planted()).items():
+        assert verdict == "holds", sentence
