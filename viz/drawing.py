@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -57,21 +56,27 @@ class Drawing:
         `thumb.png`; the data are `data.parquet` and, as a download, `data.csv`.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        self._save_images(folder)
+        width, height = self._save_images(folder)
         frame = storable(self.data)
         frame.to_parquet(folder / "data.parquet", index=False, compression="zstd")
         frame.to_csv(folder / "data.csv", index=False)
-        described = json.dumps(self._described(title), ensure_ascii=True, allow_nan=False)
-        (folder / "figure.json").write_text(described, encoding="utf-8")
+        described = self._described(title) | {"width": width, "height": height}
+        text = json.dumps(described, ensure_ascii=True, allow_nan=False)
+        (folder / "figure.json").write_text(text, encoding="utf-8")
 
-    def _save_images(self, folder: Path) -> None:
-        for name, file in (("light", "figure.svg"), ("dark", "figure-dark.svg")):
-            with theme(name):
-                self.static().savefig(folder / file, metadata={"Date": None, "Creator": None})
+    def _save_images(self, folder: Path) -> tuple[int, int]:
+        """Write the images; returns width and height of the figure in CSS pixels."""
+        undated = {"Date": None, "Creator": None}
+        with theme("dark"):
+            self.static().savefig(folder / "figure-dark.svg", metadata=undated)
         with theme("light"):
             figure = self.static()
+            figure.savefig(folder / "figure.svg", metadata=undated)
+            figure.set_layout_engine("none")  # laid out by now; a second time costs a second
             figure.savefig(folder / "figure.png", dpi=_PNG_DPI)
-            (folder / "thumb.png").write_bytes(_thumb(figure))
+        _shrink(folder / "figure.png", folder / "thumb.png")
+        width, height = figure.get_size_inches() * 96
+        return round(width), round(height)
 
     def _described(self, title: str) -> dict[str, Any]:
         widget = self.widget
@@ -104,14 +109,10 @@ def _storable_column(column: "pd.Series") -> "pd.Series":
     )
 
 
-def _thumb(figure: "Figure") -> bytes:
-    """The figure shrunk to fit a thumbnail, on its own paper."""
+def _shrink(picture: Path, thumb: Path) -> None:
     from PIL import Image
 
-    full = BytesIO()
-    figure.savefig(full, dpi=100)
-    image = Image.open(full).convert("RGB")
-    image.thumbnail(_THUMB_PIXELS, Image.Resampling.LANCZOS)
-    small = BytesIO()
-    image.save(small, "PNG", optimize=True)
-    return small.getvalue()
+    with Image.open(picture) as image:
+        small = image.convert("RGB")
+    small.thumbnail(_THUMB_PIXELS, Image.Resampling.LANCZOS)
+    small.save(thumb, "PNG", optimize=True)

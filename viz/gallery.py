@@ -1,8 +1,69 @@
 """The gallery: every run with its question, answer and picture on one page."""
 
+import json
+from collections import Counter
 from pathlib import Path
+from typing import Any
+
+from viz.assets import place
+from viz.html import duration, moment, write_html
+from viz.page import said
+
+VERDICTS = ("holds", "fails", "undecided")
+_STYLES = ["pico.min.css", "page.css"]
 
 
 def write_gallery(runs: Path) -> Path:
     """Write `index.html` of a folder of runs from their manifests alone; returns its path."""
-    raise NotImplementedError
+    manifests = sorted(runs.glob("*/*/manifest.json"))
+    rows = [_row(runs, path.parent, json.loads(path.read_text("utf-8"))) for path in manifests]
+    rows.sort(key=lambda row: row["started"], reverse=True)
+    found = {verdict for row in rows for verdict in row["verdicts"]}
+    place(runs / "assets", [*_STYLES, "page.js", "gallery.js"])
+    return write_html(
+        runs / "index.html",
+        "gallery.html.j2",
+        runs=rows,
+        experiments=sorted({row["experiment"] for row in rows}),
+        models=sorted({row["model"] for row in rows if row["model"]}),
+        verdicts=[v for v in (*VERDICTS, "running", "failed", "interrupted") if v in found],
+        styles=_STYLES,
+        scripts=["gallery.js"],
+    )
+
+
+def _row(runs: Path, folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
+    where, status = folder.relative_to(runs).as_posix(), manifest["status"]
+    counts = Counter(claim["verdict"] for claim in manifest["claims"])
+    changed = _changed(manifest)
+    sentences = [claim["sentence"] for claim in manifest["claims"]]
+    words = [manifest["question"], manifest["experiment"], manifest["model"]["name"], changed]
+    picture = f"{where}/figures/{manifest['figures'][0]}/thumb.png" if manifest["figures"] else ""
+    return {
+        "question": manifest["question"],
+        "experiment": manifest["experiment"],
+        "model": manifest["model"]["name"],
+        "status": status,
+        "counts": {verdict: counts[verdict] for verdict in VERDICTS},
+        "verdicts": [*counts, *([status] if status != "finished" else [])],
+        "started": manifest["started"],
+        "when": moment(manifest["started"]),
+        "seconds": manifest.get("seconds", 0),
+        "took": duration(manifest["seconds"]) if manifest.get("seconds") else "",
+        "page": f"{where}/index.html" if (folder / "index.html").exists() else "",
+        "thumb": picture,
+        "changed": changed,
+        "text": " ".join([*words, *sentences]),
+    }
+
+
+def _changed(manifest: dict[str, Any]) -> str:
+    """The fields that differ from their defaults; the model has a column of its own."""
+    defaults = manifest["defaults"]
+    told = [
+        f"{name} = {said(value)}"
+        for name, value in manifest["fields"].items()
+        if value != defaults.get(name) and name != "model"
+    ]
+    text = " · ".join(told)
+    return text if len(text) <= 160 else text[:159] + "…"

@@ -2,17 +2,66 @@
 
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import pandas as pd
+from viz.canvas import WIDTH, colour_bar, heat, limits, panels, require, split, ticks
+from viz.drawing import Drawing
+from viz.labels import label as label_of
+from viz.labels import shorten
+from viz.style import axis_name, palette
 
-    from viz.drawing import Drawing
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    Grid = tuple[list, list, np.ndarray]
+
+_TALLEST = 7.6
+_TOKENS_A_LINE = 32
 
 
 def head_grid(
-    data: "pd.DataFrame", value: str, *, caption: str, facet: str | None = None, label: str = ""
-) -> "Drawing":
-    """One number for each head: layer x head, a panel for each value of `facet`."""
-    raise NotImplementedError
+    data: "pd.DataFrame",
+    value: str,
+    *,
+    caption: str,
+    facet: str | None = None,
+    label: str = "",
+) -> Drawing:
+    """One number for each head: layer (down) x head, with a panel for each value of `facet`.
+
+    `data` has the columns layer, head, `value` and `facet`, one row a head and panel; missing
+    values are hatched. Panels share one scale of colours, centred on zero where the values
+    have both signs. `label` names the value on the scale, with its unit.
+    """
+    keys = ["layer", "head", *([facet] if facet else [])]
+    require(data, *keys, value)
+    data = data[[*keys, value]].sort_values(["layer", "head"], kind="stable", ignore_index=True)
+    title = label or axis_name(value)
+
+    def static() -> "Figure":
+        return _heads(split(data, facet), value, title)
+
+    return Drawing(caption, data, static, kind="head_grid", alt=_peaks(data, value, title))
+
+
+def _heads(parts: "dict[str, pd.DataFrame]", value: str, title: str) -> "Figure":
+    grids = {name: _grid(part, "layer", "head", value) for name, part in parts.items()}
+    layers, heads, _ = next(iter(grids.values()))
+    cell = min(0.56, (WIDTH - 1) / len(heads), _TALLEST / len(layers))
+    width, height = cell * len(heads) + 0.75, cell * len(layers) + 0.75
+    figure, axes = panels(len(grids), max(width, 2.6), height)
+    figure.set_figheight(figure.get_figheight() + 0.7)
+    scale = limits(_all_values(grids))
+    for axis, (name, (rows, columns, values)) in zip(axes, grids.items(), strict=True):
+        written = {"annot": True, "fmt": ".2g", "annot_kws": {"size": 8}} if cell >= 0.44 else {}
+        heat(axis, values, scale, square=True, **written)
+        ticks(axis, "y", rows, cell * len(rows), rotation=0)
+        ticks(axis, "x", columns, cell * len(columns) * 0.7, rotation=0)
+        axis.set(xlabel="head", ylabel="layer")
+        axis.set_title(label_of(name, "matplotlib"))
+    colour_bar(figure, axes, title, _undefined(grids))
+    return figure
 
 
 def along_text(
@@ -23,13 +72,142 @@ def along_text(
     rows: str = "layer",
     token: str = "token",
     label: str = "",
-) -> "Drawing":
-    """A number along a text: `rows` x pos, with columns pos, `token`, optionally phase."""
-    raise NotImplementedError
+) -> Drawing:
+    """A number along a text: `rows` (down) x tokens, in lines of 32 tokens.
+
+    `data` has the columns `rows`, pos, `token` and `value`, one row a cell; with a column
+    phase, the first generated token is marked.
+    """
+    require(data, rows, "pos", token, value)
+    title = label or axis_name(value)
+
+    def static() -> "Figure":
+        return _lines_of_text(data, value, rows, token, title)
+
+    return Drawing(caption, data, static, kind="along_text", alt=_peaks(data, value, title))
+
+
+def _lines_of_text(data: "pd.DataFrame", value: str, rows: str, token: str, title: str) -> "Figure":
+    names, positions, values = _grid(data, rows, "pos", value)
+    tokens = data.drop_duplicates("pos").set_index("pos")[token]
+    tall = max(0.9, min(0.24 * len(names), 5.0))
+    lines = range(0, len(positions), _TOKENS_A_LINE)
+    longest = min(_TOKENS_A_LINE, len(positions))
+    width = max(3.4, 0.75 + (WIDTH - 0.75) * longest / _TOKENS_A_LINE)
+    figure, axes = _stacked(len(lines), width, tall + 0.95)
+    scale = limits(values)
+    for axis, start in zip(axes, lines, strict=True):
+        part = slice(start, start + _TOKENS_A_LINE)
+        heat(axis, values[:, part], scale)
+        ticks(axis, "y", names, tall, rotation=0)
+        shown = [shorten(str(tokens[pos]), 12) for pos in positions[part]]
+        ticks(axis, "x", shown, 99, rotation=90, family="monospace", size=8)
+        axis.set_ylabel(rows)
+        axis.set_xlim(0, longest)
+        _mark_generated(axis, data, positions[part])
+    colour_bar(figure, axes, title, _undefined({"": (names, positions, values)}))
+    return figure
+
+
+def _stacked(count: int, width: float, height: float) -> "tuple[Figure, list[Axes]]":
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, count * height + 0.7), layout="constrained")
+    return figure, list(figure.subplots(count, 1, squeeze=False).ravel())
+
+
+def _mark_generated(axis: "Axes", data: "pd.DataFrame", positions: list[int]) -> None:
+    if "phase" not in data:
+        return
+    generated = set(data.loc[data["phase"] == "generated", "pos"])
+    first = next((i for i, pos in enumerate(positions) if pos in generated), None)
+    if first is not None:
+        axis.axvline(first, color=palette()[1], linewidth=1.5)
+        side = "left" if first < 0.75 * _TOKENS_A_LINE else "right"
+        words = "generated →" if side == "left" else "← given  "
+        axis.text(first, -0.25, words, size=9, ha=side, va="bottom")
 
 
 def cell_grid(
     data: "pd.DataFrame", value: str = "accuracy", *, caption: str, label: str = ""
-) -> "Drawing":
-    """Cells of additions: place x run, a panel for each carry, `value` and `n` in each cell."""
-    raise NotImplementedError
+) -> Drawing:
+    """Cells of additions: run of nines (down) x decimal place, a panel for each carry.
+
+    `data` has the columns place, run, carry, n and `value` (a share, 0 to 1), one row a cell;
+    value and n are written in each. Places run from right to left, as digits are written;
+    cells that cannot occur are hatched.
+    """
+    require(data, "place", "run", "carry", "n", value)
+    title = label or axis_name(value)
+
+    def static() -> "Figure":
+        return _cells(data, value, title)
+
+    lowest = data.loc[data[value].idxmin()]
+    alt = (
+        f"{title} in {len(data)} cells of place, run and carry; lowest {lowest[value]:.3f} at "
+        f"place {lowest['place']:.0f}, run {lowest['run']:.0f}, carry {lowest['carry']:.0f}."
+    )
+    return Drawing(caption, data, static, kind="cell_grid", alt=alt)
+
+
+def _cells(data: "pd.DataFrame", value: str, title: str) -> "Figure":
+    places = sorted(data["place"].unique(), reverse=True)
+    runs = sorted(data["run"].unique())
+    width, height = 0.62 * len(places) + 0.8, 0.46 * len(runs) + 1.0
+    figure, axes = panels(data["carry"].nunique(), width, height)
+    figure.set_figheight(figure.get_figheight() + 0.6)
+    for axis, (carry, part) in zip(axes, sorted(data.groupby("carry")), strict=True):
+        shares, counts = (
+            part.pivot(index="run", columns="place", values=name).reindex(runs, columns=places)
+            for name in (value, "n")
+        )
+        written = [
+            [_in_cell(share, n) for share, n in zip(*pair, strict=True)]
+            for pair in zip(shares.to_numpy(float), counts.to_numpy(float), strict=True)
+        ]
+        heat(axis, shares.to_numpy(float), (False, 0.0, 1.0), annot=written, fmt="",
+             annot_kws={"size": 8, "linespacing": 1.1})  # fmt: skip
+        ticks(axis, "y", runs, 9, rotation=0)
+        ticks(axis, "x", places, 99, rotation=0)
+        axis.set(xlabel=axis_name("place"), ylabel=axis_name("run"))
+        axis.set_title("a carry comes in" if carry else "no carry comes in")
+    colour_bar(figure, axes, title, undefined=False)
+    return figure
+
+
+def _in_cell(share: float, n: float) -> str:
+    """Rounded down, so that only a cell without a single error shows 1."""
+    if share != share:
+        return ""
+    digits = "1" if share == 1 else f"{int(share * 1000) / 1000:.3f}".lstrip("0")
+    return f"{digits}\n{n:,.0f}"
+
+
+def _grid(data: "pd.DataFrame", rows: str, columns: str, value: str) -> "Grid":
+    wide = data.pivot(index=rows, columns=columns, values=value)
+    return list(wide.index), list(wide.columns), wide.to_numpy(float, na_value=float("nan"))
+
+
+def _all_values(grids: "dict[str, Grid]") -> "np.ndarray":
+    import numpy as np
+
+    return np.concatenate([values.ravel() for _, _, values in grids.values()])
+
+
+def _undefined(grids: "dict[str, Grid]") -> bool:
+    return bool((_all_values(grids) != _all_values(grids)).any())
+
+
+def _peaks(data: "pd.DataFrame", value: str, title: str) -> str:
+    """What a reader who cannot see the picture is told: the range, and where its ends are."""
+    known = data[data[value].notna()]
+    if known.empty:
+        return f"{title}: no value is defined."
+    ends = {"lowest": known.loc[known[value].idxmin()], "highest": known.loc[known[value].idxmax()]}
+    keys = [name for name in data.columns if name != value][:4]
+    parts = [
+        f"{end} {row[value]:.3g} at " + ", ".join(f"{key} {row[key]}" for key in keys)
+        for end, row in ends.items()
+    ]
+    return f"{title}: " + "; ".join(parts) + "."

@@ -5,10 +5,11 @@ the text around them, halves of characters. A label shows each of them as someth
 be read and does nothing.
 """
 
+import json
 import re
 import unicodedata
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
 Renderer = Literal["html", "plotly", "matplotlib"]
 
@@ -40,6 +41,16 @@ def label(token: str | bytes, renderer: Renderer = "html") -> str:
     if renderer == "matplotlib":
         return "".join(char if ord(char) in _drawable() else _code(char) for char in shown)
     return shown.replace("<", "<" + WORD_JOINER).replace("&", "&" + WORD_JOINER)
+
+
+def script_json(value: Any) -> str:
+    """JSON that can stand inside a `<script>`: no character of it is read as markup.
+
+    Raises:
+        ValueError: a number is not finite.
+    """
+    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", r"\u003c").replace(">", r"\u003e").replace("&", r"\u0026")
 
 
 def shorten(text: str, most: int) -> str:

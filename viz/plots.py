@@ -2,10 +2,19 @@
 
 from typing import TYPE_CHECKING
 
+from viz.canvas import panels, require, split
+from viz.drawing import Drawing
+from viz.labels import label as label_of
+from viz.labels import shorten
+from viz.style import axis_name, color_map, palette
+
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-    from viz.drawing import Drawing
+_MANY_POINTS = 2_000
+_METHODS = ("pearson", "spearman", "kendall")
 
 
 def scatter(
@@ -16,9 +25,59 @@ def scatter(
     caption: str,
     facet: str | None = None,
     correlations: "pd.DataFrame | None" = None,
-) -> "Drawing":
-    """One point a row of `data`; `correlations` (`facet`, method, estimate) are written in."""
-    raise NotImplementedError
+) -> Drawing:
+    """One point a row of `data`, a panel for each value of `facet`; the density above 2,000.
+
+    `correlations` has the columns `facet`, method (pearson, spearman, kendall) and estimate,
+    one row each; they are written above their panel.
+    """
+    require(data, x, y, *([facet] if facet else []))
+    if correlations is not None:
+        require(correlations, "method", "estimate", *([facet] if facet else []))
+
+    def static() -> "Figure":
+        return _clouds(data, x, y, facet, correlations)
+
+    alt = f"{axis_name(y)} against {axis_name(x)}, {len(data):,} points."
+    return Drawing(caption, data, static, kind="scatter", alt=alt)
+
+
+def _clouds(
+    data: "pd.DataFrame", x: str, y: str, facet: str | None, correlations: "pd.DataFrame | None"
+) -> "Figure":
+    parts = split(data, facet)
+    notes = {} if correlations is None else split(correlations, facet)
+    figure, axes = panels(len(parts), 3.2 if len(parts) > 1 else 4.6, 3.3)
+    spread = [(data[name].min(), data[name].max()) for name in (x, y)]
+    for axis, (name, part) in zip(axes, parts.items(), strict=True):
+        _cloud(axis, part[x], part[y], spread)
+        axis.set_title(label_of(name, "matplotlib") or " ", pad=17)
+        above = f"n = {len(part):,}"
+        if name in notes:
+            above = f"{_written(notes[name])}   {above}"
+        axis.text(0, 1.02, above, transform=axis.transAxes, size=8)
+        axis.set(xlabel=axis_name(x), ylabel=axis_name(y))
+        axis.label_outer(remove_inner_ticks=False)
+    return figure
+
+
+def _cloud(axis: "Axes", x: "pd.Series", y: "pd.Series", spread: list[tuple[float, float]]) -> None:
+    axis.grid(True)
+    axis.margins(0.04)
+    if len(x) > _MANY_POINTS:
+        extent = [end for pair in spread for end in pair]
+        axis.hexbin(x, y, gridsize=45, extent=extent, bins="log", mincnt=1,
+                    cmap=color_map(False), linewidths=0.1)  # fmt: skip
+    else:
+        axis.scatter(x, y, s=14, alpha=0.55, linewidths=0, color=palette()[0])
+    axis.update_datalim([(spread[0][0], spread[1][0]), (spread[0][1], spread[1][1])])
+    axis.autoscale_view()
+
+
+def _written(correlations: "pd.DataFrame") -> str:
+    by_method = correlations.set_index("method", verify_integrity=True)["estimate"]
+    signs = {"pearson": "r", "spearman": "ρ", "kendall": "τ"}
+    return "  ".join(f"{signs[m]} = {by_method[m]:.2f}" for m in _METHODS if m in by_method)
 
 
 def curves(
@@ -31,9 +90,39 @@ def curves(
     facet: str | None = None,
     low: str = "low",
     high: str = "high",
-) -> "Drawing":
-    """A line for each `series`, with a band from `low` to `high` where those columns exist."""
-    raise NotImplementedError
+) -> Drawing:
+    """A line for each `series`, a panel for each `facet`; a band from `low` to `high`.
+
+    Without the columns `low` and `high` there is no band. More than six series are taken for
+    steps of one scale and coloured so.
+    """
+    require(data, x, y, *[name for name in (series, facet) if name])
+
+    def static() -> "Figure":
+        return _curves(split(data, facet), x, y, series, (low, high))
+
+    alt = f"{axis_name(y)} over {axis_name(x)}, from {data[y].min():.3g} to {data[y].max():.3g}."
+    return Drawing(caption, data, static, kind="curves", alt=alt)
+
+
+def _curves(
+    parts: "dict[str, pd.DataFrame]", x: str, y: str, series: str | None, band: tuple[str, str]
+) -> "Figure":
+    figure, axes = panels(len(parts), 3.2 if len(parts) > 1 else 5.6, 3.2)
+    for axis, (name, part) in zip(axes, parts.items(), strict=True):
+        lines = split(part, series)
+        for colour, (line, points) in zip(_colours(len(lines)), lines.items(), strict=True):
+            points = points.sort_values(x)
+            axis.plot(points[x], points[y], color=colour, label=label_of(line, "matplotlib"))
+            if band[0] in points and band[1] in points:
+                ends = (points[end].astype(float) for end in band)
+                axis.fill_between(points[x], *ends, color=colour, alpha=0.22, linewidth=0)
+        axis.grid(True)
+        axis.set(xlabel=axis_name(x), ylabel=axis_name(y))
+        axis.set_title(label_of(name, "matplotlib"))
+    if series:
+        _legend(figure, axes[0])
+    return figure
 
 
 def bars(
@@ -47,6 +136,71 @@ def bars(
     low: str = "low",
     high: str = "high",
     reference: float | None = None,
-) -> "Drawing":
-    """A point for each `category` (and `series`) with its interval; `reference` is a line."""
-    raise NotImplementedError
+) -> Drawing:
+    """A point for each `category` (and `series`) with its interval from `low` to `high`.
+
+    Without those columns there is no interval. `reference` is a value to compare with, such as
+    chance, drawn as a line.
+    """
+    require(data, category, value, *[name for name in (series, facet) if name])
+
+    def static() -> "Figure":
+        return _dots(split(data, facet), category, value, series, (low, high), reference)
+
+    alt = f"{axis_name(value)} of {data[category].nunique()} values of {axis_name(category)}."
+    return Drawing(caption, data, static, kind="bars", alt=alt)
+
+
+def _dots(
+    parts: "dict[str, pd.DataFrame]",
+    category: str,
+    value: str,
+    series: str | None,
+    ends: tuple[str, str],
+    reference: float | None,
+) -> "Figure":
+    import pandas as pd
+
+    names = list(dict.fromkeys(pd.concat(parts.values())[category]))
+    longest = max(len(shorten(str(name), 28)) for name in names)
+    figure, axes = panels(len(parts), 3.4 + 0.075 * longest, 1.1 + 0.34 * len(names))
+    for axis, (title, part) in zip(axes, parts.items(), strict=True):
+        lines = split(part, series)
+        for number, (line, points) in enumerate(lines.items()):
+            shift = (number - (len(lines) - 1) / 2) * 0.6 / len(lines)
+            places = [names.index(name) + shift for name in points[category]]
+            colour = _colours(len(lines))[number]
+            axis.plot(points[value], places, "o", ms=5.5, color=colour,
+                      label=label_of(line, "matplotlib"))  # fmt: skip
+            if ends[0] in points and ends[1] in points:
+                low, high = (points[end].astype(float) for end in ends)
+                axis.hlines(places, low, high, color=colour, linewidth=1.8)
+        if reference is not None:
+            axis.axvline(reference, linestyle="--", linewidth=1.2, color=axis.title.get_color())
+        _finish_dots(axis, names, axis_name(value), title)
+    if series:
+        _legend(figure, axes[0])
+    return figure
+
+
+def _finish_dots(axis: "Axes", names: list, value: str, title: str) -> None:
+    shown = [label_of(shorten(str(name), 28), "matplotlib") for name in names]
+    axis.set_yticks(range(len(names)), shown)
+    axis.set_ylim(len(names) - 0.5, -0.5)
+    axis.grid(True, axis="x")
+    axis.set_xlabel(value)
+    axis.set_title(label_of(title, "matplotlib"))
+
+
+def _colours(count: int) -> list:
+    """Hues that differ for a few series; steps of one scale for many."""
+    if count <= len(palette()):
+        return palette()[:count]
+    scale = color_map(False)
+    return [scale(0.2 + 0.75 * step / (count - 1)) for step in range(count)]
+
+
+def _legend(figure: "Figure", axis: "Axes") -> None:
+    handles, names = axis.get_legend_handles_labels()
+    columns = min(len(names), 4)
+    figure.legend(handles, names, loc="outside upper left", ncols=columns, handlelength=1.4)

@@ -2,23 +2,151 @@
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
+from unicodedata import east_asian_width
+
+from viz.canvas import WIDTH, heat, limits, panels, require, ticks
+from viz.drawing import Drawing
+from viz.labels import label as label_of
+from viz.labels import shorten
+from viz.style import axis_name, color_map
+from viz.widgets import attention_heatmap, attention_widget, colored_tokens_widget
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-    from viz.drawing import Drawing
+_COLUMNS = 64
+_MOST_TOKENS = 64
+_MOST_PANELS = 12
 
 
 def colored_tokens(
     data: "pd.DataFrame", value: str, *, caption: str, token: str = "token", label: str = ""
-) -> "Drawing":
-    """Text whose tokens are coloured by a column; one row of `data` a token, in reading order."""
-    raise NotImplementedError
+) -> Drawing:
+    """Text whose tokens are coloured by a column: circuitsvis, with a still twin.
 
+    One row of `data` is a token, in reading order, with the columns `token` and `value`.
 
-def attention_patterns(data: "pd.DataFrame", tokens: Sequence[str], *, caption: str) -> "Drawing":
-    """Attention of one or several heads, from each query (row) to each key (column).
-
-    `data` has the columns layer, head, query, key, attention; `tokens` are by position.
+    Raises:
+        ValueError: a value is missing.
     """
-    raise NotImplementedError
+    require(data, token, value)
+    title = label or axis_name(value)
+    tokens, values = data[token].tolist(), data[value].to_numpy(float)
+    widget = colored_tokens_widget(tokens, values.tolist())
+
+    def static() -> "Figure":
+        return _text(tokens, values, title)
+
+    alt = f"{title} of {len(data)} tokens, from {values.min():.3g} to {values.max():.3g}."
+    return Drawing(caption, data, static, widget, kind="colored_tokens", alt=alt)
+
+
+def _text(tokens: list[str], values: "np.ndarray", title: str) -> "Figure":
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+    from matplotlib.figure import Figure
+
+    placed, lines = _flow([shorten(label_of(token, "matplotlib"), 24) for token in tokens])
+    figure = Figure(figsize=(WIDTH, 0.3 * lines + 0.75), layout="constrained")
+    axis = figure.subplots()
+    centred, low, high = limits(values)
+    low = low if centred else min(low, 0.0)
+    colours = ScalarMappable(Normalize(low, high), color_map(centred))
+    for (column, line, width, text), value in zip(placed, values, strict=True):
+        _box(axis, (column, line, width), text, colours.to_rgba(value))
+    axis.set(xlim=(-0.5, _COLUMNS + 0.5), ylim=(lines, 0))
+    axis.axis("off")
+    bar = figure.colorbar(colours, ax=axis, location="bottom", aspect=38, fraction=0.07, pad=0.02)
+    bar.outline.set_visible(False)
+    bar.set_label(title)
+    return figure
+
+
+def _flow(texts: list[str]) -> tuple[list[tuple[float, int, float, str]], int]:
+    """Column, line and width (columns) of each text set one after another, and the lines."""
+    placed, column, line = [], 0.0, 0
+    for text in texts:
+        width = sum(2 if east_asian_width(char) in "WF" else 1 for char in text) + 0.8
+        if column and column + width > _COLUMNS:
+            column, line = 0.0, line + 1
+        placed.append((column, line, width, text))
+        column += width
+    return placed, line + 1
+
+
+def _box(axis: "Axes", where: tuple[float, int, float], text: str, colour: tuple) -> None:
+    from matplotlib.patches import Rectangle
+
+    column, line, width = where
+    bright = 0.2126 * colour[0] + 0.7152 * colour[1] + 0.0722 * colour[2]
+    axis.add_patch(Rectangle((column, line + 0.06), width, 0.88, facecolor=colour, linewidth=0))
+    ink = "#101318" if bright > 0.45 else "#ffffff"
+    axis.text(column + width / 2, line + 0.52, text, size=9, ha="center", va="center",
+              color=ink, family=_mono())  # fmt: skip
+
+
+def _mono() -> list[str]:
+    from viz.style import font_families
+
+    return ["DejaVu Sans Mono", *font_families()]
+
+
+def attention_patterns(data: "pd.DataFrame", tokens: Sequence[str], *, caption: str) -> Drawing:
+    """What each token attends to, by head: circuitsvis, with a still twin.
+
+    `data` has the columns layer, head, query, key (positions) and attention, one row a pair
+    (pairs that are not there count as 0); `tokens` are the token strings by position. Above 64
+    tokens the interactive figure is a plotly heat-map. The still one shows up to 12 heads.
+    """
+    require(data, "layer", "head", "query", "key", "attention")
+    patterns = _patterns(data, len(tokens))
+    make = attention_widget if len(tokens) <= _MOST_TOKENS else attention_heatmap
+    if len(patterns) > _MOST_PANELS:
+        caption += f" The still picture shows the first {_MOST_PANELS} of {len(patterns)} heads."
+
+    def static() -> "Figure":
+        return _small_multiples(dict(list(patterns.items())[:_MOST_PANELS]), tokens)
+
+    alt = f"Attention of {len(patterns)} heads over {len(tokens)} tokens."
+    return Drawing(
+        caption, data, static, make(tokens, patterns), kind="attention_patterns", alt=alt
+    )
+
+
+def _patterns(data: "pd.DataFrame", length: int) -> "dict[str, np.ndarray]":
+    import numpy as np
+
+    patterns = {}
+    for (layer, head), part in data.groupby(["layer", "head"]):
+        pattern = np.zeros((length, length))
+        pattern[part["query"], part["key"]] = part["attention"]
+        patterns[f"L{layer}H{head}"] = pattern
+    return patterns
+
+
+def _small_multiples(patterns: "dict[str, np.ndarray]", tokens: Sequence[str]) -> "Figure":
+    import numpy as np
+
+    one = len(patterns) == 1
+    size = min(5.6, max(3.0, 0.2 * len(tokens) + 1)) if one else 2.1
+    figure, axes = panels(len(patterns), size, size)
+    figure.set_figheight(figure.get_figheight() + 0.7)
+    later = np.triu(np.ones((len(tokens), len(tokens)), dtype=bool), 1)
+    for axis, (name, pattern) in zip(axes, patterns.items(), strict=True):
+        seen = np.where(later & (pattern == 0), np.nan, pattern)
+        heat(axis, seen, (False, 0.0, 1.0), hatched=False, square=True)
+        axis.set_title(name)
+        axis.set(xticks=[], yticks=[])
+        if one and len(tokens) <= _MOST_TOKENS:
+            shown = [shorten(token, 12) for token in tokens]
+            ticks(axis, "x", shown, size * 1.3, rotation=90, family=_mono(), size=8)
+            ticks(axis, "y", shown, size * 1.3, rotation=0, family=_mono(), size=8)
+    figure.supylabel("from (query)", size=10)
+    bar = figure.colorbar(axes[0].collections[0], ax=axes, location="bottom", aspect=38,
+                          fraction=0.06, pad=0.03)  # fmt: skip
+    bar.outline.set_visible(False)
+    bar.set_label(f"to (key) →      {axis_name('attention')}")
+    return figure

@@ -1,0 +1,118 @@
+"""Figures without pyplot: panels of a stated size, one colour bar, and what cannot be drawn."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from viz.labels import label
+from viz.style import color_map
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.figure import Figure
+
+WIDTH = 6.4
+"""Inches: the widest figure, a column of text on a desk and readable on a phone."""
+
+_HATCHED = "not defined: hatched"
+
+
+def require(data: "pd.DataFrame", *columns: str) -> None:
+    """Check that a table can be drawn.
+
+    Raises:
+        ValueError: it is empty, or lacks one of the columns.
+    """
+    missing = [name for name in columns if name not in data.columns]
+    if missing:
+        raise ValueError(f"no column {missing[0]!r} to draw among {list(data.columns)}")
+    if data.empty:
+        raise ValueError("a table without rows cannot be drawn")
+
+
+def split(data: "pd.DataFrame", facet: str | None) -> "dict[str, pd.DataFrame]":
+    """The rows of each panel by its heading, in order of appearance; one panel without facet."""
+    if facet is None:
+        return {"": data}
+    name = "" if data[facet].dtype.kind in "OU" or str(data[facet].dtype) == "str" else f"{facet} "
+    return {f"{name}{value}": data[data[facet] == value] for value in data[facet].unique()}
+
+
+def panels(count: int, width: float, height: float) -> "tuple[Figure, list[Axes]]":
+    """A figure of `count` panels of that size (inches): side by side where they fit."""
+    from matplotlib.figure import Figure
+
+    columns = max(1, min(count, int(WIDTH // width)))
+    rows = -(-count // columns)
+    columns = -(-count // rows)
+    figure = Figure(figsize=(columns * width, rows * height), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for spare in grid[count:]:
+        spare.set_visible(False)
+    return figure, list(grid[:count])
+
+
+def limits(values: "np.ndarray") -> tuple[bool, float, float]:
+    """Whether a scale of colours is centred on zero, and its two ends."""
+    import numpy as np
+
+    known = values[np.isfinite(values)]
+    if not known.size:
+        return False, 0.0, 1.0
+    low, high = float(known.min()), float(known.max())
+    if low < 0 < high:
+        most = max(-low, high)
+        return True, -most, most
+    return (False, low, high) if low < high else (False, min(low, 0.0), max(high, 0.0) or 1.0)
+
+
+def heat(
+    axes: "Axes",
+    values: "np.ndarray",
+    scale: tuple[bool, float, float],
+    *,
+    hatched: bool = True,
+    **more: Any,
+) -> None:
+    """A heat-map by seaborn; where values are not finite a hatched ground is seen."""
+    import numpy as np
+    import seaborn as sns
+    from matplotlib import rcParams
+    from matplotlib.patches import Rectangle
+
+    centred, low, high = scale
+    undefined = ~np.isfinite(values)
+    if hatched and undefined.any():
+        ground = {"hatch": "//////", "edgecolor": rcParams["grid.color"], "facecolor": "none"}
+        axes.add_patch(Rectangle((0, 0), *values.shape[::-1], linewidth=0, zorder=0, **ground))
+    colours = {"cmap": color_map(centred), "vmin": low, "vmax": high}
+    many = values.size > 1500  # as outlines these would make a file of megabytes
+    style = {"linewidths": 0 if many else 0.6, "linecolor": rcParams["figure.facecolor"]}
+    style |= {"cbar": False, "rasterized": many, "mask": undefined}
+    style |= {"xticklabels": False, "yticklabels": False}
+    sns.heatmap(values, ax=axes, **colours, **style, **more)
+
+
+def colour_bar(figure: "Figure", axes: "Sequence[Axes]", title: str, undefined: bool) -> None:
+    """One horizontal colour bar under all panels, named; says so where something is undefined."""
+    mesh: ScalarMappable = axes[0].collections[0]
+    bar = figure.colorbar(
+        mesh, ax=list(axes), location="bottom", aspect=38, fraction=0.06, pad=0.04
+    )
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(length=2)
+    bar.set_label(f"{title}   ({_HATCHED})" if undefined else title)
+
+
+def ticks(axes: "Axes", which: str, names: Sequence[str], inches: float, **more: Any) -> None:
+    """Names in the middle of cells, as many as fit along an axis of that length."""
+    every = max(1, round(0.2 * len(names) / inches))
+    if every > 1:
+        every = next((step for step in (2, 4, 5, 8, 10, 16, 20, 32, 50) if step >= every), 100)
+    places = range(0, len(names), every)
+    shown = [label(str(names[place]), "matplotlib") for place in places]
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    axis.set_ticks([place + 0.5 for place in places], shown, **more)
+    axis.set_tick_params(length=0)

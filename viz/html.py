@@ -1,0 +1,74 @@
+"""Templates into pages that open from disk, run only their own scripts, and ask no network."""
+
+import secrets
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from viz.labels import label, script_json
+
+# Styles may stand in the page: the drawing libraries set them from script. `file:` is what
+# 'self' would be where a page opened from disk has no origin.
+_POLICY = (
+    "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'self' file: 'unsafe-inline'; "
+    "img-src 'self' file: data: blob:; base-uri 'none'; form-action 'none'"
+)
+
+
+def write_html(path: Path, template: str, **values: Any) -> Path:
+    """Fill a template and write it; every page gets a nonce of its own."""
+    nonce = secrets.token_urlsafe(16)
+    policy = _POLICY.format(nonce=nonce)
+    text = _environment().get_template(template).render(nonce=nonce, policy=policy, **values)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def number(value: float) -> str:
+    """Three significant digits, thousands apart, a true minus; powers of ten when tiny or huge."""
+    if isinstance(value, int) or (value == round(value) and abs(value) < 1e6):
+        text = f"{value:,.0f}"
+    elif 1e-3 <= abs(value) < 1e4:
+        text = f"{value:.3g}" if abs(value) < 100 else f"{value:,.1f}"
+    else:
+        digits, _, power = f"{value:.1e}".partition("e")
+        text = f"{digits} × 10^{int(power)}"
+    return text.replace("-", "−")
+
+
+def probability(p: float) -> str:
+    """A p value: three digits, or that it is below .001."""
+    return "< .001" if p < 0.001 else f"{p:.3f}".lstrip("0") if p < 1 else "1"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person would say them."""
+    if seconds < 90:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    minutes = seconds / 60
+    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
+
+
+def moment(iso: str) -> str:
+    """An ISO time as date, hour and minute; the manifest keeps times in UTC."""
+    return datetime.fromisoformat(iso).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("viz"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "label": label,
+        "number": number,
+        "probability": probability,
+        "script_json": lambda value: Markup(script_json(value)),  # escaped there
+    }
+    return environment
