@@ -17,9 +17,9 @@ class Moments:
 
     def __init__(self, groups: int = 1) -> None:
         self.groups = groups
-        self._count: Int[torch.Tensor, "group"] = torch.zeros(groups, dtype=torch.int64)
-        self._mean: Float[torch.Tensor, "group *cell"] | None = None
-        self._m2: Float[torch.Tensor, "group *cell"] | None = None
+        self._count = torch.zeros(groups, dtype=torch.int64)
+        self._mean: torch.Tensor | None = None  # [group *cell]
+        self._m2: torch.Tensor | None = None
 
     def update(
         self,

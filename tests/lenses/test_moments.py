@@ -62,7 +62,8 @@ def test_one_group_has_no_group_column_and_a_single_value_no_variance() -> None:
     moments.update(np.array([[1, 2]]))
     found = moments.table("head")
     assert found.columns.tolist() == ["head", "n", "mean", "variance"]
-    assert found["mean"].tolist() == [1, 2] and found.variance.isna().all()
+    assert found["mean"].tolist() == [1, 2]
+    assert found.variance.isna().all()
 
 
 def test_half_precision_is_summed_in_float64() -> None:

@@ -24,8 +24,10 @@ def test_wilson_equals_scipy(correct: int, n: int) -> None:
 
 def test_wilson_of_nothing_is_everything_and_works_on_grids() -> None:
     low, high = wilson(np.array([[0, 5]]), np.array([[0, 5]]))
-    assert low[0, 0] == 0 and high[0, 0] == 1
-    assert high[0, 1] == 1 and low.shape == (1, 2)
+    assert low[0, 0] == 0
+    assert high[0, 0] == 1
+    assert high[0, 1] == 1
+    assert low.shape == (1, 2)
     with pytest.raises(ValueError, match="between 0 and n"):
         wilson(3, 2)
 
@@ -52,7 +54,8 @@ def test_bootstrap_is_seeded_and_leaves_missing_prompts_out(monkeypatch) -> None
     estimates = np.random.default_rng(4).normal(size=(9, 50))
     estimates[4:, 0] = np.nan
     found, again = bootstrap(estimates, seed=5), bootstrap(estimates, seed=5)
-    assert found.n[0] == 4 and found.n[1] == 9
+    assert found.n[0] == 4
+    assert found.n[1] == 9
     assert found.estimate[0] == pytest.approx(estimates[:4, 0].mean())
     assert np.array_equal(found.low, again.low)
     monkeypatch.setattr(statistics, "CHUNK", 100_000)
@@ -61,8 +64,11 @@ def test_bootstrap_is_seeded_and_leaves_missing_prompts_out(monkeypatch) -> None
 
 def test_one_prompt_has_an_estimate_and_no_interval() -> None:
     found = bootstrap(np.array([[2.0, np.nan]]))
-    assert found.estimate[0] == 2 and np.isnan(found.low).all() and np.isnan(found.high).all()
-    assert np.isnan(found.estimate[1]) and found.n.tolist() == [1, 0]
+    assert found.estimate[0] == 2
+    assert np.isnan(found.low).all()
+    assert np.isnan(found.high).all()
+    assert np.isnan(found.estimate[1])
+    assert found.n.tolist() == [1, 0]
 
 
 def test_sign_flip_agrees_with_scipy_and_is_exact_when_all_signs_agree() -> None:
