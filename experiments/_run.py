@@ -115,9 +115,10 @@ def find_run(experiment: Experiment, digest: str, *, finished: bool) -> Path | N
 
 
 def _measure(experiment: Experiment, model: Model | None) -> Results:
-    import torch
+    if model is not None:
+        import torch
 
-    torch.manual_seed(experiment.seed)
+        torch.manual_seed(experiment.seed)
     say(f"{experiment.name()}: {experiment.question()}")
     return experiment.measure(model)
 
@@ -138,7 +139,7 @@ def _locked(folder: Path) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout:
         raise UsageError(
-            f"{folder}: another process is running this; wait, or use --fresh"
+            f"{folder}: another process runs this; wait, or use --fresh"
         ) from None
     try:
         yield
