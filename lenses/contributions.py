@@ -10,7 +10,6 @@ norm(o - r)^2 = norm(o)^2 - 2 <r, o> + norm(r)^2 cancels where one head writes n
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import partial
-from typing import Self
 
 import torch
 from einops import einsum, rearrange
@@ -78,7 +77,7 @@ class Contributions:
     surprisal: Float[torch.Tensor, "batch pos"]
     """-log p(token | tokens before it) in nats; 0 for the first token, which nothing predicts."""
 
-    def cpu(self) -> Self:
+    def cpu(self) -> "Contributions":
         """The same on the CPU: one transfer, after the batch."""
         return type(self)(**{f.name: getattr(self, f.name).cpu() for f in fields(self)})
 
@@ -193,7 +192,7 @@ class _Written:
     @classmethod
     def of(
         cls, z: Float[torch.Tensor, "batch pos head d_head"], out: AttentionOut, layer: int
-    ) -> Self:
+    ) -> "_Written":
         """From a layer's z and weights, in float64 (float32 on Apple's GPUs, which lack it)."""
         exact = torch.float32 if z.device.type == "mps" else torch.float64
         z, W_O, bias = z.to(exact), out.W_O[layer].to(exact), out.b_O[layer].to(exact)

@@ -1,7 +1,5 @@
 """Count, mean and variance of a stream, kept per group and cell without keeping the stream."""
 
-from typing import Self
-
 import numpy as np
 import pandas as pd
 import torch
@@ -40,7 +38,7 @@ class Moments:
         m2 = zeros.index_add(0, of, (rows - mean[of]) ** 2)
         self._combine(count, mean, m2)
 
-    def merge(self, other: "Moments") -> Self:
+    def merge(self, other: "Moments") -> "Moments":
         """Take in everything that another `Moments` of the same groups and cells has seen."""
         if other.groups != self.groups:
             raise ValueError(f"{other.groups} groups cannot be merged into {self.groups}")
