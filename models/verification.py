@@ -68,7 +68,7 @@ def check_tokens(card: Card, tokenizer: Tokenizer | None, n_ctx: int) -> Int[Ten
     """
     if card.arithmetic is not None:
         style = card.arithmetic
-        sums = Addition(style.digits, ADDITIONS, seed=0, padded=style.pad).sums()
+        sums = Addition(style.digits, ADDITIONS, seed=0, padded=style.pad).sums
         return torch.from_numpy(np.ascontiguousarray(style.write(sums).tokens))
     if tokenizer is None:
         return torch.zeros(1, n_ctx, dtype=torch.long)
