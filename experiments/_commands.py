@@ -6,7 +6,6 @@ import functools
 import http.server
 import keyword
 from argparse import Namespace
-from pathlib import Path
 
 from experiments import _registry
 from experiments._arguments import configure, read_toml
@@ -33,10 +32,9 @@ def run(asked: Namespace) -> int:
     preset = read_toml(asked.preset) if asked.preset else {}
     kinds = [_registry.find(name) for name in asked.names]
     experiments = [configure(kind, preset, asked.rest) for kind in kinds]
-    from viz import write_gallery
-
     from experiments._run import RUNS
     from experiments._run import run as run_one
+    from viz import write_gallery
 
     for experiment in experiments:
         print(run_one(experiment, fresh=asked.fresh), flush=True)
@@ -79,9 +77,8 @@ def verify(asked: Namespace) -> int:
 
 def browse(asked: Namespace) -> int:
     """Rebuild the gallery and print its path; with --serve, serve it on 127.0.0.1."""
-    from viz import write_gallery
-
     from experiments._run import RUNS
+    from viz import write_gallery
 
     RUNS.mkdir(exist_ok=True)
     print(write_gallery(RUNS).resolve(), flush=True)
@@ -98,7 +95,7 @@ def models(_: Namespace) -> int:
     from models import cards
 
     for card in cards():
-        print(f"{card.name:<18} {card.source:<13} {card.licence:<14} {card.notes}")
+        print(f"{card.name:<18} {card.source:<13} {card.licence:<20} {card.notes}")
     return 0
 
 
@@ -119,7 +116,7 @@ def new(asked: Namespace) -> int:
 
     if not asked.name.isidentifier() or keyword.iskeyword(asked.name) or asked.name[0] == "_":
         raise UsageError(f"{asked.name!r} is no name for a file: use lower_case_words")
-    for path in write_experiment(asked.name, Path.cwd()):
+    for path in write_experiment(asked.name, _registry.FOLDER.parent):
         print(path)
     return 0
 

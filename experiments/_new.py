@@ -5,38 +5,27 @@ from __future__ import annotations
 from pathlib import Path
 from string import Template
 
-EXPERIMENT = Template('''"""How long is each head's result, on average over the tokens of a few prompts?"""
+from experiments._base import UsageError
+from experiments._store import write_atomically
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
-from experiments import Claim, Experiment, Results
-
-if TYPE_CHECKING:
-    from models import Model
-    from viz import Drawing
-
-
-class $kind(Experiment):
-    """Tables: `heads` (layer, head, l2_norm)."""
-
-    prompts: list[str] = ["12+34=46", "95+17=112"]
-    """Texts the model reads."""
-
-    def measure(self, model: Model) -> Results:
-        """The mean length of every head's result."""
-        ...
-
-    def figures(self, results: Results) -> dict[str, Drawing]:
-        """A heat-map of heads."""
-        ...
-
-    def claims(self, results: Results) -> list[Claim]:
-        """What the numbers answer."""
-        ...
-''')
+TEMPLATES = Path(__file__).parent / "_templates"
 
 
 def write_experiment(name: str, folder: Path) -> list[Path]:
-    raise NotImplementedError
+    """Write `experiments/NAME.py` and its test below a folder; they run as they are.
+
+    Raises:
+        UsageError: one of the files is there already.
+    """
+    kind = "".join(word.capitalize() for word in name.split("_"))
+    targets = {
+        "experiment.py.txt": folder / "experiments" / f"{name}.py",
+        "test.py.txt": folder / "tests" / "experiments" / f"test_{name}.py",
+    }
+    for target in targets.values():
+        if target.exists():
+            raise UsageError(f"{target}: is there already; choose another name")
+    for template, target in targets.items():
+        text = Template((TEMPLATES / template).read_text("utf-8"))
+        write_atomically(target, text.substitute(name=name, kind=kind).encode())
+    return list(targets.values())

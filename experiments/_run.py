@@ -138,9 +138,7 @@ def _locked(folder: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise UsageError(
-            f"{folder}: another process runs this; wait, or use --fresh"
-        ) from None
+        raise UsageError(f"{folder}: another process runs this; wait, or use --fresh") from None
     try:
         yield
     finally:
