@@ -4,7 +4,7 @@ Everything here is one estimate per prompt; intervals come from resampling promp
 """
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from lenses.statistics import CORRELATIONS
 
@@ -59,20 +59,63 @@ def agreement(
 
 
 def adjustment(
-    surprisal: Float[np.ndarray, "pos"], generated: Bool[np.ndarray, "pos"]
+    position: Int[np.ndarray, "pos"],
+    surprisal: Float[np.ndarray, "pos"],
+    generated: Bool[np.ndarray, "pos"],
 ) -> Float[np.ndarray, "pos pos"] | None:
     """The matrix that holds position and surprisal fixed in any values per token of a text.
 
     A @ values are the values moved to the text's mean position, log position and surprisal along
     slopes fitted within its phases, so that a difference between phases is not taken for a slope.
-    `surprisal` and `generated` are those of the text without its first token, which nothing
-    predicts. None where fewer than five tokens more than the fit has coefficients are there.
+    None where the text has fewer than five tokens more than the fit has coefficients.
     """
-    n = len(surprisal)
-    position = np.arange(1, n + 1)
-    traits = np.stack([position, np.log(position), surprisal], axis=1)
+    traits = np.stack([position, np.log1p(position), surprisal], axis=1)
     dummies = np.stack([phase for phase in (generated, ~generated) if phase.any()], axis=1)
-    if n < traits.shape[1] + dummies.shape[1] + 5:
+    if len(position) < traits.shape[1] + dummies.shape[1] + 5:
         return None
     within = traits - dummies @ (np.linalg.pinv(dummies.astype(float)) @ traits)
-    return np.eye(n) - (traits - traits.mean(axis=0)) @ np.linalg.pinv(within, rcond=1e-9)
+    slopes = np.linalg.pinv(within, rcond=1e-9)
+    return np.eye(len(position)) - (traits - traits.mean(axis=0)) @ slopes
+
+
+CONTROLS = ("first token in", "first token out", "position and surprisal held fixed")
+"""Views of a text: all tokens; all but the first, the usual sink of attention; and the latter
+adjusted (`adjustment`), without tokens that nothing predicts."""
+
+KINDS = ("estimate", "null")
+
+
+def prompt_agreement(
+    cosine: Float[np.ndarray, "pos layer head"],
+    l2_norm: Float[np.ndarray, "pos layer head"],
+    null_cosine: Float[np.ndarray, "draw pos layer head"],
+    surprisal: Float[np.ndarray, "pos"],
+    generated: Bool[np.ndarray, "pos"],
+    methods: tuple[str, ...],
+) -> Float[np.ndarray, "control phase level method kind"]:
+    """Agreement of cosine and L2 norm in one prompt, beside its mean under `null_cosine`.
+
+    Axes: CONTROLS, the phases of `phases`, LEVELS, `methods`, KINDS. In each view the phases are
+    those of the tokens that are left. NaN where undefined or where the text is too short.
+    """
+    cosines = np.concatenate([cosine[None], null_cosine])
+    known = ~np.isnan(surprisal)
+    place = np.arange(len(generated))
+    views = []
+    for control, kept in zip(CONTROLS, (place >= 0, place >= 1, known), strict=True):
+        x, y = cosines[:, kept], l2_norm[None, kept]
+        if control == CONTROLS[2]:
+            matrix = adjustment(place[kept], surprisal[kept], generated[kept])
+            x, y = (_adjusted(matrix, values) for values in (x, y))
+        lengths = np.broadcast_to(y, x.shape)
+        found = [agreement(x, lengths, p, methods) for p in phases(generated[kept]).values()]
+        views.append([np.stack([f[0], f[1:].mean(axis=0)], axis=-1) for f in found])
+    return np.array(views)
+
+
+def _adjusted(
+    matrix: Float[np.ndarray, "pos pos"] | None, values: Float[np.ndarray, "draw pos layer head"]
+) -> Float[np.ndarray, "draw pos layer head"]:
+    if matrix is None:
+        return np.full(values.shape, np.nan)
+    return np.einsum("pq,dqlh->dplh", matrix, values)

@@ -75,11 +75,17 @@ class Contributions:
     head_variance: Float[torch.Tensor, "batch group layer head"]
     """The same of each r."""
     surprisal: Float[torch.Tensor, "batch pos"]
-    """-log p(token | tokens before it) in nats; 0 for the first token, which nothing predicts."""
+    """-log p(token | tokens before it) in nats; NaN where nothing predicts the token."""
 
     def cpu(self) -> "Contributions":
         """The same on the CPU: one transfer, after the batch."""
         return type(self)(**{f.name: getattr(self, f.name).cpu() for f in fields(self)})
+
+    def prompt(self, number: int, length: int) -> "Contributions":
+        """One prompt of the batch by itself [1 pos ...], without its padding."""
+        kept = {f.name: getattr(self, f.name)[number : number + 1] for f in fields(self)}
+        per_group = {"sum_variance", "head_variance"}
+        return type(self)(**{k: v if k in per_group else v[:, :length] for k, v in kept.items()})
 
 
 @torch.inference_mode()
@@ -103,11 +109,17 @@ def contributions(
 def surprisal(
     logits: Float[torch.Tensor, "batch pos vocab"], tokens: Int[torch.Tensor, "batch pos"]
 ) -> Float[torch.Tensor, "batch pos"]:
-    """-log p of each token given those before it, in nats; 0 for the first."""
+    """-log p of each token given those before it, in nats.
+
+    NaN for the first token, which nothing predicts, and for tokens that the model cannot say
+    (an adder's signs, where its output knows digits only).
+    """
     before, chosen = logits[:, :-1], tokens[:, 1:, None]
-    predicted = before.gather(-1, chosen).squeeze(-1).float()
-    nats = torch.logsumexp(before.float(), dim=-1) - predicted
-    return torch.nn.functional.pad(nats, (1, 0))
+    sayable = chosen < logits.shape[-1]
+    predicted = before.gather(-1, torch.where(sayable, chosen, 0)).float()
+    nats = torch.logsumexp(before.float(), dim=-1, keepdim=True) - predicted
+    nats = torch.where(sayable, nats, torch.nan).squeeze(-1)
+    return torch.nn.functional.pad(nats, (1, 0), value=torch.nan)
 
 
 @torch.inference_mode()

@@ -16,7 +16,7 @@ class Text:
 
 
 def shipped_texts() -> list[Text]:
-    """The texts of `texts.toml`, kinds taking turns, so that any few of them are of several kinds."""
+    """The texts of `texts.toml`, kinds taking turns: any few of them are of several kinds."""
     kinds = tomllib.loads(SHIPPED.read_text(encoding="utf-8"))
     longest = max(map(len, kinds.values()))
     return [

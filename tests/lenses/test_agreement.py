@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lenses.agreement import LEVELS, adjustment, agreement, phases
+from lenses.agreement import LEVELS, adjustment, agreement, phases, prompt_agreement
 
 
 def test_phases_of_a_text() -> None:
@@ -58,16 +58,45 @@ def test_adjustment_takes_position_and_surprisal_out_and_leaves_the_phase_in() -
     rng = np.random.default_rng(2)
     surprisal, generated = rng.exponential(size=30), np.arange(30) >= 12
     position = np.arange(1, 31)
-    values = 5 + 2.0 * generated + 0.3 * position - 4 * np.log(position) + 1.7 * surprisal
-    adjusted = adjustment(surprisal, generated) @ values
+    values = 5 + 2.0 * generated + 0.3 * position - 4 * np.log1p(position) + 1.7 * surprisal
+    adjusted = adjustment(position, surprisal, generated) @ values
     assert np.ptp(adjusted[generated]) < 1e-8
     assert adjusted[-1] - adjusted[0] == pytest.approx(2)
     assert adjusted.mean() == pytest.approx(values.mean())
 
 
 def test_adjustment_works_in_a_single_phase_and_refuses_short_texts() -> None:
-    surprisal = np.random.default_rng(3).exponential(size=9)
+    position, surprisal = np.arange(9), np.random.default_rng(3).exponential(size=9)
     values = 1 + 2 * surprisal
-    adjusted = adjustment(surprisal, np.zeros(9, dtype=bool)) @ values
+    adjusted = adjustment(position, surprisal, np.zeros(9, dtype=bool)) @ values
     assert np.allclose(adjusted, values.mean())
-    assert adjustment(surprisal, np.arange(9) > 4) is None
+    assert adjustment(position, surprisal, np.arange(9) > 4) is None
+
+
+def test_a_prompt_in_three_views() -> None:
+    rng = np.random.default_rng(4)
+    cosine, l2_norm = rng.normal(size=(2, 25, 2, 3))
+    null = rng.normal(size=(5, 25, 2, 3))
+    surprisal, generated = rng.exponential(size=25), np.arange(25) >= 12
+    surprisal[0] = np.nan
+    found = prompt_agreement(cosine, l2_norm, null, surprisal, generated, ("kendall",))
+    assert found.shape == (3, 4, 3, 1, 2)
+    for control, start in enumerate((0, 1)):
+        prompt = stats.kendalltau(cosine[start:12], l2_norm[start:12]).statistic
+        assert found[control, 0, 0, 0, 0] == pytest.approx(prompt)
+        first = slice(start, start + 10)
+        nulls = [stats.kendalltau(draw[first], l2_norm[first]).statistic for draw in null]
+        assert found[control, 2, 0, 0, 1] == pytest.approx(np.mean(nulls))
+    matrix = adjustment(np.arange(1, 25), surprisal[1:], generated[1:])
+    x, y = (np.einsum("pq,qlh->plh", matrix, v[1:])[11:] for v in (cosine, l2_norm))
+    assert found[2, 1, 0, 0, 0] == pytest.approx(stats.kendalltau(x, y).statistic)
+
+
+def test_a_short_prompt_has_no_adjusted_estimate() -> None:
+    rng = np.random.default_rng(5)
+    cosine, l2_norm = rng.normal(size=(2, 6, 2, 3))
+    surprisal, generated = rng.exponential(size=6), np.arange(6) >= 4
+    found = prompt_agreement(cosine, l2_norm, cosine[None], surprisal, generated, ("pearson",))
+    assert not np.isnan(found[:2, :2]).any()
+    assert np.isnan(found[2]).all()
+    assert np.isnan(found[:, 2:]).all()

@@ -171,7 +171,19 @@ def test_surprisal_is_the_models_own(found, model, tokens) -> None:
     logp = model(tokens, return_type="logits").log_softmax(-1)
     expected = -logp[:, :-1].gather(-1, tokens[:, 1:, None])[..., 0]
     close(found.surprisal[:, 1:], expected)
-    assert (found.surprisal[:, 0] == 0).all()
+    assert found.surprisal[:, 0].isnan().all()
+
+
+def test_tokens_that_cannot_be_said_have_no_surprisal() -> None:
+    found = lens.surprisal(torch.zeros(1, 4, 10), torch.tensor([[11, 3, 10, 9]]))[0]
+    assert found.isnan().tolist() == [True, False, True, False]
+    close(found[[1, 3]], torch.tensor([10.0, 10.0]).log())
+
+
+def test_a_prompt_of_a_batch_by_itself(found) -> None:
+    alone = found.prompt(2, 7)
+    assert torch.equal(alone.l2_norm, found.l2_norm[2:3, :7])
+    assert torch.equal(alone.head_variance, found.head_variance[2:3])
 
 
 def test_right_padding_changes_nothing(model, tokens, group, found) -> None:
