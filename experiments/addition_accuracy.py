@@ -47,7 +47,7 @@ class AdditionAccuracy(Experiment):
     """Digits of each addend; an adder has its own, a language model 2 unless told otherwise."""
     per_cell: int = Field(100, ge=1)
     """Questions for each cell; 73 right ones are the fewest that show a cell to be solved."""
-    uniform: int = Field(1000, ge=1)
+    uniform: int = Field(500, ge=1)
     """Questions drawn uniformly."""
     examples: int = Field(2, ge=0)
     """Solved additions that a language model is shown before each question."""
@@ -184,7 +184,7 @@ class Marked:
     """What a model said, marked against the ground truth."""
 
     def __init__(self, style: AdditionFormat, sums: Sums, said: Said) -> None:
-        self.sums, self.said = sums, said
+        self.sums, self.said, self.padded = sums, said, style.pad
         self.written = style.write(sums).written
         self.right = {
             prefix: said[prefix] == sums.answer_digits for prefix in ("given", "generated")
@@ -204,20 +204,19 @@ def answered(
     """
     written = style.write(sums)
     tokens, is_digit = written.tokens, written.written
-    reads = np.maximum(written.at - 1, 0)
+    last = written.at.max(axis=1, keepdims=True)
+    reads = np.concatenate([np.maximum(written.at - 1, 0), last], axis=1)
     said = likeliest(model, tokens, reads)
-    given = _digits(said, style, is_digit)
-    rows, slots = np.arange(len(sums))[:, None], np.where(is_digit, written.at, 0)
+    given = _digits(said[:, :-1], style, is_digit)
     for _ in range(style.digits + 1):
-        changed = ((tokens[rows, slots] != said) & is_digit).any(1)
-        if not changed.any():
+        row, place = np.nonzero(is_digit)
+        differs = tokens[row, written.at[row, place]] != said[row, place]
+        changed = np.unique(row[differs])
+        if not changed.size:
             break
-        row, place = np.nonzero(is_digit & changed[:, None])
         tokens[row, written.at[row, place]] = said[row, place]
         said[changed] = likeliest(model, tokens[changed], reads[changed])
-    last = written.at.max(1, keepdims=True)
-    after = likeliest(model, tokens, last) if not style.pad else np.full_like(last, -1)
-    return given, _digits(said, style, is_digit), ~np.isin(after[:, 0], style.digit_ids)
+    return given, _digits(said[:, :-1], style, is_digit), ~np.isin(said[:, -1], style.digit_ids)
 
 
 def likeliest(
@@ -301,7 +300,7 @@ def error_kinds(marked: Marked) -> pd.DataFrame:
 def _count_kinds(prefix: Prefix, place: Int[np.ndarray, "n"], kind: np.ndarray) -> pd.DataFrame:
     """Every kind at every place, also those that do not occur."""
     counts = pd.crosstab(place, kind).rename_axis("place").rename_axis("kind", axis=1)
-    n = counts.sum(1)
+    n = counts.sum(axis=1)
     kinds = counts.reindex(columns=["carry lost", "carry invented", "other"], fill_value=0)
     table = kinds.stack().rename("errors").reset_index()
     table.insert(0, "prefix", prefix)
@@ -324,14 +323,14 @@ def look_ahead(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def mistakes(marked: Marked, sample: str) -> pd.DataFrame:
-    """The wrong answers a model wrote, digit by digit; `_` is no digit."""
+    """The wrong answers a model wrote; `_` is no digit, `...` a digit where it should have ended."""
     wrong = np.flatnonzero(~marked.whole)
     digits = np.where(marked.said["generated"] < 0, "_", marked.said["generated"].astype(str))
-    texts = ["".join(digits[row, marked.written[row]][::-1]) for row in wrong]
+    more = np.where(marked.said["ends"] | marked.padded, "", "...")
+    texts = ["".join(digits[row, marked.written[row]][::-1]) + more[row] for row in wrong]
     sums = marked.sums[wrong]
     columns = {"prompt": wrong, "a": sums.a, "b": sums.b, "answer": sums.answer}
-    goes_on = ~marked.said["ends"][wrong]
-    return pd.DataFrame({"sample": sample, **columns, "said": texts, "goes_on": goes_on})
+    return pd.DataFrame({"sample": sample, **columns, "said": texts})
 
 
 def language_format(model: "Model", places: int, examples: int, seed: int) -> AdditionFormat:

@@ -293,19 +293,29 @@ def main(arguments: list[str]) -> int:
     try:
         card = AdderCard.read(Path(arguments[0]))
     except (OSError, ValidationError, tomllib.TOMLDecodeError) as error:
-        print(f"{arguments[0]}: not the card of an adder to train: {error}", file=sys.stderr)
+        reason = one_line(error)
+        print(f"{arguments[0]}: not the card of an adder to train: {reason}", file=sys.stderr)
         return 2
+    transformers.utils.logging.disable_progress_bar()
     torch.set_num_threads(1)  # sums are added in a fixed order, so that a seed gives one result
     start = time.time()
     adder, curve = train(card.arithmetic, card.training)
     card.path.mkdir(parents=True, exist_ok=True)
     adder.save_pretrained(card.path)
     tokenizer_of(card.arithmetic).save_pretrained(card.path)
-    return int(not test_stored(card, curve, seconds=time.time() - start))
+    return int(not examine(card, curve, seconds=time.time() - start))
 
 
-def test_stored(card: AdderCard, curve: pd.DataFrame, seconds: float) -> bool:
-    """Whether the stored weights pass; keeps tables and log beside them."""
+def one_line(error: Exception) -> str:
+    """What is wrong, and where in the card."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+
+
+def examine(card: AdderCard, curve: pd.DataFrame, seconds: float) -> bool:
+    """Whether the stored weights are accepted; tables and log are kept beside them."""
     adder = GPT2LMHeadModel.from_pretrained(card.path, attn_implementation="eager").eval()
     acceptance = accept(adder, card.arithmetic, card.training)
     tables = {

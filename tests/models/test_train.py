@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
 from models.train import AdderCard, Training, initialise, main, new_adder, train, training_sums
 from prompts.additions import PASS, AdditionFormat
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 SHIPPED = Path(__file__).parents[2] / "configs" / "models"
 
@@ -95,7 +96,9 @@ def test_a_card_that_is_no_adders_is_one_line(
 ) -> None:
     (tmp_path / "card.toml").write_text('source = "transformers"\npath = "weights"\n')
     assert main([str(tmp_path / "card.toml")]) == 2
-    assert "arithmetic" in capsys.readouterr().err
+    complaint = capsys.readouterr().err
+    assert complaint.count("\n") == 1
+    assert "arithmetic" in complaint
 
 
 def test_the_same_seed_trains_the_same_weights(tmp_path: Path) -> None:

@@ -1,0 +1,198 @@
+"""Addition accuracy against models whose every answer is known, and against naive generation."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from experiments import UsageError
+from experiments.addition_accuracy import (
+    AdditionAccuracy,
+    Said,
+    answered,
+    language_format,
+    look_ahead,
+    saying,
+)
+from models import load
+from models.text import continue_text, tokenize
+from prompts.additions import Addition, AdditionFormat, Cells, Sums
+
+
+@pytest.fixture(scope="module")
+def adder():
+    return load("adder_6d_1l")
+
+
+def loses_cascades(sums: Sums) -> np.ndarray:
+    """The answers of one who forgets every carry that has to cross a nine."""
+    carry = sums.carry * (sums.run == 0)
+    return (sums.uncarried + carry) % 10
+
+
+def invents_cascades(sums: Sums) -> np.ndarray:
+    """The answers of one who takes every run of nines for a carry."""
+    return (sums.uncarried + np.maximum(sums.carry, sums.run > 0)) % 10
+
+
+@pytest.fixture(scope="module")
+def forgetful():
+    experiment = AdditionAccuracy(per_cell=100, uniform=500)
+    return experiment, experiment.measure(saying(load("adder_6d_2l"), loses_cascades))
+
+
+def test_a_model_that_loses_cascades_fails_exactly_their_cells(forgetful):
+    cells = forgetful[1].tables["cells"]
+    lost = (cells["run"] >= 1) & (cells["carry"] == 1)
+    assert (cells["accuracy"] == np.where(lost, 0.0, 1.0)).all()
+    assert (cells["n"] == 100).all()
+    assert len(cells) == 49
+
+
+def test_a_model_that_loses_cascades_looks_no_nine_ahead(forgetful):
+    table = forgetful[1].tables["look_ahead"]
+    assert table["place"].tolist() == [1, 2, 3, 4, 5, 6]
+    assert (table["look_ahead"] == 0).all()
+    assert table["longest"].tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_model_that_loses_cascades_only_loses_carries(forgetful):
+    errors = forgetful[1].tables["errors"].query("prefix == 'given'")
+    by_kind = errors.groupby("kind")["errors"].sum()
+    cascades = sum(range(6)) * 100
+    assert by_kind.to_dict() == {"carry lost": cascades, "carry invented": 0, "other": 0}
+
+
+def test_a_model_that_loses_cascades_fails_the_claims_about_them(forgetful):
+    experiment, results = forgetful
+    verdicts = [claim.verdict for claim in experiment.claims(results)]
+    assert verdicts == ["holds", "fails", "fails", "holds", "holds"]
+
+
+def test_whole_answers_and_mistakes_are_those_of_plain_arithmetic(forgetful):
+    tables = forgetful[1].tables
+    sums = Addition(6, 500, seed=0).sums
+    right = (loses_cascades(sums) == sums.answer_digits).all(1)
+    assert tables["answers"]["correct"].item() == right.sum()
+    wrong = tables["mistakes"].query("sample == 'uniform'")
+    assert wrong["prompt"].tolist() == np.flatnonzero(~right).tolist()
+    said = loses_cascades(sums)[~right] @ 10 ** np.arange(7)
+    assert wrong["said"].astype(int).tolist() == said.tolist()
+
+
+def test_a_model_that_invents_carries_is_seen_to():
+    experiment = AdditionAccuracy(per_cell=20, uniform=50)
+    results = experiment.measure(saying(load("adder_6d_2l"), invents_cascades))
+    by_kind = results.tables["errors"].groupby("kind")["errors"].sum()
+    assert by_kind["carry invented"] > 0
+    assert by_kind["carry lost"] == by_kind["other"] == 0
+    cells = results.tables["cells"]
+    assert ((cells["accuracy"] == 0) == ((cells["run"] >= 1) & (cells["carry"] == 0))).all()
+
+
+@torch.no_grad()
+def test_digits_written_freely_are_those_of_step_by_step_generation(adder):
+    style, sums = adder.card.arithmetic, Cells(6, 20, seed=5).sums
+    given, generated, ends = answered(adder, style, sums)
+    prompts = [tokenize(adder, f"{a:06}+{b:06}=") for a, b in zip(sums.a, sums.b, strict=True)]
+    expected = np.array(continue_text(adder, prompts, 7))[:, ::-1]
+    assert (generated == expected).all()
+    assert ends.all()
+    first_wrong = (given != sums.answer_digits).any(1)
+    assert first_wrong.sum() > 20
+    assert (generated[~first_wrong] == sums.answer_digits[~first_wrong]).all()
+
+
+def test_the_exact_adder_makes_no_mistake():
+    experiment = AdditionAccuracy(per_cell=100, uniform=500)
+    results = experiment.measure(load("adder_6d_2l"))
+    assert results.tables["mistakes"].empty
+    ahead = results.tables["look_ahead"]
+    assert (ahead["look_ahead"] == ahead["longest"]).all()
+    verdicts = [claim.verdict for claim in experiment.claims(results)]
+    assert verdicts == ["holds", "holds", "holds", "holds", "fails"]
+
+
+def test_few_questions_leave_a_cell_undecided_and_say_how_many_decide():
+    experiment = AdditionAccuracy(per_cell=10, uniform=50)
+    claim = experiment.claims(experiment.measure(experiment.planted()))[1]
+    assert claim.verdict == "undecided"
+    assert "73" in claim.decide
+
+
+def test_look_ahead_by_hand():
+    rows = [(1, 0, 0, 0.96), (1, 0, 1, 0.96), (1, 1, 0, 0.1)]
+    rows += [(2, 0, 0, 0.99), (2, 0, 1, 0.94), (2, 1, 0, 0.99), (2, 1, 1, 0.99), (2, 2, 0, 0.99)]
+    rows += [(3, 0, 0, 0.95), (3, 0, 1, 0.95), (3, 1, 0, 0.99), (3, 1, 1, 0.99)]
+    rows += [(3, 2, 0, 0.99), (3, 2, 1, 0.90), (3, 3, 0, 0.99)]
+    table = look_ahead(pd.DataFrame(rows, columns=["place", "run", "carry", "low"]))
+    assert table["look_ahead"].tolist() == [0, -1, 1]
+    assert table["longest"].tolist() == [0, 1, 2]
+
+
+def test_an_adder_has_its_own_number_of_digits(adder):
+    with pytest.raises(UsageError, match="6 digits, not 3"):
+        AdditionAccuracy(places=3).measure(adder)
+
+
+def test_what_was_said_comes_back_from_its_state():
+    said, again = Said(2), Said(2)
+    digits = np.arange(6).reshape(2, 3)
+    said.update(digits, digits + 1, np.array([True, False]))
+    again.restore(said.state())
+    again.update(digits, digits, np.array([True, True]))
+    assert again["generated"].tolist() == [[1, 2, 3], [4, 5, 6], [0, 1, 2], [3, 4, 5]]
+    assert again["ends"].tolist() == [True, False, True, True]
+
+
+class Unpadded:
+    """An adder's answers, unpadded: what `answered` needs of a model, computed by arithmetic.
+
+    Says the right answer and then a full stop, except that it goes on after answers of one digit.
+    """
+
+    cfg = type("cfg", (), {"device": "cpu"})
+
+    def __call__(self, tokens):
+        signs = "0123456789+=."
+        logits = torch.zeros(*tokens.shape, len(signs))
+        for row, ids in enumerate(tokens.tolist()):
+            text = "".join(signs[token] for token in ids)
+            question, end = text.split("=")[0], text.index("=")
+            answer = str(sum(map(int, question.split("+"))))
+            answer += "0" if len(answer) == 1 else "."
+            for offset, sign in enumerate(answer):
+                if end + offset < tokens.shape[1]:
+                    logits[row, end + offset, signs.index(sign)] = 1
+        return logits
+
+
+def test_an_answer_that_goes_on_is_not_ended():
+    vocabulary = {sign: token for token, sign in enumerate("0123456789+=")}
+    style = AdditionFormat(digits=2, pad=False, vocabulary=vocabulary)
+    a, b = np.divmod(np.arange(10_000), 100)
+    sums = Sums(a, b, 2)[::7]
+    given, generated, ends = answered(Unpadded(), style, sums)
+    written = style.write(sums).written
+    assert (given == np.where(written, sums.answer_digits, -1)).all()
+    assert (generated == given).all()
+    assert (ends == (sums.answer >= 10)).all()
+
+
+@pytest.mark.real
+def test_smollm2_reads_additions_as_they_are_written():
+    model = load("smollm2")
+    style = language_format(model, places=3, examples=2, seed=0)
+    sums = Addition(3, 50, seed=9, padded=False).sums
+    head = "".join(model.tokenizer.decode([int(i[1:])]) for i in style.layout if i[0] == "#")
+    assert head.endswith("+=")
+    texts = [model.tokenizer.decode(row) for row in style.write(sums).tokens]
+    for text, question, answer in zip(texts, sums.texts, sums.answer, strict=True):
+        assert f"\n{question}{answer}" in text
+
+
+@pytest.mark.real
+def test_smollm2_hardly_adds():
+    experiment = AdditionAccuracy(model="smollm2", per_cell=20, uniform=60)
+    claims = experiment.claims(experiment.measure(load("smollm2")))
+    assert claims[1].verdict == "fails"
