@@ -40,7 +40,7 @@ def hook_native(config: NativeConfig, weights: dict[str, Tensor], *, folded: boo
     known["act_fn"] = config.act_fn or "relu"
     settings = TransformerBridgeConfig(**stated, **known, architecture="TransformerLensNative")
     module = NativeModel(settings)
-    for name, weight in _as_adjacent_pairs(config, weights).items():
+    for name, weight in _with_late_bias(config, _as_adjacent_pairs(config, weights)).items():
         _place(module, _native_home(name, config), weight)
     return _bridge(module, "TransformerLensNative", folded, tl_config=settings)
 
@@ -94,3 +94,20 @@ def _reordered(weight: Tensor, order: Tensor) -> Tensor:
     """A query or key projection, or its bias, with each head's dimensions in another order."""
     heads = weight.reshape(-1, len(order), *weight.shape[1:])
     return heads[:, order].reshape(weight.shape)
+
+
+def _with_late_bias(config: NativeConfig, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights whose gated MLPs do with a bias after W_out what they did with b_in before it.
+
+    HookedTransformer adds b_in of a gated MLP to the product of gate and input; the bridge adds a
+    bias to the input alone.
+    """
+    if not config.gated_mlp:
+        return weights
+    late = dict(weights)
+    for layer in range(config.n_layers):
+        mlp = f"blocks.{layer}.mlp"
+        late[f"{mlp}.in.bias"] = torch.zeros_like(weights[f"{mlp}.in.bias"])
+        moved = weights[f"{mlp}.out.weight"] @ weights[f"{mlp}.in.bias"]
+        late[f"{mlp}.out.bias"] = weights[f"{mlp}.out.bias"] + moved
+    return late
