@@ -7,6 +7,7 @@ from typing import Any
 
 from viz.assets import place
 from viz.html import duration, moment, write_html
+from viz.labels import shorten
 from viz.page import said
 
 VERDICTS = ("holds", "fails", "undecided")
@@ -61,9 +62,15 @@ def _changed(manifest: dict[str, Any]) -> str:
     """The fields that differ from their defaults; the model has a column of its own."""
     defaults = manifest["defaults"]
     told = [
-        f"{name} = {said(value)}"
+        f"{name} = {_brief(value)}"
         for name, value in manifest["fields"].items()
         if value != defaults.get(name) and name != "model"
     ]
-    text = " · ".join(told)
-    return text if len(text) <= 160 else text[:159] + "…"
+    return " · ".join(told)
+
+
+def _brief(value: Any) -> str:
+    """A field's value in a few words: of a long list, how long it is."""
+    if isinstance(value, list) and len(said(value)) > 60:
+        return f"{len(value)} values"
+    return shorten(said(value), 60)

@@ -13,15 +13,20 @@ from viz.labels import label, script_json
 # Styles may stand in the page: the drawing libraries set them from script. `file:` is what
 # 'self' would be where a page opened from disk has no origin.
 _POLICY = (
-    "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'self' file: 'unsafe-inline'; "
+    "default-src 'none'; script-src 'nonce-{nonce}'{wasm}; style-src 'self' file: 'unsafe-inline'; "
     "img-src 'self' file: data: blob:; base-uri 'none'; form-action 'none'"
 )
 
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
-def write_html(path: Path, template: str, **values: Any) -> Path:
-    """Fill a template and write it; every page gets a nonce of its own."""
+
+def write_html(path: Path, template: str, *, wasm: bool = False, **values: Any) -> Path:
+    """Fill a template and write it; every page gets a nonce of its own.
+
+    `wasm` allows WebAssembly (not `eval`), which circuitsvis compiles for its 64-bit integers.
+    """
     nonce = secrets.token_urlsafe(16)
-    policy = _POLICY.format(nonce=nonce)
+    policy = _POLICY.format(nonce=nonce, wasm=" 'wasm-unsafe-eval'" if wasm else "")
     text = _environment().get_template(template).render(nonce=nonce, policy=policy, **values)
     path.write_text(text, encoding="utf-8")
     return path
@@ -35,7 +40,7 @@ def number(value: float) -> str:
         text = f"{value:.3g}" if abs(value) < 100 else f"{value:,.1f}"
     else:
         digits, _, power = f"{value:.1e}".partition("e")
-        text = f"{digits} × 10^{int(power)}"
+        text = f"{digits} × 10{str(int(power)).translate(_RAISED)}"
     return text.replace("-", "−")
 
 

@@ -44,6 +44,7 @@ def write_page(folder: Path, manifest: Mapping[str, Any]) -> Path:
     return write_html(
         folder / "index.html",
         "page.html.j2",
+        wasm="circuitsvis" in libraries,
         run=manifest,
         figures=figures,
         tables=tables,

@@ -75,7 +75,9 @@ def _cloud(axis: "Axes", x: "pd.Series", y: "pd.Series", spread: list[tuple[floa
 
 
 def _written(correlations: "pd.DataFrame") -> str:
-    by_method = correlations.set_index("method", verify_integrity=True)["estimate"]
+    by_method = correlations.set_index("method")["estimate"]
+    if not by_method.index.is_unique:
+        raise ValueError("several correlations of one method for one panel: choose one")
     signs = {"pearson": "r", "spearman": "ρ", "kendall": "τ"}
     return "  ".join(f"{signs[m]} = {by_method[m]:.2f}" for m in _METHODS if m in by_method)
 

@@ -69,11 +69,20 @@ def attention_heatmap(tokens: Sequence[str], heads: "dict[str, np.ndarray]") -> 
     figure.update_layout(
         height=560,
         margin={"l": 10, "r": 10, "t": 40, "b": 10},
-        yaxis={"autorange": "reversed", "title": "from (query)", "automargin": True},
-        xaxis={"title": "to (key)", "automargin": True},
+        yaxis={"autorange": "reversed", **_axis("from (query)")},
+        xaxis=_axis("to (key)"),
         updatemenus=[{"buttons": buttons, "x": 0, "xanchor": "left", "y": 1.08}],
     )
     return _plotly(figure.to_plotly_json())
+
+
+def _axis(title: str) -> dict[str, Any]:
+    return {
+        "title": {"text": title, "standoff": 12},
+        "tickfont": {"size": 10},
+        "automargin": True,
+        "nticks": 30,
+    }
 
 
 def _circuitsvis(shown: "RenderedHTML") -> Widget:

@@ -1,0 +1,129 @@
+"""A gallery built once, and a browser to open it in."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.viz import samples
+from viz import write_gallery, write_page
+
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+WATCH = """
+window.violations = [];
+document.addEventListener("securitypolicyviolation", (e) => violations.push(e.violatedDirective));
+"""
+
+
+@pytest.fixture(scope="session")
+def drawings():
+    return samples.drawings()
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory, drawings) -> Path:
+    """Runs of two experiments, with every figure, and one run in each other status."""
+    runs = tmp_path_factory.mktemp("runs")
+    shown = [token for token in samples.HOSTILE if token != "\ud83d"]  # no Parquet holds it
+    odd = pd.DataFrame({"token": shown, "l2_norm": [None, *range(1, len(shown))]})
+    tables = {"heads": samples.heads(30, 9), "odd <b>table": odd}
+    write_page(*samples.write_run(runs, "full", drawings, tables))
+    title = "Accuracy by cell"
+    other = {
+        "experiment": "addition_accuracy",
+        "question": "Which additions does the model get right?",
+        "started": "2026-03-02T10:00:00+00:00",
+        "seconds": 8.3,
+        "claims": [samples.claim(verdict="fails", sentence="It looks six columns ahead.")],
+        "model": samples.manifest()["model"] | {"name": "adder_6d_1l"},
+    }
+    cells = {"cells": samples.cells()}
+    write_page(*samples.write_run(runs, "cells", {title: drawings[title]}, cells, **other))
+    for hour, status in enumerate(("failed", "running", "interrupted")):
+        late = {"started": f"2026-03-03T1{hour}:00:00+00:00", "status": status, "claims": []}
+        samples.write_run(runs, status, {}, {}, error="RuntimeError: <b>x</b>", **late)
+    write_gallery(runs)
+    return runs
+
+
+@dataclass
+class Tab:
+    """A browser's tab, and everything in it that a page must not do."""
+
+    page: object
+    noise: list[str] = field(default_factory=list)
+
+    def listen(self) -> None:
+        page = self.page
+        page.add_init_script(WATCH)
+        page.on("console", lambda m: self.noise.append(m.text) if m.type == "error" else None)
+        page.on("pageerror", lambda error: self.noise.append(str(error)))
+        page.on("dialog", lambda dialog: (self.noise.append("dialog"), dialog.dismiss()))
+        page.on("requestfailed", lambda request: self.noise.append(f"failed {request.url}"))
+        page.on("request", self._asked)
+
+    def _asked(self, request) -> None:
+        if not request.url.startswith(("file:", "data:", "blob:")):
+            self.noise.append(f"network {request.url}")
+
+    def open(self, path: Path) -> "Tab":
+        self.page.goto(path.as_uri())
+        return self
+
+    def scroll(self) -> "Tab":
+        """Every widget comes into view once."""
+        for box in self.page.locator(".widget").all():
+            figure = box.locator("xpath=..")
+            figure.scroll_into_view_if_needed()
+            box.wait_for(state="visible", timeout=20_000)
+        self.page.wait_for_timeout(300)
+        return self
+
+    def complaints(self) -> list[str]:
+        return self.noise + self.page.evaluate("violations")
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """The system's Chromium; without one these tests are skipped, and fail where CI is set."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser")
+    found = found or shutil.which("google-chrome")
+    if found is None:
+        where = "no chromium on PATH: pages are not looked at in a browser"
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(where)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=found, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def tab(chromium) -> Iterator:
+    """Opens tabs: `tab(width=390, color_scheme="dark")`."""
+    contexts = []
+
+    def make(width: int = 1280, **options) -> Tab:
+        context = chromium.new_context(viewport={"width": width, "height": 844}, **options)
+        contexts.append(context)
+        made = Tab(context.new_page())
+        made.listen()
+        return made
+
+    yield make
+    for context in contexts:
+        context.close()

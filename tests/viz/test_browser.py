@@ -1,0 +1,169 @@
+"""Pages in a real browser, opened from disk with no network."""
+
+import shutil
+
+import pytest
+
+from tests.viz import samples
+from viz.labels import label
+
+FULL = "head_contributions/full/index.html"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("page", [FULL, "addition_accuracy/cells/index.html", "index.html"])
+def test_pages_are_quiet_and_fit(tab, runs, page, width, scheme):
+    shown = tab(width, color_scheme=scheme).open(runs / page).scroll()
+    assert shown.complaints() == []
+    assert shown.page.evaluate("document.documentElement.scrollWidth") <= width
+    assert shown.page.locator("h1").is_visible()
+
+
+def test_what_must_not_happen_is_noticed_when_it_does(tab, runs):
+    shown = tab().open(runs / "index.html")
+    shown.page.evaluate(
+        """() => {
+            const script = document.createElement("script");
+            script.textContent = "alert(1)";
+            document.body.append(script);
+            document.body.insertAdjacentHTML("beforeend", "<img src='http://127.0.0.1:9/x.png'>");
+        }"""
+    )
+    shown.page.wait_for_timeout(300)
+    told = " ".join(shown.complaints())
+    assert "script-src" in told
+    assert "img-src" in told
+    assert "dialog" not in told
+
+
+def test_every_widget_is_alive(tab, runs):
+    page = tab().open(runs / FULL).scroll().page
+    widgets = page.locator(".widget")
+    assert widgets.count() == 4
+    text = page.locator(".widget[data-component='ColoredTokens']")
+    assert text.count() == 2
+    assert "Better" in text.nth(0).inner_text()
+    assert "nan" in text.nth(1).inner_text()
+    assert page.locator(".widget[data-component='AttentionHeads'] canvas").count() >= 1
+    assert page.locator(".widget .main-svg").first.is_visible()
+    assert page.locator(".still:visible").count() == 7
+
+
+def test_hostile_tokens_are_inert_and_visible(tab, runs):
+    shown = tab().open(runs / FULL).scroll()
+    page = shown.page
+    box = page.locator("#hostile-tokens .widget")
+    seen = box.inner_text().replace("\u00a0", " ")
+    for token in samples.HOSTILE:
+        assert label(token) in seen
+    assert box.locator("svg, img, script").count() == 0
+    table = page.locator("details.table").nth(1)
+    table.locator("summary").click()
+    for token in ("</s>", "<svg/onload=alert(1)>", "nan", "万"):
+        assert label(token) in table.inner_text()
+    assert table.locator(".grid-table").locator("img, script").count() == 0
+    assert "—" in table.inner_text()
+    assert shown.complaints() == []
+
+
+def test_a_widget_can_be_swapped_for_its_still_twin(tab, runs):
+    page = tab().open(runs / FULL).scroll().page
+    figure = page.locator("figure", has=page.locator(".widget")).first
+    figure.locator(".swap").click()
+    assert figure.locator(".still").is_visible()
+    assert not figure.locator(".widget").is_visible()
+    figure.locator(".swap").click()
+    assert figure.locator(".widget").is_visible()
+
+
+def test_the_theme_changes_and_is_kept(tab, runs):
+    page = tab(color_scheme="light").open(runs / FULL).page
+    image = page.locator(".still img:visible").first
+    assert image.get_attribute("src").endswith("figure.svg")
+    page.locator("button.theme").focus()
+    page.keyboard.press("Enter")
+    assert image.get_attribute("src").endswith("figure-dark.svg")
+    page.reload()
+    assert page.locator(".still img:visible").first.get_attribute("src").endswith("-dark.svg")
+
+
+def test_every_picture_that_is_seen_is_loaded(tab, runs):
+    page = tab().open(runs / "addition_accuracy/cells/index.html").page
+    page.locator(".still img:visible").first.scroll_into_view_if_needed()
+    page.wait_for_function(
+        "[...document.images].filter((i) => i.offsetParent).every((i) => i.naturalWidth > 0)"
+    )
+
+
+def test_tables_are_sorted_by_keyboard(tab, runs):
+    page = tab().open(runs / FULL).page
+    head = page.locator(".tabulator-col[tabulator-field='c3']").first
+    head.focus()
+    page.keyboard.press("Enter")
+    cells = page.locator(".tabulator-cell[tabulator-field='c3']").all_inner_texts()
+    values = [float(cell) for cell in cells[:8]]
+    assert values == sorted(values)
+    smallest = samples.heads(30, 9)["l2_norm"].head(200).min()
+    assert values[0] == pytest.approx(smallest, rel=1e-4)
+
+
+def test_the_command_can_be_copied(tab, runs):
+    shown = tab(permissions=["clipboard-read", "clipboard-write"]).open(runs / FULL)
+    shown.page.locator(".copy").click()
+    shown.page.get_by_text("Copied").wait_for()
+    copied = shown.page.evaluate("navigator.clipboard.readText()")
+    assert copied == samples.manifest()["command"]
+
+
+def test_the_gallery_is_searched_filtered_and_sorted(tab, runs):
+    page = tab().open(runs / "index.html").page
+    visible = page.locator(".run:visible")
+
+    def shown():
+        return page.locator("#count").inner_text()
+
+    assert visible.count() == 5
+    page.select_option("#verdict", "undecided")
+    assert (visible.count(), shown()) == (1, "1 of 5 shown")
+    page.select_option("#verdict", "failed")
+    assert "failed" in visible.inner_text()
+    page.select_option("#verdict", "")
+    page.select_option("#experiment", "addition_accuracy")
+    assert "Which additions" in visible.inner_text()
+    page.select_option("#experiment", "")
+    page.select_option("#model", "smollm2")
+    assert visible.count() == 4
+    page.select_option("#model", "")
+    page.fill("#search", "ADDITIONS columns")
+    assert visible.count() == 1
+    page.fill("#search", "nothing like it")
+    assert (visible.count(), shown()) == (0, "0 of 5 shown")
+    page.fill("#search", "")
+    page.select_option("#sort", "started")
+    assert "2026-03-01" in visible.first.inner_text()
+    page.select_option("#sort", "experiment")
+    assert "addition_accuracy" in visible.first.inner_text()
+
+
+def test_from_the_gallery_to_a_run_and_back(tab, runs):
+    shown = tab().open(runs / "index.html")
+    shown.page.get_by_role("link", name="Which additions").click()
+    assert shown.page.locator("h1").inner_text() == "Which additions does the model get right?"
+    shown.page.get_by_role("link", name="All runs").click()
+    assert shown.page.locator(".run").count() == 5
+
+
+def test_a_run_that_was_moved_is_whole(tab, runs, tmp_path):
+    shutil.copytree(runs / "head_contributions/full", tmp_path / "elsewhere")
+    shown = tab().open(tmp_path / "elsewhere/index.html").scroll()
+    assert shown.complaints() == []
+    assert shown.page.locator(".widget:visible").count() == 4
+
+
+def test_without_scripts_everything_can_still_be_read(tab, runs):
+    page = tab(java_script_enabled=False).open(runs / FULL).page
+    assert page.locator(".still:visible").count() == 11
+    assert page.locator("article.claim").count() == 4
+    gallery = tab(java_script_enabled=False).open(runs / "index.html").page
+    assert gallery.locator(".run:visible").count() == 5

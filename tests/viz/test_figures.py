@@ -1,0 +1,253 @@
+"""Figures: what is in the table is what is drawn, and nothing in it can break the drawing."""
+
+import json
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+
+from tests.viz import samples
+from viz import (
+    Drawing,
+    Widget,
+    along_text,
+    attention_patterns,
+    bars,
+    cell_grid,
+    colored_tokens,
+    curves,
+    head_grid,
+    scatter,
+)
+from viz.style import PAPER
+
+
+def texts(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.findobj(lambda a: hasattr(a, "get_text"))]
+
+
+def grid_of(figure: Figure, panel: int = 0) -> np.ndarray:
+    mesh = figure.axes[panel].collections[0]
+    return np.ma.filled(mesh.get_array().astype(float), np.nan)
+
+
+@pytest.fixture(scope="session")
+def saved(tmp_path_factory, drawings):
+    """Every figure, saved with warnings as errors."""
+    folder = tmp_path_factory.mktemp("figures")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        for title, drawing in drawings.items():
+            drawing.save(folder / title, title)
+    return folder
+
+
+def test_every_figure_is_saved_whole(saved, drawings):
+    names = {"figure.svg", "figure-dark.svg", "figure.png", "thumb.png"}
+    names |= {"data.csv", "data.parquet", "figure.json"}
+    for title in drawings:
+        assert {path.name for path in (saved / title).iterdir()} == names
+        told = json.loads((saved / title / "figure.json").read_text())
+        assert told["title"] == title
+        assert told["alt"]
+        assert told["width"] <= 640, "wider than a column of text"
+
+
+def test_svg_text_is_outlines_and_asks_for_no_font(saved, drawings):
+    for title in drawings:
+        for name in ("figure.svg", "figure-dark.svg"):
+            svg = (saved / title / name).read_text()
+            assert "<text" not in svg
+            assert "onload" not in svg.replace("<!--", "").split("<defs>")[0]
+
+
+def test_the_same_drawing_gives_the_same_bytes(tmp_path, saved, drawings):
+    drawings["Loss by layer"].save(tmp_path, "Loss by layer")
+    for path in tmp_path.iterdir():
+        assert path.read_bytes() == (saved / "Loss by layer" / path.name).read_bytes(), path.name
+
+
+def test_downloads_carry_the_raw_text(saved):
+    csv = pd.read_csv(saved / "Hostile tokens/data.csv", keep_default_na=False, na_values=[])
+    parquet = pd.read_parquet(saved / "Hostile tokens/data.parquet")
+    raw = [token if token != "\ud83d" else r"\ud83d" for token in samples.HOSTILE]
+    assert parquet["token"].tolist() == raw
+    assert csv["token"].tolist() == raw
+
+
+def test_both_themes_have_their_own_paper(drawings):
+    for name in ("light", "dark"):
+        figure = drawings["Loss by layer"].figure(name)
+        assert to_hex(figure.get_facecolor()) == PAPER[name]
+
+
+def test_no_setting_outlives_a_drawing(drawings):
+    import matplotlib
+
+    before = dict(matplotlib.rcParams)
+    drawings["Loss by layer"].figure("dark")
+    assert dict(matplotlib.rcParams) == before
+
+
+@pytest.mark.parametrize(("layers", "heads"), [(2, 4), (30, 9), (32, 32)])
+def test_a_head_grid_shows_each_head_where_it_is(layers, heads):
+    table = samples.heads(layers, heads).sample(frac=1, random_state=0)
+    figure = head_grid(table, "projection_share", facet="phase", caption="").figure()
+    titles = [axis.get_title(loc="left") for axis in figure.axes[:2]]
+    assert set(titles) == {"prompt", "generated"}
+    for panel, phase in enumerate(titles):
+        part = table[table["phase"] == phase]
+        expected = np.full((layers, heads), np.nan)
+        expected[part["layer"], part["head"]] = part["projection_share"]
+        np.testing.assert_array_equal(grid_of(figure, panel), expected)
+
+
+def test_signed_values_are_centred_on_zero_and_panels_share_a_scale():
+    table = samples.heads(3, 4)
+    figure = head_grid(table, "projection_share", facet="phase", caption="").figure()
+    ends = {figure.axes[panel].collections[0].get_clim() for panel in (0, 1)}
+    most = table["projection_share"].abs().max()
+    assert ends == {(-most, most)}
+
+
+def test_undefined_heads_are_hatched_and_said():
+    figure = head_grid(samples.heads(2, 4), "projection_share", facet="phase", caption="").figure()
+    assert any(patch.get_hatch() for patch in figure.axes[0].patches)
+    assert any("hatched" in text for text in texts(figure))
+    whole = head_grid(samples.heads(2, 4), "l2_norm", facet="phase", caption="").figure()
+    assert not any("hatched" in text for text in texts(whole))
+
+
+def test_a_grid_of_one_value_and_one_without_any_are_drawn():
+    same = pd.DataFrame({"layer": [0, 0], "head": [0, 1], "cosine": [0.5, 0.5]})
+    head_grid(same, "cosine", caption="").figure().draw_without_rendering()
+    none = same.assign(cosine=np.nan)
+    head_grid(none, "cosine", caption="").figure().draw_without_rendering()
+
+
+def test_cells_say_value_and_number_and_round_down():
+    table = pd.DataFrame(
+        {"place": [0, 1, 1], "run": [0, 0, 1], "carry": [0, 0, 0], "n": [2000, 2000, 50],
+         "accuracy": [1.0, 0.9999, 0.02]}
+    )  # fmt: skip
+    figure = cell_grid(table, caption="").figure()
+    said = texts(figure)
+    assert "1\n2,000" in said
+    assert ".999\n2,000" in said
+    assert ".020\n50" in said
+    np.testing.assert_array_equal(grid_of(figure), [[0.9999, 1.0], [0.02, np.nan]])
+
+
+def test_units_stand_on_the_right_as_digits_are_written():
+    figure = cell_grid(samples.cells(), caption="").figure()
+    assert [t.get_text() for t in figure.axes[0].get_xticklabels()] == list("6543210")
+
+
+def test_correlations_are_written_in_their_panel():
+    drawing = scatter(samples.points(100), "l2_norm", "cosine", facet="phase",
+                      correlations=samples.correlations(), caption="")  # fmt: skip
+    figure = drawing.figure()
+    for axis in figure.axes:
+        words = "r = 0.42  ρ = 0.38  τ = 0.27" if axis.get_title(loc="left") == "prompt" else (
+            "r = 0.61  ρ = 0.58  τ = 0.41")  # fmt: skip
+        assert any(words in text.get_text() for text in axis.texts)
+
+
+def test_two_correlations_for_one_panel_are_refused():
+    twice = pd.concat([samples.correlations()] * 2)
+    drawing = scatter(samples.points(100), "l2_norm", "cosine", facet="phase",
+                      correlations=twice, caption="")  # fmt: skip
+    with pytest.raises(ValueError, match="choose one"):
+        drawing.figure()
+
+
+def test_few_points_are_drawn_each_and_many_as_density():
+    few = scatter(samples.points(300), "l2_norm", "cosine", caption="").figure()
+    assert len(few.axes[0].collections[0].get_offsets()) == 300
+    many = scatter(samples.points(9000), "l2_norm", "cosine", caption="").figure()
+    assert many.axes[0].collections[0].get_array().sum() == 9000
+
+
+def test_curves_and_bars_draw_their_intervals():
+    table = samples.learning()
+    figure = curves(table, "step", "loss", series="layer", caption="").figure()
+    line = figure.axes[0].lines[1]
+    np.testing.assert_array_equal(line.get_ydata(), table[table["layer"] == 1]["loss"])
+    assert len(figure.axes[0].collections) == 3
+    plain = curves(table.drop(columns=["low", "high"]), "step", "loss", series="layer", caption="")
+    assert not plain.figure().axes[0].collections
+    dots = bars(samples.estimates(), "measure", "estimate", series="phase", caption="").figure()
+    segments = dots.axes[0].collections[0].get_segments()
+    expected = samples.estimates().query("phase == 'prompt'")
+    np.testing.assert_allclose([s[:, 0] for s in segments], expected[["low", "high"]])
+
+
+def test_many_series_are_steps_of_a_scale():
+    table = pd.concat([samples.learning().assign(layer=i) for i in range(12)])
+    figure = curves(table, "step", "loss", series="layer", caption="").figure()
+    assert len({line.get_color() for line in figure.axes[0].lines}) == 12
+
+
+def test_text_is_cut_into_lines_and_the_first_generated_token_is_marked():
+    table = samples.along(samples.TEXT * 2, 5)
+    figure = along_text(table, "cosine", caption="").figure()
+    expected = table.pivot(index="layer", columns="pos", values="cosine").to_numpy()
+    shown = np.hstack([grid_of(figure, 0), grid_of(figure, 1)])
+    np.testing.assert_array_equal(shown, expected)
+    first = table.loc[table["phase"] == "generated", "pos"].min()
+    assert figure.axes[0].lines[0].get_xdata()[0] == first
+
+
+@pytest.mark.parametrize(
+    ("length", "heads", "library", "component"),
+    [
+        (21, 1, "circuitsvis", "AttentionPattern"),
+        (64, 4, "circuitsvis", "AttentionHeads"),
+        (65, 2, "plotly", ""),
+    ],
+)
+def test_attention_has_the_widget_that_can_carry_it(length, heads, library, component):
+    tokens = (samples.TEXT * 4)[:length]
+    drawing = attention_patterns(samples.attention(length, 1, heads), tokens, caption="")
+    assert (drawing.widget.library, drawing.widget.component) == (library, component)
+    expected = np.zeros((length, length))
+    first = drawing.data.query("head == 0")
+    expected[first["query"], first["key"]] = first["attention"]
+    shown = np.nan_to_num(grid_of(drawing.figure()))
+    np.testing.assert_array_equal(shown, expected)
+
+
+def test_widgets_hold_rounded_numbers_and_harmless_labels(drawings):
+    props = drawings["Hostile tokens"].widget.props
+    table = drawings["Hostile tokens"].data
+    np.testing.assert_allclose(props["values"], table["l2_norm"], atol=5e-5)
+    assert all(value == round(value, 4) for value in props["values"])
+    assert all("<" + "\u2060" in token for token in props["tokens"] if "<" in token)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_widget_refuses_what_is_no_number(bad):
+    table = pd.DataFrame({"token": ["a", "b"], "cosine": [0.5, bad]})
+    with pytest.raises(ValueError, match="drop or fill"):
+        colored_tokens(table, "cosine", caption="")
+
+
+def test_a_missing_column_and_an_empty_table_are_refused_by_name():
+    with pytest.raises(ValueError, match="no column 'cosine'"):
+        head_grid(samples.heads(2, 2), "cosine", caption="")
+    with pytest.raises(ValueError, match="without rows"):
+        head_grid(samples.heads(2, 2).iloc[:0], "l2_norm", caption="")
+
+
+def test_a_drawing_of_ones_own_needs_three_things(tmp_path):
+    drawing = Drawing("Mine.", pd.DataFrame({"x": [1]}), lambda: Figure(figsize=(3, 2)))
+    drawing.save(tmp_path / "mine", "Mine")
+    told = json.loads((tmp_path / "mine/figure.json").read_text())
+    assert (told["library"], told["width"], told["height"]) == (None, 288, 192)
+    assert told["alt"] == "Mine."
+    with pytest.raises(AttributeError):
+        drawing.caption = "Yours."
+    assert Widget("plotly", "", {}).props == {}
