@@ -137,12 +137,13 @@ GENERATED_CAPTION = (
     "The same digits after what the model itself wrote before them: an early mistake is passed on."
 )
 DIGITS_CAPTION = (
-    "Accuracy by decimal place on uniform questions, where long runs hardly occur: high bars here "
-    "and pale cells above are the same model."
+    "Accuracy by decimal place on uniform questions, where long runs hardly occur: a model may be "
+    "near 1 everywhere here and yet fail the pale cells above."
 )
 ERRORS_CAPTION = (
     "Share of the cells' digits that are wrong, by kind: a carry lost (the digit is what the "
-    "column gives without it), a carry invented (one more than it should be), or anything else."
+    "column gives without it), a carry invented (one more than it should be), or anything else. "
+    "By decimal place, after the right digits."
 )
 CROSS = "Carries cross nines: digits that a carry reaches over one or more nines are right."
 STOP = "Nines alone bring no carry: digits above one or more nines that none reaches are right."
@@ -323,7 +324,7 @@ def look_ahead(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def mistakes(marked: Marked, sample: str) -> pd.DataFrame:
-    """The wrong answers a model wrote; `_` is no digit, `...` a digit where it should have ended."""
+    """The wrong answers a model wrote; `_` is no digit, `...` a digit where it should end."""
     wrong = np.flatnonzero(~marked.whole)
     digits = np.where(marked.said["generated"] < 0, "_", marked.said["generated"].astype(str))
     more = np.where(marked.said["ends"] | marked.padded, "", "...")
