@@ -1,6 +1,6 @@
 """Numbers on a grid: heads by layer, tokens by layer, cells of an addition."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from viz.canvas import WIDTH, colour_bar, heat, limits, panels, require, split, ticks
 from viz.drawing import Drawing
@@ -54,7 +54,9 @@ def _heads(parts: "dict[str, pd.DataFrame]", value: str, title: str) -> "Figure"
     figure.set_figheight(figure.get_figheight() + 0.7)
     scale = limits(_all_values(grids))
     for axis, (name, (rows, columns, values)) in zip(axes, grids.items(), strict=True):
-        written = {"annot": True, "fmt": ".2g", "annot_kws": {"size": 8}} if cell >= 0.44 else {}
+        written: dict[str, Any] = (
+            {"annot": True, "fmt": ".2g", "annot_kws": {"size": 8}} if cell >= 0.44 else {}
+        )
         heat(axis, values, scale, square=True, **written)
         ticks(axis, "y", rows, cell * len(rows), rotation=0)
         ticks(axis, "x", columns, cell * len(columns) * 0.7, rotation=0)

@@ -33,10 +33,8 @@ def write_page(folder: Path, manifest: Mapping[str, Any]) -> Path:
     """
     figures = _figures(folder, manifest["figures"])
     tables = [_table(folder, table) for table in manifest["tables"]]
-    styles, scripts = ["pico.min.css", "page.css"], []
-    if tables:
-        styles.insert(1, "tabulator.min.css")
-        scripts.append("tabulator.min.js")
+    styles = ["pico.min.css", *(["tabulator.min.css"] if tables else []), "page.css"]
+    scripts = ["tabulator.min.js"] if tables else []
     libraries = {figure["library"] for figure in figures if figure["interactive"]}
     needed = [*styles, "page.js", *scripts, *sorted(f"{name}.js" for name in libraries)]
     at_home = folder.parent.name == manifest["experiment"]

@@ -65,7 +65,7 @@ def _cloud(axis: "Axes", x: "pd.Series", y: "pd.Series", spread: list[tuple[floa
     axis.grid(True)
     axis.margins(0.04)
     if len(x) > _MANY_POINTS:
-        extent = [end for pair in spread for end in pair]
+        extent = (*spread[0], *spread[1])
         axis.hexbin(x, y, gridsize=45, extent=extent, bins="log", mincnt=1,
                     cmap=color_map(False), linewidths=0.1)  # fmt: skip
     else:

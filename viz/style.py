@@ -34,6 +34,27 @@ _MAPS = {
     ("dark", True): "icefire",
 }
 
+_SHAPES = {
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.titlesize": 10.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 10,
+    "font.size": 10,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+    "legend.fontsize": 9,
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+    "text.parse_math": False,
+    "text.usetex": False,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "carrylens",
+    "figure.constrained_layout.use": True,
+}
+
 _CJK = ["Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans JP", "Source Han Sans", "IPAGothic"]
 _CJK += ["WenQuanYi Zen Hei", "Hiragino Sans", "PingFang SC", "Yu Gothic", "Microsoft YaHei"]
 
@@ -78,7 +99,7 @@ def theme(name: Theme) -> Iterator[None]:
 
     token = _theme.set(name)
     try:
-        with matplotlib.rc_context(_settings(name)):
+        with matplotlib.rc_context(_settings(name)):  # type: ignore[arg-type]
             yield
     finally:
         _theme.reset(token)
@@ -108,23 +129,6 @@ def _settings(name: Theme) -> dict[str, Any]:
         "grid.linewidth": 0.6,
         "xtick.labelcolor": ink,
         "ytick.labelcolor": ink,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.axisbelow": True,
-        "axes.titlesize": 10.5,
-        "axes.titleweight": "bold",
-        "axes.titlelocation": "left",
-        "axes.labelsize": 10,
-        "font.size": 10,
         "font.family": list(font_families()),
-        "xtick.labelsize": 9,
-        "ytick.labelsize": 9,
-        "legend.fontsize": 9,
-        "legend.frameon": False,
-        "lines.linewidth": 1.8,
-        "text.parse_math": False,
-        "text.usetex": False,
-        "svg.fonttype": "path",
-        "svg.hashsalt": "carrylens",
-        "figure.constrained_layout.use": True,
+        **_SHAPES,
     }

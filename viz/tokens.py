@@ -56,7 +56,7 @@ def _text(tokens: list[str], values: "np.ndarray", title: str) -> "Figure":
     low = low if centred else min(low, 0.0)
     colours = ScalarMappable(Normalize(low, high), color_map(centred))
     for (column, line, width, text), value in zip(placed, values, strict=True):
-        _box(axis, (column, line, width), text, colours.to_rgba(value))
+        _box(axis, (column, line, width), text, tuple(colours.to_rgba(value)))
     axis.set(xlim=(-0.5, _COLUMNS + 0.5), ylim=(lines, 0))
     axis.axis("off")
     bar = figure.colorbar(colours, ax=axis, location="bottom", aspect=38, fraction=0.07, pad=0.02)

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,13 +35,25 @@ def drawings():
 
 
 @pytest.fixture(scope="session")
-def runs(tmp_path_factory, drawings) -> Path:
+def saved(tmp_path_factory, drawings):
+    """Every figure, saved with warnings as errors."""
+    folder = tmp_path_factory.mktemp("figures")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        for title, drawing in drawings.items():
+            drawing.save(folder / title, title)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory, drawings, saved) -> Path:
     """Runs of two experiments, with every figure, and one run in each other status."""
     runs = tmp_path_factory.mktemp("runs")
     shown = [token for token in samples.HOSTILE if token != "\ud83d"]  # no Parquet holds it
     odd = pd.DataFrame({"token": shown, "l2_norm": [None, *range(1, len(shown))]})
+    figures = {title: saved / title for title in drawings}
     tables = {"heads": samples.heads(30, 9), "odd <b>table": odd}
-    write_page(*samples.write_run(runs, "full", drawings, tables))
+    write_page(*samples.write_run(runs, "full", figures, tables))
     title = "Accuracy by cell"
     other = {
         "experiment": "addition_accuracy",
@@ -51,7 +64,7 @@ def runs(tmp_path_factory, drawings) -> Path:
         "model": samples.manifest()["model"] | {"name": "adder_6d_1l"},
     }
     cells = {"cells": samples.cells()}
-    write_page(*samples.write_run(runs, "cells", {title: drawings[title]}, cells, **other))
+    write_page(*samples.write_run(runs, "cells", {title: saved / title}, cells, **other))
     for hour, status in enumerate(("failed", "running", "interrupted")):
         late = {"started": f"2026-03-03T1{hour}:00:00+00:00", "status": status, "claims": []}
         samples.write_run(runs, status, {}, {}, error="RuntimeError: <b>x</b>", **late)

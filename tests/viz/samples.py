@@ -1,6 +1,7 @@
 """A run as the machinery would leave it, with every kind of figure and hostile text in it."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -240,17 +241,20 @@ def manifest(**changed: Any) -> dict[str, Any]:
 def write_run(
     runs: Path,
     name: str,
-    figures: dict[str, Drawing],
+    figures: dict[str, Drawing | Path],
     tables: dict[str, pd.DataFrame],
     **changed: Any,
 ) -> tuple[Path, dict[str, Any]]:
-    """A run folder with its manifest, figures and tables, and no page yet."""
+    """A run folder with its manifest, figures (or where they were saved), tables; no page yet."""
     told = manifest(**changed)
     folder = runs / told["experiment"] / name
     (folder / "tables").mkdir(parents=True)
     for title, drawing in figures.items():
         slug = "".join(c if c.isalnum() else "-" for c in title.lower())
-        drawing.save(folder / "figures" / slug, title)
+        if isinstance(drawing, Path):
+            shutil.copytree(drawing, folder / "figures" / slug)
+        else:
+            drawing.save(folder / "figures" / slug, title)
         told["figures"].append(slug)
     for title, table in tables.items():
         table.to_parquet(folder / f"tables/{title}.parquet", index=False)

@@ -1,7 +1,6 @@
 """Figures: what is in the table is what is drawn, and nothing in it can break the drawing."""
 
 import json
-import warnings
 
 import numpy as np
 import pandas as pd
@@ -32,17 +31,6 @@ def texts(figure: Figure) -> list[str]:
 def grid_of(figure: Figure, panel: int = 0) -> np.ndarray:
     mesh = figure.axes[panel].collections[0]
     return np.ma.filled(mesh.get_array().astype(float), np.nan)
-
-
-@pytest.fixture(scope="session")
-def saved(tmp_path_factory, drawings):
-    """Every figure, saved with warnings as errors."""
-    folder = tmp_path_factory.mktemp("figures")
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)
-        for title, drawing in drawings.items():
-            drawing.save(folder / title, title)
-    return folder
 
 
 def test_every_figure_is_saved_whole(saved, drawings):
