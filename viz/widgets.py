@@ -68,20 +68,20 @@ def attention_heatmap(tokens: Sequence[str], heads: "dict[str, np.ndarray]") -> 
     figure = go.Figure(maps)
     figure.update_layout(
         height=560,
-        margin={"l": 10, "r": 10, "t": 40, "b": 10},
-        yaxis={"autorange": "reversed", **_axis("from (query)")},
-        xaxis=_axis("to (key)"),
-        updatemenus=[{"buttons": buttons, "x": 0, "xanchor": "left", "y": 1.08}],
+        margin={"l": 10, "r": 10, "t": 60, "b": 10},
+        yaxis={"autorange": "reversed", **_axis("from (query)", 30)},
+        xaxis=_axis("to (key)", 14),
+        updatemenus=[{"buttons": buttons, "x": 0, "xanchor": "left", "y": 1.13}],
     )
     return _plotly(figure.to_plotly_json())
 
 
-def _axis(title: str) -> dict[str, Any]:
+def _axis(title: str, labels: int) -> dict[str, Any]:
     return {
         "title": {"text": title, "standoff": 12},
         "tickfont": {"size": 10},
         "automargin": True,
-        "nticks": 30,
+        "nticks": labels,
     }
 
 

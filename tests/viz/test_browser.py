@@ -60,6 +60,7 @@ def test_hostile_tokens_are_inert_and_visible(tab, runs):
     assert box.locator("svg, img, script").count() == 0
     table = page.locator("details.table").nth(1)
     table.locator("summary").click()
+    table.locator(".tabulator-cell").first.wait_for()
     for token in ("</s>", "<svg/onload=alert(1)>", "nan", "万"):
         assert label(token) in table.inner_text()
     assert table.locator(".grid-table").locator("img, script").count() == 0
