@@ -12,6 +12,8 @@ LEVELS = ("token", "layer_head", "head")
 """One point per (layer, head, token); per (layer, head), averaged over tokens; per head number,
 averaged over tokens and layers (heads of one number have nothing in common but that)."""
 
+PHASES = ("prompt", "generated", "first_10", "last_10")
+
 ENDS = 10
 """Tokens in the phases first_10 and last_10."""
 
@@ -91,11 +93,12 @@ def prompt_agreement(
     null_cosine: Float[np.ndarray, "draw pos layer head"],
     surprisal: Float[np.ndarray, "pos"],
     generated: Bool[np.ndarray, "pos"],
-    methods: tuple[str, ...],
+    methods: tuple[str, ...] = tuple(CORRELATIONS),
+    within: tuple[str, ...] = PHASES,
 ) -> Float[np.ndarray, "control phase level method kind"]:
     """Agreement of cosine and L2 norm in one prompt, beside its mean under `null_cosine`.
 
-    Axes: CONTROLS, the phases of `phases`, LEVELS, `methods`, KINDS. In each view the phases are
+    Axes: CONTROLS, `within` (of PHASES), LEVELS, `methods`, KINDS. In each view the phases are
     those of the tokens that are left. NaN where undefined or where the text is too short.
     """
     cosines = np.concatenate([cosine[None], null_cosine])
@@ -108,7 +111,8 @@ def prompt_agreement(
             matrix = adjustment(place[kept], surprisal[kept], generated[kept])
             x, y = (_adjusted(matrix, values) for values in (x, y))
         lengths = np.broadcast_to(y, x.shape)
-        found = [agreement(x, lengths, p, methods) for p in phases(generated[kept]).values()]
+        there = phases(generated[kept])
+        found = [agreement(x, lengths, there[phase], methods) for phase in within]
         views.append([np.stack([f[0], f[1:].mean(axis=0)], axis=-1) for f in found])
     return np.array(views)
 

@@ -98,7 +98,7 @@ def contributions(
     them (padding, say). Right padding does not reach the tokens before it.
     """
     groups = torch.stack([group == g for g in range(2)], dim=1)
-    reading = _Reading(attention_out(model), groups.to(tokens.device), {})
+    reading = _Reading(attention_out(model), groups.to(tokens.device))
     logits = model.run_with_hooks(tokens, return_type="logits", fwd_hooks=reading.hooks())
     return Contributions(
         **{name: torch.stack(parts, dim=2) for name, parts in reading.found.items()},
@@ -136,13 +136,15 @@ def attention_patterns(
     return torch.stack(layers).float().cpu()
 
 
-@dataclass
 class _Reading:
-    """A forward pass being read: a block's vectors live until the block is done."""
+    """A forward pass being read: a block's vectors live until the block is done.
 
-    out: AttentionOut
-    groups: Bool[torch.Tensor, "batch group pos"]
-    found: dict[str, list[torch.Tensor]]
+    No dataclass: TransformerLens writes out each hook's owner, which would print every weight.
+    """
+
+    def __init__(self, out: AttentionOut, groups: Bool[torch.Tensor, "batch group pos"]) -> None:
+        self.out, self.groups = out, groups
+        self.found: dict[str, list[torch.Tensor]] = {}
 
     def hooks(self) -> list[tuple[str, Callable[..., None]]]:
         """What to do at each hook, block by block."""

@@ -134,7 +134,7 @@ def spearman(
     x: Float[np.ndarray, "*row point"], y: Float[np.ndarray, "*row point"]
 ) -> Float[np.ndarray, "*row"]:
     """Rank correlation along the last axis, ties at their mean rank; undefined as `pearson`."""
-    return pearson(stats.rankdata(x, axis=-1), stats.rankdata(y, axis=-1))
+    return pearson(_ranks(x), _ranks(y))
 
 
 def kendall(
@@ -148,24 +148,42 @@ def kendall(
     n = x.shape[-1]
     if n < 3:
         return np.full(x.shape[:-1], np.nan)
-    rank_x, rank_y = (stats.rankdata(v, method="min", axis=-1).astype(np.int64) for v in (x, y))
-    # Ties in x are sorted by y, so that a pair tied in x is never an inversion.
-    both = np.sort(rank_x * (n + 1) + rank_y, axis=-1)
+    # Twice the mean rank is a whole number. Ties in x are sorted by y, so that a pair tied in x is
+    # never an inversion.
+    rank_x, rank_y = (np.nan_to_num(2 * _ranks(v)).astype(np.int64) for v in (x, y))
+    both = np.sort(rank_x * (2 * n + 1) + rank_y, axis=-1)
     pairs = n * (n - 1) // 2
-    loose_x, loose_y = pairs - _tied_pairs(both // (n + 1)), pairs - _tied_pairs(np.sort(rank_y))
-    discordant = _inversions(both % (n + 1))
+    tied_x, tied_y = _tied_pairs(both // (2 * n + 1)), _tied_pairs(np.sort(rank_y))
+    loose_x, loose_y = pairs - tied_x, pairs - tied_y
+    discordant = _inversions(both % (2 * n + 1))
     concordant = loose_x + loose_y - pairs + _tied_pairs(both) - discordant
     with np.errstate(invalid="ignore", divide="ignore"):
-        return (concordant - discordant) / np.sqrt(loose_x.astype(float) * loose_y)
+        tau = (concordant - discordant) / np.sqrt(loose_x.astype(float) * loose_y)
+    return np.where(np.isnan(x).any(-1) | np.isnan(y).any(-1), np.nan, tau)
+
+
+def _ranks(values: Float[np.ndarray, "*row point"]) -> Float[np.ndarray, "*row point"]:
+    """Ranks from 1 along the last axis, ties at their mean; rows with a NaN are all NaN."""
+    order = np.argsort(values, axis=-1)
+    ordered = np.take_along_axis(values, order, axis=-1)
+    start = _run_starts(ordered)
+    # Read backwards, the runs of ties start where they end.
+    end = values.shape[-1] - 1 - _run_starts(ordered[..., ::-1])[..., ::-1]
+    ranks = np.empty(values.shape)
+    np.put_along_axis(ranks, order, (start + end) / 2 + 1, axis=-1)
+    return np.where(np.isnan(ordered[..., -1:]), np.nan, ranks)
+
+
+def _run_starts(ordered: Num[np.ndarray, "*row point"]) -> Int[np.ndarray, "*row point"]:
+    """For each value of sorted rows, where its run of equal values starts."""
+    new = np.ones(ordered.shape, dtype=bool)
+    new[..., 1:] = ordered[..., 1:] != ordered[..., :-1]
+    return np.maximum.accumulate(np.where(new, np.arange(ordered.shape[-1]), 0), axis=-1)
 
 
 def _tied_pairs(ordered: Int[np.ndarray, "*row point"]) -> Int[np.ndarray, "*row"]:
     """Pairs of equal values in sorted rows: each value pairs with those before it in its run."""
-    place = np.arange(ordered.shape[-1])
-    new = np.ones(ordered.shape, dtype=bool)
-    new[..., 1:] = ordered[..., 1:] != ordered[..., :-1]
-    start = np.maximum.accumulate(np.where(new, place, 0), axis=-1)
-    return (place - start).sum(-1)
+    return (np.arange(ordered.shape[-1]) - _run_starts(ordered)).sum(-1)
 
 
 def _inversions(values: Int[np.ndarray, "*row point"]) -> Int[np.ndarray, "*row"]:

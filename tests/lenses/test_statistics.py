@@ -112,3 +112,12 @@ def test_correlations_work_on_rows() -> None:
 def test_two_points_are_no_correlation() -> None:
     two = np.array([[0.0, 1.0]])
     assert all(np.isnan(f(two, two)).all() for f in (pearson, spearman, kendall))
+
+
+def test_a_row_with_a_nan_is_undefined() -> None:
+    x, y = np.random.default_rng(8).normal(size=(2, 2, 9))
+    x[0, 4] = np.nan
+    for correlation in (pearson, spearman, kendall):
+        found = correlation(x, y)
+        assert np.isnan(found[0])
+        assert not np.isnan(found[1])
