@@ -242,6 +242,8 @@ def find_card(name: str) -> Card:
     """
     path = Path(name).expanduser()
     if path.suffix == ".toml":
+        if not path.is_file():
+            raise ModelError(f"no model card at {path}; correct the path")
         return Card.read(path)
     if (path / "config.json").is_file():
         return Card.of(path.resolve().name, Path.cwd(), {"source": "transformers", "path": path})
@@ -267,7 +269,8 @@ def _remedy(name: str) -> str:
 
 def _first_fault(error: ValidationError) -> str:
     """The first fault of a card in one line: field, what is wrong, what was probably meant."""
-    faults = error.errors()
+    # A misspelt field is also a missing one: say first what is there.
+    faults = sorted(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
     field = ".".join(str(part) for part in faults[0]["loc"])
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
     if faults[0]["type"] == "extra_forbidden":

@@ -38,6 +38,8 @@ def plain_model(card: Card, folder: Path, dtype: torch.dtype) -> PreTrainedModel
                 dtype=dtype,
                 attn_implementation="eager",
                 local_files_only=True,
+                # Shapes are compared below, where the message can name the weight.
+                ignore_mismatched_sizes=True,
                 output_loading_info=True,
             )
         except Exception as error:

@@ -83,3 +83,10 @@ def model(folder: Path):
 def plain(folder: Path) -> transformers.PreTrainedModel:
     """The same model as plain transformers has it, with its own fast attention."""
     return transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache for what is fetched and converted."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "carrylens"

@@ -1,0 +1,200 @@
+"""Weights on disk: .gguf files made plain, and every kind of damage refused in one line."""
+
+import json
+import math
+import string
+from pathlib import Path
+
+import gguf
+import gguf.vocab
+import pytest
+import torch
+import transformers
+from einops import rearrange
+from safetensors.torch import load_file, save_file
+
+from models import ModelError, check, load
+from models.card import Card
+from models.sources import folder_of
+from models.verification import CHECK_TEXT
+
+
+def in_llama_cpp_order(weight: torch.Tensor, heads: int) -> torch.Tensor:
+    """Rows of a query or key projection as llama.cpp stores them: pairs beside each other."""
+    return rearrange(weight, "(head half pair) m -> (head pair half) m", head=heads, half=2)
+
+
+def write_gguf(file: Path, folder: Path, *, ordered: bool = True) -> None:
+    """The tiny Llama in `folder` as a .gguf file, its queries and keys in llama.cpp's order."""
+    plain = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    config, weights = plain.config, plain.state_dict()
+    writer = gguf.GGUFWriter(file, "llama")
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+    writer.add_vocab_size(config.vocab_size)
+    _write_vocabulary(writer)
+    for name, heads in (("q", config.num_attention_heads), ("k", config.num_key_value_heads)):
+        for layer in range(config.num_hidden_layers if ordered else 0):
+            key = f"model.layers.{layer}.self_attn.{name}_proj.weight"
+            weights[key] = in_llama_cpp_order(weights[key], heads)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
+    for name, weight in weights.items():
+        stem = names.get_name(name.removesuffix(".weight"))
+        writer.add_tensor(f"{stem}.weight", weight.contiguous().numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def _write_vocabulary(writer: gguf.GGUFWriter) -> None:
+    """A hundred signs as a byte-level tokenizer without merges."""
+    signs = [gguf.vocab.bytes_to_unicode()[byte] for byte in string.printable.encode()]
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("smollm")
+    writer.add_token_list(signs)
+    writer.add_token_types([1] * len(signs))
+    writer.add_token_scores([0.0] * len(signs))
+    writer.add_bos_token_id(98)
+    writer.add_eos_token_id(99)
+
+
+@pytest.fixture
+def tiny_gguf(tmp_path: Path, folders: dict[str, Path], own_cache: Path) -> Path:
+    """A whole .gguf file of the tiny Llama."""
+    write_gguf(tmp_path / "tiny.gguf", folders["llama"])
+    return tmp_path / "tiny.gguf"
+
+
+@pytest.fixture
+def copied(tmp_path: Path, folders: dict[str, Path]) -> Path:
+    """A folder of the tiny Llama that may be damaged."""
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for file in folders["llama"].iterdir():
+        (copy / file.name).write_bytes(file.read_bytes())
+    return copy
+
+
+def refusal_of(name: Path | str) -> str:
+    """The line that a model is refused with."""
+    with pytest.raises(ModelError) as refusal:
+        load(str(name))
+    assert "\n" not in str(refusal.value)
+    return str(refusal.value)
+
+
+def test_gguf_is_the_model_it_was_made_from(tiny_gguf, folders):
+    model = load(str(tiny_gguf))
+    plain = transformers.AutoModelForCausalLM.from_pretrained(folders["llama"])
+    tokens = torch.arange(40)[None]
+    with torch.no_grad():
+        torch.testing.assert_close(model(tokens), plain(tokens).logits, rtol=1e-4, atol=1e-5)
+    assert model.to_tokens("a b").tolist() == [[10, 94, 11]]
+
+
+def test_gguf_is_converted_once_into_a_folder_that_plain_transformers_reads(tiny_gguf):
+    card = Card.of("tiny", tiny_gguf.parent, {"source": "gguf", "path": tiny_gguf})
+    folder = folder_of(card)
+    made = (folder / "model.safetensors").stat().st_mtime_ns
+    assert (folder_of(card) / "model.safetensors").stat().st_mtime_ns == made
+    assert transformers.AutoModelForCausalLM.from_pretrained(folder).dtype == torch.float32
+    assert not [path for path in folder.parent.iterdir() if path.name.startswith("tmp")]
+
+
+def learn_check_text(folder: Path) -> None:
+    """Train the tiny model in a folder until it half knows the beginning of the check text."""
+    plain = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    tokens = torch.tensor([tokenizer(CHECK_TEXT.read_text())["input_ids"][:64]])
+    optimizer = torch.optim.AdamW(plain.parameters(), lr=1e-2)
+    for _ in range(60):
+        loss = plain(tokens, labels=tokens).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    plain.save_pretrained(folder)
+
+
+def test_weights_in_a_wrong_order_are_caught_by_the_likelihood(tmp_path, copied, own_cache):
+    """Queries and keys in another order give every identity but the likelihood of the text."""
+    learn_check_text(copied)
+    card = tmp_path / "tiny.toml"
+    text = 'source = "gguf"\npath = "tiny.gguf"\nnll = 1.0'
+    write_gguf(tmp_path / "tiny.gguf", copied)
+    card.write_text(text)
+    found = check(str(card))[-1].name.split(": ")[1].split()[0]
+    card.write_text(text.replace("1.0", found))
+    load(str(card))
+    write_gguf(tmp_path / "tiny.gguf", copied, ordered=False)
+    assert [identity.ok for identity in check(str(card))] == [True] * 5 + [False]
+    assert refusal_of(card).startswith("tiny: likelihood of the check text")
+
+
+def test_damaged_gguf_is_refused(tiny_gguf):
+    whole = tiny_gguf.read_bytes()
+    for damaged in (whole[: len(whole) // 2], whole[:-4000], b"no such thing", b""):
+        tiny_gguf.write_bytes(damaged)
+        assert f"cannot read {tiny_gguf}" in refusal_of(tiny_gguf)
+
+
+def test_other_sha256_is_refused(tiny_gguf):
+    card = tiny_gguf.with_suffix(".toml")
+    card.write_text(f'source = "gguf"\npath = "tiny.gguf"\nsha256 = "{"0" * 64}"')
+    said = refusal_of(card)
+    assert str(tiny_gguf) in said
+    assert "the card says 000000000000...: damaged or another file" in said
+
+
+def test_damaged_folder_is_refused(copied):
+    weights = copied / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    assert f"cannot read {copied}" in refusal_of(copied)
+    weights.unlink()
+    assert f"no weights at {weights}" in refusal_of(copied)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "said"),
+    [
+        ("model.layers.1.mlp.up_proj.weight", None, "lacks model.layers.1.mlp.up_proj.weight"),
+        ("model.layers.0.self_attn.q_proj.weight", (24, 20), "self_attn.q_proj.weight"),
+        ("model.norm.weight", math.nan, "model.norm.weight in .* is NaN or infinite"),
+        ("lm_head.weight", math.inf, "lm_head.weight in .* is NaN or infinite"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(copied, name, damage, said):
+    weights = load_file(copied / "model.safetensors")
+    assert name in weights
+    if damage is None:
+        del weights[name]
+    elif isinstance(damage, tuple):
+        weights[name] = torch.ones(damage)
+    else:
+        weights[name].view(-1)[3] = damage
+    save_file(weights, copied / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ModelError, match=said) as refusal:
+        load(str(copied))
+    assert "\n" not in str(refusal.value)
+
+
+def test_folder_without_tokenizer_or_of_an_unknown_kind_is_refused(copied):
+    config = json.loads((copied / "config.json").read_text())
+    for file in copied.glob("tokenizer*"):
+        file.unlink()
+    assert f"no readable tokenizer in {copied}" in refusal_of(copied)
+    (copied / "config.json").write_text(json.dumps(config | {"model_type": "unheard_of"}))
+    assert str(copied) in refusal_of(copied)
+
+
+def test_unreachable_hub_is_refused(monkeypatch, own_cache):
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    said = refusal_of("nobody/nothing")
+    assert said.startswith("nothing: cannot fetch nobody/nothing from the hub")
+    assert "check the id, the network" in said
