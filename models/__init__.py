@@ -11,15 +11,15 @@ from models.card import Card, ModelError, cards, find_card
 
 if TYPE_CHECKING:
     from models.loading import check, load, untrained
-    from models.protocol import Model
-    from models.verification import Identity, identities
+    from models.protocol import Identity, Model
+    from models.verification import identities
 
 _HOME = {
     "Model": "models.protocol",
     "check": "models.loading",
     "load": "models.loading",
     "untrained": "models.loading",
-    "Identity": "models.verification",
+    "Identity": "models.protocol",
     "identities": "models.verification",
 }
 

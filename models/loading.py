@@ -10,9 +10,9 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 from models.card import Card, ModelError, NativeConfig, find_card
 from models.hooked import hook_model, hook_native
 from models.native import fresh_weights, native_tokenizer, native_weights
-from models.protocol import Model, Processing
+from models.protocol import Identity, Model, Processing
 from models.sources import folder_of, plain_model, plain_tokenizer
-from models.verification import Identity, check_tokens, verify
+from models.verification import check_tokens, verify
 
 
 def load(
@@ -74,12 +74,13 @@ def _assemble(
     card: Card, device: str, dtype: torch.dtype | str | None, processing: Processing
 ) -> Model:
     """Read, hook and check a model, whatever the checks say."""
-    if dtype is None or isinstance(dtype, str):
-        dtype = getattr(torch, dtype or card.dtype)
-    if card.source == "native":
-        return _assemble_native(card, torch.device(device), dtype, processing)
+    kind = dtype if isinstance(dtype, torch.dtype) else getattr(torch, dtype or card.dtype)
+    if card.config is not None:
+        return _assemble_native(card, card.config, torch.device(device), kind, processing)
     folder = folder_of(card)
-    tokenizer, plain = plain_tokenizer(card, folder), plain_model(card, folder, dtype).to(device)
+    tokenizer = plain_tokenizer(card, folder)
+    plain: Any = plain_model(card, folder, kind)
+    plain = plain.to(device)
     blueprint = plain.config
     tokens = check_tokens(card, tokenizer, blueprint.max_position_embeddings).to(device)
     with torch.no_grad():
@@ -91,14 +92,18 @@ def _assemble(
 
 
 def _assemble_native(
-    card: Card, device: torch.device, dtype: torch.dtype, processing: Processing
+    card: Card,
+    config: NativeConfig,
+    device: torch.device,
+    dtype: torch.dtype,
+    processing: Processing,
 ) -> Model:
     """Read, hook and check a model in TransformerLens' own format."""
-    weights = _moved(native_weights(card), device, dtype)
-    model = hook_native(card.config, weights, folded=processing == "folded")
+    weights = _moved(native_weights(card, config), device, dtype)
+    model = hook_native(config, weights, folded=processing == "folded")
     tokenizer = native_tokenizer(card)
-    _dress(model, card, tokenizer, card.config, processing)
-    tokens = check_tokens(card, tokenizer, card.config.n_ctx).to(device)
+    _dress(model, card, tokenizer, config, processing)
+    tokens = check_tokens(card, tokenizer, config.n_ctx).to(device)
     model.identities = verify(model, tokens, None)
     return model
 

@@ -94,7 +94,7 @@ def sizes_of(config: NativeConfig) -> dict[str, int]:
     }
 
 
-def native_weights(card: Card) -> dict[str, Tensor]:
+def native_weights(card: Card, config: NativeConfig) -> dict[str, Tensor]:
     """The weights of a native card in the bridge's names and shapes; missing biases are zeros.
 
     Raises ModelError for a file that is damaged or does not fit the card's `[config]`.
@@ -109,7 +109,7 @@ def native_weights(card: Card) -> dict[str, Tensor]:
         ) from error
     refuse_not_finite(card, file, found)
     try:
-        return in_bridge_names(found, card.config)
+        return in_bridge_names(found, config)
     except ValueError as error:
         raise ModelError(
             f"{card.name}: {file}: {error}; correct [config] in the card or save the weights again"

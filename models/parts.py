@@ -1,14 +1,13 @@
 """The parts of a model that measurements need, the same under TransformerLens 3.9 and 4.x."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from models.protocol import Model
+from models.protocol import Model
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class FinalNorm:
         return (wide * self.gain.float() + self.shift.float()).to(x.dtype)
 
 
-def attention_out(model: "Model") -> AttentionOut:
+def attention_out(model: Model) -> AttentionOut:
     """The weights behind a model's heads, and the norm after attention where there is one."""
     attentions = [block.attn for block in model.blocks]
     zeros = torch.zeros(model.cfg.d_model, dtype=model.W_O.dtype, device=model.W_O.device)
@@ -68,7 +67,7 @@ def attention_out(model: "Model") -> AttentionOut:
     )
 
 
-def final_norm(model: "Model") -> FinalNorm:
+def final_norm(model: Model) -> FinalNorm:
     """The norm before the unembedding, with its effective gain."""
     d_model, device, dtype = model.cfg.d_model, model.W_U.device, model.W_U.dtype
     ones, zeros = torch.ones(d_model).to(device, dtype), torch.zeros(d_model).to(device, dtype)
@@ -76,18 +75,19 @@ def final_norm(model: "Model") -> FinalNorm:
     if kind is None:
         return FinalNorm(None, ones, zeros, 0.0)
     is_rms = kind.startswith("RMS") or model.cfg.final_rms
-    gain = ones if kind.endswith("Pre") else _gain(model, model.ln_final)
-    shift = _parameter(model.ln_final, "b", "bias")
+    hooked: Any = model
+    gain = ones if kind.endswith("Pre") else _gain(model, hooked.ln_final)
+    shift = _parameter(hooked.ln_final, "b", "bias")
     shift = zeros if shift is None else shift
     return FinalNorm("RMS" if is_rms else "LN", gain, shift, float(model.cfg.eps))
 
 
-def is_parallel(model: "Model") -> bool:
+def is_parallel(model: Model) -> bool:
     """Whether attention and MLP both read the block's input (GPT-J, Pythia)."""
     return not model.cfg.attn_only and "blocks.0.hook_resid_mid" not in model.hook_dict
 
 
-def _gain(model: "Model", norm: nn.Module) -> Float[Tensor, "d_model"]:
+def _gain(model: Model, norm: nn.Module) -> Float[Tensor, "d_model"]:
     """What a norm multiplies with; the bridge keeps Gemma's weights as distances from one."""
     weight = _parameter(norm, "w", "weight").detach()
     is_offset = getattr(model.cfg, "rmsnorm_uses_offset", False)

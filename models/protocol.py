@@ -1,19 +1,32 @@
 """What a loaded model offers, whichever TransformerLens stands behind it."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
 from transformers import PretrainedConfig
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from models.card import Card, NativeConfig
-from models.verification import Identity
 
 Processing = Literal["none", "folded"]
 
 
+class Identity(BaseModel):
+    """One thing that was checked of a model: how far off it is, and how far it may be."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    error: float
+    """Relative: norm of the difference over norm of what is expected; NaN is never ok."""
+    tolerance: float
+    ok: bool
+
+
+@runtime_checkable
 class Model(Protocol):
     """What TransformerBridge (4.x) and HookedTransformer (3.9) share, and what `load` adds.
 
@@ -38,7 +51,6 @@ class Model(Protocol):
     W_E: Float[Tensor, "d_vocab d_model"]
     W_U: Float[Tensor, "d_model d_vocab_out"]
     W_O: Float[Tensor, "layer head d_head d_model"]
-    ln_final: nn.Module
 
     def __call__(self, tokens: Int[Tensor, "batch pos"], **options: Any) -> Any:
         """Logits [batch pos d_vocab_out] by default."""

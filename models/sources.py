@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
@@ -33,7 +34,7 @@ def plain_model(card: Card, folder: Path, dtype: torch.dtype) -> PreTrainedModel
     """
     with _quiet():
         try:
-            model, said = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
                 folder,
                 dtype=dtype,
                 attn_implementation="eager",
@@ -44,6 +45,7 @@ def plain_model(card: Card, folder: Path, dtype: torch.dtype) -> PreTrainedModel
             )
         except Exception as error:
             raise _unreadable(card, folder, error) from error
+    model, said = loaded
     faults = [*said["missing_keys"], *(fault[0] for fault in said["mismatched_keys"])]
     if faults:
         raise ModelError(
@@ -81,9 +83,10 @@ def _convert(gguf: Path, folder: Path) -> None:
     with _quiet():
         place = {"gguf_file": gguf.name, "local_files_only": True}
         AutoTokenizer.from_pretrained(gguf.parent, **place).save_pretrained(folder)
-        model, said = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             gguf.parent, dtype=torch.float32, output_loading_info=True, **place
         )
+    model, said = loaded
     if said["missing_keys"]:
         raise ValueError(f"{len(said['missing_keys'])} weights are missing")
     # transformers refuses to save what was read from a .gguf file, so it is written here, and

@@ -1,6 +1,7 @@
 """Text in and out of a model: token ids, their strings, batches, continuations."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Int
@@ -15,10 +16,10 @@ BATCH = 16
 def tokenize(model: Model, text: str) -> list[int]:
     """Token ids of a text, with one BOS in front iff the model's tokenizer puts one there.
 
-    Raises ModelError for a text that brings a second BOS along.
+    Raises ModelError for a text that brings a second BOS along, and for a model without tokenizer.
     """
-    ids = model.tokenizer(text)["input_ids"]
-    bos = model.tokenizer.bos_token_id
+    tokenizer = _tokenizer(model)
+    ids, bos = tokenizer(text)["input_ids"], tokenizer.bos_token_id
     if bos is not None and ids[:2] == [bos, bos]:
         raise ModelError(f"{text[:40]!r} begins with the token that is added anyway; leave it out")
     return ids
@@ -26,7 +27,17 @@ def tokenize(model: Model, text: str) -> list[int]:
 
 def token_strings(model: Model, ids: Sequence[int]) -> list[str]:
     """The text of each token by itself; a part of a character is U+FFFD."""
-    return [model.tokenizer.decode([int(token)]) for token in ids]
+    tokenizer = _tokenizer(model)
+    return [tokenizer.decode([int(token)]) for token in ids]
+
+
+def _tokenizer(model: Model) -> Any:
+    """The model's tokenizer; ModelError where it reads no text."""
+    if model.tokenizer is None:
+        raise ModelError(
+            f"{model.card.name}: reads no text; give its card an [arithmetic.vocabulary]"
+        )
+    return model.tokenizer
 
 
 def right_pad(
@@ -89,7 +100,7 @@ class _State:
         self.rows = rows
         self.new: list[list[int]] = [[] for _ in rows]
         self.ended = [False] * len(rows)
-        self.memory = None
+        self.memory: Any = None
 
     def add(self, chosen: list[int], end: int | None) -> bool:
         """Append a token to each row that goes on; True when none does."""
@@ -113,7 +124,7 @@ def _step_from_scratch(model: Model, state: _State) -> Tensor:
     return logits[torch.arange(len(batch)), lengths - 1]
 
 
-def _step_with_memory(model: Model, state: _State) -> Tensor:
+def _step_with_memory(model: Any, state: _State) -> Tensor:
     """Logits of the next token of each row; rows are filled up on the left and masked there."""
     from transformers import DynamicCache
 

@@ -3,51 +3,39 @@
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from einops import einsum
 from jaxtyping import Float, Int
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from models.card import Card
 from models.parts import AttentionOut, attention_out
+from models.protocol import Identity, Model
 from prompts.additions import Addition
-
-if TYPE_CHECKING:
-    from models.protocol import Model
 
 CHECK_TEXT = Path(__file__).with_name("check_text.txt")
 ADDITIONS = 16
 TOLERANCE = {"float32": 1e-4, "bfloat16": 1e-2, "float16": 1e-2}
 NLL_TOLERANCE = 0.02
+CHECKED = (
+    *("hook_resid_pre", "hook_resid_mid", "hook_resid_post", "hook_attn_out", "hook_mlp_out"),
+    *("attn.hook_z", "attn.hook_v", "attn.hook_pattern", "ln1_post.hook_scale"),
+)
 Cache = Mapping[str, Tensor]
 
 
-class Identity(BaseModel):
-    """One thing that was checked: how far off it is, and how far it may be."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str
-    error: float
-    """Relative: norm of the difference over norm of what is expected; NaN is never ok."""
-    tolerance: float
-    ok: bool
-
-
-def identities(model: "Model") -> list[Identity]:
+def identities(model: Model) -> list[Identity]:
     """Check a loaded model on the shipped text, or on additions where it is an adder."""
     tokens = check_tokens(model.card, model.tokenizer, model.cfg.n_ctx).to(model.cfg.device)
     return verify(model, tokens, None)
 
 
 def verify(
-    model: "Model",
+    model: Model,
     tokens: Int[Tensor, "batch pos"],
     expected: Float[Tensor, "batch pos d_vocab_out"] | None,
 ) -> list[Identity]:
@@ -57,7 +45,7 @@ def verify(
     if expected is not None:
         found.append(agreement_identity(model, logits, expected))
     if model.card.nll is not None:
-        found.append(likelihood_identity(model, tokens, logits))
+        found.append(likelihood_identity(model.card.nll, tokens, logits))
     return found
 
 
@@ -77,18 +65,16 @@ def check_tokens(card: Card, tokenizer: Tokenizer | None, n_ctx: int) -> Int[Ten
 
 @torch.no_grad()
 def run_checked(
-    model: "Model", tokens: Int[Tensor, "batch pos"]
+    model: Model, tokens: Int[Tensor, "batch pos"]
 ) -> tuple[Float[Tensor, "batch pos d_vocab_out"], Cache]:
     """Logits and every activation that an identity speaks of."""
-    ends = ("hook_resid_pre", "hook_resid_mid", "hook_resid_post", "hook_attn_out", "hook_mlp_out")
-    ends += ("hook_z", "hook_v", "hook_pattern", "ln1_post.hook_scale")
     logits, cache = model.run_with_cache(
-        tokens, names_filter=lambda name: name.startswith("blocks.") and name.endswith(ends)
+        tokens, names_filter=lambda name: name.startswith("blocks.") and name.endswith(CHECKED)
     )
-    return logits, cache
+    return logits, dict(cache.items())
 
 
-def inner_identities(model: "Model", cache: Cache) -> list[Identity]:
+def inner_identities(model: Model, cache: Cache) -> list[Identity]:
     """The residual stream adds up, heads add up to attention, queries read their own keys."""
     out, errors = attention_out(model), defaultdict(list)
     for layer in range(model.cfg.n_layers):
@@ -99,13 +85,12 @@ def inner_identities(model: "Model", cache: Cache) -> list[Identity]:
 
 
 def likelihood_identity(
-    model: "Model", tokens: Int[Tensor, "batch pos"], logits: Float[Tensor, "batch pos d_vocab_out"]
+    stated: float, tokens: Int[Tensor, "batch pos"], logits: Float[Tensor, "batch pos d_vocab_out"]
 ) -> Identity:
-    """The likelihood of the shipped text against the card's figure.
+    """The likelihood of the shipped text, in nats per token, against the card's figure.
 
     Weights in a wrong order give fluent-looking garbage that no other check sees.
     """
-    stated = model.card.nll
     nll = cross_entropy(logits[:, :-1].flatten(0, 1).float(), tokens[:, 1:].flatten()).item()
     error = abs(nll - stated) / stated
     name = f"likelihood of the check text: {nll:.4g} nats a token, card {stated:.4g}"
@@ -113,7 +98,7 @@ def likelihood_identity(
 
 
 def agreement_identity(
-    model: "Model",
+    model: Model,
     logits: Float[Tensor, "batch pos d_vocab_out"],
     expected: Float[Tensor, "batch pos d_vocab_out"],
 ) -> Identity:
@@ -129,7 +114,7 @@ def relative_error(found: Tensor, expected: Tensor) -> float:
     return float((found - expected).norm() / expected.norm().clamp(min=1e-30))
 
 
-def _identity(model: "Model", name: str, error: float) -> Identity:
+def _identity(model: Model, name: str, error: float) -> Identity:
     tolerance = TOLERANCE[str(model.cfg.dtype).removeprefix("torch.")]
     return Identity(name=name, error=error, tolerance=tolerance, ok=error <= tolerance)
 
