@@ -1,5 +1,6 @@
 """How, and how much, does each head contribute to what its attention block writes?"""
 
+import gc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -24,7 +25,7 @@ RANDOM_MODELS = 4
 that is like them lies above all of them by luck in one of five cases."""
 WRITTEN_AT_ONCE = 8
 """Texts that are continued together."""
-DRAWS = 8
+DRAWS = 16
 """Draws of random directions per prompt."""
 EXAMPLE_TOKENS = 64
 """Tokens of the first prompt whose attention is kept to be drawn."""
@@ -249,9 +250,10 @@ class HeadContributions(Experiment):
         for number in range(RANDOM_MODELS):
             twin = untrained(model, self.seed + number)
             kept = self._read_random(twin, texts, f"random weights {number + 1}/{RANDOM_MODELS}")
-            weights = f"random {number}"
+            del twin
+            gc.collect()  # a hooked model refers to itself: uncollected, twins would pile up
             agreement = kept["agreement"][..., 0, :]
-            frames.append(self._claimed(kept["spreads"], agreement, weights, model))
+            frames.append(self._claimed(kept["spreads"], agreement, f"random {number}", model))
         return pd.concat(frames, ignore_index=True)
 
     def _read_random(self, twin: "Model", texts: list["_Text"], label: str) -> "PerPrompt":
@@ -408,15 +410,16 @@ class HeadContributions(Experiment):
         )
         both = both[both.method == "spearman"]
         both = both.assign(level=both.aggregation + ", " + both.phase)
+        both = both.sort_values(["aggregation", "heads"], ascending=[False, True], kind="stable")
         counted = results.tables["contributions"]
         counted = counted[(counted.pos > 0) | self.include_first]
-        points = pd.concat([_sample(part, self.seed) for _, part in counted.groupby("phase")])
+        points = pd.concat([_sample(counted[counted.phase == p], self.seed) for p in PHASES])
         beside = found[(found.aggregation == "token") & found.phase.isin(PHASES)]
         return {
             "Agreement of cosine and L2 norm": bars(
                 both[["level", "heads", "estimate", "low", "high", "n"]], "level", "estimate",
                 series="heads",
-                caption="Spearman's correlation of cosine with L2 norm, per level and phase, beside "
+                caption="Spearman's correlation of cosine with L2 norm by level and phase, beside "
                 "what the same lengths give in random directions. Only the gap between the two is "
                 "about the model. Bars: 95 % intervals over prompts.",
             ),
@@ -640,6 +643,7 @@ def _layer_figures(results: Results) -> dict[str, "Drawing"]:
     )
     whole = results.tables["components"].query("whole == 'resid_post' and pos > 0")
     shares = whole.groupby(["phase", "layer", "component"], as_index=False)["share"].mean()
+    shares = shares.sort_values("phase", ascending=False, kind="stable")  # the prompt comes first
     return {
         "Variance of the sum of heads": curves(
             spread.dropna(subset="variance_ratio"), "layer", "variance_ratio", series="phase",

@@ -1,0 +1,235 @@
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from experiments import Results, UsageError
+from experiments.head_contributions import HeadContributions, _Ends, _needed, _verdict
+from models import find_card, load
+from models.sources import folder_of, plain_model
+
+MEASURES = [
+    "l2_norm",
+    "cosine",
+    "closeness",
+    "projection_share",
+    "norm_share",
+    "l1_proximity",
+    "attention_entropy",
+]
+COLUMNS = ["prompt", "pos", "token_id", "token", "phase", "layer", "head", *MEASURES]
+
+
+@pytest.fixture(scope="module")
+def adder():
+    return load("adder_6d_1l")
+
+
+def measured(experiment: HeadContributions, model) -> Results:
+    found = experiment.measure(model)
+    tables = {k: t if isinstance(t, pd.DataFrame) else t.frame() for k, t in found.tables.items()}
+    return Results(tables=tables, arrays=found.arrays)
+
+
+@pytest.fixture(scope="module")
+def results(adder) -> Results:
+    return measured(HeadContributions(model="adder_6d_1l", additions=6), adder)
+
+
+@pytest.fixture(scope="module")
+def contributions(results) -> pd.DataFrame:
+    return results.tables["contributions"]
+
+
+def test_every_head_is_measured_at_every_token(contributions, adder) -> None:
+    assert set(COLUMNS) <= set(contributions.columns)
+    each = contributions.groupby(["prompt", "pos"]).size()
+    assert (each == adder.cfg.n_layers * adder.cfg.n_heads).all()
+    assert len(each) == 6 * (15 + 7)
+    assert set(contributions[contributions.pos >= 15].phase) == {"generated"}
+    assert set(contributions[contributions.pos < 15].phase) == {"prompt"}
+    shares = contributions.groupby(["prompt", "pos", "layer"]).projection_share.sum()
+    assert np.allclose(shares, 1, atol=1e-4)
+
+
+def test_the_generated_tokens_are_the_models_likeliest(contributions, adder) -> None:
+    tokens = contributions.drop_duplicates(["prompt", "pos"]).pivot(
+        index="prompt", columns="pos", values="token_id"
+    )
+    logits = adder(torch.tensor(tokens.to_numpy()))
+    assert (logits[:, 14:-1].argmax(-1).numpy() == tokens.to_numpy()[:, 15:]).all()
+
+
+@pytest.mark.parametrize("measure", ["l2_norm", "attention_entropy_share"])
+def test_means_of_heads_weigh_prompts_alike_and_leave_the_first_token_out(
+    measure, results, contributions
+) -> None:
+    found = results.tables["heads"].query("measure == @measure")
+    counted = contributions[contributions.pos > 0]
+    by = ["phase", "layer", "head"]
+    expected = counted.groupby(["prompt", *by])[measure].mean().groupby(by).mean()
+    assert np.allclose(found.set_index(by).estimate.sort_index(), expected.sort_index())
+    assert (found.low <= found.estimate).all()
+    assert (found.estimate <= found.high).all()
+
+
+@pytest.mark.parametrize("first_token", [True, False])
+@pytest.mark.parametrize("phase", ["prompt", "generated", "first_10", "last_10"])
+def test_correlations_equal_those_of_pandas_per_prompt(
+    phase, first_token, results, contributions
+) -> None:
+    rows = contributions if first_token else contributions[contributions.pos > 0]
+    if phase == "first_10":
+        rows = rows[rows.pos < (10 if first_token else 11)]
+    elif phase == "last_10":
+        rows = rows[rows.pos >= 12]
+    else:
+        rows = rows[rows.phase == phase]
+    pair = ["l2_norm", "cosine"]
+    heads = rows.groupby(["prompt", "layer", "head"])[pair].mean().reset_index()
+    found = results.tables["correlations"].query("phase == @phase and first_token == @first_token")
+    found = found.set_index(["aggregation", "method"])
+    for method in ("pearson", "spearman", "kendall"):
+        for level, points in (("token", rows), ("layer_head", heads)):
+            each = [p[pair].corr(method).iloc[0, 1] for _, p in points.groupby("prompt")]
+            assert found.estimate[level, method] == pytest.approx(np.mean(each))
+    assert (found.n == 6).all()
+    assert np.allclose(found.difference, found.estimate - found.null)
+
+
+def test_components_sum_to_one_of_each_whole(results) -> None:
+    keys = ["whole", "prompt", "pos", "layer"]
+    shares = results.tables["components"].groupby(keys)["share"].sum()
+    assert np.allclose(shares, 1, atol=1e-5)
+
+
+def test_spread_of_a_single_layer_by_hand(results, contributions, adder) -> None:
+    found = results.tables["head_spread"].set_index(["phase", "layer"])
+    rows = contributions[(contributions.pos > 0) & (contributions.phase == "prompt")]
+    each = rows.groupby(["prompt", "pos", "layer"]).l2_norm.var(ddof=0)
+    assert found.length_variance["prompt", 0] == pytest.approx(each.mean())
+    gain = torch.linalg.svdvals(adder.W_O[0].double()).square().mean(-1).sqrt().mean()
+    assert found.gain_of_w_o["prompt", 0] == pytest.approx(gain.item())
+
+
+def test_claims_are_two_identities_and_differences_from_random_weights(results) -> None:
+    claims = HeadContributions(model="adder_6d_1l", additions=6).claims(results)
+    assert [c.kind for c in claims] == ["identity"] * 2 + ["mechanical"] * 8
+    assert [c.verdict for c in claims[:2]] == ["holds"] * 2
+    assert all(c.null is not None and c.low <= c.estimate <= c.high for c in claims[2:])
+
+
+def test_the_verdict_asks_for_more_than_the_null_and_than_every_random_model() -> None:
+    yes, no, open_ = _Ends(2, 1, 3, 20), _Ends(-2, -3, -1, 20), _Ends(0.5, -1, 2, 20)
+    assert _verdict(yes, yes, yes)[0] == "holds"
+    assert _verdict(no, yes, yes)[0] == "fails"
+    assert _verdict(yes, no, no)[0] == "fails"
+    verdict, why = _verdict(yes, no, yes)
+    assert verdict == "undecided"
+    assert "among the random models" in why
+    verdict, why = _verdict(open_, open_, yes)
+    assert verdict == "undecided"
+    assert "180 prompts" in why  # intervals three times as narrow: nine times 20
+    assert _needed(open_) == 180
+
+
+def test_one_prompt_has_estimates_and_leaves_the_claims_open(adder) -> None:
+    experiment = HeadContributions(model="adder_6d_1l", additions=1)
+    results = measured(experiment, adder)
+    claims = experiment.claims(results)
+    assert {c.verdict for c in claims[2:]} == {"undecided"}
+    assert results.tables["heads"].low.isna().all()
+    assert results.tables["heads"].estimate.notna().all()
+
+
+def test_without_generated_tokens_nothing_is_said_about_them(adder) -> None:
+    experiment = HeadContributions(model="adder_6d_1l", additions=3, new_tokens=0)
+    results = measured(experiment, adder)
+    assert set(results.tables["heads"].phase) == {"prompt"}
+    verdicts = {c.sentence: (c.verdict, c.n) for c in experiment.claims(results)}
+    assert [v for s, v in verdicts.items() if s.startswith("Cosine")] == [("undecided", 0)] * 6
+    assert experiment.figures(results)
+
+
+def test_given_prompts_and_files_are_read_in_order(adder, tmp_path) -> None:
+    path = tmp_path / "mine.txt"
+    path.write_text("000001+000002=\n")
+    experiment = HeadContributions(
+        model="adder_6d_1l", prompts=("123456+654321=",), prompts_file=path
+    )
+    given = [adder.tokenizer.decode(text.given) for text in experiment._texts(adder)]
+    assert [text.removeprefix("<bos>") for text in given] == ["123456+654321=", "000001+000002="]
+
+
+def test_prompts_that_do_not_fit_are_refused(adder) -> None:
+    experiment = HeadContributions(model="adder_6d_1l", prompts=("1" * 40,))
+    with pytest.raises(UsageError, match="prompt 0: "):
+        experiment._texts(adder)
+
+
+def direct(name: str, ids: list[int]) -> dict[str, np.ndarray]:
+    """The measures [pos layer head] from the plain transformers model alone, head by head."""
+    card = find_card(name)
+    plain = plain_model(card, folder_of(card), torch.float32)
+    is_gpt2 = hasattr(plain, "transformer")
+    blocks = plain.transformer.h if is_gpt2 else plain.model.layers
+    outs = [block.attn.c_proj if is_gpt2 else block.self_attn.o_proj for block in blocks]
+    seen: dict[int, torch.Tensor] = {}
+    for layer, out in enumerate(outs):
+        out.register_forward_pre_hook(lambda _, x, layer=layer: seen.update({layer: x[0][0]}))
+    with torch.no_grad():
+        plain(torch.tensor([ids]))
+    config = plain.config.get_text_config()
+    found: dict[str, list] = {name: [] for name in MEASURES[:-1]}
+    for layer, (block, out) in enumerate(zip(blocks, outs, strict=True)):
+        weight = (out.weight if is_gpt2 else out.weight.T).detach().double()
+        z = seen[layer].double().unflatten(-1, (config.num_attention_heads, -1))
+        parts = weight.unflatten(0, (config.num_attention_heads, -1))
+        result = torch.stack([z[:, h] @ parts[h] for h in range(len(parts))], dim=1)
+        if hasattr(block, "pre_feedforward_layernorm"):
+            gain = 1 + block.post_attention_layernorm.weight.detach().double()
+            power = result.sum(1).square().mean(-1) + config.rms_norm_eps
+            result = result * gain / power.sqrt()[:, None, None]
+        for measure, value in measures(result).items():
+            found[measure].append(value)
+    return {measure: torch.stack(v, dim=1).numpy() for measure, v in found.items()}
+
+
+def measures(result: torch.Tensor) -> dict[str, torch.Tensor]:
+    """From the heads' vectors [pos head d_model], by the formulas as they are written."""
+    o = result.sum(dim=1, keepdim=True)
+    nearer = (o.abs().sum(-1) - (o - result).abs().sum(-1)).clamp(min=0)
+    norm, whole = result.norm(dim=-1), o.norm(dim=-1)
+    return {
+        "l2_norm": norm,
+        "cosine": (result * o).sum(-1) / (norm * whole),
+        "closeness": 1 - (o - result).norm(dim=-1) / whole,
+        "projection_share": (result * o).sum(-1) / whole**2,
+        "norm_share": norm / norm.sum(-1, keepdim=True),
+        "l1_proximity": nearer / nearer.sum(-1, keepdim=True).clamp(min=1e-300),
+    }
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "adder_6d_2l",
+        pytest.param("smollm2", marks=pytest.mark.real),
+        pytest.param("gemma3_270m_q4", marks=pytest.mark.real),
+    ],
+)
+def test_contributions_equal_a_direct_computation_from_plain_transformers(name) -> None:
+    model = load(name, dtype=torch.float32)
+    given = () if model.card.arithmetic else ("The capital of Portugal is Lisbon, and",)
+    experiment = HeadContributions(model=name, prompts=given, new_tokens=12, additions=1)
+    text = experiment._continued(model, experiment._texts(model))[0]
+    _, one = experiment._read(model, [text])[0]
+    expected = direct(name, text.ids)
+    for measure, value in expected.items():
+        found = getattr(one, measure)[0].numpy()
+        if measure == "l2_norm":
+            assert np.allclose(found, value, rtol=1e-4, atol=0)
+        else:
+            assert np.abs(found - value).max() < 1e-4, measure
+    sums = one.projection_share[0].sum(-1).numpy()
+    assert np.allclose(sums, 1, atol=1e-4)
