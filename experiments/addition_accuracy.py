@@ -1,16 +1,17 @@
 """Which additions does the model get right?"""
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from pydantic import Field
 
 from experiments import Claim, Experiment, Results, UsageError
 from lenses.statistics import wilson
-from prompts.additions import Addition, AdditionFormat, Cells, Sums, questions
+from prompts.additions import Addition, AdditionFormat, Cells, Sums, solved
 
 if TYPE_CHECKING:
     from models import Model
@@ -30,7 +31,7 @@ class AdditionAccuracy(Experiment):
 
     A cell is (place, run, carry): the digit's decimal place, how many columns just below it sum
     to nine, and the carry into it. Uniform questions hardly ever hold long runs, so each cell is
-    sampled. An adder is asked in its own format; a language model is shown a few solved additions
+    sampled. An adder is asked in its own format; a language model is shown solved additions
     first, numbers begin with no zero, and each digit must be one token.
 
     Tables: `cells` (place, run, carry, n, correct, accuracy, low, high: the digit at `place` after
@@ -47,9 +48,9 @@ class AdditionAccuracy(Experiment):
     """Digits of each addend; an adder has its own, a language model 2 unless told otherwise."""
     per_cell: int = Field(100, ge=1)
     """Questions for each cell; 73 right ones are the fewest that show a cell to be solved."""
-    uniform: int = Field(500, ge=1)
+    uniform: int = Field(400, ge=1)
     """Questions drawn uniformly."""
-    examples: int = Field(2, ge=0)
+    examples: int = Field(1, ge=0)
     """Solved additions that a language model is shown before each question."""
 
     def measure(self, model: "Model") -> Results:
@@ -101,7 +102,7 @@ class AdditionAccuracy(Experiment):
     def claims(self, results: Results) -> list[Claim]:
         """Does it add, is every cell solved, do carries cross nines, does a uniform sample lie?"""
         cells = results.tables["cells"]
-        over_nines = cells.query("run >= 1")
+        over_nines = either_way(cells).query("run >= 1")
         return [
             _adds(results.tables["answers"].iloc[0]),
             _every_cell_is_solved(cells),
@@ -310,6 +311,16 @@ def _count_kinds(prefix: Prefix, place: Int[np.ndarray, "n"], kind: np.ndarray) 
     return table.assign(share=table["errors"] / table["n"], low=low, high=high)
 
 
+def either_way(cells: pd.DataFrame) -> pd.DataFrame:
+    """Cells of the places to which a carry may come or not; the units have none.
+
+    Unpadded, the digit above the addends is only written where it is 1: to say 1 always would be
+    right there, and shows nothing.
+    """
+    kinds = cells.groupby("place")["carry"].transform("nunique")
+    return cells[kinds == 2]
+
+
 def look_ahead(cells: pd.DataFrame) -> pd.DataFrame:
     """How many nines below a digit the model sees through, by place (SCIENCE 6).
 
@@ -317,7 +328,7 @@ def look_ahead(cells: pd.DataFrame) -> pd.DataFrame:
     run 0 is. `longest` is the largest that the place allows. The units have nothing below them.
     """
     rows = []
-    for place, group in cells.query("place > 0 and run < place").groupby("place"):
+    for place, group in either_way(cells).query("run < place").groupby("place"):
         solved = (group["low"] >= SOLVED).groupby(group["run"]).all()
         rows.append((place, int(solved.cumprod().sum()) - 1, int(group["run"].max())))
     return pd.DataFrame(rows, columns=["place", "look_ahead", "longest"])
@@ -335,7 +346,7 @@ def mistakes(marked: Marked, sample: str) -> pd.DataFrame:
 
 
 def language_format(model: "Model", places: int, examples: int, seed: int) -> AdditionFormat:
-    """How a language model reads `12+34=46` after a few solved additions, one a line.
+    """How a language model reads `12 + 34 = 46` after solved additions, one a line.
 
     Raises UsageError where its tokenizer does not write each digit as one token of its own, or
     joins a sign with what stands beside it.
@@ -343,10 +354,10 @@ def language_format(model: "Model", places: int, examples: int, seed: int) -> Ad
     from models.text import tokenize
 
     shown = Addition(places, examples + 20, seed + 1, padded=False).sums
-    head = "".join(f"{line}\n" for line in questions(shown[:examples]))
+    head = "".join(f"{line}\n" for line in solved(shown[:examples]))
     digits = tokenize(model, "0123456789")[-10:]
     vocabulary = {str(digit): token for digit, token in enumerate(digits)}
-    trial = list(questions(shown[examples:]))
+    trial = list(solved(shown[examples:]))
     layout = _layout(tokenize(model, head + trial[0]), digits, trial[0])
     vocabulary |= {item: int(item[1:]) for item in layout if item not in ("a", "b", "c")}
     style = AdditionFormat(digits=places, pad=False, layout=layout, vocabulary=vocabulary)
@@ -362,7 +373,7 @@ def language_format(model: "Model", places: int, examples: int, seed: int) -> Ad
 
 def _layout(ids: list[int], digits: list[int], line: str) -> tuple[str, ...]:
     """The items of an addition's layout: its last line's numbers as a, b, c, the rest as `#id`."""
-    widths = [len(number) for number in line.replace("=", "+").split("+")]
+    widths = [len(number) for number in re.findall(r"\d+", line)]
     items: list[str] = []
     for name, width in zip("cba", reversed(widths), strict=True):
         items.append(name)
@@ -456,7 +467,18 @@ def _every_cell_is_solved(cells: pd.DataFrame) -> Claim:
 
 
 def _pooled(sentence: str, cells: pd.DataFrame) -> Claim:
-    """The digits of several cells, taken together, are right."""
+    """The digits of several cells, taken together, are right; undecided without any."""
+    if cells.empty:
+        return Claim(
+            kind="learned",
+            sentence=sentence,
+            estimate=0,
+            low=0,
+            high=1,
+            n=0,
+            verdict="undecided",
+            decide="sums so short have no such digit: --places 3",
+        )
     total = with_interval(cells[["n", "correct"]].sum().to_frame().T).iloc[0]
     return _claim(
         sentence, total, SOLVED, "--per-cell", null_note="least accuracy to count as right"
@@ -466,16 +488,12 @@ def _pooled(sentence: str, cells: pd.DataFrame) -> Claim:
 def _uniform_hides(digits: pd.DataFrame, cells: pd.DataFrame, seed: int) -> Claim:
     """The worst cell lies further below its place's uniform accuracy than chance would put it.
 
-    Null: every cell is as accurate as its place is on uniform questions; the largest shortfall of
-    all cells is drawn 10,000 times. The interval is Newcombe's for the difference in that cell.
+    The interval is Newcombe's for the difference in that cell.
     """
     both = cells.merge(digits, on="place", suffixes=("", "_uniform"))
     shortfall = both["accuracy_uniform"] - both["accuracy"]
     worst = both.loc[shortfall.idxmax()]
-    draws = np.random.default_rng(seed).binomial(
-        both["n"], both["accuracy_uniform"], (10_000, len(both))
-    )
-    null = (both["accuracy_uniform"].to_numpy() - draws / both["n"].to_numpy()).max(1)
+    null = _shortfall_by_chance(both, seed)
     gap = float(shortfall.max())
     below, above = _newcombe(worst)
     p = float((1 + (null >= gap).sum()) / (1 + len(null)))
@@ -493,6 +511,13 @@ def _uniform_hides(digits: pd.DataFrame, cells: pd.DataFrame, seed: int) -> Clai
         verdict=verdict,
         decide="more questions in each cell (--per-cell)" if verdict == "undecided" else "",
     )
+
+
+def _shortfall_by_chance(both: pd.DataFrame, seed: int) -> Float[np.ndarray, "draw"]:
+    """10,000 draws of the largest shortfall if each cell were as accurate as its place."""
+    accuracy, n = both["accuracy_uniform"].to_numpy(), both["n"].to_numpy()
+    correct = np.random.default_rng(seed).binomial(n, accuracy, (10_000, len(both)))
+    return (accuracy - correct / n).max(axis=1)
 
 
 def _newcombe(worst: pd.Series) -> tuple[float, float]:

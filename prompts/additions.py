@@ -397,7 +397,10 @@ class AdditionFormat(BaseModel):
             raise ValueError("numbers of different widths have no fixed positions: use write()")
 
 
-def questions(sums: Sums) -> Iterator[str]:
-    """The additions with their answers, one line each, as examples for a language model."""
-    for text, answer in zip(sums.texts, sums.answer, strict=True):
-        yield f"{text}{answer}"
+def solved(sums: Sums) -> Iterator[str]:
+    """The additions with their answers, as written for language models: `12 + 34 = 46`.
+
+    The spaces matter: a small model that adds with them may hardly do without.
+    """
+    for a, b, answer in zip(sums.a, sums.b, sums.answer, strict=True):
+        yield f"{a} + {b} = {answer}"
