@@ -248,7 +248,9 @@ def find_card(name: str) -> Card:
     if (path / "config.json").is_file():
         return Card.of(path.resolve().name, Path.cwd(), {"source": "transformers", "path": path})
     if path.suffix == ".gguf" and path.is_file():
-        return Card.of(path.stem, Path.cwd(), {"source": "gguf", "path": path})
+        note = "as stored in a .gguf file, dequantised"
+        fields = {"source": "gguf", "path": path, "weights_note": note}
+        return Card.of(path.stem, Path.cwd(), fields)
     if (shipped := SHIPPED / f"{name}.toml").is_file():
         return Card.read(shipped)
     if HUB_ID.fullmatch(name) and not path.exists():

@@ -36,16 +36,14 @@ def hook_native(config: NativeConfig, weights: dict[str, Tensor], *, folded: boo
 
     stated: dict[str, Any] = config.model_dump(exclude={"d_vocab_out", "d_mlp", "act_fn"})
     sizes = sizes_of(config)
-    known: dict[str, Any] = {
-        "d_mlp": sizes["d_mlp"],
-        "d_vocab_out": sizes["d_vocab_out"],
-        "device": "cpu",
-    }
+    known: dict[str, Any] = {"d_mlp": sizes["d_mlp"], "d_vocab_out": sizes["d_vocab_out"]}
     known["act_fn"] = config.act_fn or "relu"
     settings = TransformerBridgeConfig(**stated, **known, architecture="TransformerLensNative")
     module = NativeModel(settings)
     for name, weight in _with_late_bias(config, _as_adjacent_pairs(config, weights)).items():
         _place(module, _native_home(name, config), weight)
+    # Masks and rotation tables are no weights, and still where they were made.
+    module.to(weights["embed.weight"].device)
     return _bridge(module, "TransformerLensNative", folded, tl_config=settings)
 
 

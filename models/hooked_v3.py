@@ -57,8 +57,11 @@ def hooked_native(
     """A HookedTransformer of a native shape from weights in the bridge's names."""
     sizes = sizes_of(config)
     stated = config.model_dump(exclude={"d_vocab_out", "d_mlp"})
-    known = {"d_mlp": sizes["d_mlp"], "d_vocab_out": sizes["d_vocab_out"], "device": "cpu"}
-    settings = HookedTransformerConfig.from_dict({**stated, **known, "init_weights": False})
+    some = weights["embed.weight"]
+    known = {"d_mlp": sizes["d_mlp"], "d_vocab_out": sizes["d_vocab_out"], "init_weights": False}
+    settings = HookedTransformerConfig.from_dict(
+        {**stated, **known, "dtype": some.dtype, "device": str(some.device)}
+    )
     grouped = config.n_key_value_heads is not None
     named = {}
     for names in parameters_of(config):
@@ -73,7 +76,7 @@ def _filled(
     settings: HookedTransformerConfig, weights: dict[str, Tensor], folded: bool
 ) -> HookedTransformer:
     """A HookedTransformer with the given weights, as they are or folded and centred."""
-    model = HookedTransformer(settings, move_to_device=False)
+    model = HookedTransformer(settings)
     model.load_and_process_state_dict(weights, **dict.fromkeys(FOLDING, folded))
     return model
 

@@ -222,6 +222,28 @@ def test_underscored_keys_and_values_and_buffers_are_understood():
 
 
 @pytest.mark.parametrize("shape", SHAPES)
+def test_bfloat16_is_computed_in_bfloat16(tmp_path, shape):
+    config = SHAPES[shape]
+    card = str(write_card(tmp_path, config, random_weights(config)))
+    coarse, fine = load(card, dtype="bfloat16"), load(card)
+    tokens = torch.arange(12)[None]
+    with torch.no_grad():
+        found = coarse(tokens)
+        assert found.dtype == torch.bfloat16
+        assert relative_error(found, fine(tokens)) < 0.1
+
+
+@pytest.mark.parametrize("shape", ["layer_norm", "llama_like"])
+def test_folded_weights_say_the_same(tmp_path, shape):
+    config = SHAPES[shape]
+    card = str(write_card(tmp_path, config, random_weights(config)))
+    tokens = torch.arange(12)[None]
+    with torch.no_grad():
+        said = [load(card, processing=p)(tokens).log_softmax(-1) for p in ("folded", "none")]
+    assert relative_error(*said) < 1e-4
+
+
+@pytest.mark.parametrize("shape", SHAPES)
 def test_untrained_twin(tmp_path, shape):
     config = SHAPES[shape]
     model = load(str(write_card(tmp_path, config, random_weights(config))))

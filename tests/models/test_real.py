@@ -30,7 +30,6 @@ def gemma3():
 def test_smollm2_is_what_its_card_says(smollm2):
     assert [identity.ok for identity in smollm2.identities] == [True] * 6
     assert smollm2.card.weights_sha256() == smollm2.card.sha256
-    assert smollm2.card.weights_note == "4-bit weights"
     assert (smollm2.cfg.n_heads, smollm2.cfg.n_key_value_heads) == (9, 3)
 
 
@@ -38,6 +37,17 @@ def test_gemma3_is_what_its_card_says(gemma3):
     assert [identity.ok for identity in gemma3.identities] == [True] * 6
     assert "at a frozen norm" in gemma3.identities[2].name
     assert gemma3.cfg.d_head * gemma3.cfg.n_heads != gemma3.cfg.d_model
+
+
+@pytest.mark.parametrize(("name", "bits"), [("smollm2", 5.7), ("gemma3_270m_q4", 7.4)])
+def test_note_on_quantised_weights_is_true(name, bits):
+    tensors = gguf.GGUFReader(find_card(name).weights_files()[0]).tensors
+    kinds = {tensor.tensor_type.name[:2] for tensor in tensors}
+    embedding = next(t.tensor_type.name for t in tensors if t.name == "token_embd.weight")
+    mean = 8 * sum(int(t.n_bytes) for t in tensors) / sum(int(t.n_elements) for t in tensors)
+    assert "Q4" in kinds
+    assert (embedding, round(mean, 1)) == ("Q8_0", bits)
+    assert find_card(name).weights_note.startswith("4-bit weights")
 
 
 def test_digits_and_the_ten_thousands_sign(smollm2, gemma3):
