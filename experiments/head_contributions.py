@@ -48,7 +48,8 @@ class HeadContributions(Experiment):
     `heads` (means over tokens), `correlations` (of cosine with L2 norm; `null`: the same lengths in
     random directions; `p` of the difference, by sign flips of prompts), `correlations_adjusted`
     (position and surprisal held fixed), `components` (shares of the sum named in `whole`),
-    `head_spread` (per layer: see SPREADS), `gains` (singular values of each W_O) and
+    `head_spread` (per layer: variance of lengths over heads, entropy of their shares, Var(sum) /
+    sum of Var over tokens, mean gain of W_O), `gains` (singular values of each W_O) and
     `against_random` (the estimates per prompt behind the claims, and the same with random weights).
     """
 
@@ -357,7 +358,7 @@ class HeadContributions(Experiment):
         unit: str,
         stated: str,
         sign: Literal[1, -1] = 1,
-        scale: Callable = float,
+        scale: Callable = np.asarray,
     ) -> Claim:
         """That a statistic lies beyond its stated null, and beyond it in every random model.
 
@@ -365,28 +366,26 @@ class HeadContributions(Experiment):
         """
         from lenses.statistics import bootstrap, sign_flip
 
+        said = {"kind": "mechanical", "sentence": sentence, "unit": unit}
         effects = _effects(rows, sign)
-        if not len(effects):
+        if effects.empty:
             why = "no prompt has an estimate: it takes generated tokens, longer texts or more heads"
-            return Claim(kind="mechanical", sentence=sentence, estimate=0, n=0, unit=unit,
-                         verdict="undecided", decide=why)  # fmt: skip
+            return Claim(**said, estimate=0, n=0, verdict="undecided", decide=why)
         compared = effects[["own", "above", "below"]].to_numpy()
         own, above, below = _ends(bootstrap(compared, self.seed))
-        random = effects.filter(like="random ").mean() * sign
-        span = f"{scale(random.min()):.3g} to {scale(random.max()):.3g}"
-        low, high = sorted(scale(sign * end) for end in (own.low, own.high))
+        random = scale(effects.filter(like="random ").mean() * sign)
+        low, high = sorted(scale(sign * np.array([own.low, own.high])))
+        span = f"{random.min():.3g} to {random.max():.3g}"
         verdict, decide = _verdict(own, above, below)
         return Claim(
-            kind="mechanical",
-            sentence=sentence,
+            **said,
             estimate=scale(sign * own.estimate),
-            low=low if len(effects) > 1 else None,
-            high=high if len(effects) > 1 else None,
+            low=None if np.isnan(low) else low,
+            high=None if np.isnan(high) else high,
             n=len(effects),
             p=float(sign_flip(compared[:, 1:2], self.seed)[0]),
-            null=scale(random.mean()),
+            null=random.mean(),
             null_note=f"random weights, {len(random)} models: {span}; {stated}",
-            unit=unit,
             verdict=verdict,
             decide=decide,
         )
@@ -662,25 +661,24 @@ def _text_figures(results: Results) -> dict[str, "Drawing"]:
     """The first text, in the layer where the heads' shares are least equal."""
     from viz import along_text, attention_patterns, colored_tokens
 
-    spread = results.tables["head_spread"]
-    layer = int(spread.groupby("layer")["share_entropy"].mean().idxmin())
-    rows = results.tables["contributions"].query("prompt == 0")
-    shares = rows[rows["layer"] == layer][["head", "pos", "token", "phase", "norm_share"]]
+    layer = _least_equal_layer(results)
+    rows = results.tables["contributions"].query("prompt == 0 and layer == @layer")
+    shares = rows[["head", "pos", "token", "phase", "norm_share"]].sort_values(["head", "pos"])
     head = int(shares.groupby("head")["norm_share"].mean().idxmax())
+    text = shares[shares["head"] == head]
+    pattern = results.arrays["pattern"][layer]
+    axes = dict(zip(("layer", "head", "query", "key"), (1, *pattern.shape), strict=True))
+    pairs = _grid(axes, attention=pattern).query("query >= key").assign(layer=layer)
     whole = results.tables["components"].query("prompt == 0 and whole == 'resid_post'")
     attention = whole[whole["component"] == "attention"]
-    pattern = results.arrays["pattern"][layer]
-    heads, length, _ = pattern.shape
-    axes = {"layer": [layer], "head": heads, "query": length, "key": length}
-    tokens = shares[shares["head"] == head].sort_values("pos")["token"].tolist()[:length]
     return {
         "Tokens by contribution": colored_tokens(
-            shares[shares["head"] == head].sort_values("pos"), "norm_share",
+            text, "norm_share",
             caption=f"The first text, coloured by head {head}'s share of the lengths in layer "
             f"{layer}, the layer whose heads are least equal.",
         ),
         "Attention": attention_patterns(
-            _grid(axes, attention=pattern).query("query >= key"), tokens,
+            pairs, text["token"].tolist()[: pattern.shape[-1]],
             caption=f"Attention in layer {layer}. Each row sums to 1 for each head by itself.",
         ),
         "Heads along the text": along_text(
@@ -692,3 +690,8 @@ def _text_figures(results: Results) -> dict[str, "Drawing"]:
             caption="Share of each block's output that its heads write, along the first text.",
         ),
     }  # fmt: skip
+
+
+def _least_equal_layer(results: Results) -> int:
+    spread = results.tables["head_spread"]
+    return int(spread.groupby("layer")["share_entropy"].mean().idxmin())
