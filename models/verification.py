@@ -9,6 +9,7 @@ import torch
 from einops import einsum
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.linalg import vector_norm
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
@@ -109,9 +110,9 @@ def agreement_identity(
 
 
 def relative_error(found: Tensor, expected: Tensor) -> float:
-    """Norm of the difference over the norm of what is expected, in float64."""
-    found, expected = found.double(), expected.double()
-    return float((found - expected).norm() / expected.norm().clamp(min=1e-30))
+    """Norm of the difference over the norm of what is expected, summed in float64."""
+    difference = vector_norm(found.float() - expected.float(), dtype=torch.float64)
+    return float(difference / vector_norm(expected.float(), dtype=torch.float64).clamp(min=1e-30))
 
 
 def _identity(model: Model, name: str, error: float) -> Identity:
