@@ -97,11 +97,17 @@ def heat(
 
 def colour_bar(figure: "Figure", axes: "Sequence[Axes]", title: str, undefined: bool) -> None:
     """One horizontal colour bar under all panels, named; says so where something is undefined."""
+    from matplotlib.ticker import MaxNLocator
+
     mesh: ScalarMappable = axes[0].collections[0]
     bar = figure.colorbar(
         mesh, ax=list(axes), location="bottom", aspect=38, fraction=0.06, pad=0.04
     )
     bar.outline.set_visible(False)
+    low, high = mesh.get_clim()
+    has_long_labels = high - low < 0.01 * max(abs(low), abs(high))
+    bar.locator = MaxNLocator(2 if has_long_labels else 6)
+    bar.update_ticks()
     bar.ax.tick_params(length=2)
     bar.set_label(f"{title}   ({_HATCHED})" if undefined else title)
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _MANY_POINTS = 2_000
+_MARKED_POINTS = 40
+"""Points of a line that are marked; a line of one point is nothing else."""
 _METHODS = ("pearson", "spearman", "kendall")
 
 
@@ -115,10 +117,14 @@ def _curves(
         lines = split(part, series)
         for colour, (line, points) in zip(_colours(len(lines)), lines.items(), strict=True):
             points = points.sort_values(x)
-            axis.plot(points[x], points[y], color=colour, label=label_of(line, "matplotlib"))
+            marker = "o" if len(points) <= _MARKED_POINTS else ""
+            style = {"color": colour, "marker": marker, "markersize": 4}
+            axis.plot(points[x], points[y], label=label_of(line, "matplotlib"), **style)
             if band[0] in points and band[1] in points:
                 ends = (points[end].astype(float) for end in band)
                 axis.fill_between(points[x], *ends, color=colour, alpha=0.22, linewidth=0)
+        if part[x].dtype.kind in "iu":
+            axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(True)
         axis.set(xlabel=axis_name(x), ylabel=axis_name(y))
         axis.set_title(label_of(name, "matplotlib"))

@@ -1,10 +1,12 @@
 """Figures: what is in the table is what is drawn, and nothing in it can break the drawing."""
 
 import json
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
@@ -157,6 +159,23 @@ def test_few_points_are_drawn_each_and_many_as_density():
     assert len(few.axes[0].collections[0].get_offsets()) == 300
     many = scatter(samples.points(9000), "l2_norm", "cosine", caption="").figure()
     assert many.axes[0].collections[0].get_array().sum() == 9000
+
+
+def test_a_line_of_one_point_is_seen():
+    table = pd.DataFrame({"layer": [0], "share": [0.5]})
+    (line,) = curves(table, "layer", "share", caption="").figure().axes[0].lines
+    assert line.get_marker() == "o"
+
+
+def test_long_labels_of_a_colour_bar_have_room():
+    table = pd.DataFrame({"layer": [0, 0], "head": [0, 1], "share": [0.99975, 0.9999]})
+    figure = head_grid(table, "share", caption="").figure()
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    figure.draw(renderer)
+    names = [name for name in figure.axes[-1].get_xticklabels() if name.get_text()]
+    boxes = sorted((box.x0, box.x1) for box in (n.get_window_extent(renderer) for n in names))
+    assert len(boxes) > 1
+    assert all(left[1] < right[0] for left, right in pairwise(boxes))
 
 
 def test_curves_and_bars_draw_their_intervals():
