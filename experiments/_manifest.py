@@ -86,7 +86,7 @@ def model_facts(model: Model | None) -> dict[str, Any]:
         "name": card.name,
         "source": card.source,
         "licence": card.licence,
-        "notes": card.notes,
+        "notes": "; ".join(note for note in (card.notes, card.weights_note) if note),
         "sha256": card.weights_sha256(),
         "identities": [identity.model_dump() for identity in model.identities],
     }
