@@ -3,6 +3,7 @@
 import gc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
@@ -15,7 +16,6 @@ from experiments._base import Verdict
 if TYPE_CHECKING:
     from lenses.contributions import Contributions
     from lenses.per_prompt import PerPrompt
-    from lenses.statistics import Intervals
     from models import Model
     from viz import Drawing
 
@@ -31,6 +31,8 @@ EXAMPLE_TOKENS = 64
 """Tokens of the first prompt whose attention is kept to be drawn."""
 DRAWN_POINTS = 2_000
 """Points per phase in the scatter plot."""
+LEVEL = 0.05
+"""Of two-sided tests."""
 TOLERANCE = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 1e-2}
 """Of identities, relative."""
 
@@ -372,7 +374,8 @@ class HeadContributions(Experiment):
             why = "no prompt has an estimate: it takes generated tokens, longer texts or more heads"
             return Claim(**said, estimate=0, n=0, verdict="undecided", decide=why)
         compared = effects[["own", "above", "below"]].to_numpy()
-        own, above, below = _ends(bootstrap(compared, self.seed))
+        found = [*vars(bootstrap(compared, self.seed)).values(), sign_flip(compared, self.seed)]
+        own, above, below = (_Ends(*each) for each in zip(*found, strict=True))
         random = scale(effects.filter(like="random ").mean() * sign)
         low, high = sorted(scale(sign * np.array([own.low, own.high])))
         span = f"{random.min():.3g} to {random.max():.3g}"
@@ -383,7 +386,7 @@ class HeadContributions(Experiment):
             low=None if np.isnan(low) else low,
             high=None if np.isnan(high) else high,
             n=len(effects),
-            p=float(sign_flip(compared[:, 1:2], self.seed)[0]),
+            p=above.p,
             null=random.mean(),
             null_note=f"random weights, {len(random)} models: {span}; {stated}",
             verdict=verdict,
@@ -450,16 +453,22 @@ class _Text:
 
 
 class _Ends(NamedTuple):
-    """An estimate with its interval over `n` prompts."""
+    """An estimate with its interval over `n` prompts, and p of "it is zero" (sign flips)."""
 
     estimate: float
     low: float
     high: float
     n: int
+    p: float
 
+    @property
+    def side(self) -> int:
+        """On which side of zero it lies: 1 or -1 where interval and p agree, else 0.
 
-def _ends(found: "Intervals") -> list[_Ends]:
-    return [_Ends(*each) for each in zip(*vars(found).values(), strict=True)]
+        With few prompts the percentile interval is a little short; p is exact.
+        """
+        apart = (self.low > 0 or self.high < 0) and self.p <= LEVEL
+        return int(np.sign(self.estimate)) if apart else 0
 
 
 def _tensor(ids: np.ndarray, model: "Model"):
@@ -587,11 +596,11 @@ def _verdict(own: _Ends, above: _Ends, below: _Ends) -> tuple[Verdict, str]:
     """Holds beyond the null and every random model; fails short of the null or of all of them."""
     if np.isnan(own.low):
         return "undecided", "a single prompt has no interval; give at least two"
-    if own.high < 0 or below.high < 0:
+    if own.side < 0 or below.side < 0:
         return "fails", ""
-    if own.low > 0 and above.low > 0:
+    if own.side > 0 and above.side > 0:
         return "holds", ""
-    if above.high < 0 < below.low:
+    if above.side < 0 < below.side:
         return "undecided", "it lies among the random models; more of those could tell them apart"
     needed = max(_needed(ends) for ends in (own, above))
     if needed > 100_000:
@@ -600,9 +609,10 @@ def _verdict(own: _Ends, above: _Ends, below: _Ends) -> tuple[Verdict, str]:
 
 
 def _needed(ends: _Ends) -> int:
-    """Prompts at which an interval around the same estimate would not reach zero."""
-    shrink = (ends.high - ends.low) / 2 / max(abs(ends.estimate), 1e-9)
-    return int(min(1e9, np.ceil(ends.n * max(shrink, 1.0) ** 2)))
+    """Prompts at which the same estimate, as scattered, would be told from zero (normal theory)."""
+    normal = NormalDist()
+    reached, wanted = (max(normal.inv_cdf(1 - p / 2), 1e-3) for p in (ends.p, LEVEL))
+    return int(np.ceil(ends.n * max(1.0, wanted / reached) ** 2))
 
 
 def _sample(rows: pd.DataFrame, seed: int) -> pd.DataFrame:

@@ -120,7 +120,8 @@ def test_claims_are_two_identities_and_differences_from_random_weights(results) 
 
 
 def test_the_verdict_asks_for_more_than_the_null_and_than_every_random_model() -> None:
-    yes, no, open_ = _Ends(2, 1, 3, 20), _Ends(-2, -3, -1, 20), _Ends(0.5, -1, 2, 20)
+    yes, no = _Ends(2, 1, 3, 20, 0.01), _Ends(-2, -3, -1, 20, 0.01)
+    open_ = _Ends(0.5, -1, 2, 20, 0.5)
     assert _verdict(yes, yes, yes)[0] == "holds"
     assert _verdict(no, yes, yes)[0] == "fails"
     assert _verdict(yes, no, no)[0] == "fails"
@@ -129,8 +130,14 @@ def test_the_verdict_asks_for_more_than_the_null_and_than_every_random_model() -
     assert "among the random models" in why
     verdict, why = _verdict(open_, open_, yes)
     assert verdict == "undecided"
-    assert "180 prompts" in why  # intervals three times as narrow: nine times 20
-    assert _needed(open_) == 180
+    assert "169 prompts" in why  # z = .674 must become 1.96: (1.96 / .674)^2 times 20
+
+
+def test_an_interval_clear_of_zero_needs_a_p_that_agrees() -> None:
+    assert _Ends(1, 0.1, 2, 30, 0.03).side == 1
+    assert _Ends(1, 0.1, 2, 30, 0.07).side == 0
+    assert _Ends(-1, -2, -0.1, 30, 0.05).side == -1
+    assert _needed(_Ends(1, 0.1, 2, 30, 0.07)) == 36
 
 
 def test_one_prompt_has_estimates_and_leaves_the_claims_open(adder) -> None:
