@@ -46,9 +46,9 @@ class AdditionAccuracy(Experiment):
     """Questions in one forward pass."""
     places: int | None = Field(None, ge=2, le=17)
     """Digits of each addend; an adder has its own, a language model 2 unless told otherwise."""
-    per_cell: int = Field(100, ge=1)
+    per_cell: int = Field(80, ge=1)
     """Questions for each cell; 73 right ones are the fewest that show a cell to be solved."""
-    uniform: int = Field(400, ge=1)
+    uniform: int = Field(300, ge=1)
     """Questions drawn uniformly."""
     examples: int = Field(1, ge=0)
     """Solved additions that a language model is shown before each question."""
