@@ -23,12 +23,13 @@ SCRATCH = "unfinished"
 
 
 def run_hash(experiment: Experiment) -> str:
-    """Eight hexadecimal digits of experiment, its source, all fields and the model's weights."""
+    """Eight hexadecimal digits of experiment, source, fields, files they name, and weights."""
     import models
 
     weights = models.find_card(experiment.model).weights_sha256() if experiment.needs_model else ""
     code = sha256(Path(sys.modules[type(experiment).__module__].__file__))
-    what = [experiment.name(), code, experiment.model_dump(mode="json"), weights]
+    files = {k: sha256(v) for k, v in experiment.model_dump().items() if isinstance(v, Path)}
+    what = [experiment.name(), code, experiment.model_dump(mode="json"), files, weights]
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:8]
 
 

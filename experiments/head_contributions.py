@@ -43,7 +43,9 @@ class HeadContributions(Experiment):
     *prompt* tokens are given, *generated* ones are the model's own likeliest continuation (for an
     adder: the digits of its answer). What is estimated is estimated per prompt; intervals (95 %)
     come from resampling prompts, so with a single prompt `low` and `high` are missing, and
-    `n` counts the prompts in which an estimate is defined.
+    `n` counts the prompts in which an estimate is defined. The p of a mechanical claim, by sign
+    flips of prompts, is against the random model nearest to it and corrected over all claims
+    (Benjamini & Hochberg 1995).
 
     Tables: `prompts` (what was read; errors of the identities), `contributions` (every measure at
     every token; where l1_proximity_defined or attention_entropy_defined is false the measure is 0),
@@ -304,13 +306,16 @@ class HeadContributions(Experiment):
         """Two identities, and three mechanical claims as differences from their nulls."""
         prompts, rows = results.tables["prompts"], results.tables["against_random"]
         keyed = dict(list(rows.groupby(["statistic", "aggregation", "control"])))
+        mechanical = [
+            *self._agreement_claims(keyed),
+            self._spread_claim(keyed.get(("unevenness", "layer", "none")), "unevenness"),
+            self._spread_claim(keyed.get(("log_variance_ratio", "layer", "none")), "variance"),
+        ]
         return [
             self._identity("The heads and the bias sum to the block's output",
                            prompts["output_error"]),
             self._identity("Each head's attention row sums to 1", prompts["attention_error"]),
-            *self._agreement_claims(keyed),
-            self._spread_claim(keyed.get(("unevenness", "layer", "none")), "unevenness"),
-            self._spread_claim(keyed.get(("log_variance_ratio", "layer", "none")), "variance"),
+            *_corrected(mechanical),
         ]  # fmt: skip
 
     def _identity(self, sentence: str, errors: pd.Series) -> Claim:
@@ -606,6 +611,23 @@ def _verdict(own: _Ends, above: _Ends, below: _Ends) -> tuple[Verdict, str]:
     if needed > 100_000:
         return "undecided", "the effect is too near zero for any affordable number of prompts"
     return "undecided", f"about {needed:,} prompts like these, if the estimates stay as they are"
+
+
+def _corrected(claims: list[Claim]) -> list[Claim]:
+    """The claims with p corrected over all that have one; what luck may explain does not hold."""
+    from lenses.statistics import benjamini_hochberg
+
+    tested = [claim for claim in claims if claim.p is not None]
+    q = iter(benjamini_hochberg(np.array([claim.p for claim in tested])).tolist())
+    return [claim if claim.p is None else _with_p(claim, next(q), len(tested)) for claim in claims]
+
+
+def _with_p(claim: Claim, p: float, tests: int) -> Claim:
+    lucky = claim.verdict == "holds" and p > LEVEL
+    decide = f"more prompts: among {tests} claims luck may explain this one"
+    return claim.model_copy(
+        update={"p": p} | ({"verdict": "undecided", "decide": decide} if lucky else {})
+    )
 
 
 def _needed(ends: _Ends) -> int:

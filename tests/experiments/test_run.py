@@ -182,3 +182,16 @@ def test_browse_serves_the_gallery_read_only_on_the_loopback(counting, start, co
     assert "What do the whole numbers add up to?" in page
     with pytest.raises(urllib.error.HTTPError, match="501"):
         urllib.request.urlopen(urllib.request.Request(url, b"x", method="PUT"), timeout=10)
+
+
+def test_a_file_that_a_field_names_is_part_of_the_hash(tmp_path):
+    from experiments._manifest import run_hash
+    from experiments._registry import find
+
+    texts = tmp_path / "texts.txt"
+    hashes = []
+    for text in ("one", "two", "one"):
+        texts.write_text(text)
+        kind = find("head_contributions")
+        hashes.append(run_hash(kind(model="adder_6d_1l", prompts_file=texts)))
+    assert hashes[0] == hashes[2] != hashes[1]
