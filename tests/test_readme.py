@@ -1,0 +1,32 @@
+"""What the README shows is what there is."""
+
+from pathlib import Path
+from string import Template
+
+from experiments import _commands, _registry
+from experiments._new import TEMPLATES
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text("utf-8")
+
+
+def test_the_experiment_shown_is_the_one_that_new_writes():
+    template = Template((TEMPLATES / "experiment.py.txt").read_text("utf-8"))
+    assert template.substitute(name="my_question", kind="MyQuestion").strip() in README
+
+
+def test_every_command_shown_exists():
+    lines = [line for line in README.splitlines() if line.startswith("python -m experiments ")]
+    assert len(lines) > 8
+    for line in lines:
+        name = line.split()[3]
+        assert hasattr(_commands, name) or hasattr(_commands, f"{name}_"), line
+
+
+def test_every_experiment_shown_exists():
+    shown = [
+        line.split()[4]
+        for line in README.splitlines()
+        if line.startswith("python -m experiments run ")
+    ]
+    assert set(shown) - {"NAME"} <= set(_registry.names())
