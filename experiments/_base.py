@@ -15,6 +15,7 @@ from experiments._stream import Keep, Rows, current_session
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
+
     from models import Model
     from viz import Drawing
 
