@@ -36,7 +36,8 @@ class AdditionAccuracy(Experiment):
 
     Tables: `cells` (place, run, carry, n, correct, accuracy, low, high: the digit at `place` after
     the right digits), `cells_generated` (after the model's own digits), `look_ahead` (place,
-    look_ahead, longest), `digits` (uniform questions, by place and by prefix: given or generated),
+    look_ahead, at_most, longest), `digits` (uniform questions, by place and by prefix: given or
+    generated),
     `answers` (whole answers to uniform questions, and how many a column-wise sum without carries
     gets), `errors` (digits of the cells that are wrong, by prefix, place and kind), `mistakes`
     (every wrong answer the model wrote).
@@ -325,13 +326,18 @@ def look_ahead(cells: pd.DataFrame) -> pd.DataFrame:
     """How many nines below a digit the model sees through, by place (SCIENCE 6).
 
     The largest R such that every cell with run <= R and run < place is solved; -1 if not even
-    run 0 is. `longest` is the largest that the place allows. The units have nothing below them.
+    run 0 is. `at_most` is the same for cells that may yet be solved (Wilson upper bound), so that
+    few questions widen the range and do not lower it. `longest` is the largest that the place
+    allows. The units have nothing below them.
     """
     rows = []
     for place, group in either_way(cells).query("run < place").groupby("place"):
-        solved = (group["low"] >= SOLVED).groupby(group["run"]).all()
-        rows.append((place, int(solved.cumprod().sum()) - 1, int(group["run"].max())))
-    return pd.DataFrame(rows, columns=["place", "look_ahead", "longest"])
+        reached = [
+            int((group[end] >= SOLVED).groupby(group["run"]).all().cumprod().sum()) - 1
+            for end in ("low", "high")
+        ]
+        rows.append((place, *reached, int(group["run"].max())))
+    return pd.DataFrame(rows, columns=["place", "look_ahead", "at_most", "longest"])
 
 
 def mistakes(marked: Marked, sample: str) -> pd.DataFrame:
@@ -454,8 +460,10 @@ def _adds(answers: pd.Series) -> Claim:
 
 
 def _every_cell_is_solved(cells: pd.DataFrame) -> Claim:
-    """The worst cell is solved."""
-    worst = cells.loc[cells["low"].idxmin()]
+    """The worst cell is solved; it fails where that is beyond luck among so many cells."""
+    worst = cells.loc[cells["low"].idxmin()].copy()
+    if worst["high"] < SOLVED:
+        worst["high"] = wilson(worst["correct"], worst["n"], 1 - 0.05 / len(cells))[1]
     where = f"place {worst['place']:.0f}, run {worst['run']:.0f}, carry {worst['carry']:.0f}"
     return _claim(
         "Every cell is solved.",
@@ -497,7 +505,8 @@ def _uniform_hides(digits: pd.DataFrame, cells: pd.DataFrame, seed: int) -> Clai
     gap = float(shortfall.max())
     below, above = _newcombe(worst)
     p = float((1 + (null >= gap).sum()) / (1 + len(null)))
-    verdict = "holds" if p <= 0.05 else "fails" if above <= LIKE else "undecided"
+    holds = p <= 0.05 and below > 0
+    verdict = "holds" if holds else "fails" if above <= LIKE else "undecided"
     return Claim(
         kind="mechanical",
         sentence="Uniform accuracy hides a cell that is worse than the rest of its place.",
@@ -514,10 +523,17 @@ def _uniform_hides(digits: pd.DataFrame, cells: pd.DataFrame, seed: int) -> Clai
 
 
 def _shortfall_by_chance(both: pd.DataFrame, seed: int) -> Float[np.ndarray, "draw"]:
-    """10,000 draws of the largest shortfall if each cell were as accurate as its place."""
-    accuracy, n = both["accuracy_uniform"].to_numpy(), both["n"].to_numpy()
-    correct = np.random.default_rng(seed).binomial(n, accuracy, (10_000, len(both)))
-    return (accuracy - correct / n).max(axis=1)
+    """10,000 draws of the largest shortfall if cells and uniform digits of a place were alike."""
+    rng, largest = np.random.default_rng(seed), np.full(10_000, -np.inf)
+    for _, cells in both.groupby("place"):
+        uniform, n = cells.iloc[0], cells["n"].to_numpy()
+        right = cells["correct"].sum() + uniform["correct_uniform"]
+        rate = (right + 0.5) / (n.sum() + uniform["n_uniform"] + 1)
+        among_uniform = rng.binomial(int(uniform["n_uniform"]), rate, (10_000, 1))
+        among_cells = rng.binomial(n, rate, (10_000, len(n)))
+        shortfall = among_uniform / uniform["n_uniform"] - among_cells / n
+        largest = np.maximum(largest, shortfall.max(axis=1))
+    return largest
 
 
 def _newcombe(worst: pd.Series) -> tuple[float, float]:

@@ -23,6 +23,7 @@ PHASES = ("prompt", "generated")
 RANDOM_MODELS = 4
 """Models of the same shape with fresh weights, beside which every mechanical claim is shown. One
 that is like them lies above all of them by luck in one of five cases."""
+BY_LUCK = f"one more such model lies above all of them in 1 of {RANDOM_MODELS + 1} cases"
 WRITTEN_AT_ONCE = 8
 """Texts that are continued together."""
 DRAWS = 16
@@ -44,17 +45,18 @@ class HeadContributions(Experiment):
     adder: the digits of its answer). What is estimated is estimated per prompt; intervals (95 %)
     come from resampling prompts, so with a single prompt `low` and `high` are missing, and
     `n` counts the prompts in which an estimate is defined. The p of a mechanical claim, by sign
-    flips of prompts, is against the random model nearest to it and corrected over all claims
-    (Benjamini & Hochberg 1995).
+    flips of prompts, is one-sided against its null and the highest random model (the larger of
+    the two), corrected over all such claims (Benjamini & Hochberg 1995).
 
     Tables: `prompts` (what was read; errors of the identities), `contributions` (every measure at
     every token; where l1_proximity_defined or attention_entropy_defined is false the measure is 0),
     `heads` (means over tokens), `correlations` (of cosine with L2 norm; `null`: the same lengths in
-    random directions; `p` of the difference, by sign flips of prompts), `correlations_adjusted`
-    (position and surprisal held fixed), `components` (shares of the sum named in `whole`),
-    `head_spread` (per layer: variance of lengths over heads, entropy of their shares, Var(sum) /
-    sum of Var over tokens, mean gain of W_O), `gains` (singular values of each W_O) and
-    `against_random` (the estimates per prompt behind the claims, and the same with random weights).
+    random directions; `p` of the difference, by sign flips of prompts; `q`: corrected over the
+    table), `correlations_adjusted` (position and surprisal held fixed), `components` (shares of
+    the sum named in `whole`), `head_spread` (per layer: variance of lengths over heads, entropy of
+    their shares, Var(sum) / sum of Var over tokens, mean gain of W_O), `gains` (singular values of
+    each W_O) and `against_random` (the estimates per prompt behind the claims, and the same with
+    random weights).
     """
 
     prompts: tuple[str, ...] = ()
@@ -167,7 +169,14 @@ class HeadContributions(Experiment):
         device = model.cfg.device
         found = contributions(model, tokens.to(device), group.to(device)).cpu()
         lengths = lengths.tolist()
-        return [(text, found.prompt(i, lengths[i])) for i, text in enumerate(batch)]
+        read = [(text, found.prompt(i, lengths[i])) for i, text in enumerate(batch)]
+        for text, one in read:
+            if not one.output_error.isfinite().all():
+                raise UsageError(
+                    f"prompt {text.number}: {model.card.name} overflows in {self.dtype}; "
+                    "use --dtype float32 or bfloat16"
+                )
+        return read
 
     def _chosen(self, text: "_Text") -> np.ndarray:
         """Which tokens count in means and claims, by phase [phase pos]."""
@@ -211,7 +220,7 @@ class HeadContributions(Experiment):
 
     def _correlation_rows(self, own: "PerPrompt", *, adjusted: bool) -> pd.DataFrame:
         from lenses.agreement import LEVELS, PHASES
-        from lenses.statistics import CORRELATIONS, bootstrap, sign_flip
+        from lenses.statistics import CORRELATIONS, benjamini_hochberg, bootstrap, sign_flip
 
         agreement = own["agreement"][:, 2:] if adjusted else own["agreement"][:, :2]
         estimate, null = agreement[..., 0], agreement[..., 1]
@@ -226,8 +235,9 @@ class HeadContributions(Experiment):
         values["difference"] = values["estimate"] - values["null"]
         values["p"] = sign_flip(estimate - null, self.seed)
         rows = _grid(axes, **values).query("n > 0").reset_index(drop=True)
+        rows["q"] = benjamini_hochberg(rows["p"].to_numpy())
         first = ["aggregation", "phase", "method", "first_token"]
-        return rows[[*first, *(name for name in values if name != "n"), "n"]]
+        return rows[[*first, *(name for name in values if name != "n"), "q", "n"]]
 
     def _spread_rows(self, own: "PerPrompt", model: "Model") -> pd.DataFrame:
         from lenses.contributions import output_gain
@@ -369,7 +379,8 @@ class HeadContributions(Experiment):
     ) -> Claim:
         """That a statistic lies beyond its stated null, and beyond it in every random model.
 
-        The second is judged on differences within prompts; `p` is of the nearest random model.
+        The second is judged on differences within prompts. `p` is one-sided, that luck puts it
+        beyond both its null and the highest random model: the larger of the two.
         """
         from lenses.statistics import bootstrap, sign_flip
 
@@ -391,9 +402,9 @@ class HeadContributions(Experiment):
             low=None if np.isnan(low) else low,
             high=None if np.isnan(high) else high,
             n=len(effects),
-            p=above.p,
+            p=max(own.luck, above.luck),
             null=random.mean(),
-            null_note=f"random weights, {len(random)} models: {span}; {stated}",
+            null_note=f"random weights, {len(random)} models: {span} ({BY_LUCK}); {stated}",
             verdict=verdict,
             decide=decide,
         )
@@ -465,6 +476,11 @@ class _Ends(NamedTuple):
     high: float
     n: int
     p: float
+
+    @property
+    def luck(self) -> float:
+        """One-sided p of "it is not above zero"."""
+        return self.p / 2 if self.estimate > 0 else 1 - self.p / 2
 
     @property
     def side(self) -> int:
@@ -605,9 +621,10 @@ def _verdict(own: _Ends, above: _Ends, below: _Ends) -> tuple[Verdict, str]:
         return "fails", ""
     if own.side > 0 and above.side > 0:
         return "holds", ""
-    if above.side < 0 < below.side:
+    against = [_needed(ends) for ends in (own, below) if ends.estimate <= 0]
+    if not against and above.estimate <= 0:
         return "undecided", "it lies among the random models; more of those could tell them apart"
-    needed = max(_needed(ends) for ends in (own, above))
+    needed = min(against) if against else max(_needed(own), _needed(above))
     if needed > 100_000:
         return "undecided", "the effect is too near zero for any affordable number of prompts"
     return "undecided", f"about {needed:,} prompts like these, if the estimates stay as they are"
@@ -634,7 +651,7 @@ def _needed(ends: _Ends) -> int:
     """Prompts at which the same estimate, as scattered, would be told from zero (normal theory)."""
     normal = NormalDist()
     reached, wanted = (max(normal.inv_cdf(1 - p / 2), 1e-3) for p in (ends.p, LEVEL))
-    return int(np.ceil(ends.n * max(1.0, wanted / reached) ** 2))
+    return max(ends.n + 1, int(np.ceil(ends.n * (wanted / reached) ** 2)))
 
 
 def _sample(rows: pd.DataFrame, seed: int) -> pd.DataFrame:

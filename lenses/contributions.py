@@ -178,8 +178,9 @@ class _Reading:
 
     def _at_attn_out(self, layer: int, attn_out: torch.Tensor, hook: object) -> None:
         whole = self.written.heads + self.written.bias
-        error = (whole - attn_out).norm(dim=-1) / attn_out.to(whole).norm(dim=-1)
-        self._keep(output_error=error.nan_to_num(), bias_share=_share(self.written.bias, whole))
+        missing, length = (whole - attn_out).norm(dim=-1), attn_out.to(whole).norm(dim=-1)
+        error = torch.where((missing == 0) & (length == 0), 0, missing / length)
+        self._keep(output_error=error, bias_share=_share(self.written.bias, whole))
 
     def _at_resid_post(self, layer: int, resid_post: torch.Tensor, hook: object) -> None:
         whole, before = resid_post.to(self.written.heads), self.resid_pre.to(self.written.heads)

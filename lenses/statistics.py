@@ -25,9 +25,9 @@ class Intervals:
 
 
 def wilson(
-    correct: Num[np.ndarray, "*cell"] | int, n: Num[np.ndarray, "*cell"] | int
+    correct: Num[np.ndarray, "*cell"] | int, n: Num[np.ndarray, "*cell"] | int, level: float = 0.95
 ) -> tuple[Float[np.ndarray, "*cell"], Float[np.ndarray, "*cell"]]:
-    """Low and high ends of the 95 % score interval of proportions `correct / n`.
+    """Low and high ends of the score interval of proportions `correct / n`, 95 % unless told.
 
     Nothing observed (n = 0) says nothing: the interval is then 0 to 1. (Wilson 1927, JASA 22.)
     Raises ValueError where `correct` is not between 0 and n.
@@ -35,7 +35,7 @@ def wilson(
     correct, n = np.asarray(correct, dtype=float), np.asarray(n, dtype=float)
     if np.any((correct < 0) | (correct > n)):
         raise ValueError("correct must lie between 0 and n")
-    z = stats.norm.ppf(0.975)
+    z = stats.norm.ppf((1 + level) / 2)
     trials = np.maximum(n, 1)
     share = correct / trials
     middle = (share + z**2 / (2 * trials)) / (1 + z**2 / trials)

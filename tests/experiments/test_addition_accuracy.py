@@ -9,10 +9,12 @@ from experiments import UsageError
 from experiments.addition_accuracy import (
     AdditionAccuracy,
     Said,
+    _uniform_hides,
     answered,
     language_format,
     look_ahead,
     saying,
+    with_interval,
 )
 from models import load
 from models.text import continue_text, tokenize
@@ -125,7 +127,8 @@ def test_look_ahead_by_hand():
     rows += [(2, 0, 0, 0.99), (2, 0, 1, 0.94), (2, 1, 0, 0.99), (2, 1, 1, 0.99), (2, 2, 0, 0.99)]
     rows += [(3, 0, 0, 0.95), (3, 0, 1, 0.95), (3, 1, 0, 0.99), (3, 1, 1, 0.99)]
     rows += [(3, 2, 0, 0.99), (3, 2, 1, 0.90), (3, 3, 0, 0.99)]
-    table = look_ahead(pd.DataFrame(rows, columns=["place", "run", "carry", "low"]))
+    table = pd.DataFrame(rows, columns=["place", "run", "carry", "low"])
+    table = look_ahead(table.assign(high=1.0))
     assert table["look_ahead"].tolist() == [0, -1, 1]
     assert table["longest"].tolist() == [0, 1, 2]
 
@@ -199,3 +202,37 @@ def test_smollm2_adds_two_digits_badly():
     assert verdicts[1] == "fails"  # not every cell is solved
     assert verdicts[2] == "undecided"  # no carry crosses a nine into a digit of a two-digit addend
     assert 0.1 < results.tables["answers"]["accuracy"].item() < 0.8
+
+
+def cells_and_digits(missed_in_a_cell: int, missed_uniform: int):
+    """48 cells of 80, one of which has misses, beside 300 uniform digits of its place."""
+    cells = pd.DataFrame({"place": 1, "run": range(48), "carry": 0, "n": 80, "correct": 80})
+    cells.loc[0, "correct"] -= missed_in_a_cell
+    digits = pd.DataFrame({"place": [1], "n": [300], "correct": [300 - missed_uniform]})
+    return with_interval(digits), with_interval(cells)
+
+
+def test_one_miss_in_thousands_hides_nothing_and_many_in_one_cell_do():
+    assert _uniform_hides(*cells_and_digits(1, 0), seed=0).verdict != "holds"
+    worst = _uniform_hides(*cells_and_digits(40, 0), seed=0)
+    assert worst.verdict == "holds"
+    assert worst.low > 0
+
+
+def test_cells_that_are_all_alike_seldom_seem_to_hide_one():
+    rng, held = np.random.default_rng(0), 0
+    for seed in range(60):
+        cells = pd.DataFrame({"place": 1, "run": range(48), "carry": 0, "n": 80})
+        cells["correct"] = rng.binomial(80, 0.97, 48)
+        digits = pd.DataFrame({"place": [1], "n": [300], "correct": rng.binomial(300, 0.97, 1)})
+        claim = _uniform_hides(with_interval(digits), with_interval(cells), seed)
+        held += claim.verdict == "holds"
+    assert held <= 8
+
+
+def test_few_questions_widen_the_look_ahead_and_do_not_lower_it():
+    cells = pd.DataFrame({"place": [2, 2, 2, 2], "run": [0, 0, 1, 1], "carry": [0, 1, 0, 1]})
+    few = look_ahead(with_interval(cells.assign(n=10, correct=10))).iloc[0]
+    assert (few["look_ahead"], few["at_most"]) == (-1, 1)
+    wrong = look_ahead(with_interval(cells.assign(n=200, correct=[200, 200, 200, 20]))).iloc[0]
+    assert (wrong["look_ahead"], wrong["at_most"]) == (0, 0)

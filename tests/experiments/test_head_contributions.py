@@ -240,3 +240,73 @@ def test_contributions_equal_a_direct_computation_from_plain_transformers(name) 
             assert np.abs(found - value).max() < 1e-4, measure
     sums = one.projection_share[0].sum(-1).numpy()
     assert np.allclose(sums, 1, atol=1e-4)
+
+
+KEYS = [
+    ("agreement_rise", level, control)
+    for control in ("none", "adjusted")
+    for level in ("token", "layer_head", "head")
+] + [("unevenness", "layer", "none"), ("log_variance_ratio", "layer", "none")]
+
+
+def told(own: float, random: float, key: tuple, null: float = 0.0, error: float = 1e-7):
+    """The claim about `key` where prompts scatter around these means and others show nothing."""
+    rng, rows = np.random.default_rng(0), []
+    for statistic, aggregation, control in KEYS:
+        mine = (statistic, aggregation, control) == key
+        for weights in ("own", *(f"random {i}" for i in range(4))):
+            mean = (own if weights == "own" else random) if mine else 0.0
+            rows += [
+                (statistic, aggregation, control, weights, prompt, value, null if mine else 0.0)
+                for prompt, value in enumerate(rng.normal(mean, 0.1, 40))
+            ]
+    names = ["statistic", "aggregation", "control", "weights", "prompt", "value", "null"]
+    prompts = pd.DataFrame({"output_error": [0.0, error], "attention_error": [0.0, 0.0]})
+    tables = {"prompts": prompts, "against_random": pd.DataFrame(rows, columns=names)}
+    claims = HeadContributions().claims(Results(tables=tables))
+    return claims[2 + KEYS.index(key)], claims
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_a_verdict_follows_the_model_its_null_and_random_weights(key) -> None:
+    sign = -1 if key[0] == "log_variance_ratio" else 1
+    assert told(sign * 1.0, 0.0, key)[0].verdict == "holds"
+    assert told(sign * -1.0, 0.0, key)[0].verdict == "fails"
+    assert told(sign * 1.0, sign * 1.0, key)[0].verdict == "undecided"
+    assert told(sign * 1.0, 0.0, key, null=sign * 2.0)[0].verdict == "fails"
+
+
+def test_p_is_large_for_a_claim_in_the_wrong_direction_and_corrected_over_all() -> None:
+    right, claims = told(1.0, 0.0, KEYS[0])
+    wrong, _ = told(-1.0, 0.0, KEYS[0])
+    assert right.p < 1e-3 < 0.9 < wrong.p
+    assert right.p == pytest.approx(8 * 0.5 / 10_001, rel=1e-6)
+    assert [c.verdict for c in claims[3:]].count("holds") == 0
+
+
+def test_an_identity_that_is_off_fails() -> None:
+    assert told(0, 0, KEYS[0])[1][0].verdict == "holds"
+    assert told(0, 0, KEYS[0], error=1e-3)[1][0].verdict == "fails"
+
+
+def test_the_random_twins_are_other_models_than_the_one_measured(results) -> None:
+    wide = results.tables["against_random"].pivot_table(
+        index=["statistic", "aggregation", "control", "prompt"], columns="weights", values="value"
+    )
+    assert list(wide.columns) == ["own", "random 0", "random 1", "random 2", "random 3"]
+    assert (wide.corr().to_numpy()[~np.eye(5, dtype=bool)] < 0.9999).all()
+    assert (wide.nunique(axis=1) > 1).mean() > 0.9
+
+
+def test_more_prompts_are_asked_for_than_there_were() -> None:
+    blocked = _Ends(-2, -3, -1, 64, 0.0001)
+    verdict, decide = _verdict(_Ends(2, 1, 3, 64, 0.0001), blocked, _Ends(0.5, -1, 2, 64, 0.5))
+    assert verdict == "undecided"
+    assert "random models" in decide
+    assert _needed(_Ends(1, -0.1, 2, 64, 0.04)) > 64
+
+
+def test_activations_that_are_no_numbers_are_refused(adder) -> None:
+    overflow = adder.hooks([("blocks.0.hook_attn_out", lambda x, hook: x * float("inf"))])
+    with overflow, pytest.raises(UsageError, match="overflows in float32"):
+        HeadContributions(model="adder_6d_1l", additions=2).measure(adder)
