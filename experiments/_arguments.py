@@ -73,8 +73,8 @@ def read_toml(path: Path) -> dict[str, Any]:
     """
     try:
         return tomllib.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise UsageError(f"{path}: no such file") from None
+    except OSError as error:
+        raise UsageError(f"{path}: {(error.strerror or 'unreadable').lower()}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: not a TOML file: {error}") from None
 
@@ -85,6 +85,8 @@ def _from_words(kind: type[Experiment], words: Sequence[str]) -> Fields:
 
 def _value(kind: type[Experiment], name: str, values: list[str]) -> Any:
     field = kind.model_fields.get(name)
+    if field is not None and not values and field.annotation is not bool:
+        raise UsageError(f"command line: --{name.replace('_', '-')} needs a value")
     if field is not None and get_origin(field.annotation) in (list, tuple):
         return values
     if len(values) > 1:

@@ -85,7 +85,7 @@ class Experiment(BaseModel):
 
     model: str = "adder_6d_2l"
     """Model: a card's name, a path to a card, folder or .gguf file, or a hub id."""
-    device: str = "cpu"
+    device: str = Field("cpu", pattern=r"^(cpu|mps|cuda(:\d+)?)$")
     """Where the model runs: cpu, cuda, cuda:1, mps."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Number format of weights and activations; statistics are kept in float64."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import http.server
 import keyword
+import re
 from argparse import Namespace
 
 from experiments import _registry
@@ -114,7 +115,7 @@ def new(asked: Namespace) -> int:
     """Write a new experiment's file and its test."""
     from experiments._new import write_experiment
 
-    if not asked.name.isidentifier() or keyword.iskeyword(asked.name) or asked.name[0] == "_":
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", asked.name) or keyword.iskeyword(asked.name):
         raise UsageError(f"{asked.name!r} is no name for a file: use lower_case_words")
     for path in write_experiment(asked.name, _registry.FOLDER.parent):
         print(path)

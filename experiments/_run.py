@@ -46,8 +46,18 @@ def load_model(experiment: Experiment) -> Model | None:
 
     if not experiment.needs_model:
         return None
+    _require(experiment.device)
     how = experiment.model_dump(include={"device", "dtype", "processing"})
     return load(experiment.model, **how)
+
+
+def _require(device: str) -> None:
+    import torch
+
+    kind, _, number = device.partition(":")
+    there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": torch.mps.device_count()}[kind]
+    if int(number or 0) >= there:
+        raise UsageError(f"device {device}: torch sees {there} of that kind; use --device cpu")
 
 
 def run(experiment: Experiment, *, fresh: bool = False, loader: Loader = load_model) -> Path:

@@ -140,7 +140,7 @@ GENERATED_CAPTION = (
 )
 DIGITS_CAPTION = (
     "Accuracy by decimal place on uniform questions, where long runs hardly occur: a model may be "
-    "near 1 everywhere here and yet fail the pale cells above."
+    "near 1 everywhere here and yet fail some of the cells above."
 )
 ERRORS_CAPTION = (
     "Share of the cells' digits that are wrong, by kind: a carry lost (the digit is what the "

@@ -175,6 +175,21 @@ class Card(BaseModel):
             raise ValueError("wheels and files: one file for each wheel")
         return self
 
+    @model_validator(mode="after")
+    def _adds_within_bounds(self) -> "Card":
+        """Refuse additions that a native model's shape has no room for."""
+        if self.config is None or self.arithmetic is None:
+            return self
+        shape, style = self.config, self.arithmetic
+        longest = len(style.layout) - 3 + 3 * style.digits + 1
+        if longest > shape.n_ctx:
+            raise ValueError(f"arithmetic.digits: {longest} tokens, but n_ctx is {shape.n_ctx}")
+        if (most := max(style.vocabulary.values())) >= shape.d_vocab:
+            raise ValueError(f"arithmetic.vocabulary: id {most}, but d_vocab is {shape.d_vocab}")
+        if (most := style.digit_ids.max()) >= (shape.d_vocab_out or shape.d_vocab):
+            raise ValueError(f"arithmetic.vocabulary: digit id {most} is beyond d_vocab_out")
+        return self
+
     @classmethod
     def of(cls, name: str, folder: Path, fields: dict[str, Any]) -> "Card":
         """A card called `name` whose paths start from `folder`; raises ValidationError."""

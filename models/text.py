@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from models.card import ModelError
+from models.card import Card, ModelError
 from models.protocol import Model
 
 BATCH = 16
@@ -16,13 +16,27 @@ BATCH = 16
 def tokenize(model: Model, text: str) -> list[int]:
     """Token ids of a text, with one BOS in front iff the model's tokenizer puts one there.
 
-    Raises ModelError for a text that brings a second BOS along, and for a model without tokenizer.
+    Raises ModelError for a text that brings a second BOS along, for a model without tokenizer, and
+    for a character that an adder has no token for.
     """
+    _refuse_unreadable(model.card, text)
     tokenizer = _tokenizer(model)
     ids, bos = tokenizer(text)["input_ids"], tokenizer.bos_token_id
     if bos is not None and ids[:2] == [bos, bos]:
         raise ModelError(f"{text[:40]!r} begins with the token that is added anyway; leave it out")
     return ids
+
+
+def _refuse_unreadable(card: Card, text: str) -> None:
+    """An adder's tokenizer would take any other character for its first token, silently."""
+    if card.arithmetic is None:
+        return
+    left = text
+    for known in sorted(card.arithmetic.vocabulary, key=len, reverse=True):
+        left = left.replace(known, "")
+    if left:
+        reads = " ".join(card.arithmetic.vocabulary)
+        raise ModelError(f"{card.name} cannot read {left[0]!r} in {text[:40]!r}; it reads {reads}")
 
 
 def token_strings(model: Model, ids: Sequence[int]) -> list[str]:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from models import ModelError, cards, find_card
+from models import ModelError, cards, find_card, load
 from models.card import SHIPPED, Card, sha256_of_files
+from models.text import tokenize
 
 NATIVE = """
 source = "native"
@@ -126,3 +127,46 @@ def test_sha256_follows_the_bytes_of_the_weights(tmp_path):
     (tmp_path / "m.gguf").write_bytes(b"abcd")
     assert card.weights_sha256() != known
     assert sha256_of_files([tmp_path / "m.gguf"] * 2) != card.weights_sha256()
+
+
+ADDS = """
+source = "native"
+weights = "w.safetensors"
+[config]
+n_layers = 1
+n_heads = 1
+d_model = 4
+d_head = 4
+d_vocab = 12
+d_vocab_out = {out}
+n_ctx = 18
+act_fn = "relu"
+[arithmetic]
+digits = {digits}
+[arithmetic.vocabulary]
+{vocabulary}
+"""
+
+
+@pytest.mark.parametrize(
+    ("digits", "equals", "out", "fault"),
+    [
+        (6, 11, 10, "21 tokens, but n_ctx is 18"),
+        (5, 12, 10, "id 12, but d_vocab is 12"),
+        (5, 11, 9, "digit id 9 is beyond d_vocab_out"),
+    ],
+)
+def test_additions_that_the_shape_has_no_room_for_are_refused(tmp_path, digits, equals, out, fault):
+    ids = {**{str(d): d for d in range(10)}, "+": 10, "=": equals}
+    vocabulary = "\n".join(f'"{sign}" = {number}' for sign, number in ids.items())
+    card = tmp_path / "card.toml"
+    card.write_text(ADDS.format(digits=digits, out=out, vocabulary=vocabulary))
+    with pytest.raises(ModelError, match=fault):
+        Card.read(card)
+
+
+def test_an_adder_refuses_what_it_cannot_read():
+    adder = load("adder_6d_1l")
+    with pytest.raises(ModelError, match=r"adder_6d_1l cannot read 'x' in '12x4'; it reads 0 1"):
+        tokenize(adder, "12x4")
+    assert len(tokenize(adder, "12+4=")) == 6
