@@ -35,15 +35,15 @@ def split(words: Sequence[str]) -> dict[str, list[str]]:
     return options
 
 
-def configure(
-    kind: type[Experiment], preset: Mapping[str, Any], words: Sequence[str]
-) -> Experiment:
+def configure(kind: type[Experiment], preset: Path | None, words: Sequence[str]) -> Experiment:
     """The experiment with a preset's fields, and over them those of the command line.
 
     Raises:
         UsageError: a field is unknown or its value is refused.
     """
-    return build(kind, {**preset, **_from_words(kind, words)}, "command line")
+    fields = read_toml(preset) if preset else {}
+    build(kind, fields, str(preset))  # so that a fault of the preset is told as such
+    return build(kind, {**fields, **_from_words(kind, words)}, "command line")
 
 
 def build(kind: type[Experiment], fields: Mapping[str, Any], where: str) -> Experiment:

@@ -9,7 +9,7 @@ import re
 from argparse import Namespace
 
 from experiments import _registry
-from experiments._arguments import configure, read_toml
+from experiments._arguments import configure
 from experiments._base import UsageError
 from experiments._manifest import manifest_of
 from experiments._manifest import verify as differences
@@ -30,9 +30,8 @@ def run(asked: Namespace) -> int:
     """Run experiments by name or by file; `run NAME --help` shows an experiment's fields."""
     if asked.help or not asked.names:
         return _run_help(asked.names)
-    preset = read_toml(asked.preset) if asked.preset else {}
     kinds = [_registry.find(name) for name in asked.names]
-    experiments = [configure(kind, preset, asked.rest) for kind in kinds]
+    experiments = [configure(kind, asked.preset, asked.rest) for kind in kinds]
     from experiments._run import RUNS
     from experiments._run import run as run_one
     from viz import write_gallery
