@@ -516,7 +516,7 @@ def _uniform_hides(digits: pd.DataFrame, cells: pd.DataFrame, seed: int) -> Clai
         n=int(worst["n"]),
         p=p,
         null=float(null.mean()),
-        null_note="the worst of as many cells that are all alike",
+        null_note="the worst of as many cells that are all alike (random weights: not measured)",
         verdict=verdict,
         decide="more questions in each cell (--per-cell)" if verdict == "undecided" else "",
     )
