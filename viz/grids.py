@@ -75,7 +75,7 @@ def along_text(
     token: str = "token",
     label: str = "",
 ) -> Drawing:
-    """A number along a text: `rows` (down) x tokens, in lines of 32 tokens.
+    """A number along a text: `rows` (down) x tokens, in equal lines of at most 32 tokens.
 
     `data` has the columns `rows`, pos, `token` and `value`, one row a cell; with a column
     phase, the first generated token is marked.
@@ -93,13 +93,14 @@ def _lines_of_text(data: "pd.DataFrame", value: str, rows: str, token: str, titl
     names, positions, values = _grid(data, rows, "pos", value)
     tokens = data.drop_duplicates("pos").set_index("pos")[token]
     tall = max(0.9, min(0.24 * len(names), 5.0))
-    lines = range(0, len(positions), _TOKENS_A_LINE)
-    longest = min(_TOKENS_A_LINE, len(positions))
+    count = -(-len(positions) // _TOKENS_A_LINE)
+    longest = -(-len(positions) // count)
+    lines = range(0, len(positions), longest)
     width = max(3.4, 0.75 + (WIDTH - 0.75) * longest / _TOKENS_A_LINE)
     figure, axes = _stacked(len(lines), width, tall + 0.95)
     scale = limits(values)
     for axis, start in zip(axes, lines, strict=True):
-        part = slice(start, start + _TOKENS_A_LINE)
+        part = slice(start, start + longest)
         heat(axis, values[:, part], scale)
         ticks(axis, "y", names, tall, rotation=0)
         shown = [shorten(str(tokens[pos]), 12) for pos in positions[part]]

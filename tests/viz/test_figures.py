@@ -205,7 +205,16 @@ def test_text_is_cut_into_lines_and_the_first_generated_token_is_marked():
     shown = np.hstack([grid_of(figure, 0), grid_of(figure, 1)])
     np.testing.assert_array_equal(shown, expected)
     first = table.loc[table["phase"] == "generated", "pos"].min()
-    assert figure.axes[0].lines[0].get_xdata()[0] == first
+    line, place = divmod(first, grid_of(figure, 0).shape[1])
+    (mark,) = (mark for axis in figure.axes[:2] for mark in axis.lines)
+    assert mark in list(figure.axes[line].lines)
+    assert mark.get_xdata()[0] == place
+
+
+def test_lines_of_text_are_alike_in_length_so_that_no_token_stands_alone():
+    table = pd.DataFrame({"layer": 0, "pos": range(33), "token": "a", "share": np.arange(33.0)})
+    figure = along_text(table, "share", caption="").figure()
+    assert [grid_of(figure, line).shape[1] for line in (0, 1)] == [17, 16]
 
 
 @pytest.mark.parametrize(
