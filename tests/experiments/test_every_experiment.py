@@ -1,6 +1,8 @@
 """What every experiment owes, present and to come: one class in one file is checked by all of it.
 
-The model is the smallest shipped one; each experiment runs at its default sample size.
+The model is the smallest shipped one. Each experiment runs at its default sample size or, where
+that takes long, with the fields it calls `quick`; what it claims to have learned is always tested
+at the default size, of slow ones in `make test-slow`.
 """
 
 import numpy as np
@@ -29,9 +31,13 @@ def kind(request):
     return find(request.param)
 
 
+def of_adder(kind, **fields):
+    return kind(model="adder_6d_1l", **fields) if kind.needs_model else kind(**fields)
+
+
 @pytest.fixture(scope="module")
 def experiment(kind):
-    return kind(model="adder_6d_1l") if kind.needs_model else kind()
+    return of_adder(kind, **kind.quick)
 
 
 @pytest.fixture(scope="module")
@@ -132,8 +138,7 @@ class _StopsAfter(Session):
 
 @pytest.mark.parametrize("batches", [1, 3])
 def test_it_resumes_exactly(batches, kind, adder, tmp_path):
-    fields = {"model": "adder_6d_1l", "batch_size": 8} if kind.needs_model else {"batch_size": 8}
-    experiment = kind(**fields)
+    experiment = of_adder(kind, **kind.quick | {"batch_size": 8})
     with pytest.raises(KeyboardInterrupt):
         measured(experiment, adder, _StopsAfter(tmp_path, batches))
     assert_equal_tables(measured(experiment, adder, Session(tmp_path)), measured(experiment, adder))
@@ -145,21 +150,27 @@ def learned(experiment, model) -> dict[str, str]:
     return {c.sentence: c.verdict for c in claims if c.kind == "learned"}
 
 
-def has_learned_claims(folder) -> bool:
-    return any(claim["kind"] == "learned" for claim in manifest_of(folder)["claims"])
+def by_speed() -> list:
+    slow = {name: find(name).quick for name in names()}
+    return [pytest.param(name, marks=[pytest.mark.slow] * bool(slow[name])) for name in slow]
 
 
-def test_learned_claims_do_not_hold_with_random_weights(experiment, adder, folder):
-    if not has_learned_claims(folder):
-        pytest.skip("makes no learned claim")
-    verdicts = [learned(experiment, untrained(adder, seed)) for seed in range(SEEDS)]
+@pytest.fixture(scope="module", params=by_speed())
+def claiming(request, adder):
+    """An experiment at its default size that makes learned claims about an adder."""
+    experiment = of_adder(find(request.param))
+    if not experiment.needs_model or not learned(experiment, untrained(adder, 0)):
+        pytest.skip("makes no learned claim about a model it is given")
+    return experiment
+
+
+def test_learned_claims_do_not_hold_with_random_weights(claiming, adder):
+    verdicts = [learned(claiming, untrained(adder, seed)) for seed in range(SEEDS)]
     for number in range(len(verdicts[0])):
         held = [list(v.values())[number] for v in verdicts].count("holds")
         assert held <= SEEDS * 0.05, list(verdicts[0])[number]
 
 
-def test_learned_claims_hold_on_the_planted_control(experiment, folder):
-    if not has_learned_claims(folder):
-        pytest.skip("makes no learned claim")
-    for sentence, verdict in learned(experiment, experiment.planted()).items():
+def test_learned_claims_hold_on_the_planted_control(claiming):
+    for sentence, verdict in learned(claiming, claiming.planted()).items():
         assert verdict == "holds", sentence
