@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 import torch
 import transformers
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tokenizers import Regex, Tokenizer, pre_tokenizers, processors
 from tokenizers import decoders as token_decoders
@@ -36,9 +36,11 @@ from prompts.additions import (
     AdditionFormat,
     Cells,
     Sums,
+    Written,
     draw,
     edge_cases,
     every_pattern,
+    number_of,
     repeated_pairs,
 )
 
@@ -73,6 +75,8 @@ class Training(BaseModel):
     """Uniform additions in the acceptance test."""
     per_cell: int = 2_000
     """Additions of every cell in the acceptance test."""
+    per_pattern: int = 100
+    """Additions of each of the 3^digits patterns of K, P and G columns in the acceptance test."""
 
 
 class AdderCard(BaseModel):
@@ -98,7 +102,7 @@ def new_adder(style: AdditionFormat, training: Training) -> GPT2LMHeadModel:
     torch.manual_seed(training.seed)
     config = GPT2Config(
         vocab_size=max(style.vocabulary.values()) + 1,
-        n_positions=style.tokens(np.zeros(1, int), np.zeros(1, int)).shape[1],
+        n_positions=style.write(longest(style.digits)).tokens.shape[1],
         n_embd=training.width,
         n_layer=training.layers,
         n_head=training.heads,
@@ -117,6 +121,12 @@ def new_adder(style: AdditionFormat, training: Training) -> GPT2LMHeadModel:
     return adder
 
 
+def longest(places: int) -> Sums:
+    """An addition that no other takes more tokens to write: 99+99=."""
+    nines = np.array([10**places - 1])
+    return Sums(nines, nines, places)
+
+
 @torch.no_grad()
 def initialise(adder: GPT2LMHeadModel) -> None:
     """Matrices from N(0, .8 / sqrt d), those that write to the residual stream / sqrt(2 layers)."""
@@ -127,29 +137,56 @@ def initialise(adder: GPT2LMHeadModel) -> None:
             weight.normal_(0, scale / (2 * adder.config.n_layer) ** 0.5 if writes else scale)
 
 
-def training_sums(rng: np.random.Generator, places: int, count: int) -> Sums:
+def training_sums(rng: np.random.Generator, style: AdditionFormat, count: int) -> Sums:
     """A batch: 50 % uniform, 40 % rich in columns that sum to nine, 10 % of short addends.
 
     Uniform batches alone leave an adder right on 99.99 % of uniform sums and wrong on one in
-    eight of the longest carries.
+    eight of the longest carries. Where numbers are not padded, the whole batch is of addends whose
+    lengths are drawn one by one, from 1 digit to all.
     """
+    places = style.digits
     classes = np.full((count, places), ANY)
     share = np.zeros((count, 1))
     share[: count * 2 // 5] = rng.uniform(0.3, 0.95, (count * 2 // 5, 1))
     classes[rng.random((count, places)) < share] = PASS
     sums = draw(classes, rng)
+    short = count // 10 if style.pad else count
     length = np.full((2, count), places)
-    length[:, -(count // 10) :] = rng.integers(1, places + 1, (2, count // 10))
-    return Sums(sums.a % 10 ** length[0], sums.b % 10 ** length[1], places)
+    length[:, count - short :] = rng.integers(1, places + 1, (2, short))
+    return cut(sums, length, passes=classes == PASS)
+
+
+def cut(sums: Sums, length: Int[np.ndarray, "2 n"], passes: Bool[np.ndarray, "n places"]) -> Sums:
+    """Both addends cut to their lowest `length` digits.
+
+    A column that passes a carry on, and of which one digit is left, gets a nine: it still does.
+    """
+    has = np.arange(sums.places) < length[:, :, None]
+    left = np.stack([sums.a_digits, sums.b_digits]) * has
+    alone = has & ~has[::-1] & passes
+    a, b = (number_of(digits) for digits in np.where(alone, 9, left))
+    return Sums(a, b, sums.places)
 
 
 def targets(
-    style: AdditionFormat, tokens: Int[Tensor, "batch pos"]
-) -> tuple[slice, Int[Tensor, "batch answer"]]:
-    """Where an adder is trained, and to say what: the digits of the answer, then the end."""
-    first = min(style.read_at(0), style.read_at(style.digits))
-    end = torch.full_like(tokens[:, :1], style.vocabulary[MARK])
-    return slice(first, None), torch.cat([tokens[:, first + 1 :], end], 1)
+    style: AdditionFormat, written: Written
+) -> tuple[
+    Int[np.ndarray, "batch answer"],
+    Int[np.ndarray, "batch answer"],
+    Bool[np.ndarray, "batch answer"],
+]:
+    """Where an adder is read, what it should say there, and whether that is asked of it.
+
+    Asked for are the digits of the answer, then the end; shorter answers leave the rest unasked.
+    """
+    after = len(style.layout) - 1 - style.layout.index("c")
+    last = written.at.max(axis=1, keepdims=True) + after
+    reads = written.prompt[:, None] - 1 + np.arange(style.digits + after + 2)
+    asked = reads <= last
+    nexts = np.minimum(reads + 1, written.tokens.shape[1] - 1)
+    said = np.take_along_axis(written.tokens, nexts, axis=1)
+    end = style.vocabulary[MARK]
+    return np.minimum(reads, last), np.where(reads < last, said, end), asked
 
 
 def learning_rate_at(step: int, training: Training) -> float:
@@ -169,50 +206,93 @@ def optimiser(adder: GPT2LMHeadModel, training: Training) -> torch.optim.AdamW:
 
 
 def losses_per_token(
-    adder: GPT2LMHeadModel, style: AdditionFormat, sums: Sums
+    adder: GPT2LMHeadModel,
+    tokens: Int[Tensor, "batch pos"],
+    reads: Int[np.ndarray, "batch answer"],
+    expected: Int[np.ndarray, "batch answer"],
 ) -> Float[Tensor, "batch answer"]:
-    """Cross-entropy in nats of each digit of the answer and of the end, in bfloat16."""
-    tokens = torch.from_numpy(style.write(sums).tokens)
-    where, target = targets(style, tokens)
+    """Cross-entropy in nats of what is expected at the positions `reads`, in bfloat16."""
     with torch.autocast("cpu", torch.bfloat16):
         states = adder.transformer(tokens, use_cache=False).last_hidden_state
-        logits = adder.lm_head(states[:, where])
+        row = torch.arange(len(tokens))[:, None]
+        logits = adder.lm_head(states[row, torch.from_numpy(reads)])
+    target = torch.from_numpy(expected)
     return cross_entropy(logits.float().transpose(1, 2), target, reduction="none")
+
+
+class Trainer:
+    """An adder in training, a step at a time; all of it can be stored and taken up again."""
+
+    def __init__(self, style: AdditionFormat, training: Training) -> None:
+        self.style, self.training = style, training
+        self.adder = new_adder(style, training)
+        self.step = 0
+        """Steps done."""
+        self._adamw = optimiser(self.adder, training)
+        self._rng = np.random.default_rng(training.seed)
+
+    def advance(self) -> Float[np.ndarray, "answer"]:
+        """Do one step; the batch's mean loss in nats by place, NaN where no such digit was."""
+        for group in self._adamw.param_groups:
+            group["lr"] = self.training.learning_rate * learning_rate_at(self.step, self.training)
+        sums = training_sums(self._rng, self.style, self.training.batch)
+        written = self.style.write(sums)
+        reads, expected, asked = targets(self.style, written)
+        losses = losses_per_token(self.adder, torch.from_numpy(written.tokens), reads, expected)
+        self._adamw.zero_grad(set_to_none=True)
+        losses[torch.from_numpy(asked)].mean().backward()
+        torch.nn.utils.clip_grad_norm_(self.adder.parameters(), 1.0)
+        self._adamw.step()
+        self.step += 1
+        return by_place(losses.detach().numpy(), written)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Weights, moments of the optimiser, step and random generator."""
+        state = {f"weight.{k}": v.numpy().copy() for k, v in self.adder.state_dict().items()}
+        for name, weight in self.adder.named_parameters():
+            for key, value in self._adamw.state[weight].items():
+                state[f"{key}.{name}"] = value.numpy().copy()
+        generator = json.dumps(self._rng.bit_generator.state).encode()
+        return state | {"step": np.array(self.step), "rng": np.frombuffer(generator, np.uint8)}
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        """Go back to a state, from which the next steps are the same as they were."""
+        tensors = {k: torch.from_numpy(v.copy()) for k, v in state.items()}
+        weights = {name: tensors[f"weight.{name}"] for name in self.adder.state_dict()}
+        self.adder.load_state_dict(weights)
+        self._adamw.state.clear()
+        self.step = int(state["step"])
+        self._rng.bit_generator.state = json.loads(state["rng"].tobytes())
+        if self.step:
+            for name, weight in self.adder.named_parameters():
+                keys = ("step", "exp_avg", "exp_avg_sq")
+                self._adamw.state[weight] = {key: tensors[f"{key}.{name}"] for key in keys}
+
+
+def by_place(
+    losses: Float[np.ndarray, "batch slot"], written: Written
+) -> Float[np.ndarray, "answer"]:
+    """Mean loss of the answer digit of each place, units first, over the answers that have it."""
+    slots = np.maximum(written.at - written.prompt[:, None], 0)
+    digits = np.take_along_axis(losses, slots, axis=1).astype(float)
+    count = written.written.sum(0)
+    total = (digits * written.written).sum(0)
+    return np.divide(total, count, out=np.full(len(count), np.nan), where=count > 0)
 
 
 def train(style: AdditionFormat, training: Training) -> tuple[GPT2LMHeadModel, pd.DataFrame]:
     """A trained adder and its learning curve: loss in nats per step and place of the answer."""
-    adder = new_adder(style, training)
-    adamw = optimiser(adder, training)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        adamw, lambda step: learning_rate_at(step, training)
-    )
-    rng = np.random.default_rng(training.seed)
+    trainer = Trainer(style, training)
     recent, curve = [], []
     for step in range(1, training.steps + 1):
-        losses = losses_per_token(adder, style, training_sums(rng, style.digits, training.batch))
-        adamw.zero_grad(set_to_none=True)
-        losses.mean().backward()
-        torch.nn.utils.clip_grad_norm_(adder.parameters(), 1.0)
-        adamw.step()
-        schedule.step()
-        recent.append(losses.detach().mean(0).numpy())
+        recent.append(trainer.advance())
         if step % 50 == 0 or step == training.steps:
-            curve.append(curve_rows(style, step, np.mean(recent, axis=0)))
+            losses = np.nanmean(recent, axis=0)
+            rows = {"step": step, "place": np.arange(style.digits + 1), "loss": losses}
+            curve.append(pd.DataFrame(rows))
             report(curve[-1], training.steps)
             recent = []
-    return adder.eval(), pd.concat(curve, ignore_index=True)
-
-
-def curve_rows(
-    style: AdditionFormat, step: int, losses: Float[np.ndarray, "answer"]
-) -> pd.DataFrame:
-    """Mean loss since the last rows, by place of the answer digit; the end token is left out."""
-    places = np.arange(style.digits + 1)
-    if style.answer == "msb":
-        places = places[::-1]
-    rows = pd.DataFrame({"step": step, "place": places, "loss": losses[:-1].astype(float)})
-    return rows.sort_values("place", ignore_index=True)
+    return trainer.adder.eval(), pd.concat(curve, ignore_index=True)
 
 
 def report(rows: pd.DataFrame, steps: int) -> None:
@@ -224,34 +304,65 @@ def report(rows: pd.DataFrame, steps: int) -> None:
 @torch.no_grad()
 def digits_right(
     adder: GPT2LMHeadModel, style: AdditionFormat, sums: Sums
-) -> Iterator[Int[np.ndarray, "batch answer"]]:
+) -> Iterator[Bool[np.ndarray, "batch answer"]]:
     """For each batch, whether each answer digit is the likeliest token after the right prefix.
 
-    An answer whose digits are all right in this sense is also what the adder writes by itself.
+    Digits that are not written count as right; where answers differ in length, the digit written
+    last is only right if the end then follows it. An answer whose digits are all right in this
+    sense is also what the adder writes by itself.
     """
-    reads = [style.read_at(place) for place in range(style.digits + 1)]
     for batch in sums.batches(1000):
         tokens = torch.from_numpy(style.write(batch).tokens)
-        said = adder(tokens, use_cache=False).logits[:, reads].argmax(-1).numpy()
-        yield said == style.digit_ids[batch.answer_digits]
+        yield marked(style, batch, adder(tokens, use_cache=False).logits.argmax(-1).numpy())
 
 
-def acceptance_sums(places: int, training: Training) -> dict[str, Sums]:
-    """The additions an exact adder must get right, by kind; seeds differ from training's."""
-    seed = training.seed + 10_000
-    return {
+def marked(
+    style: AdditionFormat, sums: Sums, said: Int[np.ndarray, "n pos"]
+) -> Bool[np.ndarray, "n answer"]:
+    """Which answer digits are right, given the token said at each pos of what was read."""
+    written = style.write(sums)
+    digits = np.take_along_axis(said, np.maximum(written.at - 1, 0), axis=1)
+    right = (digits == style.digit_ids[sums.answer_digits]) | ~written.written
+    if style.pad:
+        return right
+    last = written.at.max(axis=1, keepdims=True)
+    ends = np.take_along_axis(said, last, axis=1) == style.vocabulary[MARK]
+    return right & (ends | (written.at != last))
+
+
+def acceptance_sums(style: AdditionFormat, training: Training) -> dict[str, Sums]:
+    """The additions an exact adder must get right, by kind; seeds differ from training's.
+
+    Where numbers are not padded, additions of every pattern and uniform ones are also cut to
+    addends of any two lengths; the edge cases and repeated pairs hold short addends as they are.
+    """
+    places, seed = style.digits, training.seed + 10_000
+    patterns = every_pattern(places, training.per_pattern, seed)
+    uniform = Addition(places, training.uniform, seed).sums
+    kinds = {
         "edge cases": edge_cases(places),
         "repeated pairs": repeated_pairs(places),
-        "every pattern of columns": every_pattern(places, 100, seed),
-        "every cell": Cells(places, training.per_cell, seed).sums,
-        "uniform": Addition(places, training.uniform, seed).sums,
+        "every pattern of columns": patterns,
+        "every cell": Cells(places, training.per_cell, seed, padded=style.pad).sums,
+        "uniform": uniform,
     }
+    if not style.pad:
+        kinds["every pattern, any lengths"] = of_any_lengths(patterns, seed)
+        kinds["uniform"] = of_any_lengths(uniform, seed)
+    return kinds
+
+
+def of_any_lengths(sums: Sums, seed: int) -> Sums:
+    """The same additions with each addend cut to 1 digit up to all, columns of nine kept."""
+    rng = np.random.default_rng(seed)
+    length = rng.integers(1, sums.places + 1, (2, len(sums)))
+    return cut(sums, length, passes=sums.classes == PASS)
 
 
 def accept(adder: GPT2LMHeadModel, style: AdditionFormat, training: Training) -> pd.DataFrame:
     """How many whole answers of each kind are wrong, with one of the wrong questions."""
     rows = []
-    for kind, sums in acceptance_sums(style.digits, training).items():
+    for kind, sums in acceptance_sums(style, training).items():
         right = np.concatenate([digits.all(1) for digits in digits_right(adder, style, sums)])
         example = sums[~right].texts[:1]
         rows.append((kind, len(sums), int((~right).sum()), "".join(example)))
@@ -262,14 +373,22 @@ def accept(adder: GPT2LMHeadModel, style: AdditionFormat, training: Training) ->
 def accuracy_by_cell(
     adder: GPT2LMHeadModel, style: AdditionFormat, training: Training
 ) -> pd.DataFrame:
-    """Teacher-forced accuracy of the answer digit of every cell."""
-    sums = acceptance_sums(style.digits, training)["every cell"]
-    right = np.concatenate(list(digits_right(adder, style, sums)))
-    cell = pd.DataFrame(sums.cell, columns=["place", "run", "carry"])
-    cell["right"] = right[np.arange(len(sums)), sums.place]
-    grouped = cell.groupby(["place", "run", "carry"])["right"]
-    table = grouped.agg(n="size", correct="sum", accuracy="mean")
-    return table.reset_index()
+    """Teacher-forced accuracy of the answer digit of every cell, between addends of `digits`.
+
+    Where numbers are not padded there is one such table for each length of the addends.
+    """
+    lengths = [style.digits] if style.pad else range(1, style.digits + 1)
+    tables = []
+    for digits in lengths:
+        seed = training.seed + 10_000
+        sums = Cells(digits, training.per_cell, seed, padded=style.pad).sums
+        right = np.concatenate(list(digits_right(adder, style, sums)))
+        cell = pd.DataFrame(sums.cell, columns=["place", "run", "carry"])
+        cell["right"] = right[np.arange(len(sums)), sums.place]
+        grouped = cell.groupby(["place", "run", "carry"])["right"]
+        table = grouped.agg(n="size", correct="sum", accuracy="mean").reset_index()
+        tables.append(table.assign(digits=digits))
+    return pd.concat(tables, ignore_index=True)
 
 
 def tokenizer_of(style: AdditionFormat) -> PreTrainedTokenizerFast:

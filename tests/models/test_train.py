@@ -8,8 +8,22 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from models.train import AdderCard, Training, initialise, main, new_adder, train, training_sums
-from prompts.additions import PASS, AdditionFormat
+from models.train import (
+    AdderCard,
+    Trainer,
+    Training,
+    by_place,
+    cut,
+    initialise,
+    main,
+    marked,
+    new_adder,
+    of_any_lengths,
+    targets,
+    train,
+    training_sums,
+)
+from prompts.additions import PASS, Addition, AdditionFormat, Sums, every_pattern
 
 SHIPPED = Path(__file__).parents[2] / "configs" / "models"
 
@@ -122,12 +136,132 @@ def test_fresh_weights_have_the_spread_of_the_recipe() -> None:
     assert block.mlp.c_proj.weight.std().item() == pytest.approx(0.8 / 128**0.5 / 2, rel=0.02)
 
 
+def style_of(name: str, **changes: object) -> AdditionFormat:
+    """The format of a shipped card, with changes."""
+    style = AdderCard.read(SHIPPED / f"{name}.toml").arithmetic
+    return style.model_copy(update=changes)
+
+
 def test_a_training_batch_has_the_mix_of_the_recipe() -> None:
-    sums = training_sums(np.random.default_rng(0), places=6, count=10_000)
+    style = style_of("adder_6d_2l")
+    sums = training_sums(np.random.default_rng(0), style, count=10_000)
     nines = (sums.classes == PASS).mean(1)
     assert nines[:4000].mean() == pytest.approx(0.625 + 0.375 * 0.1, abs=0.01)
     assert nines[4000:9000].mean() == pytest.approx(0.1, abs=0.01)
     assert (sums.a[9000:] < 10**5).mean() == pytest.approx(5 / 6 + 1 / 60, abs=0.03)
+
+
+def test_a_batch_of_any_widths_has_addends_of_every_pair_of_lengths() -> None:
+    style = style_of("adder_6d_2l", pad=False)
+    sums = training_sums(np.random.default_rng(0), style, count=20_000)
+    short = [np.maximum(1, np.char.str_len(addend.astype(str))) for addend in (sums.a, sums.b)]
+    assert np.corrcoef(short)[0, 1] == pytest.approx(0, abs=0.02)
+    for length in range(1, 7):
+        # As many digits were kept, or more, of which the first are zeros.
+        share = sum(0.9 * 0.1 ** (kept - length) / 6 for kept in range(length, 7))
+        # The nines of lone columns, and the 0 that has one digit, move a little.
+        assert (short[0] == length).mean() == pytest.approx(share, abs=0.03)
+
+
+def test_a_cut_column_still_passes_a_carry_on() -> None:
+    sums = Sums(np.array([1236, 1236]), np.array([5764, 5764]), 4)  # columns 10, 9, 9, 6
+    length = np.array([[4, 4], [1, 2]])
+    passes = np.array([[False, True, True, False]] * 2)
+    one, two = (cut(sums, length, passes)[np.array([row])] for row in (0, 1))
+    assert one.texts == ["1996+4="]  # both columns have lost a digit of b and get a nine
+    assert two.texts == ["1936+64="]  # the tens still have both digits
+    assert cut(sums, length, passes & False).texts == ["1236+4=", "1236+64="]
+
+
+def test_patterns_of_any_lengths_keep_their_runs_of_nines() -> None:
+    sums = of_any_lengths(every_pattern(4, 50, seed=0), seed=1)
+    assert len(sums) == 81 * 50
+    short = np.minimum(sums.a, sums.b) < 100
+    assert (sums.run[short, 4] == 4).sum() + (sums.run[short, 4] == 3).sum() > 20
+    assert (sums.a[sums.b < 10] >= 1000).any()
+
+
+def test_what_is_asked_of_answers_of_different_lengths() -> None:
+    style = style_of("adder_6d_2l", digits=2, pad=False)
+    written = style.write(Sums(np.array([5, 95, 10]), np.array([2, 7, 1]), 2))
+    # <bos>5+2=7, <bos>95+7=102, <bos>10+1=11
+    reads, said, asked = targets(style, written)
+    assert reads[0, :2].tolist() == [4, 5]
+    assert said[0, :2].tolist() == [7, 12]
+    assert reads[1].tolist() == [5, 6, 7, 8]
+    assert said[1].tolist() == [1, 0, 2, 12]
+    assert said[2, :3].tolist() == [1, 1, 12]
+    assert asked.tolist() == [
+        [True, True, False, False],
+        [True, True, True, True],
+        [True, True, True, False],
+    ]
+
+
+@pytest.mark.parametrize("answer", ["msb", "lsb"])
+@pytest.mark.parametrize("pad", [True, False])
+def test_targets_are_the_answers_tokens_whatever_the_format(answer: str, pad: bool) -> None:
+    style = style_of("adder_6d_2l", digits=3, answer=answer, pad=pad, layout=(*"a+b=c", "<bos>"))
+    sums = Addition(3, 200, seed=0).sums
+    reads, said, asked = targets(style, style.write(sums))
+    for row, total in enumerate(sums.answer):
+        text = f"{total:04}" if pad else str(total)
+        digits = [int(digit) for digit in (text if answer == "msb" else text[::-1])]
+        assert said[row, asked[row]].tolist() == [*digits, 12, 12]
+        width = len("000+000=") if pad else len(sums.texts[row])
+        assert reads[row, 0] == width - 1
+
+
+def test_losses_are_told_apart_by_place_where_widths_differ() -> None:
+    style = style_of("adder_6d_2l", digits=2, pad=False)
+    written = style.write(Sums(np.array([5, 95]), np.array([2, 7]), 2))  # 7 and 102
+    losses = np.array([[1.0, 9, 9, 9], [8.0, 4, 3, 9]])
+    assert by_place(losses, written).tolist() == [2.0, 4.0, 8.0]
+    alone = style.write(Sums(np.array([5]), np.array([2]), 2))
+    assert np.isnan(by_place(losses[:1], alone)[1:]).all()
+
+
+def test_an_answer_that_does_not_end_is_wrong_where_widths_differ() -> None:
+    style = style_of("adder_6d_2l", digits=1, pad=False)
+    sums = Sums(np.array([1, 9, 9]), np.array([1, 9, 9]), 1)  # <bos>1+1=2, <bos>9+9=18
+    written = style.write(sums)
+    said = np.roll(written.tokens, -1, axis=1)
+    said[0, 5], said[1:, 6] = 12, 12
+    assert marked(style, sums, said).all()
+    said[0, 5] = 0  # goes on: 20
+    said[1, 4] = 2  # 28
+    said[2, 6] = 3  # goes on: 183
+    assert marked(style, sums, said).tolist() == [[False, True], [True, False], [False, True]]
+
+
+def test_training_goes_on_exactly_from_a_stored_state() -> None:
+    style = style_of("adder_6d_2l", digits=2)
+    recipe = Training(
+        layers=1, heads=2, width=16, steps=9, learning_rate=1e-3, batch=32, exact=False
+    )
+    straight = Trainer(style, recipe)
+    for _ in range(4):
+        straight.advance()
+    stopped = straight.state()
+    resumed = Trainer(style, recipe.model_copy(update={"seed": 5}))
+    resumed.advance()
+    resumed.restore(stopped)
+    for _ in range(5):
+        assert np.array_equal(straight.advance(), resumed.advance())
+    for name, weight in straight.state().items():
+        assert np.array_equal(weight, resumed.state()[name]), name
+
+
+def test_a_trainer_goes_back_to_before_its_first_step() -> None:
+    style = style_of("adder_6d_2l", digits=2)
+    recipe = Training(
+        layers=1, heads=2, width=16, steps=9, learning_rate=1e-3, batch=32, exact=False
+    )
+    trainer = Trainer(style, recipe)
+    fresh = trainer.state()
+    first = trainer.advance()
+    trainer.restore(fresh)
+    assert np.array_equal(trainer.advance(), first)
 
 
 @pytest.mark.parametrize("name", ["adder_6d_2l", "adder_6d_1l"])
