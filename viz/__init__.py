@@ -8,10 +8,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from viz.anatomy import model_map
     from viz.drawing import Drawing, Widget
     from viz.gallery import write_gallery
     from viz.grids import along_text, cell_grid, head_grid
     from viz.labels import label
+    from viz.matrices import heat_map
     from viz.page import write_page
     from viz.plots import bars, curves, scatter
     from viz.tokens import attention_patterns, colored_tokens
@@ -26,7 +28,9 @@ _HOME = {
     "colored_tokens": "tokens",
     "curves": "plots",
     "head_grid": "grids",
+    "heat_map": "matrices",
     "label": "labels",
+    "model_map": "anatomy",
     "scatter": "plots",
     "write_gallery": "gallery",
     "write_page": "page",
@@ -42,7 +46,9 @@ __all__ = [
     "colored_tokens",
     "curves",
     "head_grid",
+    "heat_map",
     "label",
+    "model_map",
     "scatter",
     "write_gallery",
     "write_page",

@@ -17,6 +17,8 @@ from viz import (
     colored_tokens,
     curves,
     head_grid,
+    heat_map,
+    model_map,
     scatter,
 )
 
@@ -128,6 +130,43 @@ def estimates() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["measure", "phase", "estimate", "low", "high"])
 
 
+def decoded(layers: int = 12) -> pd.DataFrame:
+    """A word and its probability for each layer and digit; hostile words among them."""
+    random = np.random.default_rng(0)
+    words = [token for token in HOSTILE if token != "\ud83d"]
+    rows = [
+        (layer, f"{pos}: {digit}", random.random(), words[random.integers(len(words))])
+        for layer in range(layers)
+        for pos, digit in enumerate("128717593")
+    ]
+    return pd.DataFrame(rows, columns=["layer", "digit", "probability", "word"])
+
+
+def flips(positions: int = 12) -> pd.DataFrame:
+    """A signed number by place and pos for two kinds of component; place 2 is not measured."""
+    random = np.random.default_rng(0)
+    index = pd.MultiIndex.from_product(
+        [["head", "mlp"], range(4), range(positions)], names=["kind", "place", "pos"]
+    )
+    table = index.to_frame(index=False)
+    table["flip"] = np.where(table["place"] == 2, np.nan, random.normal(size=len(table)))
+    return table
+
+
+def found() -> pd.DataFrame:
+    """Two layers of two heads and an MLP over an addition of two digits."""
+    tokens = [*"12+34=046"]
+    roles = {(1, 5, "0"): "carry", (1, 6, "0"): "carry", (1, 6, "1"): "base_add",
+             (0, 6, "mlp"): "combiner", (1, 7, "1"): "both"}  # fmt: skip
+    rows = [
+        (layer, pos, token, component, roles.get((layer, pos, component), "none"))
+        for layer in range(2)
+        for pos, token in enumerate(tokens)
+        for component in ("0", "1", "mlp")
+    ]
+    return pd.DataFrame(rows, columns=["layer", "pos", "token", "component", "role"])
+
+
 def drawings() -> dict[str, Drawing]:
     """One figure of each kind, by title."""
     table, many = heads(30, 9), points(9000)
@@ -161,6 +200,12 @@ def drawings() -> dict[str, Drawing]:
         "Agreement with the block": bars(
             estimates(), "measure", "estimate", series="phase", reference=0.0,
             caption="Intervals are over prompts."),
+        "Words that digits decode to": heat_map(
+            decoded(), "layer", "digit", "probability", text="word", low=0, high=1,
+            caption="Strong cells are certain."),
+        "Flips by place": heat_map(
+            flips(), "place", "pos", "flip", facet="kind", caption="Place 2 was not measured."),
+        "Where the carry is": model_map(found(), caption="Only read positions have a role."),
     }  # fmt: skip
 
 

@@ -21,6 +21,8 @@ from viz import (
     colored_tokens,
     curves,
     head_grid,
+    heat_map,
+    model_map,
     scatter,
 )
 from viz.style import PAPER
@@ -267,3 +269,82 @@ def test_a_drawing_of_ones_own_needs_three_things(tmp_path):
     with pytest.raises(AttributeError):
         drawing.caption = "Yours."
     assert Widget("plotly", "", {}).props == {}
+
+
+def test_a_heat_map_shows_each_cell_where_it_is():
+    table = samples.flips().sample(frac=1, random_state=0)
+    figure = heat_map(table, "place", "pos", "flip", facet="kind", caption="").figure()
+    for panel, axis in enumerate(figure.axes[:2]):
+        part = table[table["kind"] == axis.get_title(loc="left")]
+        expected = np.full((4, 12), np.nan)
+        expected[part["place"], part["pos"]] = part["flip"]
+        np.testing.assert_array_equal(grid_of(figure, panel), expected)
+        assert any(patch.get_hatch() for patch in axis.patches), "place 2 is undefined"
+
+
+def test_a_heat_map_keeps_the_order_of_words_and_sorts_numbers():
+    table = pd.DataFrame(
+        {"kind": ["z", "z", "a", "a"], "layer": [10, 2, 10, 2], "flip": [1.0, 2.0, 3.0, 4.0]}
+    )
+    figure = heat_map(table, "kind", "layer", "flip", caption="").figure()
+    np.testing.assert_array_equal(grid_of(figure), [[2, 1], [4, 3]])
+    assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == ["z", "a"]
+    assert [t.get_text() for t in figure.axes[0].get_xticklabels()] == ["2", "10"]
+
+
+@pytest.mark.parametrize(
+    ("values", "options", "ends"),
+    [
+        ([-1.0, 0.0, 0.5], {}, (-1, 1)),
+        ([0.0, 0.2, 0.5], {}, (0, 0.5)),
+        ([0.0, 0.2, 0.5], {"low": 0, "high": 1}, (0, 1)),
+        ([0.1, 0.2, 0.5], {"diverging": True}, (-0.5, 0.5)),
+        ([-0.1, -0.2, -0.5], {"diverging": True}, (-0.5, 0.5)),
+    ],
+)
+def test_the_scale_of_a_heat_map(values, options, ends):
+    table = pd.DataFrame({"layer": 0, "head": range(3), "flip": values})
+    figure = heat_map(table, "layer", "head", "flip", caption="", **options).figure()
+    assert figure.axes[0].collections[0].get_clim() == ends
+
+
+def test_words_are_written_into_the_cells_they_belong_to():
+    table = samples.decoded(3)
+    figure = heat_map(table, "layer", "digit", "probability", text="word", caption="").figure()
+    written = [text.get_text() for text in figure.axes[0].texts]
+    assert len(written) == len(table)
+    assert written[table["word"].tolist().index("万")] == "万"
+
+
+def test_two_rows_for_one_cell_are_refused():
+    twice = pd.concat([samples.flips()] * 2)
+    with pytest.raises(ValueError, match="two rows for one cell of place, pos"):
+        heat_map(twice, "place", "pos", "flip", caption="")
+
+
+def boxes(figure: Figure) -> set[tuple[float, str]]:
+    axis = figure.axes[0]
+    names = [label.get_text() for label in axis.get_xticklabels()]
+    return {(names[round(t.get_position()[0])], t.get_text()) for t in axis.texts}
+
+
+def test_a_model_map_shows_the_components_with_a_role_at_their_tokens():
+    figure = model_map(samples.found(), caption="").figure()
+    assert boxes(figure) == {("=", "0"), ("0", "0"), ("0", "1"), ("0", "M"), ("4", "1")}
+    colours = {patch.get_facecolor() for patch in figure.axes[0].patches}
+    assert len(colours) == 4, "one for each role"
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == [
+        "carry", "base add", "both", "combiner"]  # fmt: skip
+
+
+def test_a_model_in_which_nothing_was_found_is_drawn_without_boxes():
+    nothing = samples.found().assign(role="none")
+    figure = model_map(nothing, caption="").figure()
+    assert not figure.axes[0].patches
+    assert not figure.legends
+
+
+def test_an_unknown_role_is_refused():
+    odd = samples.found().assign(role="chief")
+    with pytest.raises(ValueError, match="unknown role 'chief'"):
+        model_map(odd, caption="")

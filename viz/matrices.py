@@ -1,0 +1,163 @@
+"""Any number for each pair of two axes: rows x columns, with a panel for each facet."""
+
+from typing import TYPE_CHECKING, Any
+
+from viz.canvas import WIDTH, colour_bar, heat, limits, panels, require, split, ticks
+from viz.drawing import Drawing
+from viz.labels import label as label_of
+from viz.labels import shorten
+from viz.style import axis_name
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_TALLEST = 7.6
+_CELL = (0.17, 0.5)
+"""Inches: the sides of the smallest and of the largest cell."""
+_LETTER = 0.0088
+"""Inches that a letter takes of each point of its size."""
+
+Scale = tuple[bool, float, float]
+
+
+def heat_map(
+    data: "pd.DataFrame",
+    rows: str,
+    columns: str,
+    value: str,
+    *,
+    caption: str,
+    facet: str | None = None,
+    text: str | None = None,
+    diverging: bool = False,
+    low: float | None = None,
+    high: float | None = None,
+    label: str = "",
+) -> Drawing:
+    """A number for each pair of `rows` (down) and `columns`, with a panel for each `facet`.
+
+    `data` has one row a cell; cells that are missing or not finite are hatched. Axes of numbers
+    are sorted, others keep their order of appearance. Panels share one scale of colours, from
+    `low` to `high` where they are given; it is centred on zero where values have both signs or
+    `diverging` says so. The column `text` is written into the cells, where it can be read.
+    Raises ValueError for two rows of one cell.
+    """
+    keys = [rows, columns, *([facet] if facet else [])]
+    require(data, *keys, value, *([text] if text else []))
+    if data.duplicated(keys).any():
+        raise ValueError(f"two rows for one cell of {', '.join(keys)}")
+    title = label or axis_name(value)
+    scale = _scale(data[value].to_numpy(float, na_value=float("nan")), diverging, low, high)
+
+    def static() -> "Figure":
+        return _maps(split(data, facet), (rows, columns, value, text), scale, title)
+
+    return Drawing(caption, data, static, kind="heat_map", alt=_said(data, keys, value, title))
+
+
+def _scale(values: "np.ndarray", diverging: bool, low: float | None, high: float | None) -> Scale:
+    """Whether colours are centred on zero, and the two ends."""
+    centred, least, most = limits(values)
+    if diverging and not centred:
+        centred, most = True, max(abs(least), abs(most))
+        least = -most
+    return centred, least if low is None else low, most if high is None else high
+
+
+def _maps(
+    parts: "dict[str, pd.DataFrame]",
+    names: tuple[str, str, str, str | None],
+    scale: Scale,
+    title: str,
+) -> "Figure":
+    import pandas as pd
+
+    rows, columns, value, text = names
+    whole = pd.concat(parts.values())
+    down, across = _order(whole[rows]), _order(whole[columns])
+    wide, high = _cell(whole, text, len(down), len(across))
+    margin = 0.45 + 0.075 * max(len(shorten(str(name), 16)) for name in down)
+    figure, axes = panels(len(parts), wide * len(across) + margin, high * len(down) + 0.85)
+    figure.set_figheight(figure.get_figheight() + 0.75)
+    undefined = False
+    for number, (axis, (name, part)) in enumerate(zip(axes, parts.items(), strict=True)):
+        grid = _wide(part, rows, columns, value, down, across).to_numpy(
+            float, na_value=float("nan")
+        )
+        undefined |= bool((grid != grid).any())
+        heat(axis, grid, scale, **_written(part, names, (down, across), (wide, high)))
+        ticks(axis, "y", [shorten(str(n), 16) for n in down], high * len(down), rotation=0)
+        _ticks_across(axis, [shorten(str(n), 16) for n in across], wide)
+        axis.set(xlabel=axis_name(columns), ylabel=axis_name(rows) if number == 0 else "")
+        axis.set_title(label_of(name, "matplotlib"))
+    colour_bar(figure, axes, title, undefined)
+    return figure
+
+
+def _order(axis: "pd.Series") -> list:
+    """Numbers in order of size, words in order of appearance."""
+    names = list(dict.fromkeys(axis))
+    return sorted(names) if axis.dtype.kind in "iufb" else names
+
+
+def _cell(whole: "pd.DataFrame", text: str | None, rows: int, columns: int) -> tuple[float, float]:
+    """Width and height of a cell in inches: wider where something is written into it."""
+    least, most = _CELL
+    roomy = most if text is None else max(most, 8 * _LETTER * _longest(whole[text]) + 0.08)
+    wide = max(least, min(roomy, (WIDTH - 1.2) / columns))
+    return wide, max(least, min(most, 0.42 if text else most, _TALLEST / rows, wide * 1.6))
+
+
+def _longest(texts: "pd.Series") -> int:
+    return max(len(_word(text)) for text in texts.fillna(""))
+
+
+def _word(text: object) -> str:
+    """What is written into a cell: one line, harmless, and cut where it is long."""
+    return label_of(shorten(str(text), 12), "matplotlib")
+
+
+def _wide(
+    part: "pd.DataFrame", rows: str, columns: str, value: str, down: list, across: list
+) -> "pd.DataFrame":
+    return part.pivot(index=rows, columns=columns, values=value).reindex(down, columns=across)
+
+
+def _written(
+    part: "pd.DataFrame",
+    names: tuple[str, str, str, str | None],
+    axes: tuple[list, list],
+    cell: tuple[float, float],
+) -> dict[str, Any]:
+    """What seaborn writes into the cells, at a size that fits; nothing where none can be read."""
+    rows, columns, _, text = names
+    if text is None:
+        return {}
+    size = min(8.0, (cell[0] - 0.04) / _LETTER / _longest(part[text]), cell[1] * 72 / 1.25)
+    if size < 3.5:
+        return {}
+    words = _wide(part, rows, columns, text, *axes).fillna("")
+    return {"annot": words.map(_word).to_numpy(), "fmt": "", "annot_kws": {"size": size}}
+
+
+def _ticks_across(axis: "Axes", names: list[str], wide: float) -> None:
+    """Names under the columns, turned where they are too long to stand side by side."""
+    turned = max(map(len, names)) * 9 * _LETTER > wide and max(map(len, names)) > 3
+    room = wide * len(names) * (1 if turned else 0.7)
+    ticks(axis, "x", names, room, rotation=90 if turned else 0)
+
+
+def _said(data: "pd.DataFrame", keys: list[str], value: str, title: str) -> str:
+    """What a reader who cannot see the picture is told: where the ends of the range are."""
+    known = data[data[value].notna()]
+    if known.empty:
+        return f"{title}: no value is defined."
+    ends = {"lowest": known.loc[known[value].idxmin()], "highest": known.loc[known[value].idxmax()]}
+    parts = [
+        f"{end} {row[value]:.3g} at " + ", ".join(f"{key} {row[key]}" for key in keys)
+        for end, row in ends.items()
+    ]
+    return f"{title}: " + "; ".join(parts) + "."
