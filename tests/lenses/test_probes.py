@@ -41,7 +41,7 @@ def test_probes_are_scikit_learns(strength, d):
             assert np.abs(weight - naive.coef_).max() < 0.01 * np.abs(naive.coef_).max()
             logits = states[site] @ found.weight[site, fold].mT + found.bias[site, fold]
             expected = naive.predict_proba(points)
-            assert np.abs(logits.softmax(-1).numpy() - expected).max() < 2e-3
+            assert np.abs(logits.softmax(-1).numpy() - expected).max() < 0.01
 
 
 def test_two_labels_and_a_label_missing_in_training():
