@@ -60,11 +60,12 @@ def heat_map(
 
 def _scale(values: "np.ndarray", diverging: bool, low: float | None, high: float | None) -> Scale:
     """Whether colours are centred on zero, and the two ends."""
-    centred, least, most = limits(values)
-    if diverging and not centred:
-        centred, most = True, max(abs(least), abs(most))
-        least = -most
-    return centred, least if low is None else low, most if high is None else high
+    _, least, most = limits(values)
+    least, most = least if low is None else low, most if high is None else high
+    if diverging or least < 0 < most:
+        furthest = max(abs(least), abs(most))
+        return True, -furthest, furthest
+    return False, least, most
 
 
 def _maps(

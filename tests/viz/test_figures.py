@@ -298,6 +298,8 @@ def test_a_heat_map_keeps_the_order_of_words_and_sorts_numbers():
         ([-1.0, 0.0, 0.5], {}, (-1, 1)),
         ([0.0, 0.2, 0.5], {}, (0, 0.5)),
         ([0.0, 0.2, 0.5], {"low": 0, "high": 1}, (0, 1)),
+        ([-0.1, 0.2, 0.5], {"low": 0, "high": 1}, (0, 1)),
+        ([-0.1, 0.2, 0.5], {"high": 1}, (-1, 1)),
         ([0.1, 0.2, 0.5], {"diverging": True}, (-0.5, 0.5)),
         ([-0.1, -0.2, -0.5], {"diverging": True}, (-0.5, 0.5)),
     ],
@@ -309,7 +311,7 @@ def test_the_scale_of_a_heat_map(values, options, ends):
 
 
 def test_words_are_written_into_the_cells_they_belong_to():
-    table = samples.decoded(3)
+    table = samples.decoded(12)
     figure = heat_map(table, "layer", "digit", "probability", text="word", caption="").figure()
     written = [text.get_text() for text in figure.axes[0].texts]
     assert len(written) == len(table)
