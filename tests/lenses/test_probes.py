@@ -38,7 +38,7 @@ def test_probes_are_scikit_learns(strength, d):
             naive.fit(points[kept], labels.numpy()[kept])
             size = (states[site] - states[site].mean(0)).square().mean().sqrt()
             weight = (found.weight[site, fold] * size).double().numpy()
-            assert np.abs(weight - naive.coef_).max() < 0.01 * np.abs(naive.coef_).max()
+            assert np.abs(weight - naive.coef_).max() < 0.02 * np.abs(naive.coef_).max()
             logits = states[site] @ found.weight[site, fold].mT + found.bias[site, fold]
             expected = naive.predict_proba(points)
             assert np.abs(logits.softmax(-1).numpy() - expected).max() < 0.01
