@@ -186,6 +186,8 @@ def _dots(
         if reference is not None:
             axis.axvline(reference, linestyle="--", linewidth=1.2, color=axis.title.get_color())
         _finish_dots(axis, names, axis_name(value), title)
+        if part[category].dtype.kind in "iuf":  # words speak for themselves
+            axis.set_ylabel(axis_name(category))
     if series:
         _legend(figure, axes[0])
     return figure

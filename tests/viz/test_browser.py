@@ -47,7 +47,7 @@ def test_every_widget_is_alive(tab, runs):
     assert "nan" in text.nth(1).inner_text()
     assert page.locator(".widget[data-component='AttentionHeads'] canvas").count() >= 1
     assert page.locator(".widget .main-svg").first.is_visible()
-    assert page.locator(".still:visible").count() == 7
+    assert page.locator(".still:visible").count() == 10
 
 
 def test_hostile_tokens_are_inert_and_visible(tab, runs):

@@ -350,3 +350,9 @@ def test_an_unknown_role_is_refused():
     odd = samples.found().assign(role="chief")
     with pytest.raises(ValueError, match="unknown role 'chief'"):
         model_map(odd, caption="")
+
+
+def test_a_category_of_numbers_is_named_and_one_of_words_is_not():
+    table = pd.DataFrame({"place": [0, 1], "kind": ["lost", "made"], "accuracy": [0.5, 0.7]})
+    named = [bars(table, by, "accuracy", caption="").figure().axes[0] for by in ("place", "kind")]
+    assert [axis.get_ylabel() for axis in named] == ["decimal place (0 = units)", ""]
