@@ -1,6 +1,5 @@
 """Which additions does the model get right?"""
 
-import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
@@ -9,9 +8,9 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int
 from pydantic import Field
 
-from experiments import Claim, Experiment, Results, UsageError
+from experiments import Claim, Experiment, Results
 from lenses.statistics import wilson
-from prompts.additions import Addition, AdditionFormat, Cells, Sums, solved
+from prompts.additions import Addition, AdditionFormat, Cells, Sums
 
 if TYPE_CHECKING:
     from models import Model
@@ -56,7 +55,9 @@ class AdditionAccuracy(Experiment):
 
     def measure(self, model: "Model") -> Results:
         """What the model says at every answer digit, after the right prefix and after its own."""
-        style = self._style(model)
+        from lenses.answers import addition_format, answered
+
+        style = addition_format(model, self.places, self.examples, self.seed)
         how = {"places": style.digits, "seed": self.seed, "padded": style.pad}
         samples = {
             "cells": Cells(per_cell=self.per_cell, **how).sums,
@@ -117,17 +118,6 @@ class AdditionAccuracy(Experiment):
         from models import load
 
         return saying(load("adder_6d_2l"), lambda sums: sums.answer_digits)
-
-    def _style(self, model: "Model") -> AdditionFormat:
-        """How this model writes additions (raises UsageError for digits an adder has not)."""
-        own = model.card.arithmetic
-        if own is None:
-            return language_format(model, self.places or 2, self.examples, self.seed)
-        if self.places not in (None, own.digits):
-            raise UsageError(
-                f"places: {model.card.name} adds numbers of {own.digits} digits, not {self.places}"
-            )
-        return own
 
 
 CELLS_CAPTION = (
@@ -194,52 +184,6 @@ class Marked:
         }
         all_right = (self.right["generated"] | ~self.written).all(1)
         self.whole = all_right & (said["ends"] | style.pad)
-
-
-def answered(
-    model: "Model", style: AdditionFormat, sums: Sums
-) -> tuple[Int[np.ndarray, "n answer"], Int[np.ndarray, "n answer"], Bool[np.ndarray, "n"]]:
-    """Digits said after the right prefix, those written freely, and whether the answer then ends.
-
-    Writing is greedy. Every answer is first read with the right digits in it, then with the digits
-    just said, until what is said is what was read: then each digit is the likeliest after the
-    model's own, as if they had been written one by one, and few passes are needed.
-    """
-    written = style.write(sums)
-    tokens, is_digit = written.tokens, written.written
-    last = written.at.max(axis=1, keepdims=True)
-    reads = np.concatenate([np.maximum(written.at - 1, 0), last], axis=1)
-    said = likeliest(model, tokens, reads)
-    given = _digits(said[:, :-1], style, is_digit)
-    for _ in range(style.digits + 1):
-        row, place = np.nonzero(is_digit)
-        differs = tokens[row, written.at[row, place]] != said[row, place]
-        changed = np.unique(row[differs])
-        if not changed.size:
-            break
-        tokens[row, written.at[row, place]] = said[row, place]
-        said[changed] = likeliest(model, tokens[changed], reads[changed])
-    return given, _digits(said[:, :-1], style, is_digit), ~np.isin(said[:, -1], style.digit_ids)
-
-
-def likeliest(
-    model: "Model", tokens: Int[np.ndarray, "n pos"], reads: Int[np.ndarray, "n read"]
-) -> Int[np.ndarray, "n read"]:
-    """The token that the model says after each pos to be read."""
-    import torch
-
-    with torch.no_grad():
-        logits = model(torch.from_numpy(tokens).to(model.cfg.device))
-        rows = torch.arange(len(tokens))[:, None]
-        return logits[rows, torch.from_numpy(reads)].argmax(-1).cpu().numpy()
-
-
-def _digits(
-    ids: Int[np.ndarray, "n answer"], style: AdditionFormat, is_digit: Bool[np.ndarray, "n answer"]
-) -> Int[np.ndarray, "n answer"]:
-    """The digits that token ids stand for; -1 where there is none to be said or none is said."""
-    same = ids[..., None] == style.digit_ids
-    return np.where(same.any(-1) & is_digit, same.argmax(-1), -1)
 
 
 def by_cell(marked: Marked, prefix: Prefix) -> pd.DataFrame:
@@ -349,44 +293,6 @@ def mistakes(marked: Marked, sample: str) -> pd.DataFrame:
     sums = marked.sums[wrong]
     columns = {"prompt": wrong, "a": sums.a, "b": sums.b, "answer": sums.answer}
     return pd.DataFrame({"sample": sample, **columns, "said": texts})
-
-
-def language_format(model: "Model", places: int, examples: int, seed: int) -> AdditionFormat:
-    """How a language model reads `12 + 34 = 46` after solved additions, one a line.
-
-    Raises UsageError where its tokenizer does not write each digit as one token of its own, or
-    joins a sign with what stands beside it.
-    """
-    from models.text import tokenize
-
-    shown = Addition(places, examples + 20, seed + 1, padded=False).sums
-    head = "".join(f"{line}\n" for line in solved(shown[:examples]))
-    digits = tokenize(model, "0123456789")[-10:]
-    vocabulary = {str(digit): token for digit, token in enumerate(digits)}
-    trial = list(solved(shown[examples:]))
-    layout = _layout(tokenize(model, head + trial[0]), digits, trial[0])
-    vocabulary |= {item: int(item[1:]) for item in layout if item not in ("a", "b", "c")}
-    style = AdditionFormat(digits=places, pad=False, layout=layout, vocabulary=vocabulary)
-    for row, line in enumerate(trial):
-        expected = style.write(shown[examples + row : examples + row + 1]).tokens[0].tolist()
-        if tokenize(model, head + line) != expected:
-            raise UsageError(
-                f"{model.card.name}: its tokenizer does not write every digit as a token of its "
-                "own; choose a model that does (smollm2, gemma3_270m_q4, an adder)"
-            )
-    return style
-
-
-def _layout(ids: list[int], digits: list[int], line: str) -> tuple[str, ...]:
-    """The items of an addition's layout: its last line's numbers as a, b, c, the rest as `#id`."""
-    widths = [len(number) for number in re.findall(r"\d+", line)]
-    items: list[str] = []
-    for name, width in zip("cba", reversed(widths), strict=True):
-        items.append(name)
-        ids = ids[:-width]
-        while ids and ids[-1] not in digits and name != "a":
-            items.append(f"#{ids.pop()}")
-    return (*(f"#{token}" for token in ids), *reversed(items))
 
 
 def saying(model: "Model", digits: Callable[[Sums], Int[np.ndarray, "n answer"]]) -> "Model":
