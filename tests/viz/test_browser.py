@@ -164,7 +164,7 @@ def test_a_run_that_was_moved_is_whole(tab, runs, tmp_path):
 
 def test_without_scripts_everything_can_still_be_read(tab, runs):
     page = tab(java_script_enabled=False).open(runs / FULL).page
-    assert page.locator(".still:visible").count() == 11
+    assert page.locator(".still:visible").count() == 14
     assert page.locator("article.claim").count() == 4
     gallery = tab(java_script_enabled=False).open(runs / "index.html").page
     assert gallery.locator(".run:visible").count() == 5
