@@ -4,7 +4,8 @@ The adder is a GPT-2 that reads `<bos>a+b=` and writes the answer. Everything it
 card's `[arithmetic]` and `[training]` tables. Written to the folder that the card names: the
 weights as plain transformers reads them, the tokenizer, `learning_curve.parquet`,
 `accuracy.parquet` (every cell), `acceptance.parquet` (how many answers of each kind are wrong) and
-`training.json`.
+`training.json`; and, in `steps/STEP/`, the adder as it was after each of the steps to keep, with a
+card of its own.
 """
 
 import json
@@ -12,9 +13,10 @@ import platform
 import sys
 import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
@@ -29,6 +31,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
+from models.loading import load
+from models.protocol import Model
 from prompts.additions import (
     ANY,
     PASS,
@@ -69,6 +73,8 @@ class Training(BaseModel):
     """Additions a step."""
     seed: int = 0
     """Seed of the weights and of the additions."""
+    keep_at: tuple[int, ...] = ()
+    """Steps after which the adder is also stored as it then is; 0 is before the first."""
     exact: bool
     """Whether a single wrong answer in the acceptance test refuses the adder."""
     uniform: int = 1_000_000
@@ -280,12 +286,19 @@ def by_place(
     return np.divide(total, count, out=np.full(len(count), np.nan), where=count > 0)
 
 
-def train(style: AdditionFormat, training: Training) -> tuple[GPT2LMHeadModel, pd.DataFrame]:
-    """A trained adder and its learning curve: loss in nats per step and place of the answer."""
+def train(
+    style: AdditionFormat, training: Training, folder: Path
+) -> tuple[GPT2LMHeadModel, pd.DataFrame]:
+    """A trained adder and its learning curve: loss in nats per step and place of the answer.
+
+    Steps to keep are stored in `folder`.
+    """
     trainer = Trainer(style, training)
     recent, curve = [], []
+    keep(trainer, folder)
     for step in range(1, training.steps + 1):
         recent.append(trainer.advance())
+        keep(trainer, folder)
         if step % 50 == 0 or step == training.steps:
             losses = np.nanmean(recent, axis=0)
             rows = {"step": step, "place": np.arange(style.digits + 1), "loss": losses}
@@ -293,6 +306,12 @@ def train(style: AdditionFormat, training: Training) -> tuple[GPT2LMHeadModel, p
             report(curve[-1], training.steps)
             recent = []
     return trainer.adder.eval(), pd.concat(curve, ignore_index=True)
+
+
+def keep(trainer: Trainer, folder: Path) -> None:
+    """Store the adder where the step just done is one to keep."""
+    if trainer.step in trainer.training.keep_at:
+        store_with_card(trainer.adder, trainer.style, folder / "steps" / f"{trainer.step:06d}")
 
 
 def report(rows: pd.DataFrame, steps: int) -> None:
@@ -404,6 +423,35 @@ def tokenizer_of(style: AdditionFormat) -> PreTrainedTokenizerFast:
     )
 
 
+def store(adder: GPT2LMHeadModel, style: AdditionFormat, folder: Path) -> None:
+    """Write weights and tokenizer as plain transformers reads them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    adder.save_pretrained(folder)
+    tokenizer_of(style).save_pretrained(folder)
+
+
+def store_with_card(adder: GPT2LMHeadModel, style: AdditionFormat, folder: Path) -> None:
+    """Write an adder and, beside it, the `card.toml` under which it can be loaded."""
+    store(adder, style, folder)
+    described = style.model_dump()
+    vocabulary = described.pop("vocabulary")
+    text = f"""source = "transformers"\npath = "."\n\n[arithmetic]\n{toml_lines(described)}
+[arithmetic.vocabulary]\n{toml_lines(vocabulary)}"""
+    (folder / "card.toml").write_text(text, encoding="utf-8")
+
+
+def toml_lines(table: Mapping[str, object]) -> str:
+    """A table of strings, numbers, truth values and lists of them as TOML writes it."""
+    return "".join(f"{json.dumps(k)} = {json.dumps(v)}\n" for k, v in table.items())
+
+
+def loaded(adder: GPT2LMHeadModel, style: AdditionFormat) -> Model:
+    """The adder as it is now, checked as any model is; more training leaves it as it is."""
+    with TemporaryDirectory(prefix="carrylens-") as folder:
+        store_with_card(adder, style, Path(folder))
+        return load(str(Path(folder) / "card.toml"))
+
+
 def main(arguments: list[str]) -> int:
     """Train the adder of one card, store it, and test what was stored; 0 if it is accepted."""
     if len(arguments) != 1:
@@ -418,10 +466,8 @@ def main(arguments: list[str]) -> int:
     transformers.utils.logging.disable_progress_bar()
     torch.set_num_threads(1)  # sums are added in a fixed order, so that a seed gives one result
     start = time.time()
-    adder, curve = train(card.arithmetic, card.training)
-    card.path.mkdir(parents=True, exist_ok=True)
-    adder.save_pretrained(card.path)
-    tokenizer_of(card.arithmetic).save_pretrained(card.path)
+    adder, curve = train(card.arithmetic, card.training, card.path)
+    store(adder, card.arithmetic, card.path)
     return int(not examine(card, curve, seconds=time.time() - start))
 
 

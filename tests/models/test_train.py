@@ -8,6 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from models import load
 from models.train import (
     AdderCard,
     Trainer,
@@ -15,6 +16,7 @@ from models.train import (
     by_place,
     cut,
     initialise,
+    loaded,
     main,
     marked,
     new_adder,
@@ -121,10 +123,42 @@ def test_the_same_seed_trains_the_same_weights(tmp_path: Path) -> None:
     short = card.training.model_copy(update={"steps": 3, "batch": 64})
     other = short.model_copy(update={"seed": 1})
     first, again, different = (
-        train(card.arithmetic, training)[0].lm_head.weight for training in (short, short, other)
+        train(card.arithmetic, training, tmp_path)[0].lm_head.weight
+        for training in (short, short, other)
     )
     assert torch.equal(first, again)
     assert not torch.equal(first, different)
+
+
+def test_steps_to_keep_are_stored_as_they_were_with_cards_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "card.toml").write_text(CARD)
+    card = AdderCard.read(tmp_path / "card.toml")
+    short = card.training.model_copy(update={"steps": 3, "batch": 64, "keep_at": (0, 2)})
+    train(card.arithmetic, short, tmp_path)
+    assert [folder.name for folder in sorted((tmp_path / "steps").iterdir())] == [
+        "000000",
+        "000002",
+    ]
+    trainer = Trainer(card.arithmetic, short)
+    for step in range(3):
+        if step in short.keep_at:
+            kept = load(str(tmp_path / "steps" / f"{step:06d}" / "card.toml"))
+            assert kept.card.arithmetic == card.arithmetic
+            assert torch.equal(kept.W_E, trainer.adder.transformer.wte.weight)
+        trainer.advance()
+
+
+def test_a_loaded_adder_stays_as_it_is_while_training_goes_on() -> None:
+    style = style_of("adder_6d_2l", digits=2)
+    recipe = Training(layers=1, heads=2, width=16, steps=9, learning_rate=1e-3, exact=False)
+    trainer = Trainer(style, recipe)
+    model = loaded(trainer.adder, style)
+    before = trainer.adder.transformer.wte.weight.detach().clone()
+    trainer.advance()
+    assert torch.equal(model.W_E, before)
+    assert not torch.equal(model.W_E, trainer.adder.transformer.wte.weight)
+    assert model.card.arithmetic == style
+    assert all(identity.ok for identity in model.identities)
 
 
 def test_fresh_weights_have_the_spread_of_the_recipe() -> None:
