@@ -1,0 +1,229 @@
+"""Which token a hidden state is: decoded by the embedding or the unembedding (SCIENCE 4).
+
+A site is one place in depth where the residual stream is read: the embedding, or after a block's
+attention or MLP. Of the vocabulary only the tokens asked for are kept, or the likeliest few.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor
+
+from models import Model
+from models.parts import final_norm
+
+NUMBERS = 2**25
+"""Logits held at a time: 128 MB in float32."""
+
+Part = Literal["embedding", "resid_mid", "resid_post"]
+
+
+@dataclass(frozen=True)
+class Site:
+    """The residual stream before block 0 (`embedding`), or within or after a block."""
+
+    block: int
+    part: Part
+
+    @property
+    def passed(self) -> float:
+        """Blocks behind this site: 0 for the embedding, a half within a block."""
+        return self.block + {"embedding": 0.0, "resid_mid": 0.5, "resid_post": 1.0}[self.part]
+
+    @property
+    def hook(self) -> str:
+        """The name of its hook."""
+        point = "resid_pre" if self.part == "embedding" else self.part
+        return f"blocks.{self.block}.hook_{point}"
+
+
+def sites(model: Model, parts: Sequence[Part] = ("embedding", "resid_post")) -> list[Site]:
+    """The sites of a model from bottom to top; parallel blocks have no `resid_mid`."""
+    within = [part for part in parts if part != "embedding"]
+    found = [Site(0, "embedding")] if "embedding" in parts else []
+    found += [Site(block, part) for block in range(model.cfg.n_layers) for part in within]
+    return [site for site in found if site.hook in model.hook_dict]
+
+
+@dataclass(frozen=True)
+class Readout:
+    """How a state becomes logits; `Readout()` is the logit lens."""
+
+    decoder: Literal["E", "U"] = "U"
+    """Rows of W_E, or columns of W_U with its bias."""
+    norm: Literal["none", "unit", "final"] = "final"
+    """Of the state before it is decoded: none, to length 1, or the model's final norm."""
+    centred: bool = False
+    """Subtract first the mean state of the site over a reference corpus: a direction that all
+    states share decodes to the same tokens everywhere."""
+
+
+def readouts(model: Model) -> list[Readout]:
+    """Decoding by U and, where it is another matrix, by E: as states are, and centred."""
+    decoders: tuple[Literal["E", "U"], ...] = ("U",) if is_tied(model) else ("U", "E")
+    return [Readout(decoder, centred=centred) for decoder in decoders for centred in (False, True)]
+
+
+def is_tied(model: Model) -> bool:
+    """Whether E and U are one decoder: the same direction for every token, whatever its length."""
+    E, U = model.W_E, model.W_U.mT
+    if E.shape != U.shape:
+        return False
+    pairs = zip(E.split(2**14), U.split(2**14), strict=True)
+    return all(_same_directions(one.float(), other.float()) for one, other in pairs)
+
+
+def _same_directions(one: Float[Tensor, "n d"], other: Float[Tensor, "n d"]) -> bool:
+    unit = partial(torch.nn.functional.normalize, dim=-1)
+    return bool((unit(one) - unit(other)).abs().max() < 1e-4)
+
+
+@torch.inference_mode()
+def read_states(
+    model: Model,
+    tokens: Int[Tensor, "batch pos"],
+    where: Sequence[Site],
+    row: Int[Tensor, "n"],
+    pos: Int[Tensor, "n"],
+) -> tuple[Float[Tensor, "site n d"], Int[Tensor, "n"]]:
+    """The states at n (row, pos), and what the model would have said at each instead of its token.
+
+    Nothing is said at pos 0: -1.
+    """
+    found: dict[str, Tensor] = {}
+
+    def keep(state: Tensor, hook: object, name: str) -> None:
+        found[name] = state[row, pos].float()
+
+    hooks = [(site.hook, partial(keep, name=site.hook)) for site in where]
+    logits = model.run_with_hooks(tokens, return_type="logits", fwd_hooks=hooks)
+    said = logits[row, (pos - 1).clamp(min=0)].argmax(-1)
+    states = torch.stack([found[site.hook] for site in where])
+    return states, torch.where(pos > 0, said, -1)
+
+
+class MeanStates:
+    """Running mean of states per group and site, in float64."""
+
+    def __init__(self, groups: int = 1) -> None:
+        self._groups = groups
+        self._count = torch.zeros(groups, dtype=torch.float64)
+        self._sum: Tensor | None = None  # [group site d]
+
+    def update(self, states: Float[Tensor, "site n d"], group: Int[Tensor, "n"]) -> None:
+        """Take in n states, each of its group; -1 leaves one out."""
+        member = (group == torch.arange(self._groups, device=group.device)[:, None]).double()
+        total = torch.einsum("gn,snd->gsd", member, states.double()).cpu()
+        self._sum = total if self._sum is None else self._sum + total
+        self._count = self._count + member.sum(1).cpu()
+
+    @property
+    def count(self) -> Int[np.ndarray, "group"]:
+        """States seen of each group."""
+        return self._count.numpy().astype(int)
+
+    @property
+    def mean(self) -> Float[Tensor, "group site d"]:
+        """Means in float32; zeros for a group without a state (ValueError where none has any)."""
+        if self._sum is None:
+            raise ValueError("no state was seen")
+        return (self._sum / self._count.clamp(min=1)[:, None, None]).float()
+
+    def state(self) -> dict[str, Shaped[np.ndarray, "..."]]:
+        """Everything it holds, as arrays."""
+        held = {"count": self._count.numpy()}
+        return held if self._sum is None else held | {"sum": self._sum.numpy()}
+
+    def restore(self, state: dict[str, Shaped[np.ndarray, "..."]]) -> None:
+        """Continue from what `state` returned."""
+        self._count = torch.from_numpy(state["count"])
+        self._sum = torch.from_numpy(state["sum"]) if "sum" in state else None
+
+
+class Decoder:
+    """A model's states as logits over its vocabulary, by any `Readout`."""
+
+    def __init__(self, model: Model, centre: Float[Tensor, "site d"]) -> None:
+        self._centre = centre.to(model.cfg.device)
+        self._norm = final_norm(model)
+        bias = torch.zeros(model.W_U.shape[-1], device=model.W_U.device)
+        self._matrix = {"U": model.W_U.detach(), "E": model.W_E.detach().mT}  # [d, vocab]
+        self._bias = {"U": bias if model.b_U is None else model.b_U.detach()}
+        self._bias["E"] = torch.zeros(model.W_E.shape[0], device=model.W_E.device)
+        self._cap = {"U": float(model.cfg.output_logits_soft_cap), "E": -1.0}
+
+    def __call__(
+        self, states: Float[Tensor, "site n d"], how: Readout, ids: Int[Tensor, "token"]
+    ) -> Float[Tensor, "site n token"]:
+        """Logits of the tokens asked for."""
+        with torch.inference_mode():
+            return self._logits(self._ready(states, how), how, ids)
+
+    @torch.inference_mode()
+    def ranked(
+        self, states: Float[Tensor, "site n d"], how: Readout, ids: Int[Tensor, "n token"]
+    ) -> tuple[Float[Tensor, "site n token"], Int[Tensor, "site n token"]]:
+        """Log-probability in nats, and rank among the whole vocabulary (1 is the likeliest).
+
+        Each of the n states is asked for tokens of its own.
+        """
+        own = ids.to(states.device).expand(len(states), *ids.shape).flatten(0, 1)
+
+        def look(logits: Tensor, at: slice) -> tuple[Tensor, Tensor]:
+            chosen = logits.gather(-1, own[at])
+            above = torch.stack([(logits > c[:, None]).sum(-1) for c in chosen.unbind(-1)], -1)
+            return chosen - logits.logsumexp(-1, keepdim=True), above + 1
+
+        return self._over_vocabulary(states, how, look)
+
+    @torch.inference_mode()
+    def likeliest(
+        self, states: Float[Tensor, "site n d"], how: Readout, count: int = 1
+    ) -> tuple[Float[Tensor, "site n count"], Int[Tensor, "site n count"]]:
+        """The likeliest tokens of each state: log-probabilities in nats, and ids."""
+
+        def look(logits: Tensor, at: slice) -> tuple[Tensor, Tensor]:
+            best = logits.topk(count, dim=-1)
+            return best.values - logits.logsumexp(-1, keepdim=True), best.indices
+
+        return self._over_vocabulary(states, how, look)
+
+    def _over_vocabulary(
+        self,
+        states: Float[Tensor, "site n d"],
+        how: Readout,
+        look: Callable[[Tensor, slice], tuple[Tensor, Tensor]],
+    ) -> tuple[Tensor, Tensor]:
+        """What `look` takes from the logits of a few states at a time, for all of them."""
+        shape = states.shape[:2]
+        flat = self._ready(states, how).flatten(0, 1)
+        found = [
+            look(self._logits(flat[at], how, slice(None)), at)
+            for at in _slices(len(flat), max(1, NUMBERS // len(self._bias[how.decoder])))
+        ]
+        first, second = (torch.cat(parts).unflatten(0, shape) for parts in zip(*found, strict=True))
+        return first, second
+
+    def _ready(self, states: Float[Tensor, "site n d"], how: Readout) -> Float[Tensor, "site n d"]:
+        """Centred and normed as asked."""
+        states = states - self._centre[:, None] if how.centred else states
+        if how.norm == "final":
+            return self._norm(states)
+        return torch.nn.functional.normalize(states, dim=-1) if how.norm == "unit" else states
+
+    def _logits(
+        self, ready: Float[Tensor, "*n d"], how: Readout, ids: Int[Tensor, "token"] | slice
+    ) -> Float[Tensor, "*n token"]:
+        logits = ready @ self._matrix[how.decoder][:, ids].float()
+        logits = logits + self._bias[how.decoder][ids].float()
+        cap = self._cap[how.decoder]
+        return cap * torch.tanh(logits / cap) if cap > 0 else logits
+
+
+def _slices(length: int, size: int) -> Iterator[slice]:
+    return (slice(start, start + size) for start in range(0, length, size))
