@@ -48,6 +48,9 @@ from prompts.additions import (
     repeated_pairs,
 )
 
+IN_CACHE = 100
+"""Additions tested at once; with 1,000, activations leave the cache and take twice as long."""
+
 MARK = "<bos>"
 """Begins every sequence and, as in GPT-2, also ends it."""
 
@@ -218,20 +221,22 @@ def losses_per_token(
     expected: Int[np.ndarray, "batch answer"],
 ) -> Float[Tensor, "batch answer"]:
     """Cross-entropy in nats of what is expected at the positions `reads`, in bfloat16."""
-    with torch.autocast("cpu", torch.bfloat16):
+    at, target = (torch.from_numpy(array).to(tokens.device) for array in (reads, expected))
+    with torch.autocast(tokens.device.type, torch.bfloat16):
         states = adder.transformer(tokens, use_cache=False).last_hidden_state
-        row = torch.arange(len(tokens))[:, None]
-        logits = adder.lm_head(states[row, torch.from_numpy(reads)])
-    target = torch.from_numpy(expected)
+        row = torch.arange(len(tokens), device=tokens.device)[:, None]
+        logits = adder.lm_head(states[row, at])
     return cross_entropy(logits.float().transpose(1, 2), target, reduction="none")
 
 
 class Trainer:
     """An adder in training, a step at a time; all of it can be stored and taken up again."""
 
-    def __init__(self, style: AdditionFormat, training: Training) -> None:
+    def __init__(
+        self, style: AdditionFormat, training: Training, device: torch.device | str = "cpu"
+    ) -> None:
         self.style, self.training = style, training
-        self.adder = new_adder(style, training)
+        self.adder = new_adder(style, training).to(device)
         self.step = 0
         """Steps done."""
         self._adamw = optimiser(self.adder, training)
@@ -244,20 +249,22 @@ class Trainer:
         sums = training_sums(self._rng, self.style, self.training.batch)
         written = self.style.write(sums)
         reads, expected, asked = targets(self.style, written)
-        losses = losses_per_token(self.adder, torch.from_numpy(written.tokens), reads, expected)
+        tokens = torch.from_numpy(written.tokens).to(self.adder.device)
+        losses = losses_per_token(self.adder, tokens, reads, expected)
         self._adamw.zero_grad(set_to_none=True)
-        losses[torch.from_numpy(asked)].mean().backward()
+        losses[torch.from_numpy(asked).to(losses.device)].mean().backward()
         torch.nn.utils.clip_grad_norm_(self.adder.parameters(), 1.0)
         self._adamw.step()
         self.step += 1
-        return by_place(losses.detach().numpy(), written)
+        return by_place(losses.detach().cpu().numpy(), written)
 
     def state(self) -> dict[str, np.ndarray]:
         """Weights, moments of the optimiser, step and random generator."""
-        state = {f"weight.{k}": v.numpy().copy() for k, v in self.adder.state_dict().items()}
+        weights = self.adder.state_dict().items()
+        state = {f"weight.{name}": weight.cpu().numpy().copy() for name, weight in weights}
         for name, weight in self.adder.named_parameters():
             for key, value in self._adamw.state[weight].items():
-                state[f"{key}.{name}"] = value.numpy().copy()
+                state[f"{key}.{name}"] = value.cpu().numpy().copy()
         generator = json.dumps(self._rng.bit_generator.state).encode()
         return state | {"step": np.array(self.step), "rng": np.frombuffer(generator, np.uint8)}
 
@@ -272,7 +279,12 @@ class Trainer:
         if self.step:
             for name, weight in self.adder.named_parameters():
                 keys = ("step", "exp_avg", "exp_avg_sq")
-                self._adamw.state[weight] = {key: tensors[f"{key}.{name}"] for key in keys}
+                moments = {key: tensors[f"{key}.{name}"] for key in keys}
+                # Its count of steps stays on the CPU, as AdamW itself keeps it.
+                self._adamw.state[weight] = {
+                    key: moment if key == "step" else moment.to(weight.device)
+                    for key, moment in moments.items()
+                }
 
 
 def by_place(
@@ -330,7 +342,7 @@ def digits_right(
     last is only right if the end then follows it. An answer whose digits are all right in this
     sense is also what the adder writes by itself.
     """
-    for batch in sums.batches(1000):
+    for batch in sums.batches(IN_CACHE):
         tokens = torch.from_numpy(style.write(batch).tokens)
         yield marked(style, batch, adder(tokens, use_cache=False).logits.argmax(-1).numpy())
 
@@ -446,10 +458,13 @@ def toml_lines(table: Mapping[str, object]) -> str:
 
 
 def loaded(adder: GPT2LMHeadModel, style: AdditionFormat) -> Model:
-    """The adder as it is now, checked as any model is; more training leaves it as it is."""
+    """The adder as it is now, checked as any model is; more training leaves it as it is.
+
+    On the device the adder is on.
+    """
     with TemporaryDirectory(prefix="carrylens-") as folder:
         store_with_card(adder, style, Path(folder))
-        return load(str(Path(folder) / "card.toml"))
+        return load(str(Path(folder) / "card.toml"), device=str(adder.device))
 
 
 def main(arguments: list[str]) -> int:

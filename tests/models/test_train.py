@@ -306,7 +306,7 @@ def test_shipped_adders_are_small_and_what_their_cards_say(name: str) -> None:
     assert adder.config.n_layer == card.training.layers
     assert adder.dtype == torch.float32
     acceptance = pd.read_parquet(card.path / "acceptance.parquet").set_index("kind")
-    assert acceptance.loc["uniform", "n"] == 1_000_000
+    assert acceptance.loc["uniform", "n"] == card.training.uniform >= 200_000
     assert isinstance(card.arithmetic, AdditionFormat)
     assert isinstance(card.training, Training)
     if card.training.exact:
