@@ -94,23 +94,29 @@ def curves(
     facet: str | None = None,
     low: str = "low",
     high: str = "high",
+    log_x: bool = False,
 ) -> Drawing:
     """A line for each `series`, a panel for each `facet`; a band from `low` to `high`.
 
     Without the columns `low` and `high` there is no band. More than six series are taken for
-    steps of one scale and coloured so.
+    steps of one scale and coloured so. `log_x` spreads x by its logarithm, zero at the left end.
     """
     require(data, x, y, *[name for name in (series, facet) if name])
 
     def static() -> "Figure":
-        return _curves(split(data, facet), x, y, series, (low, high))
+        return _curves(split(data, facet), x, y, series, (low, high), log_x)
 
     alt = f"{axis_name(y)} over {axis_name(x)}, from {data[y].min():.3g} to {data[y].max():.3g}."
     return Drawing(caption, data, static, kind="curves", alt=alt)
 
 
 def _curves(
-    parts: "dict[str, pd.DataFrame]", x: str, y: str, series: str | None, band: tuple[str, str]
+    parts: "dict[str, pd.DataFrame]",
+    x: str,
+    y: str,
+    series: str | None,
+    band: tuple[str, str],
+    log_x: bool,
 ) -> "Figure":
     figure, axes = panels(len(parts), 3.2 if len(parts) > 1 else 5.6, 3.2)
     for axis, (name, part) in zip(axes, parts.items(), strict=True):
@@ -123,7 +129,9 @@ def _curves(
             if band[0] in points and band[1] in points:
                 ends = (points[end].astype(float) for end in band)
                 axis.fill_between(points[x], *ends, color=colour, alpha=0.22, linewidth=0)
-        if part[x].dtype.kind in "iu":
+        if log_x:
+            _spread(axis, part[x])
+        elif part[x].dtype.kind in "iu":
             axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(True)
         axis.set(xlabel=axis_name(x), ylabel=axis_name(y))
@@ -131,6 +139,15 @@ def _curves(
     if series:
         _legend(figure, axes[0])
     return figure
+
+
+def _spread(axis: "Axes", x: "pd.Series") -> None:
+    """A logarithmic axis that has a zero: linear up to the smallest number above it."""
+    from matplotlib.ticker import ScalarFormatter
+
+    axis.set_xscale("symlog", linthresh=float(x[x > 0].min()), linscale=0.3)
+    axis.set_xlim(left=float(x.min()))
+    axis.xaxis.set_major_formatter(ScalarFormatter())
 
 
 def bars(

@@ -356,3 +356,12 @@ def test_a_category_of_numbers_is_named_and_one_of_words_is_not():
     table = pd.DataFrame({"place": [0, 1], "kind": ["lost", "made"], "accuracy": [0.5, 0.7]})
     named = [bars(table, by, "accuracy", caption="").figure().axes[0] for by in ("place", "kind")]
     assert [axis.get_ylabel() for axis in named] == ["decimal place (0 = units)", ""]
+
+
+def test_steps_spread_by_their_logarithm_show_step_zero():
+    table = pd.DataFrame({"step": [0, 10, 100, 1000], "loss": [2.3, 1.0, 0.5, 0.1]})
+    axis = curves(table, "step", "loss", caption="", log_x=True).figure().axes[0]
+    at = [axis.transData.transform((step, 0))[0] for step in table["step"]]
+    assert at == sorted(at)
+    assert at[3] - at[2] == pytest.approx(at[2] - at[1])
+    assert axis.get_xlim()[0] == 0
