@@ -39,6 +39,7 @@ from prompts.additions import (
     Addition,
     AdditionFormat,
     Cells,
+    CellSums,
     Sums,
     Written,
     draw,
@@ -404,22 +405,27 @@ def accept(adder: GPT2LMHeadModel, style: AdditionFormat, training: Training) ->
 def accuracy_by_cell(
     adder: GPT2LMHeadModel, style: AdditionFormat, training: Training
 ) -> pd.DataFrame:
-    """Teacher-forced accuracy of the answer digit of every cell, between addends of `digits`.
+    """Teacher-forced accuracy of the answer digit of every cell.
 
-    Where numbers are not padded there is one such table for each length of the addends.
+    Where numbers are not padded there is such a table for each length of the addends (`digits`).
     """
-    lengths = [style.digits] if style.pad else range(1, style.digits + 1)
+    seed = training.seed + 10_000
+    if style.pad:
+        return accuracy_in(adder, style, Cells(style.digits, training.per_cell, seed).sums)
     tables = []
-    for digits in lengths:
-        seed = training.seed + 10_000
-        sums = Cells(digits, training.per_cell, seed, padded=style.pad).sums
-        right = np.concatenate(list(digits_right(adder, style, sums)))
-        cell = pd.DataFrame(sums.cell, columns=["place", "run", "carry"])
-        cell["right"] = right[np.arange(len(sums)), sums.place]
-        grouped = cell.groupby(["place", "run", "carry"])["right"]
-        table = grouped.agg(n="size", correct="sum", accuracy="mean").reset_index()
-        tables.append(table.assign(digits=digits))
+    for digits in range(1, style.digits + 1):
+        sums = Cells(digits, training.per_cell, seed, padded=False).sums
+        tables.append(accuracy_in(adder, style, sums).assign(digits=digits))
     return pd.concat(tables, ignore_index=True)
+
+
+def accuracy_in(adder: GPT2LMHeadModel, style: AdditionFormat, sums: CellSums) -> pd.DataFrame:
+    """Teacher-forced accuracy of the digit that each addition was drawn for, by its cell."""
+    right = np.concatenate(list(digits_right(adder, style, sums)))
+    cell = pd.DataFrame(sums.cell, columns=["place", "run", "carry"])
+    cell["right"] = right[np.arange(len(sums)), sums.place]
+    grouped = cell.groupby(["place", "run", "carry"])["right"]
+    return grouped.agg(n="size", correct="sum", accuracy="mean").reset_index()
 
 
 def tokenizer_of(style: AdditionFormat) -> PreTrainedTokenizerFast:

@@ -13,6 +13,7 @@ from models.train import (
     AdderCard,
     Trainer,
     Training,
+    accuracy_by_cell,
     by_place,
     cut,
     initialise,
@@ -266,6 +267,17 @@ def test_an_answer_that_does_not_end_is_wrong_where_widths_differ() -> None:
     said[1, 4] = 2  # 28
     said[2, 6] = 3  # goes on: 183
     assert marked(style, sums, said).tolist() == [[False, True], [True, False], [False, True]]
+
+
+def test_cells_are_told_apart_by_the_length_of_the_addends_where_widths_differ() -> None:
+    recipe = Training(
+        layers=1, heads=2, width=16, steps=1, learning_rate=1e-3, exact=False, per_cell=7
+    )
+    style = style_of("adder_6d_2l", digits=2, pad=False)
+    table = accuracy_by_cell(new_adder(style, recipe), style, recipe)
+    assert (table["n"] == 7).all()
+    # Both carries at the leading place are impossible: it is only written where it is 1.
+    assert table.groupby("digits").size().to_dict() == {1: 2, 2: 6}
 
 
 def test_training_goes_on_exactly_from_a_stored_state() -> None:
