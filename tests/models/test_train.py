@@ -29,6 +29,8 @@ from models.train import (
 from prompts.additions import PASS, Addition, AdditionFormat, Sums, every_pattern
 
 SHIPPED = Path(__file__).parents[2] / "configs" / "models"
+WEIGHTS = Path(__file__).parents[2] / "models" / "weights"
+TRAINED = sorted(log.parent.name for log in WEIGHTS.glob("*/training.json"))
 
 CARD = """
 source = "transformers"
@@ -310,7 +312,7 @@ def test_a_trainer_goes_back_to_before_its_first_step() -> None:
     assert np.array_equal(trainer.advance(), first)
 
 
-@pytest.mark.parametrize("name", ["adder_6d_2l", "adder_6d_1l"])
+@pytest.mark.parametrize("name", TRAINED)
 def test_shipped_adders_are_small_and_what_their_cards_say(name: str) -> None:
     card = AdderCard.read(SHIPPED / f"{name}.toml")
     assert sum(file.stat().st_size for file in card.path.iterdir()) < 2_000_000
