@@ -100,10 +100,21 @@ def _assemble_native(
 ) -> Model:
     """Read, hook and check a model in TransformerLens' own format."""
     weights = _moved(native_weights(card, config), device, dtype)
+    return native_model(card, config, weights, processing=processing)
+
+
+def native_model(
+    card: Card,
+    config: NativeConfig,
+    weights: dict[str, Tensor],
+    *,
+    processing: Processing = "none",
+) -> Model:
+    """A checked model of a native shape from weights in memory, in the bridge's names."""
     model = hook_native(config, weights, folded=processing == "folded")
     tokenizer = native_tokenizer(card)
     _dress(model, card, tokenizer, config, processing)
-    tokens = check_tokens(card, tokenizer, config.n_ctx).to(device)
+    tokens = check_tokens(card, tokenizer, config.n_ctx).to(model.cfg.device)
     model.identities = verify(model, tokens, None)
     return model
 
