@@ -1,0 +1,154 @@
+"""Where the carry happens: sites one by one, roles, and the smallest sets of heads (SCIENCE 6).
+
+Everything here takes a model and how it writes additions, and gives tidy tables.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from lenses.contrasts import COUNTS, Contrast, counted
+from lenses.interchange import Site
+from models import Model
+
+FEWEST = 20
+"""Solved pairs below which a cell is left undecided."""
+
+MOVES, SPARES = 0.5, 0.1
+"""A component moves a property if at least half of the pairs flip, and spares one if at most a
+tenth do (SCIENCE 6)."""
+
+
+def every_site(model: Model, tokens: Sequence[str]) -> list[Site]:
+    """Heads, MLP and residual stream of every layer at each of the tokens, the last being read.
+
+    After the last layer nothing moves from one pos to another, so at other tokens its sites
+    change nothing, by construction, and are left out.
+    """
+    has_mlp = "blocks.0.hook_mlp_out" in model.hook_dict
+    found = []
+    for token in tokens:
+        layers = model.cfg.n_layers if token == tokens[-1] else model.cfg.n_layers - 1
+        for layer in range(layers):
+            found += [Site(token, heads=((layer, head),)) for head in range(model.cfg.n_heads)]
+            found += [Site(token, mlps=(layer,))] * has_mlp + [Site(token, resid=(layer,))]
+    return found
+
+
+def heads_at(model: Model, token: str) -> list[Site]:
+    """Every head of every layer, at one token."""
+    return [site for site in every_site(model, [token]) if site.heads]
+
+
+def interchanges(model: Model, found: Contrast, screen: int, batch_size: int) -> pd.DataFrame:
+    """Counts for every site of a cell, in both directions (`lenses.contrasts.rates` ends them).
+
+    Every site is first tried on `screen` pairs. Where that moves something in two pairs or more,
+    and wherever the digit is read, fresh pairs take their place: all that are left.
+    """
+    tokens = list(found.positions)
+    sites = every_site(model, tokens)
+    if len(found) < screen + FEWEST:
+        return _described(counted(model, found, sites, batch_size), sites, found)
+    tried, fresh = found[np.arange(screen)], found[np.arange(screen, len(found))]
+    first = counted(model, tried, sites, batch_size)
+    moved = first.groupby("site")[["changes", "null_changes", "own_changes"]].sum().max(axis=1)
+    again = [i for i, site in enumerate(sites) if moved[i] >= 2 or site.token == tokens[-1]]
+    second = counted(model, fresh, [sites[i] for i in again], batch_size)
+    second["site"] = np.array(again)[second["site"]]
+    kept = first[~first["site"].isin(again)]
+    both = pd.concat([kept, second]).sort_values(["site", "direction"], ignore_index=True)
+    return _described(both, sites, found)
+
+
+def _described(counts: pd.DataFrame, sites: Sequence[Site], found: Contrast) -> pd.DataFrame:
+    """What was interchanged where, before the counts."""
+    cell = found.cell
+    what = {
+        "pair": cell.pair, "direction": counts["direction"], "prefix": cell.prefix,
+        "place": cell.place, "run": cell.run, "read_place": cell.read_place,
+    }  # fmt: skip
+    chosen = [sites[i] for i in counts["site"]]
+    where = {
+        "kind": [_kind(site) for site in chosen],
+        "layer": [_layer(site) for site in chosen],
+        "head": [site.heads[0][1] if site.heads else -1 for site in chosen],
+        "pos": [int(found.positions[site.token][0]) for site in chosen],
+        "token": [site.token for site in chosen],
+    }
+    return pd.DataFrame({**what, **where, **counts[list(COUNTS)]})
+
+
+def _layer(site: Site) -> int:
+    return site.heads[0][0] if site.heads else (*site.mlps, *site.resid)[0]
+
+
+def _kind(site: Site) -> str:
+    return "head" if site.heads else "mlp" if site.mlps else "resid"
+
+
+SITE = ["kind", "layer", "head", "pos", "token"]
+
+
+def pooled(table: pd.DataFrame) -> pd.DataFrame:
+    """Rates of every cell and site over both directions, weighted by their pairs."""
+    by = ["pair", "prefix", "place", "run", "read_place", *SITE]
+    values = ["flip", "change", "null_change", "own_change"]
+    weighted = table[by].assign(n=table["n"], **{name: table[name] * table["n"] for name in values})
+    sums = weighted.groupby(by, sort=False)[["n", *values]].sum(min_count=1).reset_index()
+    return sums.assign(**{name: sums[name] / sums["n"] for name in values})
+
+
+def roles(table: pd.DataFrame) -> pd.DataFrame:
+    """The role of every site at every answer place, from the table of interchanges.
+
+    *carry* moves the digit when a carry is put in or taken out below it (local), and not when its
+    own column changes (base); *base_add* the reverse; *both* moves both; *combiner* moves the
+    digit only where the carry crosses a nine (tristate, cascade). A site before the first token
+    that differs cannot move anything. (SCIENCE 6.)
+    """
+    sites = pooled(table)
+    found = []
+    for place, cell in sites.groupby("read_place"):
+        by_pair = {pair: _largest(cell[cell["pair"] == pair]) for pair in cell["pair"].unique()}
+        seen = cell.drop_duplicates(SITE)[SITE]
+        values = {name: _of(seen, by_pair, *what) for name, what in _MEASURES.items()}
+        frame = seen.assign(place=place, **values)
+        found.append(frame.assign(role=_role(frame)))
+    return pd.concat(found, ignore_index=True)
+
+
+_MEASURES = {
+    "carry_flip": (("local",), "flip"),
+    "carry_null": (("local",), "null_change"),
+    "base_flip": (("base",), "flip"),
+    "base_change": (("base",), "change"),
+    "nines_flip": (("tristate", "cascade"), "flip"),
+    "nines_null": (("tristate", "cascade"), "null_change"),
+}
+
+
+def _largest(cell: pd.DataFrame) -> pd.DataFrame:
+    """The largest rates of each site over the cells of one kind of pairs."""
+    return cell.groupby(SITE)[["flip", "change", "null_change"]].max()
+
+
+def _of(
+    seen: pd.DataFrame, by_pair: dict[str, pd.DataFrame], pairs: tuple[str, ...], value: str
+) -> np.ndarray:
+    """One rate for each site; 0 where the site comes before what differs, or there is no pair."""
+    index = pd.MultiIndex.from_frame(seen)
+    columns = [by_pair[p][value].reindex(index) for p in pairs if p in by_pair]
+    if not columns:
+        return np.zeros(len(seen))
+    return np.nan_to_num(np.nanmax([column.fillna(0) for column in columns], axis=0))
+
+
+def _role(frame: pd.DataFrame) -> np.ndarray:
+    carry = (frame["carry_flip"] >= MOVES) & (frame["carry_null"] <= SPARES)
+    base = frame["base_flip"] >= MOVES
+    no_carry, no_base = frame["carry_flip"] <= SPARES, frame["base_change"] <= SPARES
+    nines = (frame["nines_flip"] >= MOVES) & (frame["nines_null"] <= SPARES)
+    cases = [carry & base, carry & no_base, base & no_carry, nines & no_carry & no_base]
+    return np.select(cases, ["both", "carry", "base_add", "combiner"], "none")
