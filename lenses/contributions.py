@@ -172,7 +172,7 @@ class _Reading:
         self._keep(**_attention_scalars(pattern))
 
     def _at_z(self, layer: int, z: torch.Tensor, hook: object) -> None:
-        self.written = written = _Written.of(z, self.out, layer)
+        self.written = written = Written.of(z, self.out, layer)
         self._keep(**_gram_scalars(written), **_l1_scalars(written))
         self._keep(**_variances(written, self.groups))
 
@@ -193,7 +193,7 @@ class _Reading:
 
 
 @dataclass(frozen=True)
-class _Written:
+class Written:
     """What a layer's heads write: r = scale * z @ W for each, `heads` the sum of r."""
 
     z: Float[torch.Tensor, "batch pos head d_head"]
@@ -207,7 +207,7 @@ class _Written:
     @classmethod
     def of(
         cls, z: Float[torch.Tensor, "batch pos head d_head"], out: AttentionOut, layer: int
-    ) -> "_Written":
+    ) -> "Written":
         """From a layer's z and weights, in float64 (float32 on Apple's GPUs, which lack it)."""
         exact = torch.float32 if z.device.type == "mps" else torch.float64
         z, W_O, bias = z.to(exact), out.W_O[layer].to(exact), out.b_O[layer].to(exact)
@@ -225,7 +225,7 @@ class _Written:
         return einsum(self.W, self.W, "head row d_model, head col d_model -> head row col")
 
 
-def _gram_scalars(written: _Written) -> dict[str, Float[torch.Tensor, "batch pos head"]]:
+def _gram_scalars(written: Written) -> dict[str, Float[torch.Tensor, "batch pos head"]]:
     """The measures that follow from norm(r), norm(o) and <r, o>."""
     z, o = written.z, written.heads
     l2_norm = _quadratic(z, written.gram).clamp(min=0).sqrt() * written.scale
@@ -243,7 +243,7 @@ def _gram_scalars(written: _Written) -> dict[str, Float[torch.Tensor, "batch pos
     }
 
 
-def _l1_scalars(written: _Written) -> dict[str, Num[torch.Tensor, "batch pos *head"]]:
+def _l1_scalars(written: Written) -> dict[str, Num[torch.Tensor, "batch pos *head"]]:
     """The one measure without a Gram form: results at d_model width, some tokens at a time."""
     flat = "batch pos ... -> (batch pos) ..."
     W, z = written.W.float(), rearrange(written.z.float(), flat)
@@ -296,7 +296,7 @@ def _attention_scalars(
 
 
 def _variances(
-    written: _Written, groups: Bool[torch.Tensor, "batch group pos"]
+    written: Written, groups: Bool[torch.Tensor, "batch group pos"]
 ) -> dict[str, Float[torch.Tensor, "batch group *head"]]:
     """Mean squared distance from the mean, over each group's tokens, of o and of each r.
 
