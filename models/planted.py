@@ -34,10 +34,14 @@ PLACES = range(2, 7)
 TOKENS = {**{str(digit): digit for digit in range(10)}, "+": 10, "=": 11, "<bos>": 12}
 D_HEAD = 16
 """Its root, by which scores are divided, is a power of two: scores stay what they are."""
+IGNORED = 16
+"""Axes of the residual stream that random heads write to and nothing reads."""
 NEVER = -100.0
 """A score whose softmax is zero in float32."""
 LOGIT = 10.0
 """Of the digit that is said; all others have 0."""
+NEURONS = 41
+"""Of an MLP: as many as tents over 0 to 38 have ends, 38 being twice the largest s_i + c_i."""
 SUMS = 256
 """Additions over which the lengths of what heads write are averaged."""
 
@@ -70,10 +74,9 @@ class _Plan:
     @property
     def axes(self) -> dict[str, slice]:
         """Axes of the residual stream, by what stands on them."""
-        widths = {"token": len(TOKENS), "pos": self.n_ctx, "below": 2, "bit": 2, "column": 1}
-        ends = np.cumsum(list((widths | {"digit": 10, "ignored": 16}).values())).tolist()
-        names = (*widths, "digit", "ignored")
-        return dict(zip(names, map(slice, [0, *ends], ends), strict=True))
+        names = ("token", "pos", "below", "bit", "column", "digit", "ignored")
+        ends = np.cumsum([len(TOKENS), self.n_ctx, 2, 2, 1, 10, IGNORED]).tolist()
+        return dict(zip(names, map(slice, [0, *ends[:-1]], ends), strict=True))
 
     def at(self, name: str) -> int:
         """The first axis of what is called `name`."""
@@ -117,24 +120,24 @@ def planted_carry(
 
 def _model(plan: _Plan, weights: dict[str, Tensor]) -> Model:
     """The model that has these weights."""
+    config = NativeConfig(
+        n_layers=2,
+        n_heads=plan.n_heads,
+        d_model=plan.d_model,
+        d_head=D_HEAD,
+        d_mlp=NEURONS,
+        n_ctx=plan.n_ctx,
+        d_vocab=len(TOKENS),
+        act_fn="relu",
+    )
     fields = {
         "source": "native",
         "weights": "planted_carry.safetensors",
         "notes": "Weights written by code (models/planted.py); there is no file of them.",
         "arithmetic": plan.style.model_dump(),
-        "config": {
-            "n_layers": 2,
-            "n_heads": plan.n_heads,
-            "d_model": plan.d_model,
-            "d_head": D_HEAD,
-            "d_mlp": len(weights["blocks.1.mlp.b_in"]),
-            "n_ctx": plan.n_ctx,
-            "d_vocab": len(TOKENS),
-            "act_fn": "relu",
-        },
+        "config": config.model_dump(),
     }
     card = Card.of("planted_carry", Path.cwd(), fields)
-    config = NativeConfig.model_validate(fields["config"])
     return native_model(card, config, in_bridge_names(weights, config))
 
 
@@ -165,7 +168,7 @@ def _random_heads(plan: _Plan, rng: torch.Generator) -> dict[str, Tensor]:
     read, written = plan.axes["pos"].stop, plan.axes["ignored"]
     W_Q[:, read:], W_K[:, read:], W_V[:, written] = 0, 0, 0
     W_O = torch.zeros(plan.n_heads, D_HEAD, plan.d_model)
-    W_O[:, :, written] = torch.randn(plan.n_heads, D_HEAD, 16, generator=rng)
+    W_O[:, :, written] = torch.randn(plan.n_heads, D_HEAD, IGNORED, generator=rng)
     # Scores spread by about one, so that a head attends to several tokens, and unevenly.
     return {"attn.W_Q": 0.7 * W_Q, "attn.W_K": 0.7 * W_K, "attn.W_V": W_V, "attn.W_O": W_O}
 
@@ -243,21 +246,20 @@ def _digit_mlp(plan: _Plan) -> dict[str, Tensor]:
     An odd m is a carry that only one of two heads claims: the digit five above is neither's.
     """
     W_in, b_in, W_out = _empty_mlp(plan)
-    hidden = W_in.shape[1]
     # What stands for the column is (s - 9) / 2, the mean of both digits less 4.5.
     W_in[plan.at("column")] = 4
     W_in[plan.axes["bit"]] = 2 / len(plan.carry)
-    b_in[:] = 19 - torch.arange(hidden)
-    for m in range(hidden - 2):
+    b_in[:] = 19 - torch.arange(NEURONS)
+    for m in range(NEURONS - 2):
         digit = (m // 2 + 5 * (m % 2)) % 10
         W_out[m : m + 3, plan.at("digit") + digit] += torch.tensor([1.0, -2.0, 1.0])
     return {"mlp.W_in": W_in, "mlp.b_in": b_in, "mlp.W_out": W_out}
 
 
 def _empty_mlp(plan: _Plan) -> tuple[Tensor, Tensor, Tensor]:
-    """W_in, b_in and W_out of zeros, with a neuron for each end of the tents over 0 to 38."""
-    hidden = 41
-    return torch.zeros(plan.d_model, hidden), torch.zeros(hidden), torch.zeros(hidden, plan.d_model)
+    """W_in, b_in and W_out of zeros."""
+    W_in, W_out = torch.zeros(plan.d_model, NEURONS), torch.zeros(NEURONS, plan.d_model)
+    return W_in, torch.zeros(NEURONS), W_out
 
 
 @torch.no_grad()

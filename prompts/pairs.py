@@ -52,7 +52,7 @@ class Pairs:
         _require(self.kind, self.place, self.run, self.places, self.padded)
         if len(self.clean) != len(self.source) or self.places != self.source.places:
             raise ValueError(f"{self.kind}: clean and source are not of the same number or width")
-        if not self._differ_in_one_column() or not self._change_as_they_should():
+        if not (self._differ_in_one_column() and self._are_of_kind() and self._change_as_said()):
             raise ValueError(f"{self.kind}: clean and source differ in more or less than they say")
         if not self.padded and not self._are_as_long():
             raise ValueError(f"{self.kind}: clean and source are not written with as many digits")
@@ -127,7 +127,18 @@ class Pairs:
         differ |= self.clean.b_digits != self.source.b_digits
         return bool((differ == (np.arange(self.places) == self.column)).all())
 
-    def _change_as_they_should(self) -> bool:
+    def _are_of_kind(self) -> bool:
+        """Whether the changed column does what the kind says, and toggled carries start in it."""
+        at, (clean, source) = self.column, (self.clean, self.source)
+        if self.kind == "swap":
+            # That the other digit moves too follows: no digit of the answer changes.
+            return bool((clean.a_digits[:, at] == source.b_digits[:, at]).all())
+        if self.kind in TOGGLED and (clean.classes[:, :at] != KILL).any():
+            return False
+        toggled = clean.classes[:, at] != source.classes[:, at]
+        return bool((toggled == (self.kind in TOGGLED and not self.null)).all())
+
+    def _change_as_said(self) -> bool:
         """Whether exactly those answer digits change that the kind changes.
 
         Where no other digits of the same class have the same sum (0 + 0, 9 + 9), a null pair

@@ -218,6 +218,29 @@ def test_the_digit_that_is_read_lies_in_the_cell_that_the_kind_names() -> None:
         assert (toggled == (pairs.kind in kinds.TOGGLED and not pairs.null)).all()
 
 
+def reaches(clean: Sums, source: Sums, column: int) -> np.ndarray:
+    """Digits above a column that a toggled carry out of it reaches: only nines in between."""
+    toggled = clean.carry[:, column + 1] != source.carry[:, column + 1]
+    place = np.arange(column + 1, clean.places + 1)
+    return toggled[:, None] & (clean.run[:, place] >= place - column - 1)
+
+
+@pytest.mark.parametrize("column", [0, 1])
+def test_runs_and_carries_say_which_digits_change_in_every_two_digit_sum(column: int) -> None:
+    found = neighbours(column)
+    clean, source = Sums(*found[:2], 2), Sums(*found[2:], 2)
+    for number, place in enumerate(range(column + 1, 3)):
+        answers = found[0] + found[1], found[2] + found[3]
+        differ = digit(answers[0], place) != digit(answers[1], place)
+        assert (differ == reaches(clean, source, column)[:, number]).all()
+
+
+def test_runs_and_carries_say_which_digits_change_in_every_pair() -> None:
+    for pairs in every_pair(6, count=30, seed=0):
+        above = pairs.changes[:, pairs.column + 1 :]
+        assert (above == reaches(pairs.clean, pairs.source, pairs.column)).all()
+
+
 def test_pairs_reach_every_cell_with_a_run_that_a_carry_can_cross() -> None:
     for padded in (True, False):
         read = {
@@ -359,28 +382,35 @@ def test_pairs_that_change_nothing_have_no_nulls() -> None:
 
 
 @pytest.mark.parametrize(
-    ("clean", "source", "padded", "message"),
+    ("kind", "place", "clean", "source", "padded", "message"),
     [
-        ((12, 34), (12, 34), True, "more or less"),  # nothing differs
-        ((12, 34), (13, 34), True, "more or less"),  # no carry changes
-        ((12, 38), (16, 45), True, "more or less"),  # another column differs too
-        ((13, 64), (19, 68), True, None),
-        ((13, 84), (19, 88), True, "more or less"),  # the carry goes on over a nine
-        ((3, 4), (9, 8), False, "as many digits"),
+        ("local", 0, (13, 64), (19, 68), True, None),
+        ("local", 0, (12, 34), (12, 34), True, "more or less"),  # nothing differs
+        ("local", 0, (12, 34), (13, 34), True, "more or less"),  # no carry changes
+        ("local", 0, (12, 38), (16, 45), True, "more or less"),  # another column differs too
+        ("local", 0, (13, 84), (19, 88), True, "more or less"),  # the carry goes on over a nine
+        ("local", 0, (3, 4), (9, 8), False, "as many digits"),
+        ("local", 1, (18, 14), (98, 34), True, "more or less"),  # a carry from below
+        ("base", 0, (13, 64), (14, 64), True, None),
+        ("base", 0, (13, 64), (13, 66), True, "more or less"),  # three and six are nine
+        ("swap", 0, (13, 64), (14, 63), True, None),
+        ("swap", 0, (13, 64), (12, 65), True, "more or less"),  # the same sum of other digits
     ],
 )
 def test_pairs_that_are_not_of_their_kind_are_refused(
-    clean: tuple[int, int], source: tuple[int, int], padded: bool, message: str | None
+    kind: str,
+    place: int,
+    clean: tuple[int, int],
+    source: tuple[int, int],
+    padded: bool,
+    message: str | None,
 ) -> None:
-    def made() -> Pairs:
-        members = [Sums(np.array([a]), np.array([b]), 2) for a, b in (clean, source)]
-        return Pairs("local", *members, place=0, padded=padded)
-
+    members = [Sums(np.array([a]), np.array([b]), 2) for a, b in (clean, source)]
     if message is None:
-        assert made().read_place == 1
+        assert len(Pairs(kind, *members, place=place, padded=padded)) == 1
         return
     with pytest.raises(ValueError, match=message):
-        made()
+        Pairs(kind, *members, place=place, padded=padded)
 
 
 def test_members_of_different_numbers_are_refused() -> None:
