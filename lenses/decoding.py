@@ -16,6 +16,7 @@ from torch import Tensor
 
 from models import Model
 from models.parts import final_norm
+from models.text import tokenize
 
 NUMBERS = 2**25
 """Logits held at a time: 128 MB in float32."""
@@ -227,3 +228,36 @@ class Decoder:
 
 def _slices(length: int, size: int) -> Iterator[slice]:
     return (slice(start, start + size) for start in range(0, length, size))
+
+
+def single_tokens(model: Model, word: str) -> list[int]:
+    """Ids of the forms of a word that are one token: after a space, then by itself."""
+    front = tokenize(model, "a\n")
+    found = [tokenize(model, f"a\n{form}")[len(front) :] for form in (f" {word}", word)]
+    return [ids[0] for ids in found if len(ids) == 1]
+
+
+@torch.inference_mode()
+def edited(
+    model: Model,
+    tokens: Int[Tensor, "batch pos"],
+    site: Site,
+    pos: Int[Tensor, "batch"],
+    change: Float[Tensor, "batch d"],
+    read: Int[Tensor, "batch"],
+) -> tuple[Float[Tensor, "batch vocab"], Float[Tensor, "batch d"]]:
+    """Logits at `read`, and the last state at `pos`, when `change` is added to a site at `pos`."""
+    row, last = torch.arange(len(tokens), device=tokens.device), sites(model, ("resid_post",))[-1]
+    found: list[Tensor] = []
+
+    def add(state: Tensor, hook: object) -> Tensor:
+        state = state.clone()
+        state[row, pos] += change.to(state.dtype)
+        return state
+
+    def keep(state: Tensor, hook: object) -> None:
+        found.append(state[row, pos].float())
+
+    hooks = [(site.hook, add), (last.hook, keep)]
+    logits = model.run_with_hooks(tokens, return_type="logits", fwd_hooks=hooks)
+    return logits[row, read].float(), found[0]

@@ -5,9 +5,20 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig
 
-from lenses.decoding import Decoder, MeanStates, Readout, is_tied, read_states, readouts, sites
+from lenses.decoding import (
+    Decoder,
+    MeanStates,
+    Readout,
+    edited,
+    is_tied,
+    read_states,
+    readouts,
+    single_tokens,
+    sites,
+)
 from models import load
 from models.native import vocabulary_tokenizer
+from models.planted_places import planted_places
 from models.verification import CHECK_TEXT
 
 CHARACTERS = sorted({*CHECK_TEXT.read_text("utf-8"), *"0123456789"})
@@ -149,3 +160,34 @@ def test_mean_states_per_group_and_their_state() -> None:
     with pytest.raises(ValueError, match="no state"):
         _ = fresh.mean
     assert np.isfinite(whole.state()["sum"]).all()
+
+
+def test_words_of_one_token_and_of_several() -> None:
+    model = planted_places()
+    ids = model.tokenizer.get_vocab()
+    assert single_tokens(model, "hundred") == [ids[" hundred"]]
+    assert single_tokens(model, "万") == [ids["万"]]
+    assert single_tokens(model, "x") == [ids["x"]]
+    assert single_tokens(model, "lamp") == []
+
+
+def test_an_edit_reaches_its_pos_and_what_comes_after(adder) -> None:
+    tokens = torch.randint(0, 10, (3, 12), generator=torch.Generator().manual_seed(1))
+    pos, read, row = torch.tensor([2, 5, 7]), torch.tensor([9, 4, 7]), torch.arange(3)
+    logits, cache = adder.run_with_cache(tokens)
+    width = adder.cfg.d_model
+    for site in sites(adder):
+        same, state = edited(adder, tokens, site, pos, torch.zeros(3, width), read)
+        assert torch.allclose(same, logits[row, read], atol=1e-4)
+        assert torch.allclose(state, cache["blocks.1.hook_resid_post"][row, pos], atol=1e-4)
+    change = torch.randn(3, width)
+    moved, state = edited(adder, tokens, sites(adder)[-1], pos, change, read)
+    # Added to the last state, a change is added to what is read there, and reaches no other pos.
+    assert torch.allclose(state - change, cache["blocks.1.hook_resid_post"][row, pos], atol=1e-4)
+    assert torch.allclose(moved[:2], logits[row, read][:2], atol=1e-4)
+    decoder = Decoder(adder, torch.zeros(1, width))
+    expected = decoder(state[None], Readout(), torch.arange(13))[0, 2]
+    assert torch.allclose(moved[2], expected, atol=1e-4)
+    earlier, _ = edited(adder, tokens, sites(adder)[0], pos, change, read)
+    assert not torch.allclose(earlier[0], logits[0, 9], atol=1e-3)
+    assert torch.allclose(earlier[1], logits[1, 4], atol=1e-4)
