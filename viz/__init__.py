@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from viz.matrices import heat_map
     from viz.page import write_page
     from viz.plots import bars, curves, scatter
+    from viz.points import point_map
     from viz.tokens import attention_patterns, colored_tokens
 
 _HOME = {
@@ -31,6 +32,7 @@ _HOME = {
     "heat_map": "matrices",
     "label": "labels",
     "model_map": "anatomy",
+    "point_map": "points",
     "scatter": "plots",
     "write_gallery": "gallery",
     "write_page": "page",
@@ -49,6 +51,7 @@ __all__ = [
     "heat_map",
     "label",
     "model_map",
+    "point_map",
     "scatter",
     "write_gallery",
     "write_page",

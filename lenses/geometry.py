@@ -1,0 +1,271 @@
+"""How the states of ten digits lie to each other: on a line, a circle, or as a cloud (SCIENCE 5).
+
+Let M be the mean states of the values (rows, centred). With B an orthonormal basis of patterns over
+the values, norm(B^T M)^2 / norm(M)^2 is the share of their variation that lies in these patterns:
+the numbers themselves (a line) or a Fourier pair of frequency k (k = 1: a circle). Nine directions
+hold ten points whatever they are, so everything is compared with permuted labels, and since a line
+looks much like a circle (its share of k = 1 is .64) each is also taken beyond the other.
+
+Only products of different contexts enter, M_c M_e^T with c unlike e, so that noise adds nothing to
+any share on average: the mean over all ways to split the contexts (a U-statistic).
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy import stats
+
+PERIODS = (2, 5, 10, 100)
+"""Of the helix on which language models were found to keep numbers (Kantamneni & Tegmark 2025)."""
+
+NOTHING = 0.01
+"""Where less than this share of the variation is left, nothing of it is explained."""
+
+PERMUTATIONS, RESAMPLES = 10_000, 2_000
+PERMUTED_AT_ONCE = 500
+
+Basis = Float[np.ndarray, "value rank"]
+
+
+def orthonormal(columns: Float[np.ndarray, "value column"]) -> Basis:
+    """A basis of what patterns over the values span, constants left out."""
+    centred = columns - columns.mean(0)
+    left, size, _ = np.linalg.svd(centred, full_matrices=False)
+    return left[:, size > 1e-9 * max(size.max(initial=0), 1e-300)]
+
+
+def linear(values: int) -> Basis:
+    """The pattern of points on a line, evenly spaced."""
+    return orthonormal(np.arange(values, dtype=float)[:, None])
+
+
+def fourier(values: int, period: float) -> Basis:
+    """The patterns of points on a circle with this period (one pattern where it is 2)."""
+    angle = 2 * np.pi * np.arange(values) / period
+    return orthonormal(np.stack([np.cos(angle), np.sin(angle)], axis=1))
+
+
+def joined(*bases: Basis) -> Basis:
+    """A basis of all of them together."""
+    return orthonormal(np.concatenate(bases, axis=1))
+
+
+def helix(values: int, periods: Sequence[float] = PERIODS) -> Basis:
+    """A line and circles of several periods (Kantamneni & Tegmark 2025, section 4)."""
+    return joined(linear(values), *(fourier(values, period) for period in periods))
+
+
+def best(means: Float[np.ndarray, "value d"], rank: int) -> Basis:
+    """The patterns of the first principal components: none of equal rank holds more."""
+    centred = means - means.mean(0)
+    return np.linalg.svd(centred, full_matrices=False)[0][:, :rank]
+
+
+def projector(basis: Basis) -> Float[np.ndarray, "value value"]:
+    """B B^T: applied to the means of the values, it gives what a fit makes of them."""
+    return basis @ basis.T
+
+
+def products(
+    states: Float[np.ndarray, "context value d"], basis: Basis
+) -> Float[np.ndarray, "context context"]:
+    """Inner products of contexts along the patterns, of which shares and intervals are made."""
+    along = np.einsum("vr,cvd->crd", basis, states.astype(float)).reshape(len(states), -1)
+    return along @ along.T
+
+
+def gram(states: Float[np.ndarray, "context value d"]) -> Float[np.ndarray, "value value"]:
+    """Inner products of the values' mean states, centred, without what noise adds to them.
+
+    Raises ValueError for a single context, in which signal and noise cannot be told apart.
+    """
+    contexts = len(states)
+    if contexts < 2:
+        raise ValueError("noise is told from signal by comparing contexts: two at least")
+    centred = states.astype(float) - states.mean(1, keepdims=True, dtype=float)
+    total = centred.sum(0)
+    own = np.einsum("cvd,cwd->vw", centred, centred)
+    return (total @ total.T - own) / (contexts * (contexts - 1))
+
+
+def share(
+    gram: Float[np.ndarray, "*site value value"], basis: Float[np.ndarray, "*draw value rank"]
+) -> Float[np.ndarray, "*draw_and_site"]:
+    """Share of the values' variation along the patterns; NaN where the values do not differ.
+
+    Of noise alone it may come out below 0 or above 1.
+    """
+    flat = gram.reshape(-1, *gram.shape[-2:])
+    total = np.trace(flat, axis1=1, axis2=2)
+    held = np.einsum("...vr,...wr,svw->...s", basis, basis, flat, optimize=True)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found = np.where(total > 0, held / total, np.nan)
+    return found.reshape(*basis.shape[:-2], *gram.shape[:-2])
+
+
+def beyond(
+    both: Float[np.ndarray, "*cell"], given: Float[np.ndarray, "*cell"]
+) -> Float[np.ndarray, "*cell"]:
+    """Of what `given` leaves, the share that both together explain (a squared partial correlation).
+
+    0 where no more than NOTHING is left to explain.
+    """
+    left = 1 - given
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(left > NOTHING, (both - given) / left, np.where(np.isnan(left), left, 0.0))
+
+
+COMPONENTS = (
+    "line",
+    "circle",
+    "k = 2",
+    "k = 3",
+    "k = 4",
+    "k = 5",
+    "line and circle",
+    "line beyond circle",
+    "circle beyond line",
+)
+"""Of ten digits. The first six are shares (those of a circle and k = 2 to 5 sum to 1), as is the
+seventh, of both together; the last two are what one explains of what the other leaves."""
+
+DIGITS = 10
+
+
+def bases() -> dict[str, Basis]:
+    """The patterns over ten digits behind the COMPONENTS that are shares, by name."""
+    found = {"line": linear(DIGITS), "circle": fourier(DIGITS, DIGITS)}
+    found |= {f"k = {k}": fourier(DIGITS, DIGITS / k) for k in range(2, 6)}
+    return found | {"line and circle": joined(found["line"], found["circle"])}
+
+
+def components(
+    gram: Float[np.ndarray, "*site value value"], order: Int[np.ndarray, "*draw value"]
+) -> Float[np.ndarray, "*draw_component_site"]:
+    """Every one of COMPONENTS, the digits being labelled `order` (as they are: 0 to 9)."""
+    shares = [share(gram, basis[order]) for basis in bases().values()]
+    return _with_partial(np.stack(shares, axis=order.ndim - 1), order.ndim - 1)
+
+
+def _with_partial(
+    shares: Float[np.ndarray, "*cell"], axis: int
+) -> Float[np.ndarray, "*cell_and_two"]:
+    """The shares of `bases`, and after them what line and circle explain beyond each other."""
+    at = {name: shares.take(number, axis) for number, name in enumerate(bases())}
+    partial = [beyond(at["line and circle"], at[given]) for given in ("circle", "line")]
+    return np.concatenate([shares, np.stack(partial, axis)], axis)
+
+
+def participation_ratio(
+    gram: Float[np.ndarray, "*site value value"],
+) -> Float[np.ndarray, "*site"]:
+    """(sum of eigenvalues)^2 / sum of squares: 1 for a line, 2 for a circle, 9 for ten equidistant.
+
+    Only eigenvalues above zero count; NaN where there is none.
+    """
+    size = np.clip(np.linalg.eigvalsh(gram), 0, None)
+    with np.errstate(invalid="ignore"):
+        return size.sum(-1) ** 2 / (size**2).sum(-1)
+
+
+def resampled(
+    states: Float[np.ndarray, "site context value d"],
+    rng: np.random.Generator,
+    resamples: int = RESAMPLES,
+) -> Float[np.ndarray, "resample component site"]:
+    """COMPONENTS with contexts resampled with replacement, the same contexts at every site.
+
+    Two draws of one context are no pair of contexts, so that noise stays out here as well.
+    """
+    sites, contexts = states.shape[:2]
+    weight = rng.multinomial(contexts, np.full(contexts, 1 / contexts), size=resamples)
+    patterns = [orthonormal(np.eye(DIGITS)), *bases().values()]
+    apart = 1 - np.eye(contexts)
+    sums = np.empty((resamples, len(patterns), sites))
+    for site, one in enumerate(states):
+        parts = np.stack([products(one, basis) * apart for basis in patterns])
+        sums[:, :, site] = np.einsum("nc,pce,ne->np", weight, parts, weight, optimize=True)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        shares = np.where(sums[:, :1] > 0, sums[:, 1:] / sums[:, :1], np.nan)
+    return _with_partial(shares, 1)
+
+
+def permuted(
+    gram: Float[np.ndarray, "site value value"], seed: int = 0, permutations: int = PERMUTATIONS
+) -> Float[np.ndarray, "draw component site"]:
+    """COMPONENTS with the digits' labels permuted, those of every site by the same permutations."""
+    orders = np.random.default_rng(seed).permuted(
+        np.tile(np.arange(DIGITS), (permutations, 1)), axis=1
+    )
+    parts = np.array_split(orders, -(-permutations // PERMUTED_AT_ONCE))
+    return np.concatenate([components(gram, part) for part in parts])
+
+
+def max_t(
+    found: Float[np.ndarray, "site"], null: Float[np.ndarray, "draw site"]
+) -> Float[np.ndarray, "site"]:
+    """p of each site, corrected for all: how often the largest of the null lies as far out.
+
+    Each site is measured in standard deviations of its own null, since some vary more than others
+    (Westfall & Young 1993). The labels as they are count as one permutation. A site that is NaN,
+    or at which labels change nothing, has p = 1.
+    """
+    mean, spread = null.mean(0), null.std(0)
+    known = spread > 1e-12
+    scale = np.where(known, spread, 1.0)
+    height = np.where(known, (found - mean) / scale, -np.inf)
+    highest = np.where(known, (null - mean) / scale, -np.inf).max(1, initial=-np.inf)
+    # Permutations that leave the statistic as it is differ by rounding, and must count as reached.
+    reached = (highest[:, None] >= height - 1e-9).sum(0)
+    return np.where(known, (1 + reached) / (1 + len(null)), 1.0)
+
+
+def beyond_controls(value: float, controls: Float[np.ndarray, "control"]) -> float:
+    """One-sided p that a value is one more of few controls, were they normal.
+
+    (Crawford & Howell 1998, Clin. Neuropsychol. 12: a t-test of one case against a small sample.)
+    Controls that are all equal have no spread: then its rank among them.
+    """
+    count, spread = len(controls), controls.std(ddof=1)
+    if spread < 1e-12:
+        return float((1 + (controls >= value).sum()) / (1 + count))
+    t = (value - controls.mean()) / (spread * np.sqrt((count + 1) / count))
+    return float(stats.t.sf(t, count - 1))
+
+
+def fits(
+    means: Float[np.ndarray, "slot value d"], patterns: Basis, rng: np.random.Generator, count: int
+) -> dict[str, Float[np.ndarray, "slot value value"]]:
+    """What turns the means of values into what is left of them in a fit, by the fit's name.
+
+    `fit` is that along the patterns; `best` along as many principal components, the most that
+    a fit of this rank can do; `all` keeps everything; `permuted 0` and on have the values' labels
+    permuted, the same in all slots.
+    """
+    slots, values = means.shape[:2]
+    found = {"fit": projector(patterns), "all": projector(orthonormal(np.eye(values)))}
+    for number in range(count):
+        found[f"permuted {number}"] = projector(patterns[rng.permutation(values)])
+    same = {name: np.broadcast_to(fit, (slots, values, values)) for name, fit in found.items()}
+    rank = patterns.shape[1]
+    return same | {"best": np.stack([projector(best(slot, rank)) for slot in means])}
+
+
+def moved(
+    means: Float[np.ndarray, "slot value d"],
+    fit: Float[np.ndarray, "slot value value"],
+    slot: Int[np.ndarray, "n"],
+    value: Int[np.ndarray, "n"],
+    target: Int[np.ndarray, "n"],
+) -> Float[np.ndarray, "n d"]:
+    """From where a fit puts a value to where it puts another: what is to be added to a state."""
+    step = fit[slot, target] - fit[slot, value]
+    return np.einsum("nv,nvd->nd", step, means[slot], optimize=True)
+
+
+def as_long(steps: Float[np.ndarray, "n d"], rng: np.random.Generator) -> Float[np.ndarray, "n d"]:
+    """Steps of the same lengths in random directions."""
+    found = rng.standard_normal(steps.shape)
+    length = np.linalg.norm(steps, axis=1, keepdims=True)
+    return found * length / np.linalg.norm(found, axis=1, keepdims=True)
