@@ -1,0 +1,31 @@
+"""Prompts whose answer depends on a word that is known: planted, reworded, misled."""
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+SHIPPED = Path(__file__).with_name("relevance.toml")
+
+Kind = Literal["planted", "reworded", "misleading", "addition", "given"]
+
+
+@dataclass(frozen=True)
+class KeyedPrompt:
+    """A prompt, and the word in it that decides its answer."""
+
+    kind: Kind
+    text: str
+    key: str = ""
+    """The word that decides, which is also the answer; empty where it is not known."""
+    misleading: str = ""
+    """A word that could be the answer and is not."""
+    name: str = ""
+    of: str = ""
+    """Name of the prompt that this one rewords."""
+
+
+def keyed_prompts() -> list[KeyedPrompt]:
+    """The prompts of `relevance.toml`, in its order."""
+    shipped = tomllib.loads(SHIPPED.read_text(encoding="utf-8"))
+    return [KeyedPrompt(**fields) for fields in shipped["prompt"]]
