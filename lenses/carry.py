@@ -8,12 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from lenses.contrasts import COUNTS, Contrast, counted
+from lenses.contrasts import COUNTS, FEWEST, Contrast, counted
 from lenses.interchange import Site
+from lenses.joint import LARGEST, heads_of
 from models import Model
-
-FEWEST = 20
-"""Solved pairs below which a cell is left undecided."""
 
 MOVES, SPARES = 0.5, 0.1
 """A component moves a property if at least half of the pairs flip, and spares one if at most a
@@ -108,8 +106,7 @@ def roles(table: pd.DataFrame) -> pd.DataFrame:
     digit only where the carry crosses a nine (tristate, cascade). A site before the first token
     that differs cannot move anything. (SCIENCE 6.)
     """
-    sites = pooled(table)
-    found = []
+    sites, found = pooled(table), []
     for place, cell in sites.groupby("read_place"):
         by_pair = {pair: _largest(cell[cell["pair"] == pair]) for pair in cell["pair"].unique()}
         seen = cell.drop_duplicates(SITE)[SITE]
@@ -152,3 +149,27 @@ def _role(frame: pd.DataFrame) -> np.ndarray:
     nines = (frame["nines_flip"] >= MOVES) & (frame["nines_null"] <= SPARES)
     cases = [carry & base, carry & no_base, base & no_carry, nines & no_carry & no_base]
     return np.select(cases, ["both", "carry", "base_add", "combiner"], "none")
+
+
+def shared_roles(table: pd.DataFrame, joint: pd.DataFrame) -> pd.DataFrame:
+    """The roles, with heads that have one only as a member of a smallest set (`shared`).
+
+    Of such sets those count that have up to LARGEST heads and spare the other property.
+    """
+    table = table.assign(shared=False)
+    names = {"local": "carry", "base": "base_add", "cascade": "combiner"}
+    chosen = joint[joint["minimal"] & (joint["size"] <= LARGEST)]
+    for row in chosen[~(chosen["other_change"] > SPARES)].itertuples():
+        at = (table["place"] == row.read_place) & (table["token"] == row.token)
+        at &= (table["kind"] == "head") & (table["role"] == "none")
+        for layer, head in heads_of(row.members):
+            here = at & (table["layer"] == layer) & (table["head"] == head)
+            table.loc[here, ["role", "shared"]] = [names[row.pair], True]
+    return table
+
+
+def kept_heads(roles: pd.DataFrame) -> list[tuple[str, int, int]]:
+    """Token, layer and head of everything that has a role at some place."""
+    found = roles[(roles["kind"] == "head") & (roles["role"] != "none")]
+    found = found[["token", "layer", "head"]].drop_duplicates().sort_values(["layer", "head"])
+    return [(row.token, int(row.layer), int(row.head)) for row in found.itertuples()]

@@ -37,6 +37,9 @@ DIRECTIONS = ("in", "out", "either")
 ROUNDS = 12
 """Times that pairs are drawn for a model that solves few of them."""
 
+FEWEST = 20
+"""Solved pairs below which a cell is left undecided."""
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -127,9 +130,13 @@ class Contrast:
         return 1 - self.pairs.source.carry[:, self.cell.read_place]
 
     @cached_property
+    def tokens_at(self) -> dict[str, Int[np.ndarray, "n"]]:
+        """The pos of every token by its name."""
+        return token_positions(self.style, self.pairs.clean)
+
+    @cached_property
     def positions(self) -> dict[str, Int[np.ndarray, "n"]]:
-        """The pos of every token by its name, from the first that differs to the one read."""
-        named = token_positions(self.style, self.pairs.clean)
+        """The same of those from the first that differs to the one where the digit is said."""
         first = min(
             int((self.clean != other).any(0).argmax())
             for other in (self.source, self.null)
@@ -137,7 +144,9 @@ class Contrast:
         )
         last = self.read.at[:, self.cell.read_place]
         return {
-            name: pos for name, pos in named.items() if (pos >= first).all() and (pos <= last).all()
+            name: pos
+            for name, pos in self.tokens_at.items()
+            if (pos >= first).all() and (pos <= last).all()
         }
 
     def _tokens(self, pairs: Pairs, member: int) -> Int[np.ndarray, "n pos"]:
@@ -200,19 +209,19 @@ def contrast(
     """Up to `count` pairs of a cell; with `solved`, only those that the model gets right.
 
     Right are the digit that is read in the clean sum, in the source and in the null source. Pairs
-    are drawn until there are enough, at most ROUNDS times `count`.
+    are drawn until there are enough, at most ROUNDS times `count`, and no longer than there is a
+    prospect of FEWEST.
     """
     kinds = every_kind(style.digits, padded=style.pad)
     rng = np.random.default_rng([seed, kinds.index((cell.pair, cell.place, cell.run))])
     found = _drawn(style, cell, count, rng)
     if not solved:
         return found
-    found = found[_is_solved(model, found, batch_size)]
-    for _ in range(ROUNDS - 1):
-        if len(found) >= count:
+    found = _solved(model, found, batch_size)
+    for rounds in range(1, ROUNDS):
+        if len(found) >= count or len(found) * ROUNDS < FEWEST * rounds:
             break
-        more = _drawn(style, cell, count, rng)
-        found = found.joined(more[_is_solved(model, more, batch_size)])
+        found = found.joined(_solved(model, _drawn(style, cell, count, rng), batch_size))
     return found[:count]
 
 
@@ -225,16 +234,15 @@ def _drawn(style: AdditionFormat, cell: Cell, count: int, rng: np.random.Generat
     return Contrast(cell, style, pairs, None if cell.pair == "swap" else null_of(pairs, rng))
 
 
-def _is_solved(model: Model, found: Contrast, batch_size: int) -> Bool[np.ndarray, "n"]:
-    """Whether the model says the right digit in each member of each pair."""
-    place, right = found.cell.read_place, np.ones(len(found), dtype=bool)
-    clean_digit, source_digit = found.read.tokens.T
-    members = ((found.clean, clean_digit), (found.source, source_digit), (found.null, clean_digit))
-    for tokens, digit in members:
-        if tokens is not None:
+def _solved(model: Model, found: Contrast, batch_size: int) -> Contrast:
+    """The pairs of which the model says the right digit in each member."""
+    place = found.cell.read_place
+    for member, digit in (("clean", 0), ("source", 1), ("null", 0)):
+        tokens = getattr(found, member)
+        if tokens is not None and len(found):
             said = untouched(model, tokens, found.read, batch_size)
-            right &= said.token[0, :, place] == digit
-    return right
+            found = found[said.token[0, :, place] == found.read.tokens[:, digit]]
+    return found
 
 
 COUNTS = (

@@ -43,13 +43,6 @@ class Activations:
     """Empty where the model has no MLPs."""
     resid: list[Float[Tensor, "n pos d_model"]]
 
-    def of(self, rows: Int[np.ndarray, "row"]) -> "Activations":
-        """The same of other prompts, or in another order."""
-        return Activations(
-            *([act[torch.from_numpy(rows).to(act.device)] for act in acts]
-              for acts in (self.z, self.mlp, self.resid))
-        )  # fmt: skip
-
 
 @dataclass(frozen=True)
 class Said:

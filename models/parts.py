@@ -35,13 +35,23 @@ class AttentionOut:
 
 @dataclass(frozen=True)
 class FinalNorm:
-    """The norm before the unembedding: `gain * (x - mean) / scale + shift`."""
+    """A norm, as that before the unembedding: `gain * (x - mean) / scale + shift`."""
 
     kind: str | None
     """"LN" (centred), "RMS" (not centred) or None (no norm: gain and shift change nothing)."""
     gain: Float[Tensor, "d_model"]
     shift: Float[Tensor, "d_model"]
     eps: float
+
+    def scale(self, x: Float[Tensor, "... d_model"]) -> Float[Tensor, "... 1"]:
+        """What states are divided by; 1 where there is no norm."""
+        if self.kind is None:
+            return torch.ones_like(x[..., :1])
+        return (self.centred(x).pow(2).mean(-1, keepdim=True) + self.eps).sqrt()
+
+    def centred(self, x: Float[Tensor, "... d_model"]) -> Float[Tensor, "... d_model"]:
+        """States less their mean over d_model, where the norm takes that off."""
+        return x - x.mean(-1, keepdim=True) if self.kind == "LN" else x
 
     def __call__(self, x: Float[Tensor, "... d_model"]) -> Float[Tensor, "... d_model"]:
         """The norm of any states, computed in float32 and returned in the dtype of `x`."""
@@ -69,17 +79,28 @@ def attention_out(model: Model) -> AttentionOut:
 
 def final_norm(model: Model) -> FinalNorm:
     """The norm before the unembedding, with its effective gain."""
+    hooked: Any = model
+    kind = model.cfg.normalization_type
+    return _norm(model, "RMS" if kind and model.cfg.final_rms else kind, hooked, "ln_final")
+
+
+def mlp_norms(model: Model) -> list[FinalNorm]:
+    """The norm before the MLP of each layer."""
+    return [_norm(model, model.cfg.normalization_type, block, "ln2") for block in model.blocks]
+
+
+def _norm(model: Model, kind: str | None, home: Any, name: str) -> FinalNorm:
+    """A norm of the model's kind, which stands at `home` under `name`, with its effective gain."""
     d_model, device, dtype = model.cfg.d_model, model.W_U.device, model.W_U.dtype
     ones, zeros = torch.ones(d_model).to(device, dtype), torch.zeros(d_model).to(device, dtype)
-    kind = model.cfg.normalization_type
     if kind is None:
         return FinalNorm(None, ones, zeros, 0.0)
-    is_rms = kind.startswith("RMS") or model.cfg.final_rms
-    hooked: Any = model
-    gain = ones if kind.endswith("Pre") else _gain(model, hooked.ln_final)
-    shift = _parameter(hooked.ln_final, "b", "bias")
+    norm = getattr(home, name)
+    is_plain = str(model.cfg.normalization_type).endswith("Pre")
+    gain = ones if is_plain else _gain(model, norm)
+    shift = _parameter(norm, "b", "bias")
     shift = zeros if shift is None else shift
-    return FinalNorm("RMS" if is_rms else "LN", gain, shift, float(model.cfg.eps))
+    return FinalNorm("RMS" if kind.startswith("RMS") else "LN", gain, shift, float(model.cfg.eps))
 
 
 def is_parallel(model: Model) -> bool:
