@@ -113,7 +113,7 @@ def _cell(whole: "pd.DataFrame", text: str | None, rows: int, columns: int) -> t
 
 
 def _longest(texts: "pd.Series") -> int:
-    return max(len(_word(text)) for text in texts.fillna(""))
+    return max(1, *(len(_word(text)) for text in texts.fillna("")))
 
 
 def _word(text: object) -> str:

@@ -318,6 +318,11 @@ def test_words_are_written_into_the_cells_they_belong_to():
     assert written[table["word"].tolist().index("万")] == "万"
 
 
+def test_cells_in_which_nothing_is_written_are_drawn():
+    table = samples.decoded(3).assign(word="")
+    heat_map(table, "layer", "digit", "probability", text="word", caption="").figure()
+
+
 def test_two_rows_for_one_cell_are_refused():
     twice = pd.concat([samples.flips()] * 2)
     with pytest.raises(ValueError, match="two rows for one cell of place, pos"):
