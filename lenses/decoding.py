@@ -5,6 +5,7 @@ attention or MLP. Of the vocabulary only the tokens asked for are kept, or the l
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -157,6 +158,12 @@ class Decoder:
         self._bias = {"U": bias if model.b_U is None else model.b_U.detach()}
         self._bias["E"] = torch.zeros(model.W_E.shape[0], device=model.W_E.device)
         self._cap = {"U": float(model.cfg.output_logits_soft_cap), "E": -1.0}
+
+    def at(self, site: int) -> "Decoder":
+        """The decoder of one site alone."""
+        only = copy(self)
+        only._centre = self._centre[site : site + 1]
+        return only
 
     def __call__(
         self, states: Float[Tensor, "site n d"], how: Readout, ids: Int[Tensor, "token"]

@@ -12,6 +12,8 @@ from jaxtyping import Bool, Float, Int
 from lenses.statistics import RESAMPLES
 
 DRAWS = 10_000
+ROUNDING = 1e-9
+"""Nats; logits come in float32, so this is nothing."""
 
 
 def scores(
@@ -92,19 +94,19 @@ def max_t(
     of all sites in each draw. (Westfall & Young 1993, section 2.5.)
     """
     spread = null.std(axis=0)
-    known = spread > 1e-9 * np.abs(null).max(initial=1e-300)
+    known = spread > ROUNDING
     z, drawn = (
         np.where(known, (values - null.mean(axis=0)) / np.where(known, spread, 1), -np.inf)
         for values in (observed, null)
     )
-    return (1 + (drawn.max(axis=1)[:, None] >= z).sum(axis=0)) / (1 + len(null))
+    return (1 + (drawn.max(axis=1)[:, None] >= z - ROUNDING).sum(axis=0)) / (1 + len(null))
 
 
 def one_sided_p(
     observed: Float[np.ndarray, "site"], null: Float[np.ndarray, "draw site"]
 ) -> Float[np.ndarray, "site"]:
-    """Share of draws that reach what was observed, which counts as one of them."""
-    return (1 + (null >= observed).sum(axis=0)) / (1 + len(null))
+    """Share of draws that reach what was observed, up to rounding; it counts as one of them."""
+    return (1 + (null >= observed - ROUNDING).sum(axis=0)) / (1 + len(null))
 
 
 def resampled_advantage(

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from prompts.additions import Sums
+
 LENGTHS = range(1, 10)
 """Digits of the numbers; nine is as far as `nine-digit` announces."""
 
@@ -142,6 +144,14 @@ def prefix_prompts(repeats: int, seed: int) -> list[PlacePrompt]:
             for shown in (number, int(first) * 10 + number % 10):
                 prompts.append(_prompt("prefix", front, "{}", (shown,), False))
     return prompts
+
+
+def sums_of_any_length(places: int, count: int, seed: int) -> Sums:
+    """Additions of numbers of 1 to `places` digits, every length as often."""
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(1, places + 1, size=(2, count))
+    a, b = rng.integers(np.where(lengths == 1, 0, 10 ** (lengths - 1)), 10**lengths)
+    return Sums(a, b, places)
 
 
 def _addition(length: int, announced: bool, rng: np.random.Generator) -> PlacePrompt:

@@ -13,6 +13,7 @@ from prompts.place_values import (
     number_words,
     place_prompts,
     prefix_prompts,
+    sums_of_any_length,
 )
 
 SMALL = (
@@ -172,3 +173,11 @@ def test_words_that_are_no_places_are_none_and_fillers_hold_none_of_them() -> No
 def test_the_seed_decides() -> None:
     assert place_prompts(2, seed=3) == place_prompts(2, seed=3)
     assert place_prompts(2, seed=3)[1:] != place_prompts(2, seed=4)[1:]
+
+
+def test_sums_have_numbers_of_every_length() -> None:
+    sums = sums_of_any_length(4, 2_000, seed=0)
+    for numbers in (sums.a, sums.b):
+        lengths = np.array([len(str(n)) for n in numbers])
+        assert (np.abs(np.bincount(lengths)[1:] - 500) < 80).all()
+        assert set(numbers[lengths == 1]) == set(range(10))

@@ -1,0 +1,330 @@
+"""Whether digits decode to the word of their place, against nulls; and whether errors follow."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from lenses.decoding import Readout
+from lenses.digit_reading import SAMPLES, DigitReading, Words, describe
+from lenses.regression import resampled_logistic
+from lenses.statistics import benjamini_hochberg, bootstrap
+from lenses.word_scores import (
+    advantage,
+    class_means,
+    max_t,
+    one_sided_p,
+    other_words_null,
+    resampled_advantage,
+    scores,
+    shuffled_labels_null,
+)
+
+LENS = {"decoder": "U", "norm": "final, centred"}
+"""The readout that claims are about: the logit lens on centred states."""
+ENOUGH = 50
+"""Right and wrong digits that a regression of errors needs."""
+FEATURES = ("score", "length", "place", "run", "carry", "is_addition")
+
+
+def score_rows(own: DigitReading) -> Iterator[pd.DataFrame]:
+    """Every scored digit's score at every layer, a readout at a time."""
+    rows = np.flatnonzero(own.label >= 0)
+    names = ["prompt", "kind", "pos", "phase", "sample", "place", "length"]
+    digits = own.digits.loc[rows, names].reset_index(drop=True)
+    for number, how in enumerate(own.how):
+        logits = own.logits[rows, number, :, : len(own.scored)]
+        found = scores(logits, own.label[rows])
+        wide = digits.loc[np.repeat(np.arange(len(rows)), len(own.layers))]
+        wide = wide.assign(layer=np.tile(own.layers, len(rows)), **describe(how))
+        yield wide.assign(score=found.ravel()).reset_index(drop=True)
+
+
+def word_tests(own: DigitReading, twin: DigitReading, seed: int) -> pd.DataFrame:
+    """Mean scores by sample, readout, statistic and layer, each against its nulls."""
+    frames = []
+    for sample in SAMPLES:
+        for number, how in enumerate(own.how):
+            named = {"sample": sample, **describe(how)}
+            for statistic, values in _statistics(own, twin, sample, number, seed).items():
+                rows = pd.DataFrame({"statistic": statistic, "layer": own.layers, **values})
+                frames.append(rows.assign(**named))
+    tests = pd.concat(frames, ignore_index=True)
+    single = tests[["p_words", "p_labels"]].max(axis=1).fillna(tests["p"])
+    known = single.notna()
+    tests.loc[known, "q"] = benjamini_hochberg(single[known].to_numpy())
+    ahead = ["sample", "decoder", "norm", "statistic", "layer", "estimate", "low", "high"]
+    return tests[[*ahead, "p_words", "p_labels", "p", "q", "n"]]
+
+
+def _statistics(
+    own: DigitReading, twin: DigitReading, sample: str, number: int, seed: int
+) -> dict[str, dict[str, np.ndarray]]:
+    """Each statistic's values over layers, for one sample and readout; none without digits."""
+    rows = own.of(sample) & (own.label >= 0)
+    codes = own.of(sample, numbers=False) & (own.label >= 0)
+    if not _every_class(own, rows):
+        return {}
+    found = {
+        "place": against_nulls(own, number, rows, own.label, seed),
+        "place, random weights": against_nulls(twin, number, rows, own.label, seed),
+    }
+    if own.scored[:3] == (0, 1, 2):
+        thirds = own.digits["place"].to_numpy() % 3
+        rival = against_nulls(own, number, own.of(sample), thirds, seed, classes=3)
+        found["position in group of three"] = rival
+    if _every_class(own, codes):
+        found["place, in codes"] = against_nulls(own, number, codes, own.label, seed)
+        found["numbers minus codes"] = _minus_codes(own, number, rows, codes, seed)
+    return found
+
+
+def _every_class(own: DigitReading, rows: Bool[np.ndarray, "n"]) -> bool:
+    """Whether each scored place has digits among the rows."""
+    return len(np.unique(own.label[rows])) == len(own.scored) >= 3
+
+
+def against_nulls(
+    own: DigitReading,
+    number: int,
+    rows: Bool[np.ndarray, "n"],
+    label: Int[np.ndarray, "n"],
+    seed: int,
+    classes: int | None = None,
+) -> dict[str, np.ndarray]:
+    """Advantage at each site with its interval over prompts and its p under both nulls."""
+    classes, known = classes or len(own.scored), len(own.words.places)
+    logits = own.logits[rows, number].astype(float)
+    pool = np.r_[:classes, known : logits.shape[-1]]
+    true, label = logits[..., :classes], label[rows]
+    observed = advantage(class_means(true, label, classes))
+    drawn = other_words_null(class_means(logits[..., pool], label, classes), seed)
+    length = own.digits["length"].to_numpy()[rows]
+    traded = shuffled_labels_null(true, label, length, seed)
+    prompt = own.digits["prompt"].to_numpy()[rows]
+    again = resampled_advantage(scores(true, label), label, prompt, seed)
+    low, high = np.quantile(again, [0.025, 0.975], axis=0)
+    return {
+        "estimate": observed,
+        "low": low,
+        "high": high,
+        "p_words": one_sided_p(observed, drawn),
+        "p_labels": one_sided_p(observed, traded),
+        "p": np.maximum(max_t(observed, drawn), max_t(observed, traded)),
+        "n": np.full(len(observed), len(label)),
+    }
+
+
+def _minus_codes(
+    own: DigitReading,
+    number: int,
+    rows: Bool[np.ndarray, "n"],
+    codes: Bool[np.ndarray, "n"],
+    seed: int,
+) -> dict[str, np.ndarray]:
+    """Copied numbers against the same digits as a code, prompts and twins resampled together."""
+    copies = rows & (own.digits["kind"] == "copy").to_numpy()
+    both, classes = copies | codes, len(own.scored)
+    label = own.label[both]
+    score = scores(own.logits[both, number, :, :classes], label)
+    digits = own.digits[both]
+    pair = digits["twin"].where(digits["twin"] >= 0, digits["prompt"]).to_numpy()
+    again = [resampled_advantage(score, label, pair, seed, part[both]) for part in (copies, codes)]
+    means = [
+        np.mean([score[part[both] & (label == c)].mean(0) for c in range(classes)], axis=0)
+        for part in (copies, codes)
+    ]
+    drawn = again[0] - again[1]
+    low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
+    p = (1 + (drawn <= 0).sum(0)) / (1 + len(drawn))
+    n = np.full(len(p), len(np.unique(pair)))
+    return {"estimate": means[0] - means[1], "low": low, "high": high, "p": p, "n": n}
+
+
+def best_layer(tests: pd.DataFrame, sample: str, statistic: str = "place") -> pd.Series | None:
+    """The layer where a statistic stands out most, by the logit lens on centred states."""
+    chosen = tests.query("sample == @sample and statistic == @statistic")
+    for name, value in LENS.items():
+        chosen = chosen[chosen[name] == value]
+    if chosen.empty:
+        return None
+    return chosen.sort_values(["p", "estimate"], ascending=[True, False]).iloc[0]
+
+
+def rank_rows(
+    own: DigitReading, states: Float[Tensor, "site n d"], digits: pd.DataFrame, how: Readout
+) -> pd.DataFrame:
+    """Rank, log-probability (nats) and score of each digit's own place word at every layer.
+
+    Of a word's forms the best ranked counts, and the sum of their probabilities.
+    """
+    number = own.words.number(digits["place"].to_numpy())
+    rows, classes = np.flatnonzero(number >= 0), len(own.words.places)
+    number, states = number[rows], states[:, rows]
+    most = max(len(ids) for ids in own.words.ids[:classes])
+    forms = np.array([(*ids, *[ids[0]] * (most - len(ids))) for ids in own.words.ids[:classes]])
+    logprob, rank = own.decoder.ranked(states, how, torch.from_numpy(forms[number]))
+    extra = torch.tensor([[i >= len(own.words.ids[n]) for i in range(most)] for n in number])
+    total = logprob.cpu().masked_fill(extra, -torch.inf).logsumexp(-1).T.numpy()
+    logits = own.words.logits(own.decoder, states, how)[..., :classes]
+    layers = len(own.layers)
+    names = ["prompt", "kind", "pos", "token", "phase", "sample", "place", "length"]
+    table = digits.iloc[np.repeat(rows, layers)][names].reset_index(drop=True)
+    named = own.words.table.drop_duplicates("place").set_index("place")["word"]
+    return table.assign(
+        layer=np.tile(own.layers, len(rows)),
+        **describe(how),
+        word=table["place"].map(named),
+        rank=rank.amin(-1).T.cpu().numpy().ravel(),
+        logprob=total.ravel(),
+        score=scores(logits, number).ravel(),
+    )
+
+
+def decoded_rows(
+    own: DigitReading, states: Float[Tensor, "site n d"], digits: pd.DataFrame, how: Readout
+) -> pd.DataFrame:
+    """The likeliest token of each digit's state at every layer, and its probability."""
+    logprob, ids = (x[..., 0].T.cpu().numpy() for x in own.decoder.likeliest(states, how))
+    names = ["prompt", "pos", "token", "phase", "part", "place"]
+    table = digits.iloc[np.repeat(np.arange(len(digits)), len(own.layers))][names]
+    layers = np.tile(own.layers, len(digits))
+    table = table.reset_index(drop=True).assign(layer=layers, **describe(how))
+    return table.assign(decoded_id=ids.ravel(), probability=np.exp(logprob.ravel()))
+
+
+def confusion_rows(own: DigitReading, tests: pd.DataFrame) -> pd.DataFrame:
+    """Share of each place's digits to which each place's word comes first, at the best layer.
+
+    From each word's logit its mean over places is taken, or the commonest word would always win.
+    """
+    frames, classes = [], len(own.scored)
+    for sample in SAMPLES:
+        best = best_layer(tests, sample)
+        if best is None:
+            continue
+        site, number = own.layers.tolist().index(best["layer"]), _lens(own)
+        rows = own.of(sample) & (own.label >= 0)
+        logits, label = own.logits[rows, number, site, :classes].astype(float), own.label[rows]
+        usual = class_means(logits[:, None], label, classes)[0].mean(0)
+        first = (logits - usual).argmax(-1)
+        counts = np.zeros((classes, classes), dtype=int)
+        np.add.at(counts, (label, first), 1)
+        place, word = np.indices(counts.shape).reshape(2, -1)
+        names = np.array(own.scored)
+        frame = pd.DataFrame({"place": names[place], "decoded_place": names[word]})
+        n = counts.sum(1)[place]
+        frames.append(
+            frame.assign(sample=sample, layer=best["layer"], share=counts.ravel() / n, n=n)
+        )
+    return pd.concat(frames, ignore_index=True)
+
+
+def _lens(own: DigitReading) -> int:
+    """Which of the readouts claims are about."""
+    return next(i for i, how in enumerate(own.how) if describe(how) == LENS)
+
+
+def error_rows(own: DigitReading, tests: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Log-odds of a wrong answer digit per deviation of each feature, for copies and sums.
+
+    The score of an answer digit is that of the given digits at its place, at the layer where
+    announced digits score best. Without ENOUGH right and wrong digits there is no estimate.
+    """
+    data = _answer_digits(own, tests)
+    frames = []
+    for kinds in (("copy", "addition"), ("copy",), ("addition",)):
+        part = data[data["kind"].isin(kinds)]
+        wrong = part["wrong"].to_numpy()
+        values = {name: np.full(len(FEATURES), np.nan) for name in ("estimate", "low", "high", "p")}
+        if min(wrong.sum(), (~wrong).sum()) >= ENOUGH:
+            values = _regressed(part, wrong, seed)
+        frame = pd.DataFrame({"kind": " and ".join(kinds), "feature": FEATURES, **values})
+        frames.append(frame.assign(n=len(part), wrong=int(wrong.sum()), layer=data["layer"].max()))
+    return pd.concat(frames, ignore_index=True)
+
+
+def _regressed(part: pd.DataFrame, wrong: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+    """Coefficients with intervals over prompts; p: one-sided, that they are not negative."""
+    features = part[list(FEATURES)].to_numpy(float)
+    estimate, drawn = resampled_logistic(features, wrong, part["prompt"].to_numpy(), seed)
+    low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
+    p = (1 + (drawn >= 0).sum(0)) / (1 + len(drawn))
+    varies = features.std(axis=0) > 0
+    values = {"estimate": estimate, "low": low, "high": high, "p": p}
+    return {name: np.where(varies, value, np.nan) for name, value in values.items()}
+
+
+def _answer_digits(own: DigitReading, tests: pd.DataFrame) -> pd.DataFrame:
+    """Answer digits of copies and sums with the mean score of the given digits at their place."""
+    best = best_layer(tests, "announced")
+    layer = own.layers[-1] if best is None else best["layer"]
+    site, classes = own.layers.tolist().index(layer), len(own.scored)
+    rows = np.flatnonzero((own.label >= 0) & own.digits["kind"].isin(["copy", "addition"]))
+    digits = own.digits.loc[rows].reset_index(drop=True)
+    digits["score"] = scores(own.logits[rows, _lens(own), site, :classes], own.label[rows])
+    digits["wrong"] = ~own.right[rows]
+    digits["is_addition"] = (digits["kind"] == "addition").astype(int)
+    given = digits[digits["part"] != "c"].groupby(["prompt", "place"])["score"].mean()
+    answers = digits[digits["part"] == "c"].drop(columns="score")
+    joined = answers.merge(given.reset_index(), on=["prompt", "place"])
+    return joined.assign(layer=layer)
+
+
+def prefix_tables(
+    words: Words,
+    logits: Float[np.ndarray, "n readout site word"],
+    rank: Int[np.ndarray, "n readout site"],
+    prefix: Int[np.ndarray, "n"],
+    own: DigitReading,
+    seed: int,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Ranks of each prefix's word, and two contrasts by layer: its advantage and its lift.
+
+    Rows alternate: a number that one word says, then another first digit before the same second
+    one. Lift is the log2 of how many times nearer to the first rank the word stands after its own.
+    """
+    lift = np.log2(rank[1::2] / rank[::2])
+    frames, contrasts = [], []
+    for number, how in enumerate(own.how):
+        for site, layer in enumerate(own.layers):
+            frame = pd.DataFrame({"prefix": prefix[::2], "rank": rank[::2, number, site]})
+            frame = frame.assign(control_rank=rank[1::2, number, site], lift=lift[:, number, site])
+            grouped = frame.groupby("prefix").agg(
+                rank=("rank", "median"), control_rank=("control_rank", "median"),
+                lift=("lift", "mean"), n=("lift", "size"),
+            )  # fmt: skip
+            frames.append(grouped.reset_index().assign(layer=layer, **describe(how)))
+        if describe(how) == LENS:
+            contrasts.append(_prefix_contrasts(words, logits[::2, number], prefix[::2], own, seed))
+            found = vars(bootstrap(lift[:, number], seed))
+            contrasts.append(_by_layer("prefix lift", own.layers, found))
+    table = pd.concat(frames, ignore_index=True)
+    named = {place: word for word, place in words.table[["word", "place"]].itertuples(index=False)}
+    table.insert(1, "word", table["prefix"].map(named))
+    return table, pd.concat(contrasts, ignore_index=True)
+
+
+def _prefix_contrasts(
+    words: Words,
+    logits: Float[np.ndarray, "n site word"],
+    prefix: Int[np.ndarray, "n"],
+    own: DigitReading,
+    seed: int,
+) -> pd.DataFrame:
+    """The advantage of the prefix's own word among the prefixes' words, max-T over layers."""
+    label, classes = words.number(prefix), len(words.places)
+    true = logits[..., :classes].astype(float)
+    observed = advantage(class_means(true, label, classes))
+    null = other_words_null(class_means(logits.astype(float), label, classes), seed)
+    again = resampled_advantage(scores(true, label), label, np.arange(len(label)), seed)
+    low, high = np.quantile(again, [0.025, 0.975], axis=0)
+    values = {"estimate": observed, "low": low, "high": high, "p": max_t(observed, null)}
+    return _by_layer("prefix word", own.layers, values | {"n": len(label)})
+
+
+def _by_layer(statistic: str, layers: np.ndarray, values: dict) -> pd.DataFrame:
+    return pd.DataFrame({"statistic": statistic, "layer": layers, **values})
