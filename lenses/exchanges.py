@@ -50,6 +50,11 @@ class Exchanges:
         """The prompts at `rows`."""
         return Exchanges(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
 
+    def and_also(self, others: "Exchanges") -> "Exchanges":
+        """These prompts and others, which are as long."""
+        both = {f.name: (getattr(self, f.name), getattr(others, f.name)) for f in fields(self)}
+        return Exchanges(**{name: np.concatenate(parts) for name, parts in both.items()})
+
     @property
     def exchanged(self) -> Int[np.ndarray, "n pos"]:
         """The tokens with the target written into the slot, and nothing else changed."""
@@ -65,6 +70,9 @@ class EveryValue:
     tokens: Int[np.ndarray, "slot context value pos"]
     at: Int[np.ndarray, "slot"]
 
+
+SURPLUS = 40
+"""Additions drawn for each in which a digit toggles a carry: about every third does."""
 
 Slot = tuple[str, int]
 """Whose number it is (a, b, copy or addition) and at which decimal place."""
@@ -90,32 +98,36 @@ def adder_values(
 
 
 def adder_exchanges(
-    style: AdditionFormat, slots: Sequence[Slot], per_slot: int, seed: int
+    style: AdditionFormat, slots: Sequence[Slot], per_slot: int, seed: int, *, above: bool = False
 ) -> Exchanges:
     """Uniform additions, a digit of each to be exchanged; read is the answer digit of its column.
 
-    Every pair of unlike digits comes as often as any other, up to one.
+    Or that of the column `above`, in additions in which the exchange toggles the carry into it.
     """
-    rng = np.random.default_rng(seed)
-    value, target = _unlike_pairs(10, len(slots) * per_slot, rng)
+    rng, drawn = np.random.default_rng(seed), per_slot * (SURPLUS if above else 1)
+    value, target = _unlike_pairs(10, len(slots) * drawn, rng)
     sums = Addition(style.digits, len(value), seed + 1, padded=style.pad).sums
-    slot = np.repeat(np.arange(len(slots)), per_slot)
+    slot = np.repeat(np.arange(len(slots)), drawn)
     place = np.array([slots[number][1] for number in slot])
     is_a = np.array([slots[number][0] == "a" for number in slot])
     clean, other = (_with_digit(sums, is_a, place, digit) for digit in (value, target))
-    written, rows = style.write(clean), np.arange(len(slot))
+    written, rows, read = style.write(clean), np.arange(len(slot)), place + above
     ids = style.digit_ids
-    return Exchanges(
+    found = Exchanges(
         slot=slot,
         tokens=written.tokens,
         at=np.array([_operand_at(style, slots[number]) for number in slot]),
-        read=written.at[rows, place] - 1,
+        read=written.at[rows, read] - 1,
         value=value,
         target=target,
         token=ids[target],
-        right=ids[clean.answer_digits[rows, place]],
-        answer=ids[other.answer_digits[rows, place]],
+        right=ids[clean.answer_digits[rows, read]],
+        answer=ids[other.answer_digits[rows, read]],
     )
+    # A number that is not padded may have no digit above.
+    usable = (found.right != found.answer) & (written.at[rows, read] >= 0)
+    rank = np.cumsum(usable.reshape(len(slots), drawn), axis=1).ravel()
+    return found[usable & (rank <= per_slot)]
 
 
 def _operand_at(style: AdditionFormat, slot: Slot) -> int:

@@ -19,10 +19,10 @@ from scipy import stats
 PERIODS = (2, 5, 10, 100)
 """Of the helix on which language models were found to keep numbers (Kantamneni & Tegmark 2025)."""
 
-NOTHING = 0.01
+NOTHING = 0.05
 """Where less than this share of the variation is left, nothing of it is explained."""
 
-PERMUTATIONS, RESAMPLES = 10_000, 2_000
+PERMUTATIONS, RESAMPLES = 5_000, 1_000
 PERMUTED_AT_ONCE = 500
 
 Basis = Float[np.ndarray, "value rank"]
@@ -101,7 +101,7 @@ def share(
     held = np.einsum("...vr,...wr,svw->...s", basis, basis, flat, optimize=True)
     with np.errstate(invalid="ignore", divide="ignore"):
         found = np.where(total > 0, held / total, np.nan)
-    return found.reshape(*basis.shape[:-2], *gram.shape[:-2])
+    return found.reshape((*basis.shape[:-2], *gram.shape[:-2]))
 
 
 def beyond(
@@ -116,28 +116,33 @@ def beyond(
         return np.where(left > NOTHING, (both - given) / left, np.where(np.isnan(left), left, 0.0))
 
 
-COMPONENTS = (
-    "line",
-    "circle",
-    "k = 2",
-    "k = 3",
-    "k = 4",
-    "k = 5",
-    "line and circle",
-    "line beyond circle",
-    "circle beyond line",
-)
-"""Of ten digits. The first six are shares (those of a circle and k = 2 to 5 sum to 1), as is the
-seventh, of both together; the last two are what one explains of what the other leaves."""
-
 DIGITS = 10
+
+PARTIAL = {
+    "line beyond circle": ("line and circle", "circle"),
+    "circle beyond line": ("line and circle", "line"),
+    "circle beyond arch": ("arch and circle", "arch"),
+}
+"""What one pattern explains of what another leaves: the share of both, and what is given."""
 
 
 def bases() -> dict[str, Basis]:
-    """The patterns over ten digits behind the COMPONENTS that are shares, by name."""
-    found = {"line": linear(DIGITS), "circle": fourier(DIGITS, DIGITS)}
+    """The patterns over ten digits whose shares are taken, by name.
+
+    Those of the circle and k = 2 to 5 sum to 1. An arch is a line that is bent into a parabola:
+    whatever is ordered and not straight has some of the circle's pattern (the horseshoe of
+    Diaconis, Goel & Holmes 2008), but only on a circle 9 lies beside 0.
+    """
+    line, circle = linear(DIGITS), fourier(DIGITS, DIGITS)
+    arch = joined(line, orthonormal((np.arange(DIGITS)[:, None] - 4.5) ** 2))
+    found = {"line": line, "circle": circle}
     found |= {f"k = {k}": fourier(DIGITS, DIGITS / k) for k in range(2, 6)}
-    return found | {"line and circle": joined(found["line"], found["circle"])}
+    found |= {"arch": arch, "line and circle": joined(line, circle)}
+    return found | {"arch and circle": joined(arch, circle)}
+
+
+COMPONENTS = (*bases(), *PARTIAL)
+"""What is reported of ten digits, in this order."""
 
 
 def components(
@@ -150,10 +155,10 @@ def components(
 
 def _with_partial(
     shares: Float[np.ndarray, "*cell"], axis: int
-) -> Float[np.ndarray, "*cell_and_two"]:
-    """The shares of `bases`, and after them what line and circle explain beyond each other."""
+) -> Float[np.ndarray, "*cell_and_partial"]:
+    """The shares of `bases`, and after them those of PARTIAL."""
     at = {name: shares.take(number, axis) for number, name in enumerate(bases())}
-    partial = [beyond(at["line and circle"], at[given]) for given in ("circle", "line")]
+    partial = [beyond(at[both], at[given]) for both, given in PARTIAL.values()]
     return np.concatenate([shares, np.stack(partial, axis)], axis)
 
 
@@ -173,22 +178,47 @@ def resampled(
     states: Float[np.ndarray, "site context value d"],
     rng: np.random.Generator,
     resamples: int = RESAMPLES,
-) -> Float[np.ndarray, "resample component site"]:
-    """COMPONENTS with contexts resampled with replacement, the same contexts at every site.
+) -> Float[np.ndarray, "resample pattern site"]:
+    """Variation along all patterns, then along each of `bases`, with contexts resampled.
 
-    Two draws of one context are no pair of contexts, so that noise stays out here as well.
+    In units of a site's whole variation in all contexts; the same contexts are drawn at every
+    site. Two draws of one context are no pair of contexts, so that noise stays out here as well.
     """
     sites, contexts = states.shape[:2]
     weight = rng.multinomial(contexts, np.full(contexts, 1 / contexts), size=resamples)
+    pairs = contexts**2 - (weight**2).sum(1)
     patterns = [orthonormal(np.eye(DIGITS)), *bases().values()]
-    apart = 1 - np.eye(contexts)
-    sums = np.empty((resamples, len(patterns), sites))
+    found = np.empty((resamples, len(patterns), sites))
     for site, one in enumerate(states):
-        parts = np.stack([products(one, basis) * apart for basis in patterns])
-        sums[:, :, site] = np.einsum("nc,pce,ne->np", weight, parts, weight, optimize=True)
+        parts = np.stack([products(one, basis) for basis in patterns])
+        parts *= 1 - np.eye(contexts)
+        sums = np.einsum("nc,pce,ne->np", weight, parts, weight, optimize=True) / pairs[:, None]
+        whole = parts[0].sum() / (contexts * (contexts - 1))
+        found[:, :, site] = sums / whole if whole > 0 else np.nan
+    return found
+
+
+def shares_of(
+    variation: Float[np.ndarray, "resample pattern *cell"],
+) -> Float[np.ndarray, "resample component *cell"]:
+    """COMPONENTS of what `resampled` returns, or of its mean over sites."""
     with np.errstate(invalid="ignore", divide="ignore"):
-        shares = np.where(sums[:, :1] > 0, sums[:, 1:] / sums[:, :1], np.nan)
+        shares = variation[:, 1:] / variation[:, :1]
     return _with_partial(shares, 1)
+
+
+def mean_gram(
+    grams: Float[np.ndarray, "slot *site value value"],
+) -> Float[np.ndarray, "*site value value"]:
+    """The mean over slots of Gram matrices, in each of which values vary by 1 in all.
+
+    A slot whose values do not differ is left out; NaN where none does.
+    """
+    total = np.trace(grams, axis1=-2, axis2=-1)[..., None, None]
+    known = total > 0
+    scaled = np.where(known, grams / np.where(known, total, 1), 0)
+    count = known.sum(0)
+    return scaled.sum(0) / np.where(count > 0, count, np.nan)
 
 
 def permuted(

@@ -64,8 +64,16 @@ def _points(axis: "Axes", part: "pd.DataFrame", names: tuple[str, str, str], joi
     for at, word in zip(zip(x, y, strict=True), words, strict=True):
         shown = label_of(shorten(str(word), 6), "matplotlib")
         axis.text(*at, shown, ha="center", va="center_baseline", size=8.5, zorder=3)
-    axis.margins(0.14)
-    axis.set_aspect("equal", adjustable="datalim")
+    _square(axis, x, y)
     axis.set(xticks=[], yticks=[])
     for side in ("top", "right", "bottom", "left"):
         axis.spines[side].set_visible(True)
+
+
+def _square(axis: "Axes", x: list[float], y: list[float]) -> None:
+    """One scale for both axes, and room for the names at the edges."""
+    middle = (min(x) + max(x)) / 2, (min(y) + max(y)) / 2
+    half = 0.6 * max(max(x) - min(x), max(y) - min(y)) or 1.0
+    axis.set_xlim(middle[0] - half, middle[0] + half)
+    axis.set_ylim(middle[1] - half, middle[1] + half)
+    axis.set_aspect("equal", adjustable="box")
