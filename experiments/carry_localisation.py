@@ -70,7 +70,7 @@ class CarryLocalisation(Experiment):
     """Digits of each addend; an adder has its own, a language model 2 unless told otherwise."""
     per_cell: int = Field(200, ge=24)
     """Pairs for each kind, place and run: half put the carry in, half take it out."""
-    screen: int = Field(32, ge=4)
+    screen: int = Field(24, ge=4)
     """Pairs on which every site, and every set of heads, is first tried."""
     solved: bool = True
     """Keep only pairs that the model gets right; off, every pair counts."""

@@ -106,6 +106,8 @@ def roles(table: pd.DataFrame) -> pd.DataFrame:
     digit only where the carry crosses a nine (tristate, cascade). A site before the first token
     that differs cannot move anything. (SCIENCE 6.)
     """
+    if table.empty:  # no cell had enough pairs
+        return pd.DataFrame(columns=[*SITE, "place", *_MEASURES, "role"])
     sites, found = pooled(table), []
     for place, cell in sites.groupby("read_place"):
         by_pair = {pair: _largest(cell[cell["pair"] == pair]) for pair in cell["pair"].unique()}
@@ -157,6 +159,8 @@ def shared_roles(table: pd.DataFrame, joint: pd.DataFrame) -> pd.DataFrame:
     Of such sets those count that have up to LARGEST heads and spare the other property.
     """
     table = table.assign(shared=False)
+    if joint.empty:  # no cell had enough pairs
+        return table
     names = {"local": "carry", "base": "base_add", "cascade": "combiner"}
     chosen = joint[joint["minimal"] & (joint["size"] <= LARGEST)]
     for row in chosen[~(chosen["other_change"] > SPARES)].itertuples():

@@ -313,6 +313,8 @@ def rates(counts: pd.DataFrame) -> pd.DataFrame:
     moves the read digit, is it the source more often? `q` is p corrected over all rows
     (Benjamini & Hochberg 1995). Swapped digits have no null source and no test.
     """
+    if counts.empty:  # no cell had enough pairs
+        return counts
     table = counts.drop(columns=list(COUNTS))
     n = counts["n"].to_numpy()
     table["flip"] = counts["flips"] / n

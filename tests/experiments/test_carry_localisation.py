@@ -1,0 +1,106 @@
+"""The whole battery on planted and untrained adders, and what it says where pairs are too few."""
+
+import pandas as pd
+import pytest
+
+from experiments.carry_localisation import CarryLocalisation
+from models import load, untrained
+from models.planted import planted_carry
+
+SMALL = {"per_cell": 40, "screen": 6, "per_ablation": 2, "probed": 50, "batch_size": 512}
+
+
+def measured(model, **fields):
+    experiment = CarryLocalisation(**SMALL | fields)
+    results = experiment.measure(model)
+    return results.tables, experiment.claims(results)
+
+
+@pytest.fixture(scope="module")
+def planted():
+    return planted_carry(places=2, seed=3, heads=3)
+
+
+@pytest.fixture(scope="module")
+def found(planted):
+    return measured(planted.model)
+
+
+def test_the_planted_head_is_in_the_claims(found, planted):
+    tables, claims = found
+    adds, *places, nines, suffices = claims
+    assert adds.verdict == "holds"
+    for place, claim in enumerate(places, start=1):
+        ((layer, head),) = planted.heads[place]
+        assert f"place {place} is written by L{layer}H{head}," in claim.sentence
+        assert (claim.verdict, claim.estimate, claim.null, claim.n) == ("holds", 1, 0, 40)
+    assert (nines.estimate, nines.n, nines.verdict) == (1, 1, "undecided")
+    assert (suffices.verdict, suffices.estimate) == ("holds", 1)
+    kept = tables["sufficiency"].query("kept == 'found'")["heads"].unique()
+    assert kept.tolist() == [2 + 2]
+    assert suffices.null < 0.5
+
+
+def test_heads_that_share_a_carry_are_named_together():
+    planted = planted_carry(places=2, shared=True, seed=1, heads=3)
+    tables, claims = measured(planted.model)
+    both = " and ".join(f"L{layer}H{head}" for layer, head in planted.heads[1])
+    assert f"place 1 is shared by {both}," in claims[1].sentence
+    assert claims[1].verdict == "holds"
+    roles = tables["roles"].query("kind == 'head' and role == 'carry'")
+    assert roles["shared"].all()
+    assert {(r.layer, r.head) for r in roles.itertuples()} == set(planted.heads[1])
+
+
+def test_too_few_solved_pairs_are_said_and_the_rest_goes_on(planted):
+    tables, claims = measured(untrained(planted.model, 0))
+    assert claims[0].verdict == "fails"
+    for claim in claims[1:3]:
+        assert claim.verdict == "undecided"
+        assert "of the 40 wanted" in claim.decide
+    assert (tables["pairs"]["n"] < 20).all()
+    assert all(len(tables[name]) for name in ("ablation", "probes", "attention"))
+
+
+def test_an_untrained_model_has_nothing_to_name(planted):
+    tables, claims = measured(untrained(planted.model, 1), solved=False)
+    assert (tables["pairs"]["n"] == 40).all()
+    assert not tables["joint"]["minimal"].any()
+    assert (tables["roles"].query("kind == 'head'")["role"] == "none").all()
+    assert all(claim.verdict == "fails" for claim in claims if claim is not claims[-2])
+
+
+def test_every_cell_has_its_null_and_both_directions(found):
+    table = found[0]["interchange"]
+    tested = table[table["pair"] != "swap"]
+    assert tested[["flip", "null_change", "p", "q"]].notna().all(axis=None)
+    toggled = tested[tested["pair"].isin(["local", "cascade", "tristate"])]
+    directions = toggled.groupby(["pair", "prefix", "read_place"])["direction"].unique()
+    assert directions.map(set).map({"in", "out"}.__eq__).all()
+    # The last residual stream is what is said, where the prefix is the same: a positive control.
+    control = tested[(tested["kind"] == "resid") & (tested["layer"] == 1)]
+    assert (control["flip"] == 1).all()
+    last = table[(table["kind"] == "head") & (table["layer"] == 1)]
+    assert (last["own_change"] == 0).all()
+
+
+def test_roles_and_flips_are_stored_as_the_docstring_says(found):
+    columns = {
+        "interchange": "pair direction prefix place read_place kind layer head pos flip flip_low "
+        "flip_high null_change own_change logit_shift n q",
+        "joint": "read_place members flip complement_flip n",
+        "ablation": "mode layer head place carry accuracy low high",
+        "attention": "layer head query_place column mass carry_difference",
+        "roles": "layer head place role",
+    }
+    for name, wanted in columns.items():
+        assert set(wanted.split()) <= set(found[0][name].columns), name
+        assert isinstance(found[0][name].index, pd.RangeIndex), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(20))
+def test_untrained_adders_name_nothing_without_the_filter(seed):
+    model = untrained(load("adder_6d_1l"), seed)
+    _, claims = measured(model, solved=False, per_cell=60)
+    assert all(claim.verdict != "holds" for claim in claims)
