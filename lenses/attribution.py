@@ -150,10 +150,10 @@ def _mlp_gram(
     model: Model, out: AttentionOut, norm: FinalNorm, layer: int
 ) -> Float[Tensor, "head row col"]:
     """W A A^T W^T of each head, where A is the norm's gain and the weights of the neurons."""
-    W = out.W_O[layer].double().cpu()
+    W = out.W_O[layer].float()
     if out.post_gain is not None:
-        W = W * out.post_gain[layer].double().cpu()
-    read = norm.gain.double().cpu()[:, None] * _read_by_mlp(model, layer).double().cpu()
+        W = W * out.post_gain[layer].float()
+    read = norm.gain.float()[:, None] * _read_by_mlp(model, layer).float()
     entering = einsum(norm.centred(W), read, "head d_head d_model, d_model n -> head d_head n")
     return einsum(entering, entering, "head row n, head col n -> head row col")
 

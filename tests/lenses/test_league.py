@@ -76,7 +76,7 @@ def test_a_measure_that_is_the_effect_is_perfect_and_depth_ranks_nothing_within_
     effects = rng.random((5, 1, 3, 4, 3))
     depth = np.broadcast_to(np.arange(3.0)[:, None], (5, 3, 4))
     measures = np.stack([effects[:, 0, ..., 0], depth], axis=1)
-    league = League(("truth", "layer_index"), measures, effects, np.zeros(2, dtype=bool))
+    league = League(("truth", "layer_index"), measures, effects, np.array([True, False]))
     found = league.point()[0, :, :, 0, 0]
     assert found[0].tolist() == [1, 0]
     assert found[1, 0] == 1

@@ -1,0 +1,733 @@
+"""Which measure of a head's contribution predicts what its removal does?"""
+
+import gc
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain, zip_longest
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+import numpy as np
+import pandas as pd
+from pydantic import Field
+
+from experiments import Claim, Experiment, Results, UsageError
+from experiments._base import Verdict
+
+if TYPE_CHECKING:
+    import torch
+
+    from lenses.league import League
+    from lenses.per_prompt import PerPrompt
+    from models import Model
+    from prompts.additions import AdditionFormat
+    from viz import Drawing
+
+PHASES = ("prompt", "generated")
+BASELINES = ("layer_index", "norm_share")
+"""What a measure must beat to be worth its name."""
+MAIN = {"mode": "mean", "outcome": "delta_nll", "scope": "within layers"}
+"""What the claims are about; everything else is in the tables."""
+RANDOM_MODELS = 2
+"""Models of the same shape with fresh weights that read every second prompt."""
+GATES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
+GATED = 6
+"""Heads whose gate is swept: those whose zero ablation changes nll most."""
+CONTROL = {"prompts": 12, "length": 8, "new_tokens": 4}
+"""What the planted model reads and writes."""
+WRITTEN_AT_ONCE = 8
+"""Texts that are continued together."""
+LEVEL = 0.05
+
+
+class HeadImportance(Experiment):
+    """Every head is removed from every text, and every measure is held against what that does.
+
+    A head's z is replaced at every pos: by zero, by its mean over the other texts at the same pos,
+    or by another text's. Effects are changes at the pos of a phase: of the nll of the true next
+    token, KL of the distribution, change of the true token's logit less its best rival's (`kl` and
+    `delta_nll` in nats). *prompt* tokens are given, *generated* ones the model's own likeliest
+    continuation; the addends of an adder are random, so of those only its answers are read. The
+    first pos is left out. A head *matters* where its effect exceeds 20 means of the same change
+    turned in random directions (a draw for each text and head, means over texts drawn anew).
+
+    Magnitudes are held against absolute effects, measures of both signs (cosine, closeness,
+    projection_share, direct_logit, gradient_x_...) against signed ones, of which a fall of the
+    logit difference counts as positive. Within layers: a mean over layers of the correlation among
+    a layer's heads, where layer_index ranks nothing and scores 0. Intervals (95 %) resample
+    prompts.
+
+    Tables: `prompts` (what was read; `right`: the continuation begins as expected), `effects`
+    (layer, head, mode, phase, delta_nll, kl, delta_logit, low, high (of delta_nll),
+    null_delta_nll, null_kl (the same change turned), matters (by delta_nll), n), `measures`
+    (measure, phase, layer, head, estimate), `scores` (measure, mode, phase, scope, outcome,
+    spearman, kendall, auc (of matters), top_k_overlap, low, high (of spearman), n), `leads`
+    (weights, measure, against, mode, phase, scope, outcome, difference of spearman, low, high, p
+    one-sided by resampling, q corrected over measures, n: own weights, random ones, and own less
+    random on the same prompts), `gates` (layer, head, gate, phase, and effects), `mode_agreement`
+    (spearman of effects of two modes) and `control` (scored_by, kind, phase, place of the one head
+    that matters in a planted model, n heads).
+    """
+
+    quick: ClassVar[Mapping[str, Any]] = {"additions": 8}
+
+    additions: int = Field(64, ge=2)
+    """Additions for an adder, of all cells of carries: uniform ones hardly use all its heads."""
+    prompts: int = Field(18, ge=2)
+    """Prompts for a language model: shipped texts, facts and one-digit additions, in turn."""
+    new_tokens: int = Field(10, ge=1)
+    """Tokens a language model adds to each prompt (an adder: the digits of its answer)."""
+    batch_size: int = Field(1, ge=1)
+    """Prompts between two checkpoints; each is read by itself, all heads of a layer at once."""
+
+    def measure(self, model: "Model") -> Results:
+        """Read and remove all heads; the same in random models; gates; the planted control."""
+        from lenses.head_ablation import MODES
+
+        texts = self._texts(model)
+        own = self._read(model, texts, "removing heads", MODES)
+        leagues = self._leagues(own, PHASES[1:] if model.card.arithmetic else PHASES)
+        matters = {
+            phase: league.matters(own["effects"][:, 1, :, PHASES.index(phase)])
+            for phase, league in leagues.items()
+        }
+        return Results(
+            tables={
+                "prompts": _prompt_rows(model, texts),
+                "effects": self._effect_rows(own, matters),
+                "measures": _measure_rows(leagues),
+                "scores": self._score_rows(leagues, matters),
+                "leads": self._lead_rows(model, texts, own, leagues),
+                "gates": self._gate_rows(model, texts, own, tuple(leagues)),
+                "mode_agreement": _agreement_rows(leagues),
+                "control": self._control_rows(),
+            }
+        )
+
+    def _texts(self, model: "Model") -> list["_Text"]:
+        """What the model is given, with what it adds to it."""
+        from lenses.per_prompt import PerPrompt
+        from models.text import continue_text
+
+        form = model.card.arithmetic
+        texts = self._additions(form) if form else list(self._shipped(model))
+        count, written = form.digits + 1 if form else self.new_tokens, PerPrompt()
+        longest = max(len(text.given) for text in texts) + count
+        if longest > model.cfg.n_ctx:
+            raise UsageError(
+                f"new_tokens: {longest} tokens with the longest prompt, but {model.card.name} "
+                f"reads {model.cfg.n_ctx}; take fewer"
+            )
+        for batch in self.stream(_batches(texts, WRITTEN_AT_ONCE), written, "writing"):
+            for new in continue_text(model, [text.given for text in batch], count):
+                written.update(new=np.array([new + [-1] * (count - len(new))], dtype=np.int64))
+        added = [[token for token in row if token >= 0] for row in written["new"].tolist()]
+        return [replace(text, new=new) for text, new in zip(texts, added, strict=True)]
+
+    def _additions(self, form: "AdditionFormat") -> list["_Text"]:
+        """Additions as an adder writes them, with their answers: cells of carries in turn."""
+        from prompts.additions import Cells, cells
+
+        count = len(cells(form.digits, padded=form.pad))
+        drawn = Cells(form.digits, -(-self.additions // count), self.seed, form.pad).sums
+        order = np.random.default_rng(self.seed).permutation(len(drawn))[: self.additions]
+        written = form.write(drawn[order])
+        ends = written.at.max(axis=1) + 1
+        rows = zip(written.tokens.tolist(), written.prompt.tolist(), ends.tolist(), strict=True)
+        return [
+            _Text(i, "addition", row[:start], expected=tuple(row[start:end]))
+            for i, (row, start, end) in enumerate(rows)
+        ]
+
+    def _shipped(self, model: "Model") -> Iterator["_Text"]:
+        """Texts, facts and additions after two solved ones, taking turns."""
+        from models.text import tokenize
+        from prompts.additions import Addition, solved
+        from prompts.facts import shipped_facts
+        from prompts.texts import shipped_texts
+
+        sums = list(solved(Addition(1, 3 * self.prompts, self.seed, padded=False).sums))
+        lines = [sums[i : i + 3] for i in range(0, len(sums), 3)]
+        kinds = (
+            [("text", text.text, "") for text in shipped_texts()],
+            [("fact", fact.text, fact.answer) for fact in shipped_facts()],
+            [("addition", *_asked(*three)) for three in lines],
+        )
+        turns = [turn for turn in chain(*zip_longest(*kinds)) if turn]
+        for number, (kind, text, answer) in enumerate(turns[: self.prompts]):
+            yield _Text(number, kind, tokenize(model, text), answer=answer)
+
+    def _read(
+        self, model: "Model", texts: Sequence["_Text"], label: str, modes: tuple[str, ...]
+    ) -> "PerPrompt":
+        """Measures and effects in every text; turned changes where all modes are asked for."""
+        from lenses.head_ablation import MODES, read_clean, replacements
+        from lenses.importance import Reader
+        from lenses.per_prompt import PerPrompt
+
+        reader = Reader.of(model, self.seed, modes, with_null=modes == MODES)
+        tokens = [_tensor(text.ids, model) for text in texts]
+        others = replacements([read_clean(model, row).z for row in tokens])
+        kept = PerPrompt()
+        for batch in self.stream(_batches(range(len(texts)), self.batch_size), kept, label):
+            for i in batch:
+                seed = np.random.SeedSequence([self.seed, texts[i].number]).generate_state(1)[0]
+                found = reader(tokens[i], texts[i].chosen, others[i], int(seed))
+                kept.update(**{name: value[None] for name, value in found.items()})
+        return kept
+
+    def _leagues(self, kept: "PerPrompt", phases: tuple[str, ...]) -> dict[str, "League"]:
+        """The measures that the model has, against effects, by phase."""
+        from lenses.importance import MEASURES, SIGNED
+        from lenses.league import League
+
+        measures, effects = kept["measures"], kept["effects"]
+        has = ~np.isnan(measures).all(axis=(0, 2, 3, 4))
+        names = tuple(name for name, is_there in zip(MEASURES, has, strict=True) if is_there)
+        signed = np.isin(names, SIGNED)
+        return {
+            phase: League(names, measures[:, has, i], effects[:, 0, :, i], signed, self.seed)
+            for i, phase in enumerate(PHASES)
+            if phase in phases
+        }
+
+    def _effect_rows(self, own: "PerPrompt", matters: dict[str, np.ndarray]) -> pd.DataFrame:
+        """What removing each head does, beside the same change turned at random."""
+        from lenses.head_ablation import MODES, OUTCOMES
+        from lenses.statistics import bootstrap
+
+        found = []
+        for phase, is_in in matters.items():
+            kinds = np.moveaxis(own["effects"][:, :, :, PHASES.index(phase)], -1, 0)
+            values = {name: kinds[i, :, 0].mean(0) for i, name in enumerate(OUTCOMES)}
+            ends = bootstrap(kinds[0, :, 0], self.seed)
+            null = {f"null_{name}": kinds[i, :, 1].mean(0) for i, name in enumerate(OUTCOMES[:2])}
+            told = {"low": ends.low, "high": ends.high, **null, "matters": is_in[..., 0]}
+            axes = {"mode": MODES, "layer": is_in.shape[1], "head": is_in.shape[2]}
+            found.append(_grid(axes, **values, **told, n=ends.n).assign(phase=phase))
+        rows = pd.concat(found, ignore_index=True)
+        return rows[["layer", "head", "mode", "phase", *values, *told, "n"]]
+
+    def _score_rows(
+        self, leagues: dict[str, "League"], matters: dict[str, np.ndarray]
+    ) -> pd.DataFrame:
+        """How each measure ranks each effect."""
+        from lenses.head_ablation import MODES, OUTCOMES
+        from lenses.league import SCOPES
+
+        found = []
+        for phase, league in leagues.items():
+            low, high = _ends(league.resampled())
+            axes = {"scope": SCOPES, "measure": league.names, "mode": MODES, "outcome": OUTCOMES}
+            values = league.scores(matters[phase]) | {"low": low, "high": high}
+            found.append(_grid(axes, **values).assign(phase=phase, n=len(league.effects)))
+        rows = pd.concat(found, ignore_index=True)
+        first = ["measure", "mode", "phase", "scope", "outcome"]
+        return rows[[*first, *values, "n"]]
+
+    def _lead_rows(
+        self,
+        model: "Model",
+        texts: Sequence["_Text"],
+        own: "PerPrompt",
+        leagues: dict[str, "League"],
+    ) -> pd.DataFrame:
+        """How far each measure is ahead of the baselines; and further than in random models."""
+        from lenses.head_ablation import MODES
+        from models import untrained
+
+        half, main = texts[::2], MODES.index(MAIN["mode"])
+        alike = {
+            phase: league.part(slice(None, None, 2), main) for phase, league in leagues.items()
+        }
+        found = [_leads(league, "own", MODES, phase) for phase, league in leagues.items()]
+        for number in range(RANDOM_MODELS):
+            twin = untrained(model, self.seed + number)
+            label = f"random weights {number + 1}/{RANDOM_MODELS}"
+            kept = self._read(twin, half, label, (MAIN["mode"],))
+            for phase, league in self._leagues(kept, tuple(leagues)).items():
+                name = f"random {number}"
+                found.append(_leads(league, name, MODES[main : main + 1], phase))
+                found.append(_leads(alike[phase], f"own less {name}", MODES[main : main + 1], phase,
+                                    less=league))  # fmt: skip
+            del twin
+            gc.collect()  # a hooked model refers to itself: uncollected, twins would pile up
+        return pd.concat(found, ignore_index=True)
+
+    def _gate_rows(
+        self,
+        model: "Model",
+        texts: Sequence["_Text"],
+        own: "PerPrompt",
+        phases: tuple[str, ...],
+    ) -> pd.DataFrame:
+        """Effects of the heads that matter most, over the values of their gate."""
+        import torch
+
+        from lenses.head_ablation import OUTCOMES, gate_effects, read_clean
+        from lenses.per_prompt import PerPrompt
+        from lenses.statistics import bootstrap
+
+        heads = _largest(own["effects"][:, 0, 0, PHASES.index(phases[-1]), :, :, 0])
+        kept, gates = PerPrompt(), torch.tensor(GATES)
+        for batch in self.stream(_batches(texts, self.batch_size), kept, "gates"):
+            for text in batch:
+                clean = read_clean(model, _tensor(text.ids, model))
+                found = gate_effects(model, clean, heads, gates).cpu().double().numpy()
+                means = [_mean(found[..., chosen]) for chosen in text.chosen]
+                kept.update(gates=np.stack(means)[None])
+        ends = bootstrap(kept["gates"], self.seed)
+        axes = {"phase": PHASES, "number": len(heads), "gate": GATES}
+        values = {name: ends.estimate[..., i] for i, name in enumerate(OUTCOMES)}
+        rows = _grid(axes, **values, low=ends.low[..., 0], high=ends.high[..., 0])
+        rows = rows[rows["phase"].isin(phases)].reset_index(drop=True)
+        layer, head = np.array(heads)[rows.pop("number")].T
+        return rows.assign(layer=layer, head=head)[
+            ["layer", "head", "gate", "phase", *values, "low", "high"]
+        ]
+
+    def _control_rows(self) -> pd.DataFrame:
+        """Where everything places the one head that matters in a planted model."""
+        from lenses.head_ablation import MODES, OUTCOMES
+        from models.planted_head import planted_head
+        from models.text import continue_text
+
+        planted = planted_head(seed=self.seed)
+        given = planted.prompts(CONTROL["prompts"], CONTROL["length"], self.seed).tolist()
+        new = continue_text(planted.model, given, CONTROL["new_tokens"])
+        texts = [_Text(i, "planted", *row) for i, row in enumerate(zip(given, new, strict=True))]
+        kept = self._read(planted.model, texts, "planted control", MODES)
+        heads = planted.model.cfg.n_layers * planted.model.cfg.n_heads
+        found = []
+        for phase, league in self._leagues(kept, PHASES).items():
+            place = league.places(planted.layer, planted.head)
+            axes = {"mode": MODES, "outcome": OUTCOMES}
+            effects = _grid(axes, place=place["effect"])
+            effects.insert(0, "scored_by", effects.pop("mode") + " ablation")
+            measures = _grid({"scored_by": league.names}, place=place["measure"])
+            both = [effects.assign(kind="effect"), measures.assign(kind="measure", outcome="")]
+            found.append(pd.concat(both).assign(phase=phase, n=heads))
+        return pd.concat(found, ignore_index=True)
+
+    def claims(self, results: Results) -> list[Claim]:
+        """The control; then whether any measure, and each of them, beats the baselines."""
+        leads = results.tables["leads"].query(
+            "mode == @MAIN['mode'] and outcome == @MAIN['outcome'] and scope == @MAIN['scope'] "
+            "and measure not in @BASELINES and measure != 'random_score'"
+        )
+        by_phase = {phase: _Leads(part) for phase, part in leads.groupby("phase", sort=False)}
+        scores = results.tables["scores"]
+        return [
+            _control_claim(results.tables["control"]),
+            *(_some_claim(phase, found) for phase, found in by_phase.items()),
+            *(by_phase["generated"].claim(name, scores) for name in by_phase["generated"].names),
+        ]
+
+    def figures(self, results: Results) -> dict[str, "Drawing"]:
+        """The league, the leads over the baselines, effects, gates, and the planted control."""
+        return {
+            **_league_figures(results),
+            **_effect_figures(results),
+            **_control_figure(results),
+        }
+
+
+Some = TypeVar("Some")
+
+
+@dataclass(frozen=True)
+class _Text:
+    """A text as tokens: what was given, what the model added, and what should have come."""
+
+    number: int
+    kind: str
+    given: list[int]
+    new: list[int] = field(default_factory=list)
+    expected: tuple[int, ...] = ()
+    answer: str = ""
+
+    @property
+    def ids(self) -> list[int]:
+        return self.given + self.new
+
+    @property
+    def chosen(self) -> np.ndarray:
+        """The pos of each of PHASES that count [phase pos]: what each predicts decides."""
+        pos = np.arange(len(self.ids) - 1)
+        generated = pos + 1 >= len(self.given)
+        return np.stack([~generated, generated]) & (pos > 0)
+
+
+def _asked(first: str, second: str, third: str) -> tuple[str, str]:
+    """Two solved additions and a third without its answer, and that answer."""
+    question, answer = third.rsplit(" ", 1)
+    return f"{first}\n{second}\n{question}", answer
+
+
+def _batches(items: Sequence[Some], size: int) -> list[Sequence[Some]]:
+    return [items[start : start + size] for start in range(0, len(items), size)]
+
+
+def _tensor(ids: list[int], model: "Model") -> "torch.Tensor":
+    import torch
+
+    return torch.tensor(ids, device=model.cfg.device)
+
+
+def _grid(axes: dict[str, int | Sequence], **values: np.ndarray) -> pd.DataFrame:
+    """Tidy rows of arrays whose axes are named, in order, with their labels or lengths."""
+    labels = [range(v) if isinstance(v, int) else v for v in axes.values()]
+    frame = pd.MultiIndex.from_product(labels, names=list(axes)).to_frame(index=False)
+    return frame.assign(**{name: np.ravel(value) for name, value in values.items()})
+
+
+def _mean(values: np.ndarray) -> np.ndarray:
+    """Mean over the last axis of what is known; NaN where nothing is."""
+    known = ~np.isnan(values)
+    total, count = np.where(known, values, 0).sum(-1), known.sum(-1)
+    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+
+
+def _ends(draws: np.ndarray) -> np.ndarray:
+    """The ends of 95 % of the draws [end *cell]; NaN where a draw is."""
+    return np.quantile(draws, [0.025, 0.975], axis=0)
+
+
+def _largest(effects: np.ndarray) -> list[tuple[int, int]]:
+    """The (layer, head)s of the largest mean effects [prompt layer head]."""
+    size = np.abs(np.nanmean(effects, axis=0))
+    order = np.argsort(-size, axis=None, kind="stable")[:GATED]
+    return [
+        (int(layer), int(head))
+        for layer, head in zip(*np.unravel_index(order, size.shape), strict=True)
+    ]
+
+
+def _prompt_rows(model: "Model", texts: Sequence[_Text]) -> pd.DataFrame:
+    """What was read, and whether it went on as expected."""
+    rows = []
+    for text in texts:
+        said = _decoded(model, text.new)
+        expected = text.answer or _decoded(model, text.expected)
+        right = "" if not expected else "yes" if said.strip().startswith(expected) else "no"
+        counts = {"tokens": len(text.given), "generated_tokens": len(text.new)}
+        told = {"given": _decoded(model, text.given), "generated": said, "expected": expected}
+        rows.append({"prompt": text.number, "kind": text.kind, **told, "right": right, **counts})
+    return pd.DataFrame(rows)
+
+
+def _decoded(model: "Model", ids: Sequence[int]) -> str:
+    return model.tokenizer.decode(list(ids))
+
+
+def _measure_rows(leagues: dict[str, "League"]) -> pd.DataFrame:
+    """What each measure says of each head, as a mean over prompts."""
+    found = []
+    for phase, league in leagues.items():
+        layers, heads = league.measures.shape[2:]
+        axes = {"measure": league.names, "layer": layers, "head": heads}
+        mean = np.nanmean(league.measures, axis=0)
+        found.append(_grid(axes, estimate=mean).assign(phase=phase))
+    rows = pd.concat(found, ignore_index=True)
+    return rows[["measure", "phase", "layer", "head", "estimate"]]
+
+
+def _leads(
+    league: "League",
+    weights: str,
+    modes: Sequence[str],
+    phase: str,
+    less: "League | None" = None,
+) -> pd.DataFrame:
+    """Each measure's correlation less that of each baseline, and of the better one.
+
+    With `less`, another model's league on the same prompts, the difference of the two.
+    """
+    from lenses.head_ablation import OUTCOMES
+    from lenses.league import SCOPES
+
+    against = (*BASELINES, "the better")
+    estimate, draws = (_ahead(league, x) for x in (league.point(), league.resampled()))
+    if less is not None:
+        estimate = estimate - _ahead(less, less.point())
+        draws = draws - _ahead(less, less.resampled())
+    low, high = _ends(draws)
+    p = (1 + (draws <= 0).sum(axis=0)) / (1 + len(draws))
+    axes = {"against": against, "scope": SCOPES, "measure": league.names, "mode": modes}
+    rows = _grid(axes | {"outcome": OUTCOMES}, difference=estimate[0], low=low, high=high, p=p)
+    rows = rows[rows["measure"] != rows["against"]].assign(weights=weights, phase=phase)
+    rows["q"] = _corrected(rows)
+    rows["n"] = len(league.effects)
+    first = ["weights", "measure", "against", "mode", "phase", "scope", "outcome"]
+    return rows[[*first, "difference", "low", "high", "p", "q", "n"]]
+
+
+def _ahead(league: "League", found: np.ndarray) -> np.ndarray:
+    """[draw against scope measure mode outcome] from correlations without `against`."""
+    baselines = np.stack([found[:, :, league.names.index(name)] for name in BASELINES], axis=1)
+    all_three = np.concatenate([baselines, baselines.max(axis=1, keepdims=True)], axis=1)
+    return found[:, None] - all_three[:, :, :, None]
+
+
+def _corrected(rows: pd.DataFrame) -> pd.Series:
+    """p corrected over the measures of a contest that are neither baselines nor drawn by lot."""
+    from lenses.statistics import benjamini_hochberg
+
+    tested = rows[~rows["measure"].isin((*BASELINES, "random_score")) & rows["p"].notna()]
+    by = tested.groupby(["against", "scope", "mode", "outcome"])["p"]
+    return by.transform(lambda p: benjamini_hochberg(p.to_numpy()))
+
+
+def _agreement_rows(leagues: dict[str, "League"]) -> pd.DataFrame:
+    """Whether two ways of removing heads rank them alike."""
+    from lenses.head_ablation import MODES, OUTCOMES
+    from lenses.league import SCOPES
+
+    found = []
+    for phase, league in leagues.items():
+        estimate = league.agreement()
+        axes = {"scope": SCOPES, "mode": MODES, "other": MODES, "outcome": OUTCOMES}
+        found.append(_grid(axes, spearman=estimate).assign(phase=phase, n=len(league.effects)))
+    rows = pd.concat(found, ignore_index=True)
+    rows = rows[rows["mode"] < rows["other"]].reset_index(drop=True)
+    return rows[["mode", "other", "phase", "scope", "outcome", "spearman", "n"]]
+
+
+def _control_claim(control: pd.DataFrame) -> Claim:
+    """That every way of removing heads finds the one that matters."""
+    effects = control.query("kind == 'effect'")
+    missed = control.query("kind == 'measure' and phase == 'generated' and place > 1")
+    names = ", ".join(f"{row.scored_by} (place {row.place:g})" for row in missed.itertuples())
+    worst = effects["place"].max()
+    return Claim(
+        kind="identity",
+        sentence="In a planted model where one head alone matters, removing heads finds it first",
+        estimate=worst,
+        n=len(effects),
+        unit=f"worst place among {effects['n'].iloc[0]} heads, over ways of removing and effects",
+        null_note=f"measures that do not put it first: {names}" if names else "",
+        verdict="holds" if worst == 1 else "fails",
+    )
+
+
+def _some_claim(phase: str, found: "_Leads") -> Claim:
+    """That any measure at all beats both baselines."""
+    verdicts = {name: found.verdict(name)[0] for name in found.names}
+    best = max(found.names, key=lambda name: found.row("own", name)["difference"])
+    row, beating = found.row("own", best), [n for n in found.names if found.beats(n)]
+    beyond = [name for name, verdict in verdicts.items() if verdict == "holds"]
+    everyone = set(verdicts.values())
+    verdict = "holds" if beyond else "fails" if everyone == {"fails"} else "undecided"
+    return Claim(
+        kind="mechanical",
+        sentence="Some measure ranks the heads of a layer better than layer index and norm_share "
+        f"do, and more so than with random weights ({phase} tokens)",
+        estimate=row["difference"],
+        **found.known(row),
+        n=int(row["n"]),
+        p=found.q(best),
+        null=found.random(best).mean(),
+        null_note=f"best: {best}; beat both here: {', '.join(beating) or 'none'}; of those beyond "
+        f"random weights: {', '.join(beyond) or 'none'}",
+        unit="best measure's Spearman correlation with the change of nll under mean ablation, less "
+        "that of the better baseline",
+        verdict=verdict,
+        decide="" if verdict != "undecided" else found.verdict(best)[1],
+    )
+
+
+class _Leads:
+    """The leads over the better baseline in one phase, of own weights and of random ones."""
+
+    def __init__(self, rows: pd.DataFrame) -> None:
+        self.rows = rows[rows["against"] == "the better"].set_index(["weights", "measure"])
+        self.names = list(rows.loc[rows["weights"] == "own", "measure"].unique())
+
+    def row(self, weights: str, measure: str) -> pd.Series:
+        return self.rows.loc[(weights, measure)]
+
+    def random(self, measure: str) -> np.ndarray:
+        """The leads of a measure in the random models."""
+        return np.array(
+            [self.row(f"random {i}", measure)["difference"] for i in range(RANDOM_MODELS)]
+        )
+
+    def q(self, measure: str) -> float:
+        return float(self.row("own", measure)["q"])
+
+    def beats(self, measure: str) -> bool:
+        """Whether it leads over both baselines, corrected over measures."""
+        return self.row("own", measure)["low"] > 0 and self.q(measure) <= LEVEL
+
+    def known(self, row: pd.Series) -> dict[str, float | None]:
+        """The interval, where there is one."""
+        return {end: None if np.isnan(row[end]) else row[end] for end in ("low", "high")}
+
+    def verdict(self, measure: str) -> tuple[Verdict, str]:
+        """Holds beyond the baselines and every random model; fails short of either."""
+        own = self.row("own", measure)
+        beyond = min(
+            (self.row(f"own less random {i}", measure) for i in range(RANDOM_MODELS)),
+            key=lambda row: row["difference"],
+        )
+        if np.isnan(own["low"]) or np.isnan(beyond["low"]):
+            return "undecided", "effects do not differ among a layer's heads; it takes other heads"
+        if self.beats(measure) and beyond["low"] > 0:
+            return "holds", ""
+        if own["high"] < 0 or beyond["high"] < 0:
+            return "fails", ""
+        if not self.beats(measure):
+            return "undecided", _more_prompts(own)
+        return "undecided", "random weights may lead as far: " + _more_prompts(beyond)
+
+    def claim(self, measure: str, scores: pd.DataFrame) -> Claim:
+        """What is claimed of one measure."""
+        row, random, (verdict, decide) = (
+            self.row("own", measure), self.random(measure), self.verdict(measure),
+        )  # fmt: skip
+        where = "mode == @MAIN['mode'] and outcome == @MAIN['outcome'] and scope == @MAIN['scope']"
+        main = scores.query(where + " and phase == 'generated'").set_index("measure")["spearman"]
+        return Claim(
+            kind="mechanical",
+            sentence=f"{measure} ranks the heads of a layer better than layer index and norm_share "
+            "do, and more so than with random weights (generated tokens)",
+            estimate=row["difference"],
+            **self.known(row),
+            n=int(row["n"]),
+            p=self.q(measure),
+            null=random.mean(),
+            null_note=f"random weights: {' and '.join(f'{lead:.2f}' for lead in random)}",
+            unit=f"lead in Spearman's correlation: {main[measure]:.2f} against "
+            f"{main['norm_share']:.2f} of norm_share and {main['layer_index']:.2f} of layer index",
+            verdict=verdict,
+            decide=decide,
+        )
+
+
+def _more_prompts(row: pd.Series) -> str:
+    """How many prompts would tell a lead from none, were it as it seems (normal theory)."""
+    normal = NormalDist()
+    reached, wanted = (normal.inv_cdf(1 - p) for p in (min(row["q"], 0.999), LEVEL))
+    needed = row["n"] * (wanted / max(reached, 1e-3)) ** 2
+    if needed > 100_000:
+        return "the lead is too near zero for any affordable number of prompts"
+    return f"about {max(int(row['n']) + 1, int(np.ceil(needed))):,} prompts like these"
+
+
+def _league_figures(results: Results) -> dict[str, "Drawing"]:
+    """The league tables by two effects, and the leads."""
+    from viz import bars
+
+    scores = results.tables["scores"]
+    within = scores[scores["scope"] == MAIN["scope"]]
+    order = _standing(within)
+    leads = results.tables["leads"].query(
+        "mode == @MAIN['mode'] and outcome == @MAIN['outcome'] and scope == @MAIN['scope'] "
+        "and against == 'the better' and weights.str.startswith('own less') == False"
+    )
+    columns = ["measure", "mode", "phase", "spearman", "low", "high", "n"]
+    of_leads = ["measure", "weights", "phase", "difference", "low", "high", "n"]
+    return {
+        "League table: change of loss": bars(
+            _ordered(within.query("outcome == 'delta_nll'"), order)[columns],
+            "measure", "spearman", series="mode", facet="phase", reference=0.0,
+            caption="How well each measure ranks the heads of a layer by what removing them does "
+            "to the loss: Spearman's correlation, a mean over layers, with 95 % intervals over "
+            "prompts, for three ways of removal. A layer's index ranks nothing within a layer.",
+        ),
+        "League table: KL": bars(
+            _ordered(within.query("outcome == 'kl'"), order)[columns],
+            "measure", "spearman", series="mode", facet="phase", reference=0.0,
+            caption="The same for how far the distribution moves (KL), which has no sign: measures "
+            "of both signs count by their size.",
+        ),
+        "All heads together": bars(
+            _ordered(scores.query("scope == 'pooled' and outcome == 'delta_nll'"), order)[columns],
+            "measure", "spearman", series="mode", facet="phase", reference=0.0,
+            caption="The change of loss again, all heads of all layers ranked together: here depth "
+            "alone says something, and what grows with depth profits from it.",
+        ),
+        "Lead over the better baseline": bars(
+            _ordered(leads, order)[of_leads],
+            "measure", "difference", series="weights", facet="phase", reference=0.0,
+            caption="Each measure's correlation within layers less that of norm_share or layer "
+            "index, whichever is better (change of loss, mean ablation), with the model's own "
+            "weights and with random ones. Only what is ahead with its own weights, and further "
+            "than with random ones, says something of what was learned.",
+        ),
+    }  # fmt: skip
+
+
+def _standing(within: pd.DataFrame) -> list[str]:
+    """Measures by their mean correlation with the change of loss, the best first."""
+    means = within.query("outcome == 'delta_nll'").groupby("measure")["spearman"].mean()
+    return list(means.sort_values(ascending=False, kind="stable").index)
+
+
+def _ordered(rows: pd.DataFrame, order: list[str]) -> pd.DataFrame:
+    return rows.sort_values("measure", key=lambda names: names.map(order.index), kind="stable")
+
+
+def _effect_figures(results: Results) -> dict[str, "Drawing"]:
+    """Effects of each head, gates, and effects against measures."""
+    from viz import curves, head_grid, scatter
+
+    effects = results.tables["effects"]
+    generated = effects[effects["phase"] == "generated"]
+    gates = results.tables["gates"]
+    names = "layer " + gates["layer"].astype(str) + ", head " + gates["head"].astype(str)
+    return {
+        "What removing each head costs": head_grid(
+            generated[["layer", "head", "mode", "delta_nll"]], "delta_nll", facet="mode",
+            label="change of nll (nats)",
+            caption="Change of the mean loss on generated tokens when one head is removed, in "
+            "three ways. Zero and other texts' z are not the same question.",
+        ),
+        "How far removing each head moves the distribution": head_grid(
+            generated[["layer", "head", "mode", "kl"]], "kl", facet="mode", label="KL (nats)",
+            caption="KL of the distribution over the next token, generated tokens.",
+        ),
+        "Effects and measures": scatter(
+            _paired(results), "measure_rank", "effect_rank", facet="measure",
+            caption="All heads, ranked by the measure and by the effect of mean ablation on the "
+            "loss of generated tokens (1 = least). The best measure within layers, and the "
+            "baselines.",
+        ),
+        "Gates": curves(
+            gates.assign(gated=names), "gate", "delta_nll", series="gated", facet="phase",
+            caption="Change of the loss when a head's z is multiplied by a gate: 0 removes it, 1 "
+            "leaves it. A straight line would mean that the effect is linear. The heads whose zero "
+            "ablation changes the loss most.",
+        ),
+    }  # fmt: skip
+
+
+def _paired(results: Results) -> pd.DataFrame:
+    """Ranks of all heads by a few measures and by their effect."""
+    scores = results.tables["scores"]
+    best = _standing(scores[scores["scope"] == MAIN["scope"]])[0]
+    shown = list(dict.fromkeys([best, "norm_share", "layer_index"]))
+    effects = results.tables["effects"].query("mode == @MAIN['mode'] and phase == 'generated'")
+    effects = effects[["layer", "head", "delta_nll"]]
+    rows = results.tables["measures"].query("phase == 'generated' and measure in @shown")
+    rows = rows.merge(effects, on=["layer", "head"])
+    rows["measure_rank"] = rows.groupby("measure")["estimate"].rank()
+    rows["effect_rank"] = rows.groupby("measure")["delta_nll"].rank()
+    return rows.sort_values("measure", key=lambda names: names.map(shown.index), kind="stable")
+
+
+def _control_figure(results: Results) -> dict[str, "Drawing"]:
+    """Where everything places the one head that matters."""
+    from viz import bars
+
+    control = results.tables["control"].query("outcome in ('delta_nll', '')")
+    heads = control["n"].iloc[0]
+    return {
+        "The planted control": bars(
+            control[["scored_by", "kind", "phase", "place", "n"]],
+            "scored_by", "place", series="kind", facet="phase", reference=1.0,
+            caption=f"A model in which one of {heads} heads alone matters, among others that write "
+            "vectors of the same length: the place that each way of removing heads, and each "
+            "measure, gives it. First is right; what lies further out misses it.",
+        )
+    }  # fmt: skip

@@ -1,0 +1,218 @@
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import stats
+
+from experiments import Results, UsageError
+from experiments.head_importance import (
+    BASELINES,
+    HeadImportance,
+    _Leads,
+    _Text,
+)
+from lenses.head_ablation import MODES
+from lenses.importance import MEASURES, SIGNED
+from models import load
+from models.text import tokenize
+
+ADDITIONS = 6
+
+
+@pytest.fixture(scope="module")
+def adder():
+    return load("adder_6d_2l")
+
+
+@pytest.fixture(scope="module")
+def experiment() -> HeadImportance:
+    return HeadImportance(model="adder_6d_2l", additions=ADDITIONS)
+
+
+@pytest.fixture(scope="module")
+def results(experiment, adder) -> Results:
+    return experiment.measure(adder)
+
+
+def naive_effects(model, ids: list[list[int]], start: int) -> pd.DataFrame:
+    """One head, one mode and one text at a time, by hooks on whole passes of plain tokens."""
+    names = [f"blocks.{layer}.attn.hook_z" for layer in range(model.cfg.n_layers)]
+    tokens = torch.tensor(ids)[:, :-1]
+    with torch.no_grad():
+        logits, cache = model.run_with_cache(tokens)
+        rows = []
+        for layer, name in enumerate(names):
+            for head in range(model.cfg.n_heads):
+                z = cache[name][:, :, head]
+                others = (z.sum(0) - z) / (len(z) - 1)
+                values = {"zero": torch.zeros_like(z), "mean": others, "resample": z.roll(-1, 0)}
+                for mode, value in values.items():
+
+                    def put(z, hook, head=head, value=value):
+                        z = z.clone()
+                        z[:, :, head] = value
+                        return z
+
+                    after = model.run_with_hooks(tokens, fwd_hooks=[(name, put)])
+                    change = outcomes(logits, after, torch.tensor(ids)[:, 1:])[..., start - 1 :]
+                    rows.append((layer, head, mode, *change.mean((1, 2)).tolist()))
+    return pd.DataFrame(rows, columns=["layer", "head", "mode", "delta_nll", "kl", "delta_logit"])
+
+
+def outcomes(before, after, true) -> torch.Tensor:
+    before, after = before.double().log_softmax(-1), after.double().log_softmax(-1)
+    rival = before.scatter(-1, true[..., None], -torch.inf).argmax(-1)
+    at = lambda logp, ids: logp.gather(-1, ids[..., None])[..., 0]  # noqa: E731
+    gap = (at(after, true) - at(after, rival)) - (at(before, true) - at(before, rival))
+    kl = (before.exp() * (before - after)).sum(-1)
+    return torch.stack([at(before, true) - at(after, true), kl, gap])
+
+
+def test_effects_agree_with_a_naive_hook(experiment, results, adder) -> None:
+    ids = [text.ids for text in experiment._texts(adder)]
+    expected = naive_effects(adder, ids, start=15).set_index(["layer", "head", "mode"])
+    found = results.tables["effects"].set_index(["layer", "head", "mode"])
+    assert set(found.phase) == {"generated"}
+    for name in expected:
+        wanted = expected.loc[found.index, name]
+        np.testing.assert_allclose(found[name], wanted, rtol=1e-4, atol=1e-4)
+    assert (found.low <= found.delta_nll).all()
+    assert (found.delta_nll <= found.high).all()
+
+
+def test_scores_follow_from_the_tables_of_effects_and_measures(results) -> None:
+    effects = results.tables["effects"].query("mode == 'zero'").set_index(["layer", "head"])
+    measures = results.tables["measures"].pivot(
+        index=["layer", "head"], columns="measure", values="estimate"
+    )
+    scores = results.tables["scores"].query("mode == 'zero' and scope == 'pooled'")
+    for outcome, sign in (("delta_nll", 1), ("delta_logit", -1)):
+        effect = (sign * effects[outcome]).div(1e-5).round()
+        found = scores.query("outcome == @outcome").set_index("measure")["spearman"]
+        for name in measures:
+            x, y = measures[name], effect
+            if name not in SIGNED:
+                x, y = x.abs(), y.abs()
+            assert found[name] == pytest.approx(stats.spearmanr(x, y).statistic), name
+
+
+def test_every_measure_is_scored_in_every_way(results) -> None:
+    scores = results.tables["scores"]
+    assert set(scores.measure) == set(MEASURES)
+    assert len(scores) == len(MEASURES) * len(MODES) * 2 * 3
+    inside = scores.dropna(subset="spearman")
+    assert inside.spearman.between(-1, 1).all()
+    within = scores.query("measure == 'layer_index' and scope == 'within layers'")
+    assert (within.spearman.dropna() == 0).all()
+
+
+def test_leads_are_differences_of_scores(results) -> None:
+    leads, scores = (results.tables[name] for name in ("leads", "scores"))
+    keys = ["mode", "phase", "scope", "outcome"]
+    by_key = scores.set_index(["measure", *keys])["spearman"]
+    own = leads[leads.weights == "own"]
+    for row in own[own.against != "the better"].itertuples():
+        at = tuple(getattr(row, key) for key in keys)
+        expected = by_key[(row.measure, *at)] - by_key[(row.against, *at)]
+        assert row.difference == pytest.approx(expected, nan_ok=True)
+    both = own.pivot_table(index=["measure", *keys], columns="against", values="difference")
+    both = both.dropna()
+    assert np.allclose(both["the better"], both[list(BASELINES)].min(axis=1))
+    assert set(leads.weights) == {"own"} | {
+        f"{name}random {i}" for i in range(2) for name in ("", "own less ")
+    }
+
+
+def test_gate_0_is_zero_ablation_and_gate_1_changes_nothing(results) -> None:
+    effects = results.tables["effects"].query("mode == 'zero'").set_index(["layer", "head"])
+    gates = results.tables["gates"].set_index(["layer", "head", "gate"])
+    assert len(gates) == 6 * 9
+    for layer, head in {key[:2] for key in gates.index}:
+        for name in ("delta_nll", "kl", "delta_logit"):
+            expected = effects.loc[(layer, head), name]
+            assert gates.loc[(layer, head, 0.0), name] == pytest.approx(expected, abs=1e-4)
+            assert gates.loc[(layer, head, 1.0), name] == pytest.approx(0, abs=1e-4)
+    least = effects.delta_nll.abs().sort_values().index[0]
+    assert least not in {key[:2] for key in gates.index}
+
+
+def test_the_planted_head_is_found_by_removing_and_missed_by_lengths(results, experiment) -> None:
+    control = results.tables["control"]
+    effects = control[control.kind == "effect"]
+    assert len(effects) == 2 * 3 * 3
+    assert (effects.place == 1).all()
+    measures = control.query("kind == 'measure'").set_index(["scored_by", "phase"])["place"]
+    for name in ("l2_norm", "norm_share", "value_weighted"):
+        assert (measures[name] > 2).all()
+    for name in ("direct_logit", "gradient_x_result", "gradient_x_deviation"):
+        assert (measures[name] == 1).all()
+    claim = experiment.claims(results)[0]
+    assert claim.verdict == "holds"
+    assert "norm_share" in claim.null_note
+    assert "direct_logit" not in claim.null_note
+
+
+def test_additions_are_of_many_cells_and_the_answer_is_the_models(experiment, results, adder):
+    prompts = results.tables["prompts"]
+    assert len(prompts) == ADDITIONS
+    assert (prompts.right == "yes").all()  # an exact adder
+    assert (prompts.generated_tokens == 7).all()
+    text = experiment._texts(adder)[0]
+    assert len(text.given) == 15
+    said = adder(torch.tensor([text.ids])).argmax(-1)[0, 14:-1].tolist()
+    assert said == text.new
+
+
+def test_a_pos_belongs_to_the_phase_of_what_it_predicts() -> None:
+    prompt, generated = _Text(0, "", [1, 2, 3, 4], [5, 6]).chosen
+    assert prompt.tolist() == [False, True, True, False, False]
+    assert generated.tolist() == [False, False, False, True, True]
+
+
+def test_results_do_not_depend_on_the_batch_size(results, adder) -> None:
+    other = HeadImportance(model="adder_6d_2l", additions=ADDITIONS, batch_size=4).measure(adder)
+    for name, table in results.tables.items():
+        pd.testing.assert_frame_equal(other.tables[name], table, check_exact=True)
+
+
+def test_too_many_tokens_are_refused() -> None:
+    model = load("adder_6d_1l")
+    model.cfg.n_ctx = 10
+    with pytest.raises(UsageError, match="new_tokens"):
+        HeadImportance(model="adder_6d_1l")._texts(model)
+
+
+def leads(own: float, random: float, spread: float = 0.1, q: float = 1e-4) -> _Leads:
+    """Leads of one measure with these estimates and intervals."""
+    values = {"own": own, "random 0": random, "random 1": random - 0.1}
+    values |= {f"own less random {i}": own - values[f"random {i}"] for i in range(2)}
+    rows = [
+        {"weights": w, "measure": "m", "against": "the better", "difference": v, "n": 20}
+        | {"low": v - spread, "high": v + spread, "p": q, "q": q}
+        for w, v in values.items()
+    ]
+    return _Leads(pd.DataFrame(rows))
+
+
+def test_a_verdict_follows_the_baselines_and_random_weights() -> None:
+    assert leads(0.5, 0.0).verdict("m") == ("holds", "")
+    assert leads(-0.5, -1.0).verdict("m")[0] == "fails"
+    assert leads(0.5, 0.8).verdict("m")[0] == "fails"
+    verdict, why = leads(0.5, 0.5).verdict("m")
+    assert verdict == "undecided"
+    assert why.startswith("random weights may lead as far")
+    verdict, why = leads(0.5, 0.0, q=0.1).verdict("m")  # z = 1.28 must become 1.645
+    assert (verdict, why) == ("undecided", "about 33 prompts like these")
+    verdict, why = leads(0.0, 0.0, q=0.9).verdict("m")
+    assert "too near zero" in why
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("name", ["smollm2", "gemma3_270m_q4"])
+def test_language_models_read_three_kinds_of_prompts(name) -> None:
+    model = load(name, dtype=torch.float32)
+    texts = HeadImportance(model=name, prompts=6, new_tokens=2)._texts(model)
+    assert [text.kind for text in texts] == ["text", "fact", "addition"] * 2
+    assert texts[1].given == tokenize(model, "The capital of France is the city of")
+    assert all(len(text.new) <= 2 for text in texts)
+    assert max(len(text.ids) for text in texts) <= 40
