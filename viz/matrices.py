@@ -79,8 +79,10 @@ def _maps(
     rows, columns, value, text = names
     whole = pd.concat(parts.values())
     down, across = _order(whole[rows]), _order(whole[columns])
-    wide, high = _cell(whole, text, len(down), len(across))
     margin = 0.45 + 0.075 * max(len(shorten(str(name), 16)) for name in down)
+    abreast = 1 if text or len(parts) < 3 else 2 if len(across) > 10 else 3
+    room = WIDTH / abreast - margin
+    wide, high = _cell(whole, text, len(down), len(across), room)
     figure, axes = panels(len(parts), wide * len(across) + margin, high * len(down) + 0.85)
     figure.set_figheight(figure.get_figheight() + 0.75)
     undefined = False
@@ -104,11 +106,13 @@ def _order(axis: "pd.Series") -> list:
     return sorted(names) if axis.dtype.kind in "iufb" else names
 
 
-def _cell(whole: "pd.DataFrame", text: str | None, rows: int, columns: int) -> tuple[float, float]:
+def _cell(
+    whole: "pd.DataFrame", text: str | None, rows: int, columns: int, room: float
+) -> tuple[float, float]:
     """Width and height of a cell in inches: wider where something is written into it."""
     least, most = _CELL
     roomy = most if text is None else max(most, 8 * _LETTER * _longest(whole[text]) + 0.08)
-    wide = max(least, min(roomy, (WIDTH - 1.2) / columns))
+    wide = max(least if room > 3 else 0.08, min(roomy, room / columns))
     return wide, max(least, min(most, 0.42 if text else most, _TALLEST / rows, wide * 1.6))
 
 

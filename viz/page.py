@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 MOST_HEAVY = 12
 """Interactive figures on one page; more would make it slow to scroll."""
 
-_PREVIEW_ROWS = 200
+_PREVIEW_ROWS = 300
 
 KINDS = {
     "identity": "Holds in any model, by algebra: a check of the measurement.",
