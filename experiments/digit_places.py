@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from models import Model
     from viz import Drawing
 
-LEARNED = 7
-"""Learned claims; each is tested at .05 / 7."""
+LEARNED = 8
+"""Learned claims; each is tested at 0.05 / 8."""
 ALPHA = 0.05 / LEARNED
 NEGLIGIBLE = 0.25
 """Nats: a word 1.28 times as likely as the others. An interval below this shows that there is no
@@ -62,7 +62,7 @@ class DigitPlaces(Experiment):
     """Texts in one forward pass."""
     per_length: int = Field(8, ge=2)
     """Prompts of each kind for each length of number."""
-    ranked: int = Field(12, ge=1)
+    ranked: int = Field(16, ge=1)
     """Prompts whose words are ranked among the whole vocabulary."""
     prefixes: int = Field(3, ge=1)
     """Texts for each number of two digits that one word says."""
@@ -162,21 +162,29 @@ class DigitPlaces(Experiment):
         self, model: "Model", own: "DigitReading", twin: "DigitReading"
     ) -> tuple[dict[str, Any], pd.DataFrame]:
         """All that is asked of words, and the contrasts of prefixes."""
-        from lenses.place_words import confusion_rows, error_rows, score_rows, word_tests
+        from lenses.place_words import (
+            confusion_rows,
+            error_rows,
+            near_the_top,
+            score_rows,
+            word_tests,
+        )
 
         tests, score = word_tests(own, twin, self.seed), self.rows("scores")
         for frame in score_rows(own):
             score.append(frame)
         prefix, contrasts = self._prefix_tables(model, own)
+        ranks = self._ranks(model, own)
+        near = near_the_top(ranks["place_words"].frame(), own.layers, self.seed)
         return {
             "words": own.words.table,
-            **self._ranks(model, own),
+            **ranks,
             "scores": score,
             "tests": tests,
             "confusion": confusion_rows(own, tests),
             "errors": error_rows(own, tests, self.seed),
             "prefix": prefix,
-        }, contrasts
+        }, pd.concat([contrasts, near])
 
     def _ranks(self, model: "Model", own: "DigitReading") -> dict[str, Any]:
         """Rank of each digit's place word in some prompts, and what the first one decodes to."""
@@ -246,12 +254,13 @@ class DigitPlaces(Experiment):
         return drawn | state_figures(results.tables)
 
     def claims(self, results: Results) -> list[Claim]:
-        """An identity about reading, seven learned claims, and a mechanical one about transfer."""
+        """An identity about reading, eight learned claims, and a mechanical one about transfer."""
         tables = results.tables
         contrasts = tables["contrasts"]
         return [
             _reads_left_to_right(contrasts, TOLERANCE[self.dtype]),
             *(_place_word(tables, sample) for sample in ("announced", "generated")),
+            _near_the_top(contrasts),
             _errors_follow(tables),
             _prefix_word(contrasts),
             *(_place_beyond(tables, sample) for sample in ("announced", "generated")),
@@ -273,7 +282,7 @@ def word_figures(tables) -> "dict[str, Drawing]":
     tests = tables["tests"][tables["tests"]["decoder"] == "U"]
     centred = tests[tests["norm"] == CENTRED]
     series = tests[tests["statistic"] == "place"].assign(states=lambda t: t["norm"])
-    shown = centred[centred["statistic"] != "numbers minus codes"]
+    shown = centred[~centred["statistic"].str.contains("minus")]
     confusion = tables["confusion"].assign(text=lambda t: t["share"].map("{:.2f}".format))
     return {
         "Words along the first prompt": _decoded_figure(tables["decoded"]),
@@ -476,7 +485,9 @@ def _open(sentence: str, why: str) -> Claim:
     )
 
 
-def _claim(sentence: str, row: pd.Series, p: float, verdict: str, decide: str, **more) -> Claim:
+def _claim(
+    sentence: str, row: pd.Series, p: float | None, verdict: str, decide: str, **more
+) -> Claim:
     """A learned claim about one row of a table."""
     return Claim(
         kind="learned",
@@ -510,6 +521,13 @@ def _reads_left_to_right(contrasts: pd.DataFrame, tolerance: float) -> Claim:
     )
 
 
+BESIDE = (
+    "numbers minus codes",
+    "position in group of three",
+    "place minus group of three",
+    "place, random weights",
+)
+"""Statistics that stand beside the score of a place's word."""
 NO_WORDS = "a model that knows words: an adder has none (--model smollm2)"
 SAID = {
     "announced": "Digits of numbers whose length is announced",
@@ -526,13 +544,12 @@ def _place_word(tables, sample: str) -> Claim:
     if best is None:
         return _open(sentence, NO_WORDS)
     here = tables["tests"][tables["tests"]["layer"] == best["layer"]]
-    beside = {
-        name: best_layer(here, sample, name)
-        for name in ("numbers minus codes", "position in group of three", "place, random weights")
-    }
+    beside = {name: best_layer(here, sample, name) for name in BESIDE}
     codes = beside.pop("numbers minus codes")
     verdict, decide = _word_verdict(tables["tests"], sample, best, codes)
     rivals = "; ".join(f"{name} {row.estimate:.2f}" for name, row in beside.items())
+    first = tables["confusion"].query("sample == @sample and place == decoded_place")["share"]
+    chance = 1 / len(first)
     return _claim(
         sentence,
         best,
@@ -540,9 +557,10 @@ def _place_word(tables, sample: str) -> Claim:
         verdict,
         decide,
         null=0.0,
-        unit=f"nats, at layer {best['layer']}",
-        null_note=f"random words and traded labels, max-T over layers; {rivals}; numbers minus the "
-        f"same digits in codes {codes.estimate:.2f} ({codes.low:.2f} to {codes.high:.2f})",
+        unit=f"nats, at layer {best['layer']:.0f}",
+        null_note=f"random words and traded labels, max-T over layers; {rivals}; numbers minus "
+        f"the same digits in codes {codes.estimate:.2f} ({codes.low:.2f} to {codes.high:.2f}); its "
+        f"own word comes first for {first.mean():.2f} of a place's digits (chance {chance:.2f})",
     )
 
 
@@ -566,6 +584,27 @@ def _word_verdict(
     return "undecided", "more prompts (--per-length): codes may show as much"
 
 
+def _near_the_top(contrasts: pd.DataFrame) -> Claim:
+    """For most digits the word is among the first ten: second to the digit would be second."""
+    sentence = "The word of the place is among the ten likeliest tokens for most digits of numbers "
+    sentence += "whose length is announced."
+    rows = contrasts[contrasts["statistic"] == "near the top"]
+    if rows.empty:
+        return _open(sentence, NO_WORDS)
+    best = rows.sort_values("estimate").iloc[-1]
+    verdict = "fails" if rows["high"].max() < 0.5 else Claim.judge(best["low"], best["high"], 0.5)
+    return _claim(
+        sentence,
+        best,
+        None,
+        verdict,
+        "more prompts (--ranked)",
+        null=0.5,
+        unit=f"share of digits, at layer {best['layer']:.0f}",
+        null_note="half of the digits",
+    )
+
+
 def _errors_follow(tables) -> Claim:
     """The lower the score of the given digit, the likelier the answer's digit is wrong."""
     sentence = "Errors follow where it does not: the less a given digit decodes to its place, the "
@@ -587,7 +626,7 @@ def _errors_follow(tables) -> Claim:
         verdict,
         "more prompts (--per-length)",
         null=0.0,
-        unit=f"log-odds of an error per standard deviation of the score, at layer {row['layer']}",
+        unit=f"log-odds of an error per deviation of the score, at layer {row['layer']:.0f}",
         null_note="length, place, run, carry and kind of prompt held fixed; resampled by prompt",
     )
 
@@ -609,7 +648,7 @@ def _prefix_word(contrasts: pd.DataFrame) -> Claim:
         verdict,
         "more texts (--prefixes)",
         null=0.0,
-        unit=f"nats above the other prefixes' words, at layer {best['layer']}",
+        unit=f"nats above the other prefixes' words, at layer {best['layer']:.0f}",
         null_note="random words, max-T over layers; after its own first digit the word's rank is "
         f"{2 ** lift['estimate']:.2g} times nearer to 1 than after another "
         f"({2 ** lift['low']:.2g} to {2 ** lift['high']:.2g})",
@@ -618,6 +657,8 @@ def _prefix_word(contrasts: pd.DataFrame) -> Claim:
 
 def _place_beyond(tables, sample: str) -> Claim:
     """Probes of the place beat pos and token, and the same probes with random weights."""
+    from lenses.place_probes import JUDGED
+
     sentence = f"{SAID[sample]} hold their place beyond what pos, index and digit tell (probes)."
     probes = tables["probes"].query("sample == @sample") if "probes" in tables else pd.DataFrame()
     if probes.empty:
@@ -627,24 +668,22 @@ def _place_beyond(tables, sample: str) -> Claim:
         why = "numbers of several lengths: here pos tells the place (--model adder_1to6d)"
         return _open(sentence, why)
     contrasts = tables["contrasts"]
-    pos, random = (
-        _of(contrasts, f"place beyond {name}", sample).set_index("layer")
-        for name in ("pos and digit", "random weights")
-    )
-    p = np.maximum(pos["p"], random["p"].reindex(pos.index))
+    compared = pd.concat([_of(contrasts, f"place beyond {name}", sample) for name in JUDGED])
+    by_layer = compared.groupby("layer")
+    p, highest = by_layer["p"].max(), by_layer["high"].min().max()
     layer = p.idxmin()
-    least = min((pos.loc[layer], random.loc[layer]), key=lambda row: row["estimate"])
+    least = compared[compared["layer"] == layer].sort_values("estimate").iloc[0]
     holds = p[layer] <= ALPHA and least["low"] > 0
-    highest = np.minimum(pos["high"], random["high"].reindex(pos.index)).max()
     verdict = "holds" if holds else "fails" if highest < ALIKE else "undecided"
     return _claim(
         sentence,
         least,
-        min(1.0, float(p[layer])),
+        float(p[layer]),
         verdict,
         "more digits (--probed, --per-length)",
         null=0.0,
-        unit=f"accuracy beyond the better of pos and random weights, at layer {layer}",
+        unit=f"accuracy {least['statistic'].removeprefix('place ')}, the hardest to beat, at layer "
+        f"{layer:.0f}",
         null_note=_accuracies(probes, layer),
     )
 
@@ -655,7 +694,8 @@ def _accuracies(probes: pd.DataFrame, layer: int) -> str:
     named = ", ".join(
         f"{read} {value:.2f}" for read, value in here[["read", "balanced"]].to_numpy()
     )
-    return f"balanced accuracy: {named}; chance {1 / here['labels'].max():.2f}"
+    chance = 1 / here["labels"].max()
+    return f"balanced accuracy: {named}; chance {chance:.2f}; above the control task: selectivity"
 
 
 def _treated_as_moved(contrasts: pd.DataFrame) -> Claim:
@@ -673,7 +713,7 @@ def _treated_as_moved(contrasts: pd.DataFrame) -> Claim:
         "more texts (--edits), or a direction that acts: the interval spans the threshold",
         null=best["null"],
         unit="nats that the answer's digit there moves towards it, beyond a random direction; "
-        f"edited at layer {best['layer']}",
+        f"edited at layer {best['layer']:.0f}",
         null_note="what a random direction of equal length does",
     )
 
@@ -695,7 +735,7 @@ def _digit_across_places(contrasts: pd.DataFrame) -> Claim:
         verdict,
         "more prompts (--per-length)",
         null=row["null"],
-        unit=f"accuracy across places minus that with random weights, at layer {row['layer']}",
+        unit=f"accuracy across places minus that with random weights, at layer {row['layer']:.0f}",
         null_note="accuracy across places with random weights; the embedding is passed on anyway",
     )
     return claim.model_copy(update={"kind": "mechanical"})

@@ -178,14 +178,15 @@ class Decoder:
     ) -> tuple[Float[Tensor, "site n token"], Int[Tensor, "site n token"]]:
         """Log-probability in nats, and rank among the whole vocabulary (1 is the likeliest).
 
-        Each of the n states is asked for tokens of its own.
+        Each of the n states is asked for tokens of its own. Equals count as likelier: what a state
+        does not tell apart is not near the top.
         """
         own = ids.to(states.device).expand(len(states), *ids.shape).flatten(0, 1)
 
         def look(logits: Tensor, at: slice) -> tuple[Tensor, Tensor]:
             chosen = logits.gather(-1, own[at])
-            above = torch.stack([(logits > c[:, None]).sum(-1) for c in chosen.unbind(-1)], -1)
-            return chosen - logits.logsumexp(-1, keepdim=True), above + 1
+            rank = torch.stack([(logits >= c[:, None]).sum(-1) for c in chosen.unbind(-1)], -1)
+            return chosen - logits.logsumexp(-1, keepdim=True), rank
 
         return self._over_vocabulary(states, how, look)
 

@@ -71,8 +71,8 @@ def _pairs(given: pd.DataFrame) -> list[tuple[dict, dict]]:
     ]
 
 
-def edit_sites(where: list[Site], most: int = 3) -> list[int]:
-    """At most three sites, evenly spread, none of them the last, whose state nothing reads."""
+def edit_sites(where: list[Site], most: int = 4) -> list[int]:
+    """At most four sites, evenly spread, none of them the last, whose state nothing reads."""
     return sorted(set(np.linspace(0, len(where) - 2, most).round().astype(int).tolist()))
 
 

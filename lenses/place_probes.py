@@ -12,6 +12,12 @@ from lenses.statistics import bootstrap, sign_flip, wilson
 
 TESTED = ("announced", "generated")
 """Samples in which the place can be known."""
+JUDGED = ("pos and digit", "random weights")
+"""What the states' accuracy must exceed."""
+COMPARED = (*JUDGED, "control task")
+"""What else it is compared with: the last difference is the probe's selectivity. A control label
+follows from index and digit, and a place does not, so selectivity may be low for want of a place
+that can be known, and decides nothing."""
 PER_PLACE = 30
 """Digits that a place needs to be part of the transfer matrix."""
 
@@ -103,7 +109,7 @@ def _beyond(
     right = {name: (said == labels).double().numpy() for name, (said, labels) in told.items()}
     prompt = own.digits["prompt"].to_numpy()[rows]
     frames = []
-    for name in ("pos and digit", "random weights"):
+    for name in COMPARED:
         difference = (right["states"] - right[name]).T
         each = pd.DataFrame(difference).groupby(prompt).mean().to_numpy()
         found, p = bootstrap(each, seed), sign_flip(each, seed)

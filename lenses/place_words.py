@@ -25,6 +25,8 @@ from lenses.word_scores import (
 
 LENS = {"decoder": "U", "norm": "final, centred"}
 """The readout that claims are about: the logit lens on centred states."""
+FIRST = 10
+"""Ranks that count as near the top."""
 ENOUGH = 50
 """Right and wrong digits that a regression of errors needs."""
 FEATURES = ("score", "length", "place", "run", "carry", "is_addition")
@@ -76,6 +78,7 @@ def _statistics(
         thirds = own.digits["place"].to_numpy() % 3
         rival = against_nulls(own, number, own.of(sample), thirds, seed, classes=3)
         found["position in group of three"] = rival
+        found["place minus group of three"] = _minus_thirds(own, number, rows, seed)
     if _every_class(own, codes):
         found["place, in codes"] = against_nulls(own, number, codes, own.label, seed)
         found["numbers minus codes"] = _minus_codes(own, number, rows, codes, seed)
@@ -118,6 +121,35 @@ def against_nulls(
     }
 
 
+def _minus_thirds(
+    own: DigitReading, number: int, rows: Bool[np.ndarray, "n"], seed: int
+) -> dict[str, np.ndarray]:
+    """From the thousands on: the place's own word against one, ten or hundred, as the rival has it.
+
+    From each word its mean over places is taken, or the commoner word would win.
+    """
+    classes, label = len(own.scored), own.label[rows]
+    logits = own.logits[rows, number, :, :classes].astype(float)
+    logits -= class_means(logits, label, classes).mean(1)
+    high = np.array(own.scored)[label] >= 3
+    third = np.array(own.scored)[label] % 3
+    row = np.arange(len(label))
+    gain = logits[row, :, label] - logits[row, :, third]
+    prompt = own.digits["prompt"].to_numpy()[rows]
+    drawn = resampled_advantage(gain, label, prompt, seed, high)
+    estimate = np.mean([gain[label == c].mean(0) for c in np.unique(label[high])], axis=0)
+    return _resampled(estimate, drawn, int(high.sum()))
+
+
+def _resampled(
+    estimate: Float[np.ndarray, "site"], drawn: Float[np.ndarray, "resample site"], n: int
+) -> dict[str, np.ndarray]:
+    """An estimate with its interval, and p: one-sided, that it is not above zero."""
+    low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
+    p = (1 + (drawn <= 0).sum(0)) / (1 + len(drawn))
+    return {"estimate": estimate, "low": low, "high": high, "p": p, "n": np.full(len(p), n)}
+
+
 def _minus_codes(
     own: DigitReading,
     number: int,
@@ -137,11 +169,7 @@ def _minus_codes(
         np.mean([score[part[both] & (label == c)].mean(0) for c in range(classes)], axis=0)
         for part in (copies, codes)
     ]
-    drawn = again[0] - again[1]
-    low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
-    p = (1 + (drawn <= 0).sum(0)) / (1 + len(drawn))
-    n = np.full(len(p), len(np.unique(pair)))
-    return {"estimate": means[0] - means[1], "low": low, "high": high, "p": p, "n": n}
+    return _resampled(means[0] - means[1], again[0] - again[1], len(np.unique(pair)))
 
 
 def best_layer(tests: pd.DataFrame, sample: str, statistic: str = "place") -> pd.Series | None:
@@ -182,6 +210,19 @@ def rank_rows(
         logprob=total.ravel(),
         score=scores(logits, number).ravel(),
     )
+
+
+def near_the_top(place_words: pd.DataFrame, layers: np.ndarray, seed: int) -> pd.DataFrame:
+    """Share of digits whose place's word is among the FIRST likeliest tokens, by layer.
+
+    Digits of announced numbers, by the lens that claims are about, prompts resampled.
+    """
+    known = place_words["sample"] == "announced"
+    for name, value in LENS.items():
+        known &= place_words[name] == value
+    near = place_words[known].assign(near=lambda t: t["rank"] <= FIRST)
+    each = near.pivot_table(index="prompt", columns="layer", values="near", aggfunc="mean")
+    return _by_layer("near the top", layers, vars(bootstrap(each.to_numpy(float), seed)))
 
 
 def decoded_rows(
@@ -285,7 +326,8 @@ def prefix_tables(
     """Ranks of each prefix's word, and two contrasts by layer: its advantage and its lift.
 
     Rows alternate: a number that one word says, then another first digit before the same second
-    one. Lift is the log2 of how many times nearer to the first rank the word stands after its own.
+    one. What the second digit says by itself, as 3 says thirteen, is in both, and is taken off.
+    Lift is the log2 of how many times nearer to the first rank the word stands after its own.
     """
     lift = np.log2(rank[1::2] / rank[::2])
     frames, contrasts = [], []
@@ -299,7 +341,8 @@ def prefix_tables(
             )  # fmt: skip
             frames.append(grouped.reset_index().assign(layer=layer, **describe(how)))
         if describe(how) == LENS:
-            contrasts.append(_prefix_contrasts(words, logits[::2, number], prefix[::2], own, seed))
+            rise = logits[::2, number] - logits[1::2, number]
+            contrasts.append(_prefix_contrasts(words, rise, prefix[::2], own, seed))
             found = vars(bootstrap(lift[:, number], seed))
             contrasts.append(_by_layer("prefix lift", own.layers, found))
     table = pd.concat(frames, ignore_index=True)
@@ -315,7 +358,10 @@ def _prefix_contrasts(
     own: DigitReading,
     seed: int,
 ) -> pd.DataFrame:
-    """The advantage of the prefix's own word among the prefixes' words, max-T over layers."""
+    """By how much more the first digit raises the prefix's own word than others, max-T over layers.
+
+    `logits` are differences from those after another first digit.
+    """
     label, classes = words.number(prefix), len(words.places)
     true = logits[..., :classes].astype(float)
     observed = advantage(class_means(true, label, classes))
