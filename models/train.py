@@ -152,7 +152,7 @@ def training_sums(rng: np.random.Generator, style: AdditionFormat, count: int) -
 
     Uniform batches alone leave an adder right on 99.99 % of uniform sums and wrong on one in
     eight of the longest carries. Where numbers are not padded, the whole batch is of addends whose
-    lengths are drawn one by one, from 1 digit to all.
+    lengths are drawn one by one, from 1 digit to all, long ones more often: they are harder.
     """
     places = style.digits
     classes = np.full((count, places), ANY)
@@ -162,7 +162,8 @@ def training_sums(rng: np.random.Generator, style: AdditionFormat, count: int) -
     sums = draw(classes, rng)
     short = count // 10 if style.pad else count
     length = np.full((2, count), places)
-    length[:, count - short :] = rng.integers(1, places + 1, (2, short))
+    drawn = rng.integers(1, places + 1, (1 if style.pad else 2, 2, short))
+    length[:, count - short :] = drawn.max(axis=0)
     return cut(sums, length, passes=classes == PASS)
 
 
@@ -443,6 +444,7 @@ def tokenizer_of(style: AdditionFormat) -> PreTrainedTokenizerFast:
 
 def store(adder: GPT2LMHeadModel, style: AdditionFormat, folder: Path) -> None:
     """Write weights and tokenizer as plain transformers reads them."""
+    transformers.utils.logging.disable_progress_bar()
     folder.mkdir(parents=True, exist_ok=True)
     adder.save_pretrained(folder)
     tokenizer_of(style).save_pretrained(folder)
@@ -484,7 +486,6 @@ def main(arguments: list[str]) -> int:
         reason = one_line(error)
         print(f"{arguments[0]}: not the card of an adder to train: {reason}", file=sys.stderr)
         return 2
-    transformers.utils.logging.disable_progress_bar()
     torch.set_num_threads(1)  # sums are added in a fixed order, so that a seed gives one result
     start = time.time()
     adder, curve = train(card.arithmetic, card.training, card.path)
