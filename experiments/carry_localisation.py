@@ -435,7 +435,8 @@ def _over_nines(tables: Any) -> Claim:
     return Claim(
         kind="learned",
         sentence="In most cells a carry that crosses nines is written by few heads, too "
-        f"({explained} of {n} cells of place and run; {len(cascades) - n} had too few pairs).",
+        f"({explained} of {n} cells of place and run; {len(cascades) - n} had too few pairs)"
+        f"{_relayed(tables['roles'])}.",
         estimate=explained / max(n, 1),
         low=float(low),
         high=float(high),
@@ -445,6 +446,15 @@ def _over_nines(tables: Any) -> Claim:
         verdict=verdict,
         decide="more cells: longer sums, or a model that solves more" * (verdict == "undecided"),
     )
+
+
+def _relayed(roles: pd.DataFrame) -> str:
+    """Single heads at earlier tokens by which carries over nines pass."""
+    read = roles["pos"] == roles.groupby("place")["pos"].transform("max")
+    early = roles[~read & (roles["kind"] == "head") & roles["role"].isin(["carry", "combiner"])]
+    heads = early.assign(head=_named(early.drop(columns="kind"))).groupby("head")["token"].unique()
+    named = [f"{head} ({', '.join(sorted(tokens))})" for head, tokens in heads.items()]
+    return "; they pass single heads at earlier tokens: " + ", ".join(named) if named else ""
 
 
 def _suffices(tables: Any) -> Claim:
@@ -501,7 +511,7 @@ def _figures_of_pairs(tables: Any) -> "dict[str, Drawing]":
     most = by_token.groupby(["part", "place", "token"], sort=False)["carry_flip"].max()
     drawn["Flips at every token"] = heat_map(
         most.reset_index(), "place", "token", "carry_flip", facet="part", low=0, high=1,
-        caption=TOKENS, label="flips (highest of a layer's heads)",
+        caption=TOKENS, label="flip",
     )  # fmt: skip
     return drawn | _figures_of_sets(tables)
 
@@ -512,7 +522,7 @@ def _figures_of_sets(tables: Any) -> "dict[str, Drawing]":
     joint = tables["joint"].query("pair != 'base'")
     order = joint.sort_values(["minimal", "size", "flip"], ascending=[False, True, False])
     best = order.drop_duplicates(["read_place", "run"]).sort_values(["read_place", "run"])
-    best = best.assign(members=best["members"].str.replace(" ", "\n"))
+    best = best.assign(members=best["members"].str.replace("L", "").str.replace("H", "."))
     drawn = {
         "The smallest sets that write the carry": heat_map(
             best, "run", "read_place", "flip", text="members", low=0, high=1, caption=SETS
@@ -546,7 +556,7 @@ def _figures_of_heads(tables: Any) -> "dict[str, Drawing]":
         ),
         "What a carry changes in attention": heat_map(
             differs, "query_place", "column", "carry_difference", facet="component",
-            diverging=True, caption=CARRY_ATTENTION,
+            diverging=True, low=-0.5, high=0.5, caption=CARRY_ATTENTION,
         ),
         "Accuracy without one head": heat_map(
             sums.reset_index(), "component", "place", "accuracy", facet="mode", low=0, high=1,
@@ -609,13 +619,14 @@ FLIPS = (
     "single head needs to, where heads share."
 )
 TOKENS = (
-    "The same for pairs that differ in the carry, at every token from the first that differs to "
-    "the one that says the digit; elsewhere no site can move anything."
+    "The same for pairs that differ in the carry (of heads: the highest of a layer), at every "
+    "token from the first that differs to the one that says the digit; elsewhere no site can move "
+    "anything."
 )
 SETS = (
-    "The fewest heads that together put the carry in or take it out, by place and by how many "
-    "nines it has crossed (run 0: none), and how often they do on fresh pairs. Where a set is "
-    "large, or flips less than .95, the carry is not localised."
+    "The fewest heads (layer.head) that together put the carry in or take it out, by place and by "
+    "how many nines it has crossed (run 0: none), and how often they do on fresh pairs. Where a "
+    "set is large, or flips less than .95, the carry is not localised."
 )
 EDGES = (
     "The same when only one MLP hears of one head's change, the norm before it held fixed; the "
@@ -635,8 +646,8 @@ ABLATION = (
 )
 SUFFICES = (
     "Whole answers that stay right when only some heads are kept, each at some tokens, and all "
-    "others stand at their means: all of them, those with a role, as many random ones (mean, lowest, "
-    "highest of the draws), none."
+    "others stand at their means: all of them, those with a role, as many random ones (mean, "
+    "lowest, highest of the draws), none."
 )
 PROBES = (
     "Balanced accuracy of a linear probe, at the token that says the digit, on digits that it was "

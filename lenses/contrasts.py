@@ -276,8 +276,8 @@ def counted(model: Model, found: Contrast, sites: Sequence[Site], batch_size: in
         return interchange(model, found.clean, acts, sites, at, found.read, batch_size)
 
     after, other = patched(found.source), patched(found.null)
-    flips = after.token[:, :, place] == found.read.tokens[:, 1]
-    flips &= found.read.tokens[:, 0] != found.read.tokens[:, 1]
+    target_digit = found.read.tokens[:, 1]
+    flips = (after.token[:, :, place] == target_digit) & (before.token[:, :, place] != target_digit)
     nulls = np.broadcast_to(other.token != before.token, after.token.shape)[:, :, place]
     own = ((after.token != before.token) & found.left_alone).any(2)
     values = {
@@ -321,8 +321,8 @@ def rates(counts: pd.DataFrame) -> pd.DataFrame:
     table["flip_low"], table["flip_high"] = wilson(counts["flips"].to_numpy(), n)
     table["change"], table["null_change"] = counts["changes"] / n, counts["null_changes"] / n
     table["own_change"] = counts["own_changes"] / n
-    with np.errstate(invalid="ignore", divide="ignore"):
-        table["logit_shift"] = (counts["moved"] / counts["apart"]).round(3)
+    apart = counts["apart"].where(counts["apart"] != 0)
+    table["logit_shift"] = (counts["moved"] / apart).round(3)
     tested = (counts["pair"] != "swap").to_numpy()
     table.loc[~tested, ["flip", "flip_low", "flip_high", "logit_shift", "null_change"]] = np.nan
     table["n"] = n.astype(int)
