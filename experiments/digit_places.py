@@ -74,7 +74,8 @@ class DigitPlaces(Experiment):
     def measure(self, model: "Model") -> Results:
         """Read every text with the model and with its untrained twin, then test, probe and edit."""
         from lenses.place_edits import reading_ahead
-        from lenses.place_probes import probe_tables, transfer_tables
+        from lenses.place_errors import error_rows
+        from lenses.place_probes import answers_by_probe, probe_tables, transfer_tables
         from models import untrained
 
         texts, words = self._texts(model), self._words(model)
@@ -86,6 +87,8 @@ class DigitPlaces(Experiment):
         if words.places:
             more, prefixes = self._word_tables(model, own, twin)
             tables, contrasts = tables | more, [*contrasts, prefixes]
+        else:
+            tables["errors"] = error_rows(answers_by_probe(own, self.probed, self.seed), self.seed)
         for name, (table, contrast) in {
             "probes": probe_tables(own, twin, self.probed, self.seed),
             "transfer": transfer_tables(own, twin, self.seed),
@@ -98,16 +101,12 @@ class DigitPlaces(Experiment):
 
     def _texts(self, model: "Model") -> "DigitTexts":
         from lenses.digit_texts import texts_of_prompts, texts_of_sums
-        from prompts.additions import Addition
-        from prompts.place_values import place_prompts, sums_of_any_length
+        from prompts.place_values import adder_sums, place_prompts
 
         style = model.card.arithmetic
         if style is None:
             return texts_of_prompts(model, place_prompts(self.per_length, self.seed))
-        count = ADDER_SUMS * self.per_length
-        if style.pad:
-            return texts_of_sums(style, Addition(style.digits, count, self.seed).sums)
-        return texts_of_sums(style, sums_of_any_length(style.digits, count, self.seed))
+        return texts_of_sums(style, adder_sums(style, ADDER_SUMS * self.per_length, self.seed))
 
     def _words(self, model: "Model") -> "Words":
         from lenses.digit_reading import Words
@@ -162,9 +161,10 @@ class DigitPlaces(Experiment):
         self, model: "Model", own: "DigitReading", twin: "DigitReading"
     ) -> tuple[dict[str, Any], pd.DataFrame]:
         """All that is asked of words, and the contrasts of prefixes."""
+        from lenses.place_errors import error_rows
         from lenses.place_words import (
+            answers_by_word,
             confusion_rows,
-            error_rows,
             near_the_top,
             score_rows,
             word_tests,
@@ -182,7 +182,7 @@ class DigitPlaces(Experiment):
             "scores": score,
             "tests": tests,
             "confusion": confusion_rows(own, tests),
-            "errors": error_rows(own, tests, self.seed),
+            "errors": error_rows(answers_by_word(own, tests), self.seed),
             "prefix": prefix,
         }, pd.concat([contrasts, near])
 
@@ -251,6 +251,7 @@ class DigitPlaces(Experiment):
     def figures(self, results: Results) -> "dict[str, Drawing]":
         """Words of the first prompt, scores against nulls, confusion, transfer, errors, edits."""
         drawn = word_figures(results.tables) if "tests" in results.tables else {}
+        drawn |= _error_figure(results.tables["errors"])
         return drawn | state_figures(results.tables)
 
     def claims(self, results: Results) -> list[Claim]:
@@ -298,7 +299,6 @@ def word_figures(tables) -> "dict[str, Drawing]":
         ),
         "Rank of the place's word": _rank_figure(tables["place_words"]),
         "The word of two digits": _prefix_figure(tables["prefix"]),
-        **_error_figure(tables["errors"]),
     }  # fmt: skip
 
 
@@ -607,12 +607,11 @@ def _near_the_top(contrasts: pd.DataFrame) -> Claim:
 
 def _errors_follow(tables) -> Claim:
     """The lower the score of the given digit, the likelier the answer's digit is wrong."""
-    sentence = "Errors follow where it does not: the less a given digit decodes to its place, the "
-    sentence += "likelier the answer's digit there is wrong."
-    if "errors" not in tables:
-        return _open(sentence, NO_WORDS)
-    rows = tables["errors"].query("kind == 'copy and addition' and feature == 'score'")
-    row = rows.iloc[0]
+    what = "the less a given digit decodes to its place, the likelier the answer's digit there is "
+    if "tests" not in tables:
+        what = "where a probe cannot tell the place of an answer's digit, the next one is likelier "
+    sentence = f"Errors follow where it does not: {what}wrong."
+    row = tables["errors"].query("feature == 'score'").iloc[0]
     if np.isnan(row["estimate"]):
         right, wrong = row["n"] - row["wrong"], row["wrong"]
         why = f"at least 50 right and 50 wrong digits (there are {right} and {wrong}): --per-length"

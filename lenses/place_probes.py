@@ -120,6 +120,21 @@ def _beyond(
     return pd.concat(frames, ignore_index=True)
 
 
+def answers_by_probe(own: DigitReading, most: int, seed: int) -> pd.DataFrame:
+    """Answer digits, and whether a probe tells the place of the digit that each was written after.
+
+    The probe has seen no digit of the same prompt, and reads the kept site where it tells most.
+    """
+    rows = _some_digits(own, "generated", most, seed)
+    digits = own.digits.assign(wrong=~own.right).loc[rows]
+    place, group = (torch.tensor(digits[name].to_numpy()) for name in ("place", "prompt"))
+    said = cross_validated(_states(own, rows), place, group, seed=seed)
+    best = int(balanced_accuracy(said, place).argmax())
+    before = digits[["prompt", "index"]].assign(score=(said[best] == place).int().numpy())
+    joined = digits.merge(before.assign(index=before["index"] + 1), on=["prompt", "index"])
+    return joined.assign(layer=own.layers[own.few[best]])
+
+
 def transfer_tables(
     own: DigitReading, twin: DigitReading, seed: int
 ) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -1,4 +1,4 @@
-"""Whether digits decode to the word of their place, against nulls; and whether errors follow."""
+"""Whether digits decode to the word of their place, against nulls."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,6 @@ from torch import Tensor
 
 from lenses.decoding import Readout
 from lenses.digit_reading import SAMPLES, DigitReading, Words, describe
-from lenses.regression import resampled_logistic
 from lenses.statistics import benjamini_hochberg, bootstrap
 from lenses.word_scores import (
     advantage,
@@ -27,9 +26,6 @@ LENS = {"decoder": "U", "norm": "final, centred"}
 """The readout that claims are about: the logit lens on centred states."""
 FIRST = 10
 """Ranks that count as near the top."""
-ENOUGH = 50
-"""Right and wrong digits that a regression of errors needs."""
-FEATURES = ("score", "length", "place", "run", "carry", "is_addition")
 
 
 def score_rows(own: DigitReading) -> Iterator[pd.DataFrame]:
@@ -269,38 +265,11 @@ def _lens(own: DigitReading) -> int:
     return next(i for i, how in enumerate(own.how) if describe(how) == LENS)
 
 
-def error_rows(own: DigitReading, tests: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """Log-odds of a wrong answer digit per deviation of each feature, for copies and sums.
+def answers_by_word(own: DigitReading, tests: pd.DataFrame) -> pd.DataFrame:
+    """Answer digits of copies and sums with the mean score of the given digits at their place.
 
-    The score of an answer digit is that of the given digits at its place, at the layer where
-    announced digits score best. Without ENOUGH right and wrong digits there is no estimate.
+    At the layer where the words of announced digits stand out most.
     """
-    data = _answer_digits(own, tests)
-    frames = []
-    for kinds in (("copy", "addition"), ("copy",), ("addition",)):
-        part = data[data["kind"].isin(kinds)]
-        wrong = part["wrong"].to_numpy()
-        values = {name: np.full(len(FEATURES), np.nan) for name in ("estimate", "low", "high", "p")}
-        if min(wrong.sum(), (~wrong).sum()) >= ENOUGH:
-            values = _regressed(part, wrong, seed)
-        frame = pd.DataFrame({"kind": " and ".join(kinds), "feature": FEATURES, **values})
-        frames.append(frame.assign(n=len(part), wrong=int(wrong.sum()), layer=data["layer"].max()))
-    return pd.concat(frames, ignore_index=True)
-
-
-def _regressed(part: pd.DataFrame, wrong: np.ndarray, seed: int) -> dict[str, np.ndarray]:
-    """Coefficients with intervals over prompts; p: one-sided, that they are not negative."""
-    features = part[list(FEATURES)].to_numpy(float)
-    estimate, drawn = resampled_logistic(features, wrong, part["prompt"].to_numpy(), seed)
-    low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
-    p = (1 + (drawn >= 0).sum(0)) / (1 + len(drawn))
-    varies = features.std(axis=0) > 0
-    values = {"estimate": estimate, "low": low, "high": high, "p": p}
-    return {name: np.where(varies, value, np.nan) for name, value in values.items()}
-
-
-def _answer_digits(own: DigitReading, tests: pd.DataFrame) -> pd.DataFrame:
-    """Answer digits of copies and sums with the mean score of the given digits at their place."""
     best = best_layer(tests, "announced")
     layer = own.layers[-1] if best is None else best["layer"]
     site, classes = own.layers.tolist().index(layer), len(own.scored)
@@ -308,7 +277,6 @@ def _answer_digits(own: DigitReading, tests: pd.DataFrame) -> pd.DataFrame:
     digits = own.digits.loc[rows].reset_index(drop=True)
     digits["score"] = scores(own.logits[rows, _lens(own), site, :classes], own.label[rows])
     digits["wrong"] = ~own.right[rows]
-    digits["is_addition"] = (digits["kind"] == "addition").astype(int)
     given = digits[digits["part"] != "c"].groupby(["prompt", "place"])["score"].mean()
     answers = digits[digits["part"] == "c"].drop(columns="score")
     joined = answers.merge(given.reset_index(), on=["prompt", "place"])

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from prompts.additions import Sums
+from prompts.additions import Addition, AdditionFormat, Cells, Sums, cells
 
 LENGTHS = range(1, 10)
 """Digits of the numbers; nine is as far as `nine-digit` announces."""
@@ -144,6 +144,23 @@ def prefix_prompts(repeats: int, seed: int) -> list[PlacePrompt]:
             for shown in (number, int(first) * 10 + number % 10):
                 prompts.append(_prompt("prefix", front, "{}", (shown,), False))
     return prompts
+
+
+def adder_sums(style: AdditionFormat, count: int, seed: int) -> Sums:
+    """Additions for an adder: half hard ones (of every cell as many), half of any length.
+
+    Where numbers are padded all are as long as the format says.
+    """
+    half = count // 2
+    per_cell = -(-half // len(cells(style.digits, padded=style.pad)))
+    hard = Cells(style.digits, per_cell, seed, padded=style.pad).sums
+    hard = hard[np.random.default_rng(seed).permutation(len(hard))[:half]]
+    if style.pad:
+        easy = Addition(style.digits, count - half, seed).sums
+    else:
+        easy = sums_of_any_length(style.digits, count - half, seed)
+    a, b = (np.concatenate([getattr(s, name) for s in (hard, easy)]) for name in "ab")
+    return Sums(a, b, style.digits)
 
 
 def sums_of_any_length(places: int, count: int, seed: int) -> Sums:

@@ -1,7 +1,8 @@
 import numpy as np
+import pandas as pd
 import pytest
 
-from lenses.place_probes import probe_tables, transfer_tables
+from lenses.place_probes import answers_by_probe, probe_tables, transfer_tables
 from tests.lenses.digit_readings import TEXTS, reading
 
 DIGITS = TEXTS.digits
@@ -47,6 +48,21 @@ def test_what_pos_and_digit_tell_is_not_beyond_them() -> None:
     contrasts = probe_tables(own, reading(seed=1), 300, seed=0)[1]
     rows = contrasts.query("statistic == 'place beyond pos and digit' and layer == 1")
     assert (rows["p"] > 0.05).all()
+
+
+def test_answers_have_what_a_probe_tells_of_the_digit_before() -> None:
+    lost = np.random.default_rng(1).random(len(DIGITS)) < 0.3
+    own = reading(states=states(np.where(lost[:, None], 0, np.eye(12)[PLACE])))
+    found = answers_by_probe(own, 400, seed=0)
+    assert set(found["part"]) == {"c"}
+    assert found["index"].min() == 1
+    assert set(found["layer"]) == {1}
+    assert not found["wrong"].any()
+    before = DIGITS.assign(lost=lost).query("part == 'c'").set_index(["prompt", "index"])["lost"]
+    at = pd.MultiIndex.from_arrays([found["prompt"], found["index"] - 1])
+    told = found["score"].to_numpy() == 1
+    assert told[~before.loc[at].to_numpy()].mean() > 0.9
+    assert told[before.loc[at].to_numpy()].mean() < 0.4
 
 
 def test_digits_coded_alike_transfer_between_places() -> None:

@@ -3,12 +3,14 @@ import re
 import numpy as np
 import pytest
 
+from prompts.additions import AdditionFormat
 from prompts.place_values import (
     FILLERS,
     LENGTHS,
     OTHER_WORDS,
     PLACE_WORDS,
     PREFIX_WORDS,
+    adder_sums,
     given_prompt,
     number_words,
     place_prompts,
@@ -181,3 +183,17 @@ def test_sums_have_numbers_of_every_length() -> None:
         lengths = np.array([len(str(n)) for n in numbers])
         assert (np.abs(np.bincount(lengths)[1:] - 500) < 80).all()
         assert set(numbers[lengths == 1]) == set(range(10))
+
+
+@pytest.mark.parametrize("pad", [True, False])
+def test_half_of_an_adders_sums_are_of_every_cell(pad) -> None:
+    tokens = {**{str(d): d for d in range(10)}, "+": 10, "=": 11}
+    layout = ("a", "+", "b", "=", "c")
+    style = AdditionFormat(digits=4, pad=pad, layout=layout, vocabulary=tokens)
+    sums = adder_sums(style, 401, seed=0)
+    assert len(sums) == 401
+    hard, easy = sums[:200], sums[200:]
+    assert (hard.run.max(1) >= 2).mean() > 0.3 > (easy.run.max(1) >= 2).mean()
+    lengths = {len(str(n)) for n in easy.a}
+    assert lengths == {1, 2, 3, 4} if not pad else {3, 4} <= lengths
+    assert not np.array_equal(adder_sums(style, 401, seed=1).a, sums.a)

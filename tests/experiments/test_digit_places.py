@@ -1,0 +1,138 @@
+import pandas as pd
+import pytest
+
+from experiments import Results
+from experiments.digit_places import ALPHA, LEARNED, DigitPlaces
+from models import load, untrained
+
+SEEDS = 20
+SMALL = {"per_length": 4, "ranked": 8, "prefixes": 1, "probed": 250, "edits": 16}
+
+
+def measured(experiment: DigitPlaces, model) -> Results:
+    found = experiment.measure(model)
+    tables = {k: t if isinstance(t, pd.DataFrame) else t.frame() for k, t in found.tables.items()}
+    return Results(tables=tables)
+
+
+@pytest.fixture(scope="module")
+def experiment() -> DigitPlaces:
+    return DigitPlaces(**SMALL)
+
+
+@pytest.fixture(scope="module")
+def planted(experiment) -> Results:
+    return measured(experiment, experiment.planted())
+
+
+@pytest.fixture(scope="module")
+def adder() -> Results:
+    return measured(DigitPlaces(model="adder_6d_1l", **SMALL), load("adder_6d_1l"))
+
+
+def claim(results: Results, words: str):
+    found = [c for c in DigitPlaces().claims(results) if words in c.sentence]
+    assert len(found) == 1, words
+    return found[0]
+
+
+def test_as_many_claims_are_learned_as_are_corrected_for(planted, adder) -> None:
+    for results in (planted, adder):
+        kinds = [c.kind for c in DigitPlaces().claims(results)]
+        assert kinds == ["identity"] + ["learned"] * LEARNED + ["mechanical"]
+    assert pytest.approx(0.05 / LEARNED) == ALPHA
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "whose length is announced decode",
+        "Digits of answers decode",
+        "Errors follow",
+        "second digit decodes",
+        "announced hold their place",
+        "treated as if",
+    ],
+)
+def test_what_is_planted_is_found_in_a_small_run(words, planted) -> None:
+    assert claim(planted, words).verdict == "holds"
+
+
+def test_what_is_planted_stands_where_it_was_planted(planted) -> None:
+    found = claim(planted, "whose length is announced decode")
+    assert found.estimate == pytest.approx(3, abs=0.05)
+    assert found.unit == "nats, at layer 1"
+    announced = planted.tables["confusion"].query("sample == 'announced'")
+    same = announced["place"] == announced["decoded_place"]
+    assert (announced["share"] == same).all()
+    told = planted.tables["answers"].query("kind == 'copy'").set_index("announced")["accuracy"]
+    assert told[True] == 1
+    assert told[False] < 0.4
+
+
+def test_digits_that_nothing_is_told_of_carry_no_place(planted) -> None:
+    tests = planted.tables["tests"].query("sample == 'prompt' and statistic == 'place'")
+    assert tests["estimate"].abs().max() < 0.2
+    assert tests["p"].min() > ALPHA
+
+
+def test_tables_have_the_columns_that_were_asked_for(planted) -> None:
+    asked = {
+        "place_words": "prompt pos token phase place length layer decoder norm word rank logprob "
+        "score",
+        "tests": "layer statistic estimate low high p q",
+    }
+    for name, columns in asked.items():
+        assert set(columns.split()) <= set(planted.tables[name].columns)
+    assert planted.tables["tests"]["q"].notna().all()
+    first = planted.tables["place_words"].query("prompt == 0 and layer == 0 and norm == 'final'")
+    assert "".join(first["token"]) == "187593" + "191493" + "3690986"[-7:]
+
+
+def test_scores_of_ranked_digits_are_those_of_all_digits(planted) -> None:
+    keys = ["prompt", "pos", "layer", "decoder", "norm"]
+    both = planted.tables["place_words"].merge(planted.tables["scores"], on=keys)
+    both = both[both["place_x"] <= 8]
+    assert len(both) > 100
+    assert (both["place_x"] == both["place_y"]).all()
+
+
+def test_an_adder_is_asked_nothing_of_words_and_says_so(adder) -> None:
+    told = [
+        c for c in DigitPlaces().claims(adder) if "decode" in c.sentence or "ten l" in c.sentence
+    ]
+    assert [c.verdict for c in told] == ["undecided"] * 4
+    assert all("an adder has none" in c.decide for c in told)
+    assert not {"words", "place_words", "tests", "prefix"} & set(adder.tables)
+    assert {"answers", "probes", "transfer", "causal", "errors", "contrasts"} <= set(adder.tables)
+
+
+def test_where_pos_tells_the_place_probes_decide_nothing(adder) -> None:
+    for sample in ("announced", "answers"):
+        found = claim(adder, f"{sample} hold their place")
+        assert found.verdict == "undecided"
+        assert "pos tells the place" in found.decide
+
+
+def test_an_adder_treats_a_digit_as_standing_where_its_state_was_moved_to(adder) -> None:
+    found = claim(adder, "treated as if")
+    assert found.verdict == "holds"
+    assert found.estimate > 2
+
+
+def test_figures_of_words_and_of_states(planted, adder) -> None:
+    words = {"Words along the first prompt", "Score by layer", "Confusion of places"}
+    states = {"Right digits of answers", "Probes of the place", "Transfer of digit probes"}
+    assert words | states <= set(DigitPlaces().figures(planted))
+    assert states <= set(DigitPlaces().figures(adder))
+    assert not words & set(DigitPlaces().figures(adder))
+
+
+@pytest.mark.slow
+def test_learned_claims_do_not_hold_on_untrained_twins_of_the_planted_model() -> None:
+    experiment, held = DigitPlaces(), []
+    model = experiment.planted()
+    for seed in range(SEEDS):
+        claims = experiment.claims(experiment.measure(untrained(model, seed)))
+        held.append([c.verdict == "holds" for c in claims if c.kind == "learned"])
+    assert pd.DataFrame(held).sum().max() <= SEEDS * 0.05
