@@ -249,8 +249,8 @@ class DigitGeometry(Experiment):
         """Is there a line, a circle, does the model go by them, and what is left of a cloud?"""
         tables = results.tables
         claims = [
-            _ordered(LINE, "line beyond circle", tables["shares"]),
-            _ordered(CIRCLE, "circle beyond arch", tables["shares"]),
+            _ordered(LINE, "line beyond circle", tables["shares"], tables["edits"]),
+            _ordered(CIRCLE, "circle beyond arch", tables["shares"], tables["edits"]),
             *(
                 _goes_by_it(
                     MOVES[reads],
@@ -501,7 +501,7 @@ def helix_rows(layer: int, held: dict[str, float], right: dict[str, np.ndarray])
     return table.assign(low=low, high=high)
 
 
-def _ordered(sentence: str, component: str, shares: pd.DataFrame) -> Claim:
+def _ordered(sentence: str, component: str, shares: pd.DataFrame, edits: pd.DataFrame) -> Claim:
     """That a pattern shows at some place and layer more than with permuted labels."""
     sites = shares[shares["component"] == component]
     best = sites.sort_values(["p", "share"], ascending=[True, False]).iloc[0]
@@ -516,11 +516,20 @@ def _ordered(sentence: str, component: str, shares: pd.DataFrame) -> Claim:
         n=10,
         p=best["p"],
         null=best["null"],
-        null_note=f"permuted labels; at {where}, of {len(sites)} places and layers",
+        null_note=f"permuted labels; at {where}, of {len(sites)} places and layers"
+        + _is_read(edits, best["layer"]),
         unit="share of what the other leaves; n digits",
         verdict=verdict,
         decide=MORE_MODELS if verdict == "undecided" else "",
     )
+
+
+def _is_read(edits: pd.DataFrame, layer: int) -> str:
+    """Whether answers hang on the digit's state at a layer, where digits were moved at it."""
+    moved = edits[(edits["layer"] == layer) & (edits["edit"] == EDITS["all"])]
+    if moved.empty:
+        return ""
+    return f", where {moved['success'].max():.0%} of digits moved by all of the difference are read"
 
 
 MORE_MODELS = "ten digits allow no finer test: the same in models trained from other seeds"
