@@ -1,0 +1,180 @@
+"""Claims about trainings whose course is known, and a training read back instead of done again."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from experiments import Results
+from experiments.carry_emergence import AGREE, IN_ORDER, CarryEmergence, side_by_side
+from lenses.births import ROLES, agreements, all_births, order
+from models.train import main
+
+STEPS = (0, 10, 20, 40, 80, 160)
+HEADS = 4
+PLACES = 3
+CELLS = [
+    (place, run, carry)
+    for place in range(PLACES + 1)
+    for run in range(place + 1)
+    for carry in ((0,) if run == place else (0, 1))
+]
+
+
+def course(base: int, carry: int, runs: int, attention: int, seeds: int = 3) -> Results:
+    """Trainings in which everything comes at once at these steps, some jitter apart by seed.
+
+    One head of layer 1 carries into every place, another adds; their numbers differ by seed.
+    """
+    cells, roles = [], []
+    for seed in range(seeds):
+        for step in STEPS:
+            at = step * (1 + 0.1 * seed)
+            for place, run, nines in CELLS:
+                known = 100 if at >= base else 20
+                right = known if at >= (runs if run else carry) else known // 2
+                cells.append((seed, step, place, run, nines, 100, right, known, 1.0))
+            for place in range(PLACES + 1):
+                roles += _roles_of(seed, step, place, at >= base, at >= attention)
+    cells = pd.DataFrame(
+        cells,
+        columns=["seed", "step", "place", "run", "carry", "n", "correct", "known", "loss"],
+    )
+    from lenses.emergence import with_accuracy
+
+    cells = with_accuracy(cells)
+    columns = ["seed", "step", "kind", "layer", "head", "place", "role", "carry_flip", "base_flip"]
+    roles = pd.DataFrame(roles, columns=columns).assign(carry_null=0.0)
+    born = all_births(cells, roles)
+    tables = {"cells": cells, "roles": roles, "births": born, "order": order(born)}
+    return Results(tables | {"agreement": agreements(roles, seed=0)})
+
+
+def _roles_of(seed: int, step: int, place: int, adds: bool, carries: bool) -> list[tuple]:
+    carrier, adder = seed % HEADS, (seed + 2) % HEADS
+    rows = []
+    for layer in range(2):
+        for head in range(HEADS):
+            role = "none"
+            if layer == 1 and head == carrier and carries and place:
+                role = "carry"
+            if layer == 1 and head == adder and adds and place < PLACES:
+                role = "base_add"
+            flips = (float(role == "carry"), float(role == "base_add"))
+            rows.append((seed, step, "head", layer, head, place, role, *flips))
+        joint = float(layer == 1 and carries and place > 0)
+        rows.append((seed, step, "attention", layer, -1, place, "none", joint, 0.0))
+    return rows
+
+
+def verdicts(results: Results) -> dict[str, str]:
+    return {claim.sentence: claim.verdict for claim in CarryEmergence().claims(results)}
+
+
+BASE_FIRST, RUNS_LATER, ATTENTION_FIRST = (sentence for sentence, _, _ in IN_ORDER)
+LEARNED = "Every training ends with an adder that solves every cell."
+NOTHING = "Before the first step of training no head has a role."
+
+
+def test_claims_of_a_training_in_the_expected_order() -> None:
+    found = verdicts(course(base=10, carry=40, runs=160, attention=20))
+    assert set(found.values()) == {"holds"}
+    assert list(found) == [LEARNED, NOTHING, *(s for s, _, _ in IN_ORDER), *AGREE.values()]
+
+
+def test_parts_that_come_at_once_have_no_order() -> None:
+    found = verdicts(course(base=20, carry=20, runs=20, attention=20))
+    assert [found[sentence] for sentence, _, _ in IN_ORDER] == ["undecided"] * 3
+    assert found[LEARNED] == "holds"
+
+
+def test_claims_of_a_training_in_another_order() -> None:
+    found = verdicts(course(base=10, carry=80, runs=20, attention=160))
+    assert found[BASE_FIRST] == "holds"
+    assert found[RUNS_LATER] == "fails"
+    assert found[ATTENTION_FIRST] == "fails"
+
+
+def test_a_training_that_never_learns_decides_little() -> None:
+    never = 10**6
+    found = verdicts(course(base=never, carry=never, runs=never, attention=never))
+    assert found[LEARNED] == "fails"
+    assert found[NOTHING] == "holds"
+    for sentence in (*(s for s, _, _ in IN_ORDER), *AGREE.values()):
+        assert found[sentence] == "undecided"
+
+
+def test_roles_at_step_zero_are_told() -> None:
+    assert verdicts(course(base=0, carry=40, runs=160, attention=0))[NOTHING] == "fails"
+
+
+def test_one_training_has_no_interval() -> None:
+    found = verdicts(course(base=10, carry=40, runs=160, attention=20, seeds=1))
+    for sentence in (*(s for s, _, _ in IN_ORDER), *AGREE.values()):
+        assert found[sentence] == "undecided"
+
+
+def test_heads_stand_in_the_rows_of_those_they_match() -> None:
+    roles = course(base=10, carry=40, runs=160, attention=20).tables["roles"]
+    table = side_by_side(roles)
+    for letter in ("c", "b"):
+        rows = table[table["letter"] == letter].groupby("panel")["row"].unique()
+        assert len({tuple(row) for row in rows}) == 1  # the same one row in each panel
+    assert table.groupby("panel").size().tolist() == [2 * HEADS * (PLACES + 1)] * 3
+
+
+CARD = """
+source = "transformers"
+path = "{seed}"
+[arithmetic]
+digits = 2
+layout = ["<bos>", "a", "+", "b", "=", "c"]
+vocabulary = {{0=0, 1=1, 2=2, 3=3, 4=4, 5=5, 6=6, 7=7, 8=8, 9=9, "+"=10, "="=11, "<bos>"=12}}
+[training]
+layers = 1
+heads = 2
+width = 16
+steps = 20
+warm_up = 2
+learning_rate = 1e-2
+batch = 32
+seed = {seed}
+keep_at = [0, 20]
+exact = false
+uniform = 10
+per_cell = 2
+per_pattern = 1
+"""
+
+
+def test_kept_steps_are_examined_as_those_trained_here(tmp_path: Path) -> None:
+    threads = torch.get_num_threads()
+    for seed in (0, 1):
+        (tmp_path / f"{seed}.toml").write_text(CARD.format(seed=seed))
+        assert main([str(tmp_path / f"{seed}.toml")]) == 0
+    how = {"per_cell": 10, "pairs": 4, "places": 2}
+    trained = CarryEmergence(trained=(tmp_path / "0", tmp_path / "1"), **how)
+    here = CarryEmergence(
+        layers=1, heads=2, width=16, steps=20, learning_rate=1e-2, batch_size=32, seeds=2,
+        examined=1, **how,
+    )  # fmt: skip
+    read, done = (experiment.measure(None).tables for experiment in (trained, here))
+    torch.set_num_threads(threads)
+    for name in ("cells", "roles", "ablation"):
+        ends = done[name][done[name]["step"].isin([0, 20])]
+        pd.testing.assert_frame_equal(ends.reset_index(drop=True), read[name], check_exact=True)
+    assert read["loss"]["step"].unique().tolist() == [20]
+
+
+def test_a_width_that_heads_do_not_divide_is_refused() -> None:
+    with pytest.raises(ValueError, match="multiple of heads"):
+        CarryEmergence(width=30, heads=4)
+
+
+def test_roles_have_letters() -> None:
+    from experiments.carry_emergence import LETTERS
+
+    assert set(LETTERS) == set(ROLES)
+    assert np.all([len(letter) for letter in LETTERS.values()])
