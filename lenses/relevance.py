@@ -208,3 +208,20 @@ def _gradient(
         chosen = tokens[prompt:].expand(len(leaf), -1)[..., None]
         nats = logits.float().log_softmax(-1).gather(-1, chosen).sum()
         return torch.autograd.grad(nats, leaf)[0]
+
+
+def windows(model: Model) -> list[int | None]:
+    """How many tokens each layer can look back at, itself included; None for all of them."""
+    shape = model.blueprint
+    window = getattr(shape, "sliding_window", None)
+    kinds = getattr(shape, "layer_types", None) or ["sliding_attention"] * model.cfg.n_layers
+    return [window if kind == "sliding_attention" else None for kind in kinds]
+
+
+def inside_window(
+    rows: Float[Tensor, "layer row pos"], prompt: int, sizes: list[int | None]
+) -> Float[Tensor, "layer"]:
+    """Share of attention that stays within each layer's window, mean over rows."""
+    row, pos = torch.arange(rows.shape[1])[:, None] + prompt - 1, torch.arange(rows.shape[2])
+    most = torch.tensor([rows.shape[2] if size is None else size for size in sizes])
+    return (rows * (row - pos < most[:, None, None])).sum(-1).mean(-1)

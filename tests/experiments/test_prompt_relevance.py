@@ -1,0 +1,196 @@
+"""Knock-outs and relevances of prompts against arithmetic, pandas, and a planted model."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from experiments import Results, UsageError
+from experiments.prompt_relevance import (
+    ORDERS,
+    PromptRelevance,
+    _first_less_best,
+    _places,
+    _share,
+)
+from lenses.relevance_scores import agreement, labels, rank_of
+from models import load
+from models.text import tokenize
+
+
+def measured(experiment: PromptRelevance, model) -> Results:
+    found = experiment.measure(model)
+    tables = {k: t if isinstance(t, pd.DataFrame) else t.frame() for k, t in found.tables.items()}
+    return Results(tables=tables)
+
+
+@pytest.fixture(scope="module")
+def adder():
+    return load("adder_6d_2l")
+
+
+@pytest.fixture(scope="module")
+def results(adder) -> Results:
+    return measured(PromptRelevance(additions=5), adder)
+
+
+@pytest.fixture(scope="module")
+def planted():
+    experiment = PromptRelevance()
+    model = experiment.planted()
+    return experiment, model, measured(experiment, model)
+
+
+def verdicts(experiment, results) -> dict[str, str]:
+    return {claim.sentence[:40]: claim.verdict for claim in experiment.claims(results)}
+
+
+def test_what_the_units_digit_depends_on_is_its_column(results):
+    """Nothing is carried into it: its two digits are what it loses most by, and it loses much."""
+    pairs = results.tables["pairs"].query("row == 6")
+    for _, row in pairs.groupby("prompt"):
+        assert set(row.nlargest(2, "drop_edges")["pos"]) == {6, 13}
+        assert row["drop_edges"].max() > 2
+
+
+def test_every_digit_of_the_answer_depends_on_its_column(results):
+    """Place by place the mean loss is largest for the two digits of the column."""
+    loss = results.tables["pairs"].groupby(["row", "pos"])["drop_edges"].mean().unstack()
+    for row in range(1, 7):
+        assert set(loss.loc[row].nlargest(2).index) == {row, row + 7}
+
+
+def test_drops_of_the_answer_are_sums_over_its_tokens(results):
+    relevance, pairs = results.tables["relevance"], results.tables["pairs"]
+    total = pairs.groupby(["prompt", "pos"])["drop_edges"].sum()
+    found = relevance.query("measure == 'drop_edges'").set_index(["prompt", "pos"])["value"]
+    assert np.allclose(found.sort_index(), total.sort_index())
+
+
+def test_scores_are_the_rank_correlations_of_the_stored_relevances(results):
+    relevance = results.tables["relevance"].query("phase == 'prompt' and 0 < pos < 14")
+    scores = results.tables["scores"].query(
+        "scope == 'answer' and truth == 'edges' and target == 'magnitude' and not first_token"
+    )
+    drops = relevance[relevance["measure"] == "drop_edges"].set_index(["prompt", "pos"])["value"]
+    for measure, layers in (("attention", "first"), ("gradient_x_input", "all")):
+        part = relevance[(relevance["measure"] == measure) & (relevance["layers"] == layers)]
+        pair = part.set_index(["prompt", "pos"])[["value"]].join(drops.rename("drop")).abs()
+        each = [p.corr("spearman").iloc[0, 1] for _, p in pair.groupby("prompt")]
+        row = scores[(scores["measure"] == measure) & (scores["layers"] == layers)]
+        assert row["estimate"].item() == pytest.approx(np.mean(each))
+
+
+def test_relevance_is_the_mean_of_the_rows_that_answer(results):
+    first = results.tables["relevance"].query(
+        "measure == 'attention' and layers == 'first' and phase == 'prompt'"
+    )
+    rows = results.tables["pairs"].groupby(["prompt", "pos"])["attention_first"].mean()
+    assert np.allclose(first.set_index(["prompt", "pos"])["value"].sort_index(), rows.sort_index())
+    generated = results.tables["relevance"].query("phase == 'generated'")
+    assert set(generated["pos"]) == set(range(15, 21))  # the last answer digit has no relevance
+
+
+def test_a_random_ranking_tells_nothing(results):
+    random = results.tables["scores"].query("measure == 'random'")
+    assert (random["low"] < 0).all()
+    assert (random["high"] > 0).all()
+    assert (random["estimate"].abs() < 0.05).all()
+
+
+def test_every_learned_claim_holds_where_a_copying_head_is_planted(planted):
+    experiment, _, results = planted
+    claims = [c for c in experiment.claims(results) if c.kind == "learned"]
+    assert [claim.verdict for claim in claims] == ["holds"] * 4
+    assert [claim.estimate for claim in claims] == [1.0] * 4
+    assert results.tables["prompts"]["key_is_said"].all()
+
+
+def test_a_head_of_the_second_layer_is_not_found_in_the_first():
+    from models.planted_copy import planted_copy
+    from prompts.relevance import keyed_prompts
+
+    shipped = keyed_prompts()[:12]
+    model, _ = planted_copy([p.text for p in keyed_prompts()], [p.key for p in shipped], layer=1)
+    experiment = PromptRelevance(new_tokens=1)
+    results = measured(experiment, model)
+    told = verdicts(experiment, results)
+    assert told["Knocking out finds what the answer depen"] == "holds"
+    assert told["The first layer's attention finds it too"] == "fails"
+    assert told["The first layer's attention is enough: n"] == "fails"
+
+
+def test_dropping_what_does_not_matter_leaves_the_answer(planted):
+    tweaking = planted[2].tables["tweaking"].query("statistic == 'next_token_stays'")
+    kept = tweaking.set_index(["order", "share_dropped"])["estimate"]
+    for order in set(ORDERS) - {"random"}:
+        assert kept[order].min() == 1, order
+    assert kept["random", 0.75] < 0.6
+
+
+def test_one_token_prompts_and_one_token_answers_divide_by_nothing(planted):
+    experiment = PromptRelevance(prompts=("Our", "Our dog", "Our dog is Max and"), new_tokens=1)
+    results = measured(experiment, planted[1])
+    for name in ("relevance", "pairs", "prompts", "sink"):
+        numbers = (
+            results.tables[name]
+            .select_dtypes("number")
+            .drop(columns=["layer", "window"], errors="ignore")
+        )
+        assert np.isfinite(numbers.to_numpy(float)).all(), name
+    assert experiment.claims(results)[0].verdict == "holds"
+    assert len(experiment.figures(results))
+
+
+def test_a_single_one_token_prompt_can_be_asked_about(planted):
+    experiment = PromptRelevance(prompts=("Our",), new_tokens=1)
+    results = measured(experiment, planted[1])
+    assert {claim.verdict for claim in experiment.claims(results)[1:]} == {"undecided"}
+    assert len(experiment.figures(results))
+
+
+def test_a_prompt_that_is_too_long_is_refused(planted):
+    with pytest.raises(UsageError, match="reads 1 to 64"):
+        PromptRelevance(prompts=("Our" + " dog" * 80,)).measure(planted[1])
+
+
+def test_a_word_is_found_in_its_tokens(planted):
+    text = "Our dog is called Max and likes long walks. The name of our dog is"
+    given = tokenize(planted[1], text)
+    assert _places(planted[1], given, text, "Max") == [[4]]
+    assert _places(planted[1], given, text, "") == []
+
+
+def test_ranks_by_hand():
+    values = np.array([[9.0, 1.0, 5.0, 2.0, 7.0], [9.0, 5.0, 5.0, 2.0, 7.0]])
+    scored = np.array([False, True, True, True, False])
+    assert rank_of(values, [[2]], scored).tolist() == [1, 2]
+    assert rank_of(values, [[1, 2]], scored).tolist() == [1, 1]
+    assert rank_of(values, [[2], [3]], scored).tolist() == [1, 2]
+    assert np.isnan(rank_of(values, [], scored)).all()
+
+
+def test_agreement_of_sizes_and_of_signed_values():
+    truth = np.array([1.0, -2.0, 3.0])
+    assert agreement(np.array([1.0, 2.0, 3.0]), truth).tolist() == pytest.approx([1, 0.5])
+    assert agreement(np.array([1.0, -2.0, 3.0]), truth).tolist() == pytest.approx([1, 1])
+
+
+def test_the_best_other_layer_is_chosen_on_other_prompts():
+    curve = np.array([[0.5, 0.9, 0.1], [0.5, 0.2, 0.8], [0.5, 0.3, 0.7]])
+    # Best of the others' means: prompt 0 -> layer 2; 1 -> layer 1 (.6 against .4); 2 -> layer 1.
+    assert _first_less_best(curve).tolist() == pytest.approx([0.4, 0.3, 0.2])
+    assert np.isnan(_first_less_best(curve[:, :1])).all()
+
+
+def test_shares_are_judged_by_their_interval():
+    assert _share("", pd.Series([True] * 6)).verdict == "holds"
+    assert _share("", pd.Series([True, False] * 3)).verdict == "undecided"
+    assert _share("", pd.Series([False] * 6)).verdict == "fails"
+    assert _share("", pd.Series([], dtype=bool)).verdict == "undecided"
+
+
+def test_every_relevance_has_a_label(results):
+    told = labels(2)
+    assert len(set(told)) == len(told)
+    stored = results.tables["scores"].query("measure != 'random'")
+    assert set(stored["measure"]) == {label.measure for label in told}
