@@ -61,10 +61,12 @@ class HeadImportance(Experiment):
     (layer, head, mode, phase, delta_nll, kl, delta_logit, low, high (of delta_nll),
     null_delta_nll, null_kl (the same change turned), matters (by delta_nll), n), `measures`
     (measure, phase, layer, head, estimate), `scores` (measure, mode, phase, scope, outcome,
-    spearman, kendall, auc (of matters), top_k_overlap, low, high (of spearman), n), `leads`
-    (weights, measure, against, mode, phase, scope, outcome, difference of spearman, low, high, p
-    one-sided by resampling, q corrected over measures, n: own weights, random ones, and own less
-    random on the same prompts), `gates` (layer, head, gate, phase, and effects), `mode_agreement`
+    spearman, kendall, auc (of matters), top_k_overlap, low, high (of spearman), p (that a score
+    drawn by lot ranks as well), n), `leads` (weights, measure, against, mode, phase, scope,
+    outcome, difference of spearman, low, high, p, q, n: own weights, random ones, and own less
+    random on the same prompts; p is one-sided: by resampling prompts or, where larger, that of a
+    score drawn by lot, since few heads are ranked well by luck; q: corrected over measures),
+    `gates` (layer, head, gate, phase, and effects), `mode_agreement`
     (spearman of effects of two modes) and `control` (scored_by, kind, phase, place of the one head
     that matters in a planted model, n heads).
     """
@@ -220,6 +222,7 @@ class HeadImportance(Experiment):
             low, high = _ends(league.resampled())
             axes = {"scope": SCOPES, "measure": league.names, "mode": MODES, "outcome": OUTCOMES}
             values = league.scores(matters[phase]) | {"low": low, "high": high}
+            values["p"] = league.by_lot(values["spearman"])
             found.append(_grid(axes, **values).assign(phase=phase, n=len(league.effects)))
         rows = pd.concat(found, ignore_index=True)
         first = ["measure", "mode", "phase", "scope", "outcome"]
@@ -389,8 +392,10 @@ def _mean(values: np.ndarray) -> np.ndarray:
 
 
 def _ends(draws: np.ndarray) -> np.ndarray:
-    """The ends of 95 % of the draws [end *cell]; NaN where a draw is."""
-    return np.quantile(draws, [0.025, 0.975], axis=0)
+    """The ends of 95 % of the draws [end *cell]; a draw of prompts that say nothing is left out."""
+    unknown = np.isnan(draws).all(axis=0)
+    ends = np.nanquantile(np.where(unknown, 0, draws), [0.025, 0.975], axis=0)
+    return np.where(unknown, np.nan, ends)
 
 
 def _largest(effects: np.ndarray) -> list[tuple[int, int]]:
@@ -452,7 +457,9 @@ def _leads(
         estimate = estimate - _ahead(less, less.point())
         draws = draws - _ahead(less, less.resampled())
     low, high = _ends(draws)
-    p = (1 + (draws <= 0).sum(axis=0)) / (1 + len(draws))
+    p = (1 + (draws <= 0).sum(axis=0)) / (1 + (~np.isnan(draws)).sum(axis=0))
+    if less is None:
+        p = np.maximum(p, league.by_lot(league.point()[0]))
     axes = {"against": against, "scope": SCOPES, "measure": league.names, "mode": modes}
     rows = _grid(axes | {"outcome": OUTCOMES}, difference=estimate[0], low=low, high=high, p=p)
     rows = rows[rows["measure"] != rows["against"]].assign(weights=weights, phase=phase)
@@ -520,8 +527,8 @@ def _some_claim(phase: str, found: "_Leads") -> Claim:
     verdict = "holds" if beyond else "fails" if everyone == {"fails"} else "undecided"
     return Claim(
         kind="mechanical",
-        sentence="Some measure ranks the heads of a layer better than layer index and norm_share "
-        f"do, and more so than with random weights ({phase} tokens)",
+        sentence="Some measure beats layer index and norm_share within layers, beyond random "
+        f"weights ({phase} tokens)",
         estimate=row["difference"],
         **found.known(row),
         n=int(row["n"]),
@@ -578,7 +585,7 @@ class _Leads:
             return "fails", ""
         if not self.beats(measure):
             return "undecided", _more_prompts(own)
-        return "undecided", "random weights may lead as far: " + _more_prompts(beyond)
+        return "undecided", "random weights may lead as far: more prompts and random models"
 
     def claim(self, measure: str, scores: pd.DataFrame) -> Claim:
         """What is claimed of one measure."""
@@ -589,8 +596,8 @@ class _Leads:
         main = scores.query(where + " and phase == 'generated'").set_index("measure")["spearman"]
         return Claim(
             kind="mechanical",
-            sentence=f"{measure} ranks the heads of a layer better than layer index and norm_share "
-            "do, and more so than with random weights (generated tokens)",
+            sentence=f"{measure} beats layer index and norm_share within layers, beyond random "
+            "weights (generated tokens)",
             estimate=row["difference"],
             **self.known(row),
             n=int(row["n"]),
@@ -606,6 +613,8 @@ class _Leads:
 
 def _more_prompts(row: pd.Series) -> str:
     """How many prompts would tell a lead from none, were it as it seems (normal theory)."""
+    if row["difference"] <= 0:
+        return "it is not ahead here, and not clearly behind: more prompts"
     normal = NormalDist()
     reached, wanted = (normal.inv_cdf(1 - p) for p in (min(row["q"], 0.999), LEVEL))
     needed = row["n"] * (wanted / max(reached, 1e-3)) ** 2
@@ -675,7 +684,7 @@ def _effect_figures(results: Results) -> dict[str, "Drawing"]:
     effects = results.tables["effects"]
     generated = effects[effects["phase"] == "generated"]
     gates = results.tables["gates"]
-    names = "layer " + gates["layer"].astype(str) + ", head " + gates["head"].astype(str)
+    names = gates["layer"].astype(str) + "." + gates["head"].astype(str)
     return {
         "What removing each head costs": head_grid(
             generated[["layer", "head", "mode", "delta_nll"]], "delta_nll", facet="mode",
@@ -696,8 +705,8 @@ def _effect_figures(results: Results) -> dict[str, "Drawing"]:
         "Gates": curves(
             gates.assign(gated=names), "gate", "delta_nll", series="gated", facet="phase",
             caption="Change of the loss when a head's z is multiplied by a gate: 0 removes it, 1 "
-            "leaves it. A straight line would mean that the effect is linear. The heads whose zero "
-            "ablation changes the loss most.",
+            "leaves it. A straight line would mean that the effect is linear. The heads "
+            "(layer.head) whose zero ablation changes the loss most.",
         ),
     }  # fmt: skip
 

@@ -92,7 +92,7 @@ class Reader:
         ]
         return {
             "measures": np.concatenate(measures),
-            "effects": np.moveaxis(by_phase, 0, 2),
+            "effects": np.ascontiguousarray(np.moveaxis(by_phase, 0, 2)),
         }
 
     def _turn(self, seed: int) -> Float[Tensor, "d_model d_model"] | None:

@@ -77,6 +77,23 @@ class League:
         """Spearman's correlation of means over all prompts."""
         return self._spearman(*self._means())
 
+    def by_lot(
+        self, found: Float[np.ndarray, "scope measure mode outcome"], draws: int = RESAMPLES
+    ) -> Float[np.ndarray, "scope measure mode outcome"]:
+        """How often a score drawn by lot ranks effects as well as a measure was found to do.
+
+        One-sided p-values of "it ranks nothing"; a model of few heads cannot make them small.
+        """
+        lots = np.random.default_rng(self.seed).random((1, draws, *self.measures.shape[2:]))
+        y = self._means()[1]
+        p = np.empty(found.shape)
+        for s, scope in enumerate(SCOPES):
+            by_size, by_sign = (_products(lots, values, scope)[0] for values in (np.abs(y), y))
+            for m, signed in enumerate(self.signed):
+                lot = by_sign if signed else by_size
+                p[s, m] = (1 + (lot >= found[s, m]).sum(axis=0)) / (1 + draws)
+        return np.where(np.isnan(found), np.nan, p)
+
     def agreement(self) -> Float[np.ndarray, "scope mode mode outcome"]:
         """Spearman's correlation of the effects of two modes, means over all prompts."""
         y = np.moveaxis(self._means()[1], 1, 2)[0]
@@ -127,11 +144,11 @@ class League:
         both_signs = np.delete(np.arange(y.shape[2]), ONE_SIGN)
         found = []
         for scope in SCOPES:
-            by_size = _products(np.abs(x), np.abs(y), scope)
-            by_sign = _products(x[:, self.signed], y[:, :, both_signs], scope)
-            at = np.ix_(np.arange(len(x)), self.signed.nonzero()[0], range(y.shape[1]), both_signs)
-            by_size[at] = by_sign
-            found.append(by_size)
+            products = _products(np.abs(x), np.abs(y), scope)
+            if self.signed.any():
+                at = np.ix_(range(len(x)), self.signed.nonzero()[0], range(y.shape[1]), both_signs)
+                products[at] = _products(x[:, self.signed], y[:, :, both_signs], scope)
+            found.append(products)
         return np.stack(found, axis=1)
 
 

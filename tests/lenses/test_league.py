@@ -97,6 +97,17 @@ def test_what_exceeds_its_null_matters(league) -> None:
     assert found[:, 1].all()
 
 
+def test_p_by_lot_is_that_of_all_orders() -> None:
+    rng = np.random.default_rng(0)
+    effects = rng.random((4, 1, 1, 4, 3))
+    perfect = League(("a",), effects[:, 0, None, ..., 0], effects, np.zeros(1, dtype=bool))
+    p = perfect.by_lot(perfect.point()[0])
+    assert p[0, 0, 0, 0] == pytest.approx(1 / 24, abs=0.006)  # one of 4! orders is as good
+    worst = perfect.by_lot(-np.ones((2, 1, 1, 3)))
+    assert (worst == 1).all()
+    assert np.isnan(perfect.by_lot(np.full((2, 1, 1, 3), np.nan))).all()
+
+
 def test_agreement_of_modes(league) -> None:
     found = league.agreement()
     y = league.effects.mean(0)
