@@ -15,12 +15,17 @@ if TYPE_CHECKING:
     from prompts.additions import AdditionFormat
     from viz import Drawing
 
-UNIFORM = 300
-"""Uniform questions, to say how well the model adds and how much ablation costs it."""
+ADDERS = {"per_cell": 200, "screen": 24, "uniform": 300, "per_ablation": 16, "probed": 240}
+LANGUAGE_MODELS = {"per_cell": 30, "screen": 6, "uniform": 60, "per_ablation": 4, "probed": 100}
+"""How much is measured unless told otherwise; a language model is a thousand times as slow."""
+ASKED_AT_ONCE = 32
+"""Questions answered freely together: all logits of large vocabularies are large."""
 RANDOM_SETS = 20
 """Random sets of heads beside the one that was found."""
 SHOWN = 48
 """Tokens of the example, the last of them, whose attention is drawn."""
+MOST_DRAWN = 12
+"""Heads whose attention is drawn."""
 KEEPS = 0.9
 """Share of the accuracy that heads must keep to be sufficient."""
 SURE = 0.9
@@ -62,27 +67,41 @@ class CarryLocalisation(Experiment):
     random_weights, chance, n).
     """
 
-    quick: ClassVar[dict[str, Any]] = {"per_cell": 24, "screen": 6, "per_ablation": 2, "probed": 60}
+    quick: ClassVar[dict[str, Any]] = {
+        "per_cell": 24,
+        "screen": 6,
+        "per_ablation": 2,
+        "probed": 60,
+        "uniform": 60,
+    }
 
     batch_size: int = Field(256, ge=1)
     """Patched prompts in one forward pass."""
     places: int | None = Field(None, ge=2, le=17)
     """Digits of each addend; an adder has its own, a language model 2 unless told otherwise."""
-    per_cell: int = Field(200, ge=24)
-    """Pairs for each kind, place and run: half put the carry in, half take it out."""
-    screen: int = Field(24, ge=4)
-    """Pairs on which every site, and every set of heads, is first tried."""
+    per_cell: int | None = Field(None, ge=24)
+    """Pairs for each kind, place and run, half put the carry in, half take it out: 200 (adders)
+    or 30 (language models)."""
+    screen: int | None = Field(None, ge=4)
+    """Pairs on which every site, and every set of heads, is first tried: 24 or 6."""
     solved: bool = True
     """Keep only pairs that the model gets right; off, every pair counts."""
-    per_ablation: int = Field(16, ge=1)
-    """Questions for each cell of an answer digit, in ablations."""
-    probed: int = Field(240, ge=50)
-    """Additions for each set of probes."""
+    uniform: int | None = Field(None, ge=20)
+    """Uniform questions, to say how well the model adds and what ablation costs: 300 or 60."""
+    per_ablation: int | None = Field(None, ge=1)
+    """Questions for each cell of an answer digit, in ablations: 16 or 4."""
+    probed: int | None = Field(None, ge=50)
+    """Additions for each set of probes: 240 or 100."""
     examples: int = Field(1, ge=0)
     """Solved additions that a language model is shown before each question."""
 
     def measure(self, model: "Model") -> Results:
         """Behaviour, every site, joint sets, edges, ablation, attention, sufficiency, probes."""
+        usual = ADDERS if model.card.arithmetic else LANGUAGE_MODELS
+        chosen = {name: n for name, n in usual.items() if getattr(self, name) is None}
+        return self.model_copy(update=chosen)._measure(model)
+
+    def _measure(self, model: "Model") -> Results:
         from lenses.answers import addition_format
         from lenses.carry import roles, shared_roles
         from lenses.contrasts import rates
@@ -94,7 +113,7 @@ class CarryLocalisation(Experiment):
         tables["joint"], tables["edges"] = self._joint(model, style, pairs)
         tables["roles"] = shared_roles(roles(tables["interchange"]), tables["joint"])
         tables["attention"] = self._attention(model, style)
-        tables["ablation"] = self._ablation(model, style)
+        tables["ablation"] = self._ablation(model, style, tables["roles"])
         tables["sufficiency"] = self._sufficiency(model, style, tables["roles"])
         tables["probes"] = self._probes(model, style)
         tables["example"], pattern = self._example(model, style)
@@ -128,12 +147,12 @@ class CarryLocalisation(Experiment):
         how = {"places": style.digits, "seed": self.seed, "padded": style.pad}
         asked = {
             "cells": Cells(per_cell=self.per_ablation, **how).sums,
-            "uniform": Addition(count=UNIFORM, **how).sums,
+            "uniform": Addition(count=self.uniform, **how).sums,
         }
         right = {}
         for name, sums in asked.items():
             kept = PerPrompt()
-            for batch in self.stream(sums.batches(self.batch_size), kept, f"asking {name}"):
+            for batch in self.stream(sums.batches(ASKED_AT_ONCE), kept, f"asking {name}"):
                 given, generated, ends = answered(model, style, batch)
                 wrong = style.write(batch).written & (generated != batch.answer_digits)
                 whole = ~wrong.any(1) & (ends | style.pad)
@@ -179,7 +198,7 @@ class CarryLocalisation(Experiment):
     ) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Smallest sets of heads, and single edges, of every cell that one carry or sum decides."""
         from lenses.contrasts import FEWEST, Cell
-        from lenses.edges import edge_table
+        from lenses.edges import edge_table, edges_of
         from lenses.joint import joint_sets
 
         enough = pairs[(pairs["n"] >= FEWEST) & pairs["pair"].isin(["local", "cascade", "base"])]
@@ -195,8 +214,10 @@ class CarryLocalisation(Experiment):
             other = None
             if spared in there:
                 other = self._contrast(model, style, spared, self.seed + 1)
-            joint.append(joint_sets(model, found, other, self.screen, self.batch_size))
-            edges.append(edge_table(model, found, self.batch_size))
+            sets = joint_sets(model, found, other, self.screen, self.batch_size)
+            joint.append(sets)
+            single = edges_of(model, sets["members"])
+            edges.append(edge_table(model, found, single, self.batch_size))
         return _frame(joint), _frame(edges)
 
     def _attention(self, model: "Model", style: "AdditionFormat") -> pd.DataFrame:
@@ -223,30 +244,37 @@ class CarryLocalisation(Experiment):
         how = {"places": style.digits, "padded": style.pad}
         sums = {
             "cells": Cells(per_cell=self.per_ablation, seed=self.seed + 2, **how).sums,
-            "uniform": Addition(count=UNIFORM, seed=self.seed + 2, **how).sums,
-            "reference": Addition(count=UNIFORM, seed=self.seed + 3, **how).sums,
+            "uniform": Addition(count=self.uniform, seed=self.seed + 2, **how).sums,
+            "reference": Addition(count=self.uniform, seed=self.seed + 3, **how).sums,
         }
         return {name: Questions.of(style, some) for name, some in sums.items()}
 
-    def _ablation(self, model: "Model", style: "AdditionFormat") -> pd.DataFrame:
-        """Accuracy of each cell's digit without each head, which is ablated at every token."""
+    def _ablation(
+        self, model: "Model", style: "AdditionFormat", roles: pd.DataFrame
+    ) -> pd.DataFrame:
+        """Accuracy of each cell's digit without one head; of large models, those with a role."""
         from lenses.ablation import MODES
+        from lenses.carry import is_large, kept_heads
         from lenses.sufficiency import accuracy_with
 
         asked, rows = self._questions(style), self.rows("ablation")
         layers, heads = model.cfg.n_layers, model.cfg.n_heads
-        sets = np.eye(layers * heads, dtype=bool).reshape(-1, layers, 1, heads)
+        number = np.arange(layers * heads)
+        if is_large(model):
+            kept = {layer * heads + head for _, layer, head in kept_heads(roles)}
+            number = np.array(sorted(kept), dtype=int)
+        sets = np.eye(layers * heads, dtype=bool)[number].reshape(-1, layers, 1, heads)
         cell = pd.DataFrame(asked["cells"].sums.cell, columns=["place", "run", "carry"])
         mine = np.arange(len(cell)), cell["place"].to_numpy()
-        for mode in self.stream(MODES, rows, "ablation"):
+        for mode in self.stream(MODES if len(number) else (), rows, "ablation"):
             right = accuracy_with(
                 model, asked["cells"], asked["reference"], sets, mode, self.seed, self.batch_size
             )
-            for number, one in enumerate(right):
-                what = {"mode": mode, "layer": number // heads, "head": number % heads}
+            for i, one in zip(number, right, strict=True):
+                what = {"mode": mode, "layer": i // heads, "head": i % heads}
                 frame = cell.assign(right=one[mine])
                 rows.append(_accuracy(frame.assign(**what), [*what, "place", "run", "carry"]))
-        return rows.frame()
+        return _frame(rows)
 
     def _sufficiency(
         self, model: "Model", style: "AdditionFormat", roles: pd.DataFrame
@@ -257,12 +285,13 @@ class CarryLocalisation(Experiment):
 
         asked, rows, kept = self._questions(style), self.rows("sufficiency"), kept_heads(roles)
         rng = np.random.default_rng(self.seed)
-        draws = random_alike(model, asked["reference"], len(kept), RANDOM_SETS, rng)
+        draws = RANDOM_SETS if kept else 1
+        random = random_alike(model, asked["reference"], len(kept), draws, rng)
         cases = [(sample, mode) for sample in ("cells", "uniform") for mode in ("mean", "resample")]
         for sample, mode in self.stream(cases, rows, "sufficiency"):
             found = asked[sample]
             sets = {("all", 0): every_head(model, found), ("none", 0): [], ("found", 0): kept}
-            sets |= {("random", draw): heads for draw, heads in enumerate(draws)}
+            sets |= {("random", draw): heads for draw, heads in enumerate(random)}
             right = accuracy_with(
                 model, found, asked["reference"], keeping(model, found, list(sets.values())),
                 mode, self.seed, self.batch_size,
@@ -338,7 +367,7 @@ def _adds(answers: pd.Series) -> Claim:
         null=without,
         null_note="share of these questions that need no carry",
         verdict=verdict,
-        decide="more uniform questions" if verdict == "undecided" else "",
+        decide="more uniform questions (--uniform)" if verdict == "undecided" else "",
     )
 
 
@@ -346,7 +375,7 @@ def _small_sets(tables: Any) -> pd.DataFrame:
     """Sets that explain a cell and are evidence: up to three heads, and up to half of all."""
     from lenses.joint import LARGEST
 
-    heads = len(tables["ablation"][["layer", "head"]].drop_duplicates())
+    heads = len(tables["attention"][["layer", "head"]].drop_duplicates())
     joint = tables["joint"]
     return joint[joint["minimal"] & (joint["size"] <= min(LARGEST, heads // 2))]
 
@@ -462,9 +491,9 @@ def _suffices(tables: Any) -> Claim:
     from lenses.sufficiency import WHOLE
 
     table = tables["sufficiency"].query("sample == 'uniform' and mode == 'mean'")
-    table = table[table["place"] == WHOLE]
-    kept = dict(iter(table.groupby("kept")))
-    found, whole, luck = kept["found"].iloc[0], kept["all"].iloc[0], kept["random"]["accuracy"]
+    table = table[table["place"] == WHOLE].set_index("kept")
+    found, whole = table.loc["found"], table.loc["all"]
+    luck = table.loc[["random"], "accuracy"]
     all_of_it = max(float(whole["accuracy"]), 1e-9)
     low, high = (min(float(found[end]) / all_of_it, 1.0) for end in ("low", "high"))
     verdict = Claim.judge(low, high, KEEPS) if found["low"] > luck.max() else "fails"
@@ -482,7 +511,7 @@ def _suffices(tables: Any) -> Claim:
         f"{luck.max() / all_of_it:.2f})",
         unit="share of the intact model's accuracy",
         verdict=verdict,
-        decide="more questions" if verdict == "undecided" else "",
+        decide="more questions (--uniform)" if verdict == "undecided" else "",
     )
 
 
@@ -490,7 +519,7 @@ def _figures_of_pairs(tables: Any) -> "dict[str, Drawing]":
     from viz import heat_map, model_map
 
     roles = tables["roles"].assign(component=lambda t: _named(t))
-    parts = roles[roles["kind"] != "resid"]
+    parts = roles[roles["kind"].isin(["head", "mlp"])]
     map_ = parts.assign(
         component=np.where(parts["kind"] == "mlp", "mlp", parts["head"].astype(str))
     )
@@ -539,29 +568,13 @@ def _figures_of_sets(tables: Any) -> "dict[str, Drawing]":
 
 
 def _figures_of_heads(tables: Any) -> "dict[str, Drawing]":
-    from viz import bars, cell_grid, curves, heat_map
+    from viz import bars, cell_grid, curves
 
-    attention = tables["attention"].assign(component=lambda t: _named(t))
-    differs = attention[attention["carry_difference"].notna()]
-    ablation = tables["ablation"].assign(
-        component=lambda t: _named(t), right=lambda t: t["accuracy"] * t["n"]
-    )
-    sums = ablation.groupby(["mode", "component", "place"], sort=False)[["right", "n"]].sum()
-    sums["accuracy"] = sums["right"] / sums["n"]
-    return {
-        "How well it adds": cell_grid(tables["cells"], caption=CELLS),
-        "Attention staircase": heat_map(
-            attention, "query_place", "column", "mass", facet="component", low=0, high=1,
-            caption=STAIRCASE,
-        ),
-        "What a carry changes in attention": heat_map(
-            differs, "query_place", "column", "carry_difference", facet="component",
-            diverging=True, low=-0.5, high=0.5, caption=CARRY_ATTENTION,
-        ),
-        "Accuracy without one head": heat_map(
-            sums.reset_index(), "component", "place", "accuracy", facet="mode", low=0, high=1,
-            caption=ABLATION,
-        ),
+    drawn = {"How well it adds": cell_grid(tables["cells"], caption=CELLS)}
+    drawn |= _figures_of_attention(tables["attention"])
+    if len(tables["ablation"]):
+        drawn["Accuracy without one head"] = _ablation_figure(tables["ablation"])
+    return drawn | {
         "Do the heads with a role suffice?": bars(
             _sufficiency_bars(tables["sufficiency"]), "kept", "accuracy", series="sample",
             caption=SUFFICES,
@@ -571,6 +584,43 @@ def _figures_of_heads(tables: Any) -> "dict[str, Drawing]":
             caption=PROBES,
         ),
     }  # fmt: skip
+
+
+def _figures_of_attention(attention: pd.DataFrame) -> "dict[str, Drawing]":
+    from viz import heat_map
+
+    shown = attention.assign(component=_named(attention))
+    shown = shown[shown["component"].isin(_looking(attention))]
+    differs = shown[shown["carry_difference"].notna()]
+    return {
+        "Attention staircase": heat_map(
+            shown, "query_place", "column", "mass", facet="component", low=0, high=1,
+            caption=STAIRCASE,
+        ),
+        "What a carry changes in attention": heat_map(
+            differs, "query_place", "column", "carry_difference", facet="component",
+            diverging=True, low=-0.5, high=0.5, caption=CARRY_ATTENTION,
+        ),
+    }  # fmt: skip
+
+
+def _looking(attention: pd.DataFrame) -> list[str]:
+    """The heads that look most at any one column, at most MOST_DRAWN, in the model's order."""
+    most = attention.assign(component=_named(attention)).groupby("component", sort=False)
+    chosen = set(most["mass"].max().nlargest(MOST_DRAWN).index)
+    return [name for name in most.groups if name in chosen]
+
+
+def _ablation_figure(ablation: pd.DataFrame) -> "Drawing":
+    from viz import heat_map
+
+    named = ablation.assign(component=_named(ablation), right=ablation["correct"])
+    sums = named.groupby(["mode", "component", "place"], sort=False)[["right", "n"]].sum()
+    sums["accuracy"] = sums["right"] / sums["n"]
+    return heat_map(
+        sums.reset_index(), "component", "place", "accuracy", facet="mode", low=0, high=1,
+        caption=ABLATION,
+    )  # fmt: skip
 
 
 def _sufficiency_bars(table: pd.DataFrame) -> pd.DataFrame:
@@ -602,9 +652,10 @@ def _example_figure(tables: Any, arrays: Any) -> "dict[str, Drawing]":
     axes = np.indices(arrays["pattern"].shape).reshape(4, -1)
     data = pd.DataFrame(dict(zip(("layer", "head", "query", "key"), axes, strict=True)))
     data["attention"] = arrays["pattern"].ravel()
-    data = data[data["query"] >= data["key"]].reset_index(drop=True)
+    seen = (data["query"] >= data["key"]) & _named(data).isin(_looking(tables["attention"]))
     tokens = tables["example"]["token"].tolist()
-    return {"Attention in one addition": attention_patterns(data, tokens, caption=EXAMPLE)}
+    shown = data[seen].reset_index(drop=True)
+    return {"Attention in one addition": attention_patterns(shown, tokens, caption=EXAMPLE)}
 
 
 MAP = (

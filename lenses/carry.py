@@ -8,51 +8,68 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from lenses.contrasts import COUNTS, FEWEST, Contrast, counted
+from lenses.contrasts import COUNTS, Contrast, counted
 from lenses.interchange import Site
 from lenses.joint import LARGEST, heads_of
 from models import Model
+
+LARGE = 64
+"""Heads of a model up to which each is tried at every token."""
 
 MOVES, SPARES = 0.5, 0.1
 """A component moves a property if at least half of the pairs flip, and spares one if at most a
 tenth do (SCIENCE 6)."""
 
 
+def is_large(model: Model) -> bool:
+    """Whether a model has too many heads for each to be tried at every token."""
+    return model.cfg.n_layers * model.cfg.n_heads > LARGE
+
+
 def every_site(model: Model, tokens: Sequence[str]) -> list[Site]:
     """Heads, MLP and residual stream of every layer at each of the tokens, the last being read.
 
-    After the last layer nothing moves from one pos to another, so at other tokens its sites
-    change nothing, by construction, and are left out.
+    There also all heads of a layer at once. After the last layer nothing moves from one pos to
+    another, so at other tokens its sites change nothing, by construction, and are left out.
     """
     has_mlp = "blocks.0.hook_mlp_out" in model.hook_dict
     found = []
     for token in tokens:
-        layers = model.cfg.n_layers if token == tokens[-1] else model.cfg.n_layers - 1
-        for layer in range(layers):
-            found += [Site(token, heads=((layer, head),)) for head in range(model.cfg.n_heads)]
+        said = token == tokens[-1]
+        for layer in range(model.cfg.n_layers - (not said)):
+            heads = [(layer, head) for head in range(model.cfg.n_heads)]
+            found += [Site(token, heads=(head,)) for head in heads]
+            found += [Site(token, heads=tuple(heads))] * (said and len(heads) > 1)
             found += [Site(token, mlps=(layer,))] * has_mlp + [Site(token, resid=(layer,))]
     return found
 
 
 def heads_at(model: Model, token: str) -> list[Site]:
     """Every head of every layer, at one token."""
-    return [site for site in every_site(model, [token]) if site.heads]
+    return [site for site in every_site(model, [token]) if len(site.heads) == 1]
 
 
 def interchanges(model: Model, found: Contrast, screen: int, batch_size: int) -> pd.DataFrame:
     """Counts for every site of a cell, in both directions (`lenses.contrasts.rates` ends them).
 
     Every site is first tried on `screen` pairs. Where that moves something in two pairs or more,
-    and wherever the digit is read, fresh pairs take their place: all that are left.
+    and wherever the digit is said, fresh pairs take their place: all that are left. Of a large
+    model only whole layers, MLPs and residual streams where the digit is said are tried, and then
+    the single heads of layers that move something.
     """
-    tokens = list(found.positions)
-    sites = every_site(model, tokens)
-    if len(found) < screen + FEWEST:
-        return _described(counted(model, found, sites, batch_size), sites, found)
+    tokens, large = list(found.positions), is_large(model)
+    sites = every_site(model, tokens[-1:] if large else tokens)
+    if large:
+        sites = [site for site in sites if len(site.heads) != 1]
     tried, fresh = found[np.arange(screen)], found[np.arange(screen, len(found))]
     first = counted(model, tried, sites, batch_size)
     moved = first.groupby("site")[["changes", "null_changes", "own_changes"]].sum().max(axis=1)
-    again = [i for i, site in enumerate(sites) if moved[i] >= 2 or site.token == tokens[-1]]
+    said = [not large and site.token == tokens[-1] for site in sites]
+    again = [i for i in range(len(sites)) if moved[i] >= 2 or said[i]]
+    if large:
+        opened = [Site(tokens[-1], heads=(head,)) for i in again for head in sites[i].heads]
+        again += range(len(sites), len(sites) + len(opened))
+        sites += opened
     second = counted(model, fresh, [sites[i] for i in again], batch_size)
     second["site"] = np.array(again)[second["site"]]
     kept = first[~first["site"].isin(again)]
@@ -71,7 +88,7 @@ def _described(counts: pd.DataFrame, sites: Sequence[Site], found: Contrast) -> 
     where = {
         "kind": [_kind(site) for site in chosen],
         "layer": [_layer(site) for site in chosen],
-        "head": [site.heads[0][1] if site.heads else -1 for site in chosen],
+        "head": [site.heads[0][1] if len(site.heads) == 1 else -1 for site in chosen],
         "pos": [int(found.positions[site.token][0]) for site in chosen],
         "token": [site.token for site in chosen],
     }
@@ -83,7 +100,9 @@ def _layer(site: Site) -> int:
 
 
 def _kind(site: Site) -> str:
-    return "head" if site.heads else "mlp" if site.mlps else "resid"
+    if site.heads:
+        return "head" if len(site.heads) == 1 else "layer"
+    return "mlp" if site.mlps else "resid"
 
 
 SITE = ["kind", "layer", "head", "pos", "token"]

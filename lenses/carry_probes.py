@@ -15,6 +15,8 @@ from prompts.additions import AdditionFormat, Cells, Sums
 TARGETS = ("carry_in", "tri_state", "digit_sum")
 """c_i; K, P or G of column i - 1; s_i mod 10."""
 
+MOST_LAYERS = 6
+
 
 def probed_sums(style: AdditionFormat, place: int, count: int, seed: int) -> Sums:
     """About `count` additions, as many for each cell of an answer digit: all runs, both carries."""
@@ -44,6 +46,14 @@ def labels_of(sums: Sums, place: int) -> dict[str, tuple[np.ndarray, np.ndarray]
 def _pair(sums: Sums, column: int) -> Int[np.ndarray, "n"]:
     both = np.sort(np.stack([sums.a_digits[:, column], sums.b_digits[:, column]], 1), axis=1)
     return both @ np.array([10, 1])
+
+
+def probed_layers(model: Model) -> list[int]:
+    """Every layer; of deep models MOST_LAYERS, evenly spaced, the last among them."""
+    layers = model.cfg.n_layers
+    return np.unique(
+        np.linspace(0, layers - 1, min(layers, MOST_LAYERS)).round().astype(int)
+    ).tolist()
 
 
 def probe_table(
@@ -95,7 +105,7 @@ def _states(
     at = {f"{name}{column}": named[f"{name}{column}"] for column in columns for name in "ab"}
     at |= {"read": read}
     acts, rows = activations(model, written.tokens[:, :-1], batch_size), np.arange(len(sums))
-    sites = [(layer, token) for layer in range(model.cfg.n_layers) for token in at]
+    sites = [(layer, token) for layer in probed_layers(model) for token in at]
     table = pd.DataFrame(sites, columns=["layer", "token"])
     table.insert(1, "pos", [int(at[token][0]) for _, token in sites])
     states = [acts.resid[layer][rows, at[token]] for layer, token in sites]

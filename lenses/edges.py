@@ -5,7 +5,7 @@ The MLP of a layer is given its own input, except that one head's result is the 
 clean scale, so that heads' shares of the input add up. All else stays clean until the MLP writes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, NamedTuple
@@ -17,8 +17,10 @@ from einops import einsum
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from lenses.carry import is_large
 from lenses.contrasts import Contrast
 from lenses.interchange import Activations, activations, reading
+from lenses.joint import heads_of
 from lenses.statistics import wilson
 from models import Model
 from models.parts import AttentionOut, FinalNorm, attention_out, is_parallel, mlp_norms
@@ -38,6 +40,14 @@ def every_edge(model: Model) -> list[Edge]:
         return []
     layers, heads = range(model.cfg.n_layers), range(model.cfg.n_heads)
     return [Edge(layer, head, mlp) for layer in layers for head in heads for mlp in layers[layer:]]
+
+
+def edges_of(model: Model, sets: Iterable[str]) -> list[Edge]:
+    """Every edge; of a large model those from the heads of these sets."""
+    if not is_large(model):
+        return every_edge(model)
+    heads = {head for members in sets for head in heads_of(members)}
+    return [edge for edge in every_edge(model) if (edge.layer, edge.head) in heads]
 
 
 @torch.inference_mode()
@@ -64,9 +74,11 @@ def through_edges(
     return torch.cat(said).cpu().numpy().reshape(len(edges), *found.read.at.shape)
 
 
-def edge_table(model: Model, found: Contrast, batch_size: int) -> pd.DataFrame:
+def edge_table(
+    model: Model, found: Contrast, edges: Sequence[Edge], batch_size: int
+) -> pd.DataFrame:
     """Flips of the digit that is read, by the source's value of each edge alone."""
-    edges, cell = every_edge(model), found.cell
+    cell = found.cell
     if not edges:
         return pd.DataFrame()
     said = through_edges(model, found, edges, batch_size)[:, :, cell.read_place]

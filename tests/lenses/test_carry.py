@@ -62,7 +62,8 @@ def test_members_of_a_smallest_set_share_a_role():
 def test_sites_after_the_last_attention_stand_where_the_digit_is_said():
     model = load("adder_6d_2l")
     sites = every_site(model, ["a0", "=", "A3"])
-    assert len(sites) == 6 + 6 + 12
+    # Where the digit is said there is also a site of all heads for each layer.
+    assert len(sites) == 6 + 6 + 2 * 7
     assert {site.token for site in sites if 1 in site.resid or 1 in site.mlps} == {"A3"}
 
 
@@ -95,3 +96,21 @@ def test_the_planted_heads_are_named_and_no_others(seed):
     assert named == carries | {(place, "base_add", planted.base) for place in (0, 1)}
     last = roles(table)["pos"] == roles(table).groupby("place")["pos"].transform("max")
     assert last[heads.index].all()
+
+
+def test_a_large_model_is_opened_layer_by_layer(monkeypatch):
+    planted = planted_carry(places=2, seed=0, heads=4)
+    model, style = planted.model, planted.model.card.arithmetic
+    found = contrast(model, style, Cell("local", 0, 0, "same"), 36, 0, 512)
+    monkeypatch.setattr("lenses.carry.LARGE", 7)
+    table = interchanges(model, found, 12, 512)
+    assert set(table["token"]) == {list(found.positions)[-1]}
+    heads = table[table["kind"] == "head"]
+    ((layer, head),) = planted.heads[1]
+    assert (heads["layer"] == layer).all()
+    assert set(heads["head"]) == set(range(4))
+    moved = heads.groupby("head")["flips"].sum()
+    assert moved[moved > 0].to_dict() == {head: 24}
+    tried = table.groupby(["kind", "layer"])["n"].sum()
+    assert tried["layer", layer] == 24
+    assert tried["layer", 1 - layer] == 12

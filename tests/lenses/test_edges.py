@@ -6,7 +6,7 @@ import torch
 from torch.nn.functional import layer_norm
 
 from lenses.contrasts import Cell, contrast
-from lenses.edges import Edge, edge_table, every_edge, through_edges
+from lenses.edges import Edge, edge_table, edges_of, every_edge, through_edges
 from models import load
 from models.planted import planted_carry
 
@@ -15,6 +15,13 @@ def test_edges_go_upwards():
     edges = every_edge(load("adder_6d_2l"))
     assert len(edges) == 4 * 2 + 4
     assert all(edge.mlp >= edge.layer for edge in edges)
+
+
+def test_of_a_large_model_edges_are_those_of_heads_that_were_found(monkeypatch):
+    model = load("adder_6d_2l")
+    assert edges_of(model, ["L0H1"]) == every_edge(model)
+    monkeypatch.setattr("lenses.carry.LARGE", 7)
+    assert edges_of(model, ["L0H1", "L1H2 L0H1"]) == [Edge(0, 1, 0), Edge(0, 1, 1), Edge(1, 2, 1)]
 
 
 @torch.no_grad()
@@ -52,7 +59,7 @@ def test_the_planted_head_speaks_to_the_mlp_of_its_layer(seed):
     model = planted.model
     cell = Cell("local", 1, 0, "same")
     found = contrast(model, model.card.arithmetic, cell, 30, 0, 64)
-    table = edge_table(model, found, 256)
+    table = edge_table(model, found, every_edge(model), 256)
     moved = table[table["flip"] > 0]
     (head,) = planted.heads[2]
     assert [(r.layer, r.head, r.mlp, r.flip) for r in moved.itertuples()] == [(*head, 0, 1.0)]
