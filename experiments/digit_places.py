@@ -281,17 +281,19 @@ def word_figures(tables) -> "dict[str, Drawing]":
     from viz import curves, heat_map
 
     tests = tables["tests"][tables["tests"]["decoder"] == "U"]
+    tests = tests.rename(columns={"estimate": "score"})
     centred = tests[tests["norm"] == CENTRED]
     series = tests[tests["statistic"] == "place"].assign(states=lambda t: t["norm"])
     shown = centred[~centred["statistic"].str.contains("minus")]
     confusion = tables["confusion"].assign(text=lambda t: t["share"].map("{:.2f}".format))
     return {
-        "Words along the first prompt": _decoded_figure(tables["decoded"]),
+        "Words along the first prompt": _decoded_figure(tables["decoded"], CENTRED),
+        "Words along the first prompt, not centred": _decoded_figure(tables["decoded"], "final"),
         "Score by layer": curves(
-            shown, "layer", "estimate", series="statistic", facet="sample", caption=SCORE_CAPTION
+            shown, "layer", "score", series="statistic", facet="sample", caption=SCORE_CAPTION
         ),
         "Score with and without centring": curves(
-            series, "layer", "estimate", series="states", facet="sample", caption=CENTRED_CAPTION
+            series, "layer", "score", series="states", facet="sample", caption=CENTRED_CAPTION
         ),
         "Confusion of places": heat_map(
             confusion, "place", "decoded_place", "share", facet="sample", text="text",
@@ -302,18 +304,18 @@ def word_figures(tables) -> "dict[str, Drawing]":
     }  # fmt: skip
 
 
-def _decoded_figure(decoded: pd.DataFrame) -> "Drawing":
+def _decoded_figure(decoded: pd.DataFrame, norm: str) -> "Drawing":
     """The first prompt's digits (down) by layer, the likeliest word in each cell."""
     from viz import heat_map
 
-    lens = decoded[(decoded["decoder"] == "U") & (decoded["norm"] == CENTRED)]
+    lens = decoded[(decoded["decoder"] == "U") & (decoded["norm"] == norm)]
     layers = np.unique(lens["layer"])
     chosen = layers[np.linspace(0, len(layers) - 1, min(COLUMNS, len(layers))).round().astype(int)]
     lens = lens[lens["layer"].isin(chosen)]
     digit = lens["token"] + " · 10^" + lens["place"].astype(str) + " (" + lens["part"] + ")"
     return heat_map(
-        lens.assign(digit=digit), "digit", "layer", "probability", text="decoded",
-        low=0, high=1, caption=DECODED_CAPTION, label="probability of the word",
+        lens.assign(digit=digit), "digit", "layer", "probability", text="decoded", low=0, high=1,
+        caption=DECODED_CAPTION.format(CENTRING[norm]), label="probability of the word",
     )  # fmt: skip
 
 
@@ -347,8 +349,8 @@ def _error_figure(errors: pd.DataFrame) -> "dict[str, Drawing]":
     known = errors.dropna(subset=["estimate"])
     if known.empty:
         return {}
-    shown = known.assign(feature=known["feature"].str.replace("_", " "))
-    drawn = bars(shown, "feature", "estimate", series="kind", reference=0.0, caption=ERRORS_CAPTION)
+    shown = known.assign(feature=known["feature"].str.replace("_", " "), log_odds=known["estimate"])
+    drawn = bars(shown, "feature", "log_odds", series="kind", reference=0.0, caption=ERRORS_CAPTION)
     return {"What goes with errors": drawn}
 
 
@@ -356,14 +358,15 @@ def state_figures(tables) -> "dict[str, Drawing]":
     """Right answers, probes, transfer and edits: what needs no words."""
     from viz import bars, curves, heat_map
 
-    causal = tables["causal"].assign(edited=lambda t: "layer " + t["layer"].astype(str))
+    causal = tables["causal"].rename(columns={"estimate": "shift"})
+    causal = causal.assign(edited="layer " + causal["layer"].astype(str))
     found = {
         "Right digits of answers": bars(
             tables["answers"].assign(length=lambda t: np.where(t["announced"], "told", "not told")),
             "kind", "accuracy", series="length", caption=ANSWERS_CAPTION,
         ),
         "Digits moved to another place": bars(
-            causal, "edited", "estimate", series="direction", facet="measure", reference=0.0,
+            causal, "edited", "shift", series="direction", facet="measure", reference=0.0,
             caption=CAUSAL_CAPTION,
         ),
     }  # fmt: skip
@@ -393,10 +396,11 @@ def _beside_states(probes: pd.DataFrame) -> pd.DataFrame:
 
 
 CENTRED = "final, centred"
-COLUMNS = 11
+COLUMNS = 8
 """Layers that are drawn with a word in each cell."""
+CENTRING = {CENTRED: "the layer's mean state subtracted", "final": "states as they are"}
 DECODED_CAPTION = (
-    "What each digit of 128717593 + 8191493 = 136909086 decodes to (logit lens, states centred), "
+    "What each digit of 128717593 + 8191493 = 136909086 decodes to (logit lens, {}), "
     "by layer; the digit's place and number (a, b, the answer c) at the left. Look for hundred, "
     "thousand or million beside the digits at these places, and at how certain they are."
 )
