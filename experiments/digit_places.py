@@ -285,6 +285,7 @@ def word_figures(tables) -> "dict[str, Drawing]":
     centred = tests[tests["norm"] == CENTRED]
     series = tests[tests["statistic"] == "place"].assign(states=lambda t: t["norm"])
     shown = centred[~centred["statistic"].str.contains("minus")]
+    shown = shown.assign(statistic=shown["statistic"].replace(SHORT))
     confusion = tables["confusion"].assign(text=lambda t: t["share"].map("{:.2f}".format))
     return {
         "Words along the first prompt": _decoded_figure(tables["decoded"], CENTRED),
@@ -396,6 +397,12 @@ def _beside_states(probes: pd.DataFrame) -> pd.DataFrame:
 
 
 CENTRED = "final, centred"
+SHORT = {
+    "place, random weights": "random weights",
+    "place, in codes": "in codes",
+    "position in group of three": "group of three",
+}
+"""Names that fit above a figure."""
 COLUMNS = 8
 """Layers that are drawn with a word in each cell."""
 CENTRING = {CENTRED: "the layer's mean state subtracted", "final": "states as they are"}
