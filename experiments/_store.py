@@ -78,10 +78,18 @@ def write_tables(folder: Path, tables: Mapping[str, pd.DataFrame | Rows]) -> lis
 
 def write_arrays(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write each array as a safetensors file of its own."""
+    for name, array in arrays.items():
+        write_safetensors(folder / "arrays" / f"{name}.safetensors", {name: array})
+
+
+def write_safetensors(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write arrays into one file, whole or not at all."""
+    import numpy as np
     from safetensors.numpy import save
 
-    for name, array in arrays.items():
-        write_atomically(folder / "arrays" / f"{name}.safetensors", save({name: array}))
+    # Of an array whose axes were moved, safetensors would write the memory as it lies.
+    in_order = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+    write_atomically(path, save(in_order))
 
 
 def read_arrays(folder: Path) -> dict[str, np.ndarray]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
 from experiments._progress import progress, say
-from experiments._store import write_atomically
+from experiments._store import write_safetensors
 
 if TYPE_CHECKING:
     import numpy as np
@@ -143,12 +143,11 @@ class _Checkpoint:
     def save(self, done: int, now: bool) -> None:
         """Write the state after `done` batches: `now`, or if the last is long enough ago."""
         import numpy as np
-        from safetensors.numpy import save
 
         if not now and time.monotonic() - self._saved < CHECKPOINT_SECONDS:
             return
         state = {f"{i}.{k}": v for i, keep in enumerate(self.kept) for k, v in keep.state().items()}
-        write_atomically(self.path, save({"done": np.array(done), **state}))
+        write_safetensors(self.path, {"done": np.array(done), **state})
         self._saved = time.monotonic()
 
 

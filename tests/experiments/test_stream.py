@@ -66,6 +66,32 @@ def test_an_unwritten_file_leaves_the_old_one(tmp_path):
     assert path.read_bytes() == b"old"
 
 
+class Whole:
+    """Keeps one array as it is."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def state(self):
+        return {"array": self.array}
+
+    def restore(self, state):
+        self.array = state["array"]
+
+
+@pytest.mark.parametrize("array", [
+    np.moveaxis(np.arange(24).reshape(2, 3, 4), 0, 2), np.arange(6).reshape(2, 3).T,
+    np.arange(12)[::-2], np.array(7)])  # fmt: skip
+def test_arrays_come_back_as_they_were_however_they_lie_in_memory(array, tmp_path):
+    list(Session(tmp_path).stream([1], Whole(array), "x"))
+    again = Whole(None)
+    list(Session(tmp_path).stream([1], again, "x"))
+    write_arrays(tmp_path, {"array": array})
+    for back in (again.array, read_arrays(tmp_path)["array"]):
+        assert back.shape == array.shape
+        np.testing.assert_array_equal(back, array)
+
+
 def test_a_stream_without_a_run_yields_every_batch():
     assert list(Session().stream([1, 2, 3], (), "x")) == [1, 2, 3]
 
