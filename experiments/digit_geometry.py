@@ -137,7 +137,7 @@ class DigitGeometry(Experiment):
             contexts, values, pos = tokens.shape
             found = states_at(model, tokens.reshape(-1, pos), int(every.at[slot]))
             found = found.reshape(len(found), contexts, values, -1)
-            kept.update(states=np.moveaxis(found, 1, 0))
+            kept.update(states=np.ascontiguousarray(np.moveaxis(found, 1, 0)))
         states = kept["states"]
         by_slot = states.reshape(len(every.at), -1, *states.shape[1:])
         return np.moveaxis(by_slot, 2, 1)
