@@ -28,6 +28,7 @@ BASELINES = ("layer_index", "norm_share")
 """What a measure must beat to be worth its name."""
 MAIN = {"mode": "mean", "outcome": "delta_nll", "scope": "within layers"}
 """What the claims are about; everything else is in the tables."""
+IS_MAIN = " and ".join(f"{column} == {value!r}" for column, value in MAIN.items())
 RANDOM_MODELS = 2
 """Models of the same shape with fresh weights that read every second prompt."""
 GATES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
@@ -75,7 +76,7 @@ class HeadImportance(Experiment):
 
     additions: int = Field(64, ge=2)
     """Additions for an adder, of all cells of carries: uniform ones hardly use all its heads."""
-    prompts: int = Field(18, ge=2)
+    prompts: int = Field(16, ge=2)
     """Prompts for a language model: shipped texts, facts and one-digit additions, in turn."""
     new_tokens: int = Field(10, ge=1)
     """Tokens a language model adds to each prompt (an adder: the digits of its answer)."""
@@ -219,7 +220,7 @@ class HeadImportance(Experiment):
 
         found = []
         for phase, league in leagues.items():
-            low, high = _ends(league.resampled())
+            low, high = _ends(league.draws)
             axes = {"scope": SCOPES, "measure": league.names, "mode": MODES, "outcome": OUTCOMES}
             values = league.scores(matters[phase]) | {"low": low, "high": high}
             values["p"] = league.by_lot(values["spearman"])
@@ -315,8 +316,7 @@ class HeadImportance(Experiment):
     def claims(self, results: Results) -> list[Claim]:
         """The control; then whether any measure, and each of them, beats the baselines."""
         leads = results.tables["leads"].query(
-            "mode == @MAIN['mode'] and outcome == @MAIN['outcome'] and scope == @MAIN['scope'] "
-            "and measure not in @BASELINES and measure != 'random_score'"
+            f"{IS_MAIN} and measure not in @BASELINES and measure != 'random_score'"
         )
         by_phase = {phase: _Leads(part) for phase, part in leads.groupby("phase", sort=False)}
         scores = results.tables["scores"]
@@ -452,10 +452,10 @@ def _leads(
     from lenses.league import SCOPES
 
     against = (*BASELINES, "the better")
-    estimate, draws = (_ahead(league, x) for x in (league.point(), league.resampled()))
+    estimate, draws = (_ahead(league, x) for x in (league.point(), league.draws))
     if less is not None:
         estimate = estimate - _ahead(less, less.point())
-        draws = draws - _ahead(less, less.resampled())
+        draws = draws - _ahead(less, less.draws)
     low, high = _ends(draws)
     p = (1 + (draws <= 0).sum(axis=0)) / (1 + (~np.isnan(draws)).sum(axis=0))
     if less is None:
@@ -592,8 +592,7 @@ class _Leads:
         row, random, (verdict, decide) = (
             self.row("own", measure), self.random(measure), self.verdict(measure),
         )  # fmt: skip
-        where = "mode == @MAIN['mode'] and outcome == @MAIN['outcome'] and scope == @MAIN['scope']"
-        main = scores.query(where + " and phase == 'generated'").set_index("measure")["spearman"]
+        main = scores.query(f"{IS_MAIN} and phase == 'generated'").set_index("measure")["spearman"]
         return Claim(
             kind="mechanical",
             sentence=f"{measure} beats layer index and norm_share within layers, beyond random "
@@ -623,48 +622,67 @@ def _more_prompts(row: pd.Series) -> str:
     return f"about {max(int(row['n']) + 1, int(np.ceil(needed))):,} prompts like these"
 
 
+LOSS_CAPTION = (
+    "How well each measure ranks the heads of a layer by what removing them does to the loss: "
+    "Spearman's correlation, a mean over layers, with 95 % intervals over prompts, for three ways "
+    "of removal. A layer's index ranks nothing within a layer; how far a random score strays from "
+    "zero shows what few heads leave to luck."
+)
+KL_CAPTION = (
+    "The same for how far the distribution moves (KL), which has no sign: measures of both signs "
+    "count by their size."
+)
+POOLED_CAPTION = (
+    "The change of loss again, all heads of all layers ranked together: here depth alone says "
+    "something, and whatever goes with depth profits from it."
+)
+LEADS_CAPTION = (
+    "Each measure's correlation within layers less that of norm_share or layer index, whichever is "
+    "better (change of loss, mean ablation), with the model's own weights and with random ones. "
+    "Only what is ahead with its own weights, and further than with random ones, says something "
+    "of what was learned."
+)
+COST_CAPTION = (
+    "Change of the mean loss on generated tokens when one head is removed, in three ways. To take "
+    "a head away and to give it another text's z are not the same question."
+)
+MOVED_CAPTION = "KL of the distribution over the next token, a mean over generated tokens."
+PAIRS_CAPTION = (
+    "All heads, ranked by the measure and by the effect of mean ablation on the loss of generated "
+    "tokens (1 = least): the best measure within layers, and the baselines."
+)
+GATES_CAPTION = (
+    "Change of the loss when a head's z is multiplied by a gate: 0 removes it, 1 leaves it. A "
+    "straight line would mean that the effect is linear. The heads (layer.head) whose zero "
+    "ablation changes the loss most."
+)
+
+
 def _league_figures(results: Results) -> dict[str, "Drawing"]:
-    """The league tables by two effects, and the leads."""
+    """The league tables by two effects and two scopes, and the leads."""
     from viz import bars
 
-    scores = results.tables["scores"]
-    within = scores[scores["scope"] == MAIN["scope"]]
-    order = _standing(within)
-    leads = results.tables["leads"].query(
-        "mode == @MAIN['mode'] and outcome == @MAIN['outcome'] and scope == @MAIN['scope'] "
-        "and against == 'the better' and weights.str.startswith('own less') == False"
-    )
+    scores, where = results.tables["scores"], "scope == @scope and outcome == @outcome"
+    order = _standing(scores[scores["scope"] == MAIN["scope"]])
+    tables = {
+        "League table: change of loss": (MAIN["scope"], "delta_nll", LOSS_CAPTION),
+        "League table: KL": (MAIN["scope"], "kl", KL_CAPTION),
+        "All heads together": ("pooled", "delta_nll", POOLED_CAPTION),
+    }
     columns = ["measure", "mode", "phase", "spearman", "low", "high", "n"]
-    of_leads = ["measure", "weights", "phase", "difference", "low", "high", "n"]
-    return {
-        "League table: change of loss": bars(
-            _ordered(within.query("outcome == 'delta_nll'"), order)[columns],
-            "measure", "spearman", series="mode", facet="phase", reference=0.0,
-            caption="How well each measure ranks the heads of a layer by what removing them does "
-            "to the loss: Spearman's correlation, a mean over layers, with 95 % intervals over "
-            "prompts, for three ways of removal. A layer's index ranks nothing within a layer.",
-        ),
-        "League table: KL": bars(
-            _ordered(within.query("outcome == 'kl'"), order)[columns],
-            "measure", "spearman", series="mode", facet="phase", reference=0.0,
-            caption="The same for how far the distribution moves (KL), which has no sign: measures "
-            "of both signs count by their size.",
-        ),
-        "All heads together": bars(
-            _ordered(scores.query("scope == 'pooled' and outcome == 'delta_nll'"), order)[columns],
-            "measure", "spearman", series="mode", facet="phase", reference=0.0,
-            caption="The change of loss again, all heads of all layers ranked together: here depth "
-            "alone says something, and what grows with depth profits from it.",
-        ),
-        "Lead over the better baseline": bars(
-            _ordered(leads, order)[of_leads],
-            "measure", "difference", series="weights", facet="phase", reference=0.0,
-            caption="Each measure's correlation within layers less that of norm_share or layer "
-            "index, whichever is better (change of loss, mean ablation), with the model's own "
-            "weights and with random ones. Only what is ahead with its own weights, and further "
-            "than with random ones, says something of what was learned.",
-        ),
+    how = {"facet": "phase", "reference": 0.0}
+    drawn = {
+        title: bars(_ordered(scores.query(where), order)[columns], "measure", "spearman",
+                    series="mode", caption=caption, **how)
+        for title, (scope, outcome, caption) in tables.items()
     }  # fmt: skip
+    leads = results.tables["leads"].query(f"{IS_MAIN} and against == 'the better'")
+    leads = _ordered(leads[~leads["weights"].str.startswith("own less")], order)
+    columns = ["measure", "weights", "phase", "difference", "low", "high", "n"]
+    drawn["Lead over the better baseline"] = bars(
+        leads[columns], "measure", "difference", series="weights", caption=LEADS_CAPTION, **how
+    )
+    return drawn
 
 
 def _standing(within: pd.DataFrame) -> list[str]:
@@ -681,34 +699,24 @@ def _effect_figures(results: Results) -> dict[str, "Drawing"]:
     """Effects of each head, gates, and effects against measures."""
     from viz import curves, head_grid, scatter
 
-    effects = results.tables["effects"]
-    generated = effects[effects["phase"] == "generated"]
+    effects = results.tables["effects"].query("phase == 'generated'")
+    cost, moved = (effects[["layer", "head", "mode", name]] for name in ("delta_nll", "kl"))
     gates = results.tables["gates"]
-    names = gates["layer"].astype(str) + "." + gates["head"].astype(str)
+    gates = gates.assign(gated=gates["layer"].astype(str) + "." + gates["head"].astype(str))
     return {
         "What removing each head costs": head_grid(
-            generated[["layer", "head", "mode", "delta_nll"]], "delta_nll", facet="mode",
-            label="change of nll (nats)",
-            caption="Change of the mean loss on generated tokens when one head is removed, in "
-            "three ways. Zero and other texts' z are not the same question.",
+            cost, "delta_nll", facet="mode", label="change of nll (nats)", caption=COST_CAPTION
         ),
         "How far removing each head moves the distribution": head_grid(
-            generated[["layer", "head", "mode", "kl"]], "kl", facet="mode", label="KL (nats)",
-            caption="KL of the distribution over the next token, generated tokens.",
+            moved, "kl", facet="mode", label="KL (nats)", caption=MOVED_CAPTION
         ),
         "Effects and measures": scatter(
-            _paired(results), "measure_rank", "effect_rank", facet="measure",
-            caption="All heads, ranked by the measure and by the effect of mean ablation on the "
-            "loss of generated tokens (1 = least). The best measure within layers, and the "
-            "baselines.",
+            _paired(results), "measure_rank", "effect_rank", facet="measure", caption=PAIRS_CAPTION
         ),
         "Gates": curves(
-            gates.assign(gated=names), "gate", "delta_nll", series="gated", facet="phase",
-            caption="Change of the loss when a head's z is multiplied by a gate: 0 removes it, 1 "
-            "leaves it. A straight line would mean that the effect is linear. The heads "
-            "(layer.head) whose zero ablation changes the loss most.",
+            gates, "gate", "delta_nll", series="gated", facet="phase", caption=GATES_CAPTION
         ),
-    }  # fmt: skip
+    }
 
 
 def _paired(results: Results) -> pd.DataFrame:

@@ -6,6 +6,7 @@ are of means over prompts, and prompts are resampled.
 """
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from einops import rearrange
@@ -50,9 +51,12 @@ class League:
     signed: Bool[np.ndarray, "measure"]
     seed: int = 0
 
-    def resampled(
-        self, resamples: int = RESAMPLES
-    ) -> Float[np.ndarray, "draw scope measure mode outcome"]:
+    @cached_property
+    def draws(self) -> Float[np.ndarray, "draw scope measure mode outcome"]:
+        """`resampled` as often as intervals take."""
+        return self.resampled(RESAMPLES)
+
+    def resampled(self, resamples: int) -> Float[np.ndarray, "draw scope measure mode outcome"]:
         """Spearman's correlation in every resample of prompts."""
         some = resampled_means([self.measures, self.effects], self.seed, resamples)
         return np.concatenate([self._spearman(x, ranked_by(y)) for x, y in some])

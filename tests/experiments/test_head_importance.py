@@ -203,8 +203,11 @@ def test_a_verdict_follows_the_baselines_and_random_weights() -> None:
     assert why.startswith("random weights may lead as far")
     verdict, why = leads(0.5, 0.0, q=0.1).verdict("m")  # z = 1.28 must become 1.645
     assert (verdict, why) == ("undecided", "about 33 prompts like these")
-    verdict, why = leads(0.0, 0.0, q=0.9).verdict("m")
-    assert "too near zero" in why
+    assert "too near zero" in leads(0.01, -1.0, q=0.9).verdict("m")[1]
+    assert "not ahead" in leads(0.0, -1.0, q=0.9).verdict("m")[1]
+    few = leads(0.5, 0.0)
+    few.rows[["low", "high"]] = np.nan
+    assert "other heads" in few.verdict("m")[1]
 
 
 @pytest.mark.real
