@@ -1,6 +1,7 @@
 """Does a digit's state carry the word of its decimal place, and do errors follow without it?"""
 
 import gc
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -10,10 +11,14 @@ from pydantic import Field
 from experiments import Claim, Experiment, Results
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from lenses.digit_reading import DigitReading, Words
     from lenses.digit_texts import DigitTexts
     from models import Model
     from viz import Drawing
+
+Tables = Mapping[str, pd.DataFrame]
 
 LEARNED = 8
 """Learned claims; each is tested at 0.05 / 8."""
@@ -136,7 +141,7 @@ class DigitPlaces(Experiment):
         read = {name: kept[name] for name in ("logits", "said", "states")}
         return DigitReading(texts, where, how, words, few=few, means=means, decoder=decoder, **read)
 
-    def _centre(self, model: "Model", texts: "DigitTexts", label: str):
+    def _centre(self, model: "Model", texts: "DigitTexts", label: str) -> "Tensor":
         """Mean state of each site over other texts (of an adder: over the same)."""
         import torch
 
@@ -276,7 +281,7 @@ class DigitPlaces(Experiment):
         return planted_places()
 
 
-def word_figures(tables) -> "dict[str, Drawing]":
+def word_figures(tables: Tables) -> "dict[str, Drawing]":
     """What digits decode to, scores against nulls, confusion, ranks, errors, prefixes."""
     from viz import curves, heat_map
 
@@ -355,7 +360,7 @@ def _error_figure(errors: pd.DataFrame) -> "dict[str, Drawing]":
     return {"What goes with errors": drawn}
 
 
-def state_figures(tables) -> "dict[str, Drawing]":
+def state_figures(tables: Tables) -> "dict[str, Drawing]":
     """Right answers, probes, transfer and edits: what needs no words."""
     from viz import bars, curves, heat_map
 
@@ -457,7 +462,7 @@ TRANSFER_CAPTION = (
 )
 
 
-def _beside(values: np.ndarray, states):
+def _beside(values: np.ndarray, states: "Tensor") -> "Tensor":
     """An array as a tensor on the device of the states."""
     import torch
 
@@ -546,7 +551,7 @@ SAID = {
 }
 
 
-def _place_word(tables, sample: str) -> Claim:
+def _place_word(tables: Tables, sample: str) -> Claim:
     """The word of a digit's place stands out beyond all nulls, more than in codes."""
     from lenses.place_words import best_layer
 
@@ -616,7 +621,7 @@ def _near_the_top(contrasts: pd.DataFrame) -> Claim:
     )
 
 
-def _errors_follow(tables) -> Claim:
+def _errors_follow(tables: Tables) -> Claim:
     """The lower the score of the given digit, the likelier the answer's digit is wrong."""
     what = "the less a given digit decodes to its place, the likelier the answer's digit there is "
     if "tests" not in tables:
@@ -665,7 +670,7 @@ def _prefix_word(contrasts: pd.DataFrame) -> Claim:
     )
 
 
-def _place_beyond(tables, sample: str) -> Claim:
+def _place_beyond(tables: Tables, sample: str) -> Claim:
     """Probes of the place beat pos and token, and the same probes with random weights."""
     from lenses.place_probes import JUDGED
 

@@ -297,26 +297,36 @@ def prefix_tables(
     one. What the second digit says by itself, as 3 says thirteen, is in both, and is taken off.
     Lift is the log2 of how many times nearer to the first rank the word stands after its own.
     """
-    lift = np.log2(rank[1::2] / rank[::2])
-    frames, contrasts = [], []
+    number, lift = _lens(own), np.log2(rank[1::2] / rank[::2])
+    rise = logits[::2, number] - logits[1::2, number]
+    contrasts = [
+        _prefix_contrasts(words, rise, prefix[::2], own, seed),
+        _by_layer("prefix lift", own.layers, vars(bootstrap(lift[:, number], seed))),
+    ]
+    table = pd.concat(list(_prefix_ranks(rank, lift, prefix[::2], own)), ignore_index=True)
+    named = {place: word for word, place in words.table[["word", "place"]].itertuples(index=False)}
+    table.insert(1, "word", table["prefix"].map(named))
+    return table, pd.concat(contrasts, ignore_index=True)
+
+
+def _prefix_ranks(
+    rank: Int[np.ndarray, "n readout site"],
+    lift: Float[np.ndarray, "pair readout site"],
+    prefix: Int[np.ndarray, "pair"],
+    own: DigitReading,
+) -> Iterator[pd.DataFrame]:
+    """Median ranks and mean lift of each prefix, for each readout and layer."""
     for number, how in enumerate(own.how):
         for site, layer in enumerate(own.layers):
-            frame = pd.DataFrame({"prefix": prefix[::2], "rank": rank[::2, number, site]})
-            frame = frame.assign(control_rank=rank[1::2, number, site], lift=lift[:, number, site])
+            frame = pd.DataFrame({"prefix": prefix, "lift": lift[:, number, site]})
+            frame = frame.assign(
+                rank=rank[::2, number, site], control_rank=rank[1::2, number, site]
+            )
             grouped = frame.groupby("prefix").agg(
                 rank=("rank", "median"), control_rank=("control_rank", "median"),
                 lift=("lift", "mean"), n=("lift", "size"),
             )  # fmt: skip
-            frames.append(grouped.reset_index().assign(layer=layer, **describe(how)))
-        if describe(how) == LENS:
-            rise = logits[::2, number] - logits[1::2, number]
-            contrasts.append(_prefix_contrasts(words, rise, prefix[::2], own, seed))
-            found = vars(bootstrap(lift[:, number], seed))
-            contrasts.append(_by_layer("prefix lift", own.layers, found))
-    table = pd.concat(frames, ignore_index=True)
-    named = {place: word for word, place in words.table[["word", "place"]].itertuples(index=False)}
-    table.insert(1, "word", table["prefix"].map(named))
-    return table, pd.concat(contrasts, ignore_index=True)
+            yield grouped.reset_index().assign(layer=layer, **describe(how))
 
 
 def _prefix_contrasts(
