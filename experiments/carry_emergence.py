@@ -37,9 +37,9 @@ class CarryEmergence(Experiment):
 
     Parts, by place: *base* (the digit is right or one off by the carry), *carry* (given that, it
     is right with a carry and without, no nines below), *run r* (the same over r nines); and
-    *base head*, *carry head* (a single head has that role), *carry attention* (all heads of one
-    layer together move it). Pairs are not filtered by whether the adder solves them, so that every
-    step is asked the same.
+    *base head*, *carry head* (a single head has that role), *base attention*, *carry attention*
+    (all heads of one layer together move it). Pairs are not filtered by whether the adder solves
+    them, so that every step is asked the same.
 
     Tables: `loss` (seed, step, place, loss: in nats, mean over the steps since the last row),
     `cells` (seed, step, place, run, carry, n, correct, known, loss, accuracy, low, high: the digit
@@ -77,7 +77,7 @@ class CarryEmergence(Experiment):
     """Peak learning rate; it rises for a tenth of the steps and falls along a cosine."""
     seeds: int = Field(3, ge=1)
     """Trainings, which differ in their first weights and in their additions."""
-    examined: int = Field(7, ge=1)
+    examined: int = Field(9, ge=1)
     """Steps examined in any case, each as many times the one before; more where the loss falls."""
     per_cell: int = Field(100, ge=1)
     """Additions for each cell at each step examined; 73, all right, are the fewest that count."""
@@ -327,7 +327,8 @@ def learning(loss: pd.DataFrame, cells: pd.DataFrame) -> "dict[str, Drawing]":
     """Loss of each digit, and accuracy by run of nines, over the steps of training."""
     from viz import curves
 
-    pooled = cells.groupby(["seed", "step", "run", "carry"])
+    below = cells[cells["place"] < cells["place"].max()]
+    pooled = below.groupby(["seed", "step", "run", "carry"])
     runs = pooled[["n", "correct"]].sum().assign(loss=pooled["loss"].mean()).reset_index()
     low, high = wilson(runs["correct"].to_numpy(), runs["n"].to_numpy())
     runs = runs.assign(accuracy=runs["correct"] / runs["n"], low=low, high=high)
@@ -441,17 +442,17 @@ BIRTHS_CAPTION = (
     "the column, its carry, the carry over 1, 2, ... nines; below them the heads that do it."
 )
 LOSS_CAPTION = (
-    "Loss of each answer digit on the additions trained on. The digits of a sum are learned one "
-    "by one, in steep falls after plateaus: ln 2 = 0.69 is a column added without its carry."
+    "Loss of each answer digit on the additions trained on, in nats. A digit of which nothing is "
+    "known costs ln 10 = 2.3; one whose column is added without its carry, at most ln 2 = 0.69."
 )
 RUNS_CAPTION = (
-    "Accuracy of digits by the nines in a row below them (run), over all places, with 95 % "
-    "intervals. Digits that a carry reaches over many nines, and those that none reaches though "
-    "nines are below them, come last."
+    "Accuracy of digits by the nines in a row below them (run), over all places but the leading "
+    "one, which is 0 or 1 anyway; with 95 % intervals. Where lines part, the adder does not look "
+    "as far as the longer run."
 )
 RUN_LOSS_CAPTION = (
-    "The same by loss, which also shows how sure a wrong digit is: it rises where an adder takes "
-    "nines for carries, or never does."
+    "The same by loss in nats, which also shows how sure a wrong digit is: a rise says that the "
+    "adder has come to take nines for carries, or for none."
 )
 CARRY_CAPTION = (
     "How many carries flip when a single head, at the digit read, is given what it computed for an "

@@ -21,6 +21,9 @@ SOLVED = 0.95
 
 ROLES = ("none", "carry", "base_add", "both", "combiner")
 
+HOW = ("head", "attention")
+"""What may do a skill: a single head, or all heads of a layer together."""
+
 SHUFFLES = 1_000
 """Times that roles are dealt out at random."""
 
@@ -83,18 +86,19 @@ def skills(cells: pd.DataFrame) -> dict[str, pd.DataFrame]:
 def mechanisms(roles: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """The same for how it is done, by interchange where the digit is read.
 
-    *base head* and *carry head*: a single head has the role, or both; *carry attention*: all heads
-    of one layer together move the carry (a carry that heads share has no head of its own).
+    *base head* and *carry head*: a single head has the role, or both; *base attention* and *carry
+    attention*: all heads of one layer together move it (what heads share has no head of its own).
     """
     alone = roles["kind"] == "head"
-    moves = (roles["carry_flip"] >= MOVES) & (roles["carry_null"] <= SPARES)
+    carries = (roles["carry_flip"] >= MOVES) & (roles["carry_null"] <= SPARES)
     has = {
         "base head": alone & roles["role"].isin(["base_add", "both"]),
         "carry head": alone & roles["role"].isin(["carry", "both"]),
-        "carry attention": ~alone & moves,
+        "base attention": ~alone & (roles["base_flip"] >= MOVES),
+        "carry attention": ~alone & carries,
     }
     top = roles["place"].max()
-    exists = {"base head": roles["place"] < top}
+    exists = dict.fromkeys(["base head", "base attention"], roles["place"] < top)
     return {
         part: roles.assign(there=there)[exists.get(part, roles["place"] > 0)]
         .groupby(AT)["there"].any().reset_index()
@@ -118,7 +122,7 @@ def order(born: pd.DataFrame) -> pd.DataFrame:
     longest = dated[dated["part"] == "run " + (dated["place"] - 1).astype(str)]
     dated = pd.concat([dated, longest.assign(part="longest run")])
     pairs = [*pairwise(["base", "carry", *runs]), ("carry", "longest run")]
-    pairs += [("base head", "base"), ("carry head", "carry"), ("carry attention", "carry")]
+    pairs += [(f"{skill} {how}", skill) for skill in ("base", "carry") for how in HOW]
     by = dated.pivot(index=["seed", "place"], columns="part", values="date")
     found = []
     for (earlier, later), seed in product(pairs, born["seed"].unique()):

@@ -56,7 +56,7 @@ NO_ROLES = pd.DataFrame(
         for place in range(3)
     ],
     columns=["seed", "step", "kind", "layer", "head", "place", "role", "carry_flip", "carry_null"],
-)
+).assign(base_flip=0.0)
 
 
 def test_a_digit_known_but_for_its_carry_is_base_and_not_carry() -> None:
@@ -97,9 +97,12 @@ def test_heads_that_share_a_carry_have_no_head_of_their_own() -> None:
     roles = NO_ROLES.copy()
     late = (roles["step"] == 40) & (roles["place"] == 2)
     roles.loc[late & (roles["kind"] == "attention"), "carry_flip"] = 0.9
+    first = (roles["step"] == 40) & (roles["place"] == 0)
+    roles.loc[first & (roles["kind"] == "attention"), "base_flip"] = 0.6
     roles.loc[(roles["step"] == 40) & (roles["place"] == 1), "role"] = "both"
     there = {name: part[part["there"]] for name, part in mechanisms(roles).items()}
     assert there["carry attention"][["step", "place"]].to_numpy().tolist() == [[40, 2]]
+    assert there["base attention"][["step", "place"]].to_numpy().tolist() == [[40, 0]]
     assert there["carry head"][["step", "place"]].to_numpy().tolist() == [[40, 1]]
     assert there["base head"][["step", "place"]].to_numpy().tolist() == [[40, 1]]
 
