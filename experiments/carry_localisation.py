@@ -20,6 +20,8 @@ LANGUAGE_MODELS = {"per_cell": 30, "screen": 6, "uniform": 60, "per_ablation": 4
 """How much is measured unless told otherwise; a language model is a thousand times as slow."""
 ASKED_AT_ONCE = 32
 """Questions answered freely together: all logits of large vocabularies are large."""
+SITES_AT_ONCE = 16
+"""Sites that one pair of prompts is patched at in a forward pass, each in a row of its own."""
 RANDOM_SETS = 20
 """Random sets of heads beside the one that was found."""
 SHOWN = 48
@@ -46,16 +48,19 @@ class CarryLocalisation(Experiment):
     A site is a component at one token, named `a2`, `+`, `A3` for what stands there; A_i is said at
     the token before it. Left out, being exactly zero by construction: sites before the first token
     that differs, and those after the last layer's attention at other tokens than the one read.
-    Every site is first tried on `screen` pairs; where that moves nothing, `n` is that number.
+    Every site is first tried on `screen` pairs; where that moves nothing, `n` is that number. In
+    models of more than 64 heads, only sites at the token that says the digit are tried: whole
+    layers, and single heads of those that move something.
     Prefix: the answer digits before the one read are the `same` in clean and source, or each has
     its `own`, or the clean one's stand in both (`shared`).
 
     Tables: `pairs` (pair, place, run, prefix, read_place, wanted, n: solved pairs found), `cells`
     (place, run, carry, n, correct, accuracy, low, high: how well it adds), `answers` (the same of
     whole answers to uniform questions), `interchange` (pair, direction of the change, prefix,
-    place, run, read_place, kind in head|mlp|resid, layer, head, pos, token, flip, flip_low,
-    flip_high, change, null_change, own_change: digits that should stay, logit_shift, n, p:
-    one-sided exact McNemar of flip against null_change, q: over the whole table), `roles` (kind,
+    place, run, read_place, kind in head|mlp|resid|layer (all its heads), layer, head, pos, token,
+    flip, flip_low, flip_high, change, null_change, own_change: digits that should stay,
+    logit_shift, n, p: one-sided exact McNemar of flip against null_change, q: p corrected over the
+    whole table, Benjamini & Hochberg 1995), `roles` (kind,
     layer, head, pos, token, place, rates, role in carry|base_add|both|combiner|none, shared: as a
     member of a set), `joint` (pair, run, read_place, members, size, flip, low, high, null_change,
     complement_flip, other_change: of base pairs by a carry's set and the reverse, n, minimal),
@@ -64,19 +69,15 @@ class CarryLocalisation(Experiment):
     (layer, head, query_place, column, mass, carry_difference, low, high, n), `sufficiency`
     (sample, mode, kept, draw, heads, place (-1: the whole answer), accuracy, low, high, n) and
     `probes` (place, target, layer, token, accuracy (balanced), control, selectivity, input_tokens,
-    random_weights, chance, n).
+    random_weights, chance, n); `example` (pos, token) is the addition whose attention is drawn.
     """
 
     quick: ClassVar[dict[str, Any]] = {
-        "per_cell": 24,
-        "screen": 6,
-        "per_ablation": 2,
-        "probed": 60,
-        "uniform": 60,
-    }
+        "per_cell": 24, "screen": 4, "uniform": 20, "per_ablation": 1, "probed": 50,
+    }  # fmt: skip
 
-    batch_size: int = Field(256, ge=1)
-    """Patched prompts in one forward pass."""
+    batch_size: int = Field(16, ge=1)
+    """Pairs in one forward pass, each at 16 sites."""
     places: int | None = Field(None, ge=2, le=17)
     """Digits of each addend; an adder has its own, a language model 2 unless told otherwise."""
     per_cell: int | None = Field(None, ge=24)
@@ -94,6 +95,11 @@ class CarryLocalisation(Experiment):
     """Additions for each set of probes: 240 or 100."""
     examples: int = Field(1, ge=0)
     """Solved additions that a language model is shown before each question."""
+
+    @property
+    def at_once(self) -> int:
+        """Patched prompts in one forward pass."""
+        return SITES_AT_ONCE * self.batch_size
 
     def measure(self, model: "Model") -> Results:
         """Behaviour, every site, joint sets, edges, ablation, attention, sufficiency, probes."""
@@ -182,7 +188,7 @@ class CarryLocalisation(Experiment):
             told = {**vars(cell), "read_place": cell.read_place, "wanted": self.per_cell}
             pairs.append(pd.DataFrame([told | {"n": max(0, len(found) - self.screen)}]))
             if len(found) >= FEWEST + self.screen:
-                counts.append(interchanges(model, found, self.screen, self.batch_size))
+                counts.append(interchanges(model, found, self.screen, self.at_once))
         return pairs.frame(), _frame(counts)
 
     def _contrast(
@@ -191,7 +197,7 @@ class CarryLocalisation(Experiment):
         from lenses.contrasts import contrast
 
         count = self.screen + self.per_cell
-        return contrast(model, style, cell, count, seed, self.batch_size, solved=self.solved)
+        return contrast(model, style, cell, count, seed, self.at_once, solved=self.solved)
 
     def _joint(
         self, model: "Model", style: "AdditionFormat", pairs: pd.DataFrame
@@ -214,10 +220,10 @@ class CarryLocalisation(Experiment):
             other = None
             if spared in there:
                 other = self._contrast(model, style, spared, self.seed + 1)
-            sets = joint_sets(model, found, other, self.screen, self.batch_size)
+            sets = joint_sets(model, found, other, self.screen, self.at_once)
             joint.append(sets)
             single = edges_of(model, sets["members"])
-            edges.append(edge_table(model, found, single, self.batch_size))
+            edges.append(edge_table(model, found, single, self.at_once))
         return _frame(joint), _frame(edges)
 
     def _attention(self, model: "Model", style: "AdditionFormat") -> pd.DataFrame:
@@ -231,9 +237,9 @@ class CarryLocalisation(Experiment):
             pair = ("local", place - 1) if place else ("base", 0)
             cell = Cell(*pair, 0, "same")
             found = contrast(
-                model, style, cell, self.per_cell, self.seed, self.batch_size, solved=False
+                model, style, cell, self.per_cell, self.seed, self.at_once, solved=False
             )
-            rows.append(staircase(model, found, self.seed, self.batch_size))
+            rows.append(staircase(model, found, self.seed, self.at_once))
         return rows.frame()
 
     def _questions(self, style: "AdditionFormat") -> dict[str, Any]:
@@ -268,7 +274,7 @@ class CarryLocalisation(Experiment):
         mine = np.arange(len(cell)), cell["place"].to_numpy()
         for mode in self.stream(MODES if len(number) else (), rows, "ablation"):
             right = accuracy_with(
-                model, asked["cells"], asked["reference"], sets, mode, self.seed, self.batch_size
+                model, asked["cells"], asked["reference"], sets, mode, self.seed, self.at_once
             )
             for i, one in zip(number, right, strict=True):
                 what = {"mode": mode, "layer": i // heads, "head": i % heads}
@@ -291,10 +297,11 @@ class CarryLocalisation(Experiment):
         for sample, mode in self.stream(cases, rows, "sufficiency"):
             found = asked[sample]
             sets = {("all", 0): every_head(model, found), ("none", 0): [], ("found", 0): kept}
-            sets |= {("random", draw): heads for draw, heads in enumerate(random)}
+            if mode == "mean":
+                sets |= {("random", draw): heads for draw, heads in enumerate(random)}
             right = accuracy_with(
                 model, found, asked["reference"], keeping(model, found, list(sets.values())),
-                mode, self.seed, self.batch_size,
+                mode, self.seed, self.at_once,
             )  # fmt: skip
             for ((name, draw), heads), one in zip(sets.items(), right, strict=True):
                 what = {"sample": sample, "mode": mode, "kept": name, "draw": draw}
@@ -310,7 +317,7 @@ class CarryLocalisation(Experiment):
         places = range(1, style.digits + 1 if style.pad else style.digits)
         for place in self.stream(places, rows, "probes"):
             rows.append(
-                probe_table(model, twin, style, place, self.probed, self.seed, self.batch_size)
+                probe_table(model, twin, style, place, self.probed, self.seed, self.at_once)
             )
         return rows.frame()
 
