@@ -1,0 +1,177 @@
+"""Geometry of digits where it is known: a planted adder, and tables made by hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from experiments import UsageError
+from experiments.digit_geometry import (
+    EDITS,
+    MOVES,
+    OWN,
+    SITE,
+    DigitGeometry,
+    _goes_by_it,
+    _numbers,
+    _ordered,
+    dimensions,
+    edit_rows,
+    pair_rows,
+    points,
+    share_tables,
+    some_points,
+)
+from lenses.geometry import bases, gram
+from models import load
+from models.native import vocabulary_tokenizer
+
+SMALL = {"contexts": 6, "edits": 8, "permuted_fits": 8}
+
+
+@pytest.fixture(scope="module")
+def planted():
+    experiment = DigitGeometry(**SMALL)
+    model = experiment.planted()
+    return experiment, model, experiment.measure(model)
+
+
+def test_the_planted_digits_are_a_line_and_a_circle_and_nothing_else(planted):
+    shares = planted[2].tables["shares"].query("layer == 0").set_index("component")["share"]
+    assert np.allclose(shares["line and circle"], 1)
+    assert np.allclose(shares["line"], 1 / 3), "of three patterns of equal size"
+    assert np.allclose(shares["line beyond circle"], 1)
+    assert np.allclose(shares["circle beyond arch"], 1)
+    assert np.allclose(planted[2].tables["dimensions"].query("layer == 0").participation_ratio, 3)
+
+
+def test_the_planted_adder_still_adds_and_goes_by_the_line(planted):
+    tables = planted[2].tables
+    assert tables["moves"]["solved"].all()
+    edits = tables["edits"].query("layer == 0").set_index(["reads", "edit"])["success"]
+    for reads in edits.index.levels[0]:
+        for edit in ("other token", "all", "fit", "line"):
+            assert edits[reads, EDITS[edit]] == 1, (reads, edit)
+        assert edits[reads, EDITS["permuted"]] < 0.7
+    verdicts = {c.sentence: c.verdict for c in planted[0].claims(planted[2]) if c.kind == "learned"}
+    assert set(verdicts.values()) == {"holds"}, verdicts
+    assert len(verdicts) == 4
+
+
+def test_every_row_of_the_planted_tables_is_there(planted):
+    tables, slots, layers = planted[2].tables, 6, 3
+    assert len(tables["shares"]) == slots * layers * 12
+    assert len(tables["points"]) == slots * layers * 10
+    assert len(tables["moves"]) == 2 * slots * SMALL["edits"] * 2 * len(EDITS)
+    assert len(tables["fits"]) == 2 * 2 * (1 + SMALL["permuted_fits"])
+    assert "helix" not in tables
+
+
+def test_results_do_not_depend_on_the_batch_size(planted):
+    _, model, results = planted
+    again = DigitGeometry(**SMALL, batch_size=7).measure(model)
+    for name, table in results.tables.items():
+        pd.testing.assert_frame_equal(again.tables[name], table, check_exact=True, obj=name)
+
+
+def test_shares_and_points_of_a_planted_circle():
+    rng = np.random.default_rng(0)
+    turn = np.linalg.qr(rng.standard_normal((16, 2)))[0]
+    shape = bases()["circle"] @ turn.T
+    states = np.broadcast_to(shape, (1, 2, 5, 10, 16)) + rng.standard_normal((1, 2, 5, 1, 16))
+    grams = np.stack([[gram(site) for site in slot] for slot in states])
+    sites = pd.DataFrame([("a", 0, 0), ("a", 0, 1)], columns=SITE)
+    tables = share_tables(sites, states, grams, grams[None], seed=0)
+    shares = tables["shares"].set_index("component")
+    assert np.allclose(shares.loc["circle", "share"], 1)
+    assert (shares.loc["circle beyond arch", "p"] <= 0.001).all()
+    assert (shares.loc["line beyond circle", "share"] == 0).all()
+    assert (tables["shares"]["n"] == 5).all()
+    own = tables["by_layer"].query("weights == 'this model' and component == 'circle'")
+    assert np.allclose(own[["share", "low", "high"]], 1)
+    assert np.allclose(dimensions(sites, grams, grams[None])["participation_ratio"], 2)
+    seen = points([("a", 0)], states.mean(2))
+    first = seen[seen["layer"] == 0]
+    radius = np.hypot(first["first_component"], first["second_component"])
+    assert np.allclose(radius, radius.iloc[0])
+    assert np.allclose(first["first_share"] + first["second_share"], 1)
+    assert len(some_points(seen)["site"].unique()) == 2
+
+
+def a_share_row(p, share=0.4):
+    numbers = {"low": 0.3, "high": 0.5, "null": 0.14, "p": p, "share": share}
+    where = {"operand": "a", "place": 0, "layer": 3, "component": "line beyond circle"}
+    return pd.DataFrame([where | numbers, where | numbers | {"p": 1.0}])
+
+
+@pytest.mark.parametrize(("p", "verdict"), [(0.01, "holds"), (0.2, "undecided"), (0.8, "fails")])
+def test_a_pattern_is_judged_by_its_permutations(p, verdict):
+    edits = pd.DataFrame({"layer": [3], "edit": [EDITS["all"]], "success": [0.0]})
+    claim = _ordered("A line.", "line beyond circle", a_share_row(p), edits)
+    assert claim.verdict == verdict
+    assert claim.p == p
+    assert "0% of digits moved" in claim.null_note
+    assert bool(claim.decide) == (verdict == "undecided")
+
+
+def moves_of(success, permuted, whole=1.0, rows=40):
+    """Moves of which shares come through, each row alike."""
+    shares = {"fit": success, "permuted": permuted, "all": whole}
+    parts = [
+        pd.DataFrame({
+            "reads": OWN, "layer": 0, "edit": EDITS[name], "prompt": range(rows),
+            "digit": np.arange(rows) % 10, "target": (np.arange(rows) + 1) % 10,
+            "success": (np.arange(rows) < share * rows).astype(float), "kept": 0.0,
+        })
+        for name, share in shares.items()
+    ]  # fmt: skip
+    fits = [("fit", success), *((f"permuted {n}", permuted + 0.01 * n - 0.02) for n in range(5))]
+    table = pd.DataFrame(fits, columns=["fit", "success"]).assign(reads=OWN, layer=0)
+    return pd.concat(parts, ignore_index=True), table
+
+
+@pytest.mark.parametrize(
+    ("success", "permuted", "whole", "verdict"),
+    [(0.9, 0.2, 1.0, "holds"), (0.2, 0.2, 1.0, "fails"), (0.9, 0.2, 0.3, "undecided")],
+)
+def test_moves_are_judged_against_permuted_fits_and_a_control(success, permuted, whole, verdict):
+    claim = _goes_by_it(MOVES[OWN], *moves_of(success, permuted, whole), seed=0)
+    assert claim.verdict == verdict
+    assert claim.estimate == pytest.approx(success - permuted)
+
+
+def test_moves_are_summed_by_edit_and_by_pair():
+    moves, fits = moves_of(0.5, 0.25)
+    edits = edit_rows(moves, fits).set_index("edit")
+    assert edits.loc[EDITS["fit"], "success"] == 0.5
+    assert edits.loc[EDITS["fit"], "n"] == 40
+    assert edits.loc[EDITS["permuted"], "low"] == pytest.approx(0.231)
+    pairs = pair_rows(moves)
+    assert (pairs["n"] == 4).all()
+    assert len(pairs) == 30
+
+
+def test_a_model_without_number_tokens_is_told_that_the_helix_does_not_apply():
+    claim = _numbers(None)
+    assert claim.verdict == "undecided"
+    assert "does not apply" in claim.decide
+
+
+def test_digits_that_are_no_tokens_are_refused_in_one_line():
+    model = load("adder_6d_1l")
+    model.card = model.card.model_copy(update={"arithmetic": None})
+    words = [*map(str, range(10)), *(f"{n} = {n}" for n in range(10)), "\n", " = ", " + ", "a"]
+    model.tokenizer = vocabulary_tokenizer({word: number for number, word in enumerate(words)})
+    with pytest.raises(UsageError, match="as one token"):
+        DigitGeometry(**SMALL).measure(model)
+
+
+@pytest.mark.real
+@pytest.mark.slow
+def test_a_language_model_copies_the_digit_that_is_moved_there():
+    results = DigitGeometry(contexts=4, edits=6, permuted_fits=3, edited_layers=1).measure(
+        load("smollm2")
+    )
+    edits = results.tables["moves"].query("operand == 'copy' and layer == 0")
+    whole = edits[edits["edit"] == EDITS["all"]]
+    assert whole["success"].mean() > 0.8
+    assert whole["as_token"].mean() == 1
