@@ -12,7 +12,7 @@ from experiments.prompt_relevance import (
     _places,
     _share,
 )
-from lenses.relevance_scores import agreement, labels, rank_of
+from lenses.relevance_scores import labels
 from models import load
 from models.text import tokenize
 
@@ -158,21 +158,6 @@ def test_a_word_is_found_in_its_tokens(planted):
     given = tokenize(planted[1], text)
     assert _places(planted[1], given, text, "Max") == [[4]]
     assert _places(planted[1], given, text, "") == []
-
-
-def test_ranks_by_hand():
-    values = np.array([[9.0, 1.0, 5.0, 2.0, 7.0], [9.0, 5.0, 5.0, 2.0, 7.0]])
-    scored = np.array([False, True, True, True, False])
-    assert rank_of(values, [[2]], scored).tolist() == [1, 2]
-    assert rank_of(values, [[1, 2]], scored).tolist() == [1, 1]
-    assert rank_of(values, [[2], [3]], scored).tolist() == [1, 2]
-    assert np.isnan(rank_of(values, [], scored)).all()
-
-
-def test_agreement_of_sizes_and_of_signed_values():
-    truth = np.array([1.0, -2.0, 3.0])
-    assert agreement(np.array([1.0, 2.0, 3.0]), truth).tolist() == pytest.approx([1, 0.5])
-    assert agreement(np.array([1.0, -2.0, 3.0]), truth).tolist() == pytest.approx([1, 1])
 
 
 def test_the_best_other_layer_is_chosen_on_other_prompts():

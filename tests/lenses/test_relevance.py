@@ -9,7 +9,9 @@ from lenses.relevance import (
     LAYERED,
     attention_rows,
     gradient_relevance,
+    inside_window,
     over_rows,
+    windows,
     without_sink,
 )
 from models.planted_copy import planted_copy
@@ -190,3 +192,22 @@ def test_a_planted_head_is_seen_in_its_own_layer(layer):
     gradients = gradient_relevance(model, tokens, len(ids), mean_embedding(model))
     assert gradients.integrated.argmax() == key
     assert 0 <= head < 6
+
+
+def test_what_a_window_hides_gets_nothing():
+    model = tiny(CONFIGS["post-norm"])
+    model.blueprint = CONFIGS["post-norm"]
+    sizes = windows(model)
+    assert sizes == [4, 4]
+    tokens = torch.randint(0, 50, (11,), generator=torch.Generator().manual_seed(1))
+    attention = attention_rows(model, tokens, PROMPT).rows[0]
+    close(inside_window(attention, PROMPT, sizes), torch.ones(2), 1e-5)
+    narrow = inside_window(attention, PROMPT, [2, None])
+    rows = [attention[0, row, PROMPT + row - 2 : PROMPT + row].sum() for row in range(3)]
+    close(narrow, torch.stack([torch.stack(rows).mean(), torch.tensor(1.0)]), 1e-5)
+
+
+def test_models_without_windows_see_everything():
+    model = tiny(CONFIGS["gpt2"])
+    model.blueprint = CONFIGS["gpt2"]
+    assert windows(model) == [None, None]
