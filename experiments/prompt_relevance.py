@@ -985,14 +985,13 @@ def _word_figures(ranks: pd.DataFrame) -> dict[str, "Drawing"]:
 
 
 def _tweaking_figures(tweaking: pd.DataFrame) -> dict[str, "Drawing"]:
-    from viz import bars, curves
+    from viz import bars
 
     if tweaking.empty:
         return {}
     share = tweaking["share_dropped"].map("{:.0%}".format)
     rows = tweaking.assign(dropped=share + " dropped").drop(columns="share_dropped")
-    stays = rows[rows["statistic"] == "next_token_stays"]
-    loss = tweaking[tweaking["statistic"] == "loss"].drop(columns=["low", "high"])
+    stays, loss = (rows[rows["statistic"] == name] for name in ("next_token_stays", "loss"))
     return {
         "Dropping the least relevant tokens": bars(
             stays.rename(columns={"estimate": "share_of_prompts"}), "order", "share_of_prompts",
@@ -1000,11 +999,11 @@ def _tweaking_figures(tweaking: pd.DataFrame) -> dict[str, "Drawing"]:
             caption="Share of prompts whose next token stays the same when a share of the prompt's "
             "tokens is dropped, the least relevant first by each order.",
         ),
-        "What dropping costs": curves(
-            loss.rename(columns={"estimate": "log_probability_lost"}), "share_dropped",
-            "log_probability_lost", series="order",
-            caption="What the whole answer loses in log-probability (nats) by the same: the lower "
-            "a line, the better its order tells what can go.",
+        "What dropping costs": bars(
+            loss.rename(columns={"estimate": "log_probability_lost"}), "order",
+            "log_probability_lost", series="dropped",
+            caption="What the whole answer loses in log-probability (nats) by the same: the less, "
+            "the better an order tells what can go.",
         ),
     }  # fmt: skip
 
