@@ -135,7 +135,7 @@ class DigitPlaces(Experiment):
             tokens, row, pos, which = texts.batch(part, model.cfg.device)
             states, said = read_states(model, tokens, where, row, pos)
             logits = [words.logits(decoder, states, each) for each in how]
-            some = states[few].transpose(0, 1).cpu().numpy()
+            some = states[few].transpose(0, 1).contiguous().cpu().numpy()
             kept.update(logits=np.stack(logits, axis=1), said=said.cpu().numpy(), states=some)
             means.update(states, _beside(place[which], states))
         read = {name: kept[name] for name in ("logits", "said", "states")}
@@ -236,9 +236,11 @@ class DigitPlaces(Experiment):
             tokens, row, pos, which = texts.batch(part, model.cfg.device)
             states, _ = read_states(model, tokens, own.where, row, pos)
             ids = _beside(asked[which], states)
-            ranks = [own.decoder.ranked(states, how, ids)[1][..., 0].mT.cpu() for how in own.how]
+            ranks = [
+                own.decoder.ranked(states, how, ids)[1][..., 0].cpu().numpy().T for how in own.how
+            ]
             logits = [words.logits(own.decoder, states, how) for how in own.how]
-            kept.update(logits=np.stack(logits, axis=1), rank=np.stack(ranks, axis=1))
+            kept.update(logits=np.stack(logits, axis=1), rank=np.array(ranks).swapaxes(0, 1).copy())
         return prefix_tables(words, kept["logits"], kept["rank"], number, own, self.seed)
 
     def _edited(self, model: "Model", own: "DigitReading") -> tuple[pd.DataFrame, pd.DataFrame]:

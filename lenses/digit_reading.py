@@ -74,7 +74,7 @@ class Words:
         flat = torch.tensor([one for ids in self.ids for one in ids], device=states.device)
         parts = decoder(states, how, flat).split([len(ids) for ids in self.ids], dim=-1)
         joined = torch.stack([part.logsumexp(-1) for part in parts], dim=-1)
-        return joined.transpose(0, 1).cpu().numpy()
+        return joined.transpose(0, 1).contiguous().cpu().numpy()
 
     def number(self, name: Int[np.ndarray, "n"]) -> Int[np.ndarray, "n"]:
         """Where each class stands in `places`; -1 where it has no word."""

@@ -104,7 +104,8 @@ def edit_effects(
             for measure, value in read[way].items():
                 shift = value - read["clean"][measure]
                 found.setdefault(f"{measure}, {way}", []).append(shift)
-    return {name: np.stack(values, axis=1) for name, values in found.items()}
+    joined = {name: np.stack(values, axis=1) for name, values in found.items()}
+    return {name: np.ascontiguousarray(values) for name, values in joined.items()}
 
 
 def _read_edited(
