@@ -64,11 +64,12 @@ class HeadImportance(Experiment):
     (measure, phase, layer, head, estimate), `scores` (measure, mode, phase, scope, outcome,
     spearman, kendall, auc (of matters), top_k_overlap, low, high (of spearman), p (that a score
     drawn by lot ranks as well), n), `leads` (weights, measure, against, mode, phase, scope,
-    outcome, difference of spearman, low, high, p, q, n: own weights, random ones, and own less
-    random on the same prompts; p is one-sided: by resampling prompts or, where larger, that of a
-    score drawn by lot, since few heads are ranked well by luck; q: corrected over measures),
+    outcome, difference of spearman, low, high, p (one-sided, by resampling prompts), p_by_lot
+    (that a score drawn by lot ranks as well: few heads are ranked well by luck), q (the larger of
+    both corrected over measures), n: own weights, random ones, own less random on the same
+    prompts),
     `gates` (layer, head, gate, phase, and effects), `mode_agreement`
-    (spearman of effects of two modes) and `control` (scored_by, kind, phase, place of the one head
+    (spearman of effects of two modes) and `control` (scored_by, kind, phase, rank of the one head
     that matters in a planted model, n heads).
     """
 
@@ -291,7 +292,7 @@ class HeadImportance(Experiment):
         ]
 
     def _control_rows(self) -> pd.DataFrame:
-        """Where everything places the one head that matters in a planted model."""
+        """How everything ranks the one head that matters in a planted model."""
         from lenses.head_ablation import MODES, OUTCOMES
         from models.planted_head import planted_head
         from models.text import continue_text
@@ -304,11 +305,11 @@ class HeadImportance(Experiment):
         heads = planted.model.cfg.n_layers * planted.model.cfg.n_heads
         found = []
         for phase, league in self._leagues(kept, PHASES).items():
-            place = league.places(planted.layer, planted.head)
+            rank = league.ranks_of(planted.layer, planted.head)
             axes = {"mode": MODES, "outcome": OUTCOMES}
-            effects = _grid(axes, place=place["effect"])
+            effects = _grid(axes, rank=rank["effect"])
             effects.insert(0, "scored_by", effects.pop("mode") + " ablation")
-            measures = _grid({"scored_by": league.names}, place=place["measure"])
+            measures = _grid({"scored_by": league.names}, rank=rank["measure"])
             both = [effects.assign(kind="effect"), measures.assign(kind="measure", outcome="")]
             found.append(pd.concat(both).assign(phase=phase, n=heads))
         return pd.concat(found, ignore_index=True)
@@ -458,15 +459,21 @@ def _leads(
         draws = draws - _ahead(less, less.draws)
     low, high = _ends(draws)
     p = (1 + (draws <= 0).sum(axis=0)) / (1 + (~np.isnan(draws)).sum(axis=0))
-    if less is None:
-        p = np.maximum(p, league.by_lot(league.point()[0]))
+    by_lot = league.by_lot(league.point()[0]) if less is None else np.zeros(p.shape[1:])
     axes = {"against": against, "scope": SCOPES, "measure": league.names, "mode": modes}
-    rows = _grid(axes | {"outcome": OUTCOMES}, difference=estimate[0], low=low, high=high, p=p)
+    rows = _grid(
+        axes | {"outcome": OUTCOMES},
+        difference=estimate[0],
+        low=low,
+        high=high,
+        p=p,
+        p_by_lot=by_lot + np.zeros_like(p),
+    )
     rows = rows[rows["measure"] != rows["against"]].assign(weights=weights, phase=phase)
     rows["q"] = _corrected(rows)
     rows["n"] = len(league.effects)
     first = ["weights", "measure", "against", "mode", "phase", "scope", "outcome"]
-    return rows[[*first, "difference", "low", "high", "p", "q", "n"]]
+    return rows[[*first, "difference", "low", "high", "p", "p_by_lot", "q", "n"]]
 
 
 def _ahead(league: "League", found: np.ndarray) -> np.ndarray:
@@ -477,12 +484,13 @@ def _ahead(league: "League", found: np.ndarray) -> np.ndarray:
 
 
 def _corrected(rows: pd.DataFrame) -> pd.Series:
-    """p corrected over the measures of a contest that are neither baselines nor drawn by lot."""
+    """The larger p, corrected over the measures that are neither baselines nor drawn by lot."""
     from lenses.statistics import benjamini_hochberg
 
-    tested = rows[~rows["measure"].isin((*BASELINES, "random_score")) & rows["p"].notna()]
-    by = tested.groupby(["against", "scope", "mode", "outcome"])["p"]
-    return by.transform(lambda p: benjamini_hochberg(p.to_numpy()))
+    larger = rows[["p", "p_by_lot"]].max(axis=1, skipna=False)
+    tested = ~rows["measure"].isin((*BASELINES, "random_score")) & larger.notna()
+    by = rows[tested].groupby(["against", "scope", "mode", "outcome"])
+    return larger[tested].groupby(by.ngroup()).transform(lambda p: benjamini_hochberg(p.to_numpy()))
 
 
 def _agreement_rows(leagues: dict[str, "League"]) -> pd.DataFrame:
@@ -503,15 +511,15 @@ def _agreement_rows(leagues: dict[str, "League"]) -> pd.DataFrame:
 def _control_claim(control: pd.DataFrame) -> Claim:
     """That every way of removing heads finds the one that matters."""
     effects = control.query("kind == 'effect'")
-    missed = control.query("kind == 'measure' and phase == 'generated' and place > 1")
-    names = ", ".join(f"{row.scored_by} (place {row.place:g})" for row in missed.itertuples())
-    worst = effects["place"].max()
+    missed = control.query("kind == 'measure' and phase == 'generated' and rank > 1")
+    names = ", ".join(f"{row.scored_by} (rank {row.rank:g})" for row in missed.itertuples())
+    worst = effects["rank"].max()
     return Claim(
         kind="identity",
         sentence="In a planted model where one head alone matters, removing heads finds it first",
         estimate=worst,
         n=len(effects),
-        unit=f"worst place among {effects['n'].iloc[0]} heads, over ways of removing and effects",
+        unit=f"worst rank among {effects['n'].iloc[0]} heads, over ways of removing and effects",
         null_note=f"measures that do not put it first: {names}" if names else "",
         verdict="holds" if worst == 1 else "fails",
     )
@@ -614,6 +622,11 @@ def _more_prompts(row: pd.Series) -> str:
     """How many prompts would tell a lead from none, were it as it seems (normal theory)."""
     if row["difference"] <= 0:
         return "it is not ahead here, and not clearly behind: more prompts"
+    if row["p_by_lot"] > row["p"]:
+        return (
+            f"a model of more heads: a score drawn by lot ranks these as well with p = "
+            f"{row['p_by_lot']:.2g}"
+        )
     normal = NormalDist()
     reached, wanted = (normal.inv_cdf(1 - p) for p in (min(row["q"], 0.999), LEVEL))
     needed = row["n"] * (wanted / max(reached, 1e-3)) ** 2
@@ -734,17 +747,17 @@ def _paired(results: Results) -> pd.DataFrame:
 
 
 def _control_figure(results: Results) -> dict[str, "Drawing"]:
-    """Where everything places the one head that matters."""
+    """How everything ranks the one head that matters."""
     from viz import bars
 
     control = results.tables["control"].query("outcome in ('delta_nll', '')")
     heads = control["n"].iloc[0]
     return {
         "The planted control": bars(
-            control[["scored_by", "kind", "phase", "place", "n"]],
-            "scored_by", "place", series="kind", facet="phase", reference=1.0,
+            control[["scored_by", "kind", "phase", "rank", "n"]],
+            "scored_by", "rank", series="kind", facet="phase", reference=1.0,
             caption=f"A model in which one of {heads} heads alone matters, among others that write "
-            "vectors of the same length: the place that each way of removing heads, and each "
+            "vectors of the same length: the rank that each way of removing heads, and each "
             "measure, gives it. First is right; what lies further out misses it.",
         )
     }  # fmt: skip

@@ -17,7 +17,7 @@ from lenses.ranking import (
     area_under_curve,
     grouped,
     means,
-    place_of,
+    rank_of,
     rank_correlation,
     rank_correlation_tau,
     rank_vectors,
@@ -121,18 +121,18 @@ class League:
         drawn = next(iter(resampled_means([null], self.seed, NULL_MEANS)))[0]
         return np.abs(_mean(self.effects)) > np.abs(drawn).max(axis=0) + RESOLUTION
 
-    def places(self, layer: int, head: int) -> dict[str, Float[np.ndarray, "*row"]]:
-        """The place, from 1, of one head among all: by each measure's size, by each effect's.
+    def ranks_of(self, layer: int, head: int) -> dict[str, Float[np.ndarray, "*row"]]:
+        """The rank, from 1, of one head among all: by each measure's size, by each effect's.
 
-        What differs by less than RESOLUTION of the largest shares a place.
+        What differs by less than RESOLUTION of the largest shares a rank.
         """
         x, y = (np.abs(v[0]) for v in self._means())
         largest = x.max(axis=(-2, -1), keepdims=True)
         x = np.round(x / np.where(largest > 0, largest, 1) / RESOLUTION)
         member = layer * x.shape[-1] + head
         return {
-            "measure": place_of(grouped(x, "pooled")[..., 0, :], member),
-            "effect": place_of(grouped(y, "pooled")[..., 0, :], member),
+            "measure": rank_of(grouped(x, "pooled")[..., 0, :], member),
+            "effect": rank_of(grouped(y, "pooled")[..., 0, :], member),
         }
 
     def _means(self) -> tuple[np.ndarray, np.ndarray]:

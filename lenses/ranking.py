@@ -100,8 +100,8 @@ def _in_top(
     return np.clip((size - least + 1) / (most - least + 1), 0, 1)
 
 
-def place_of(values: Float[np.ndarray, "*row member"], member: int) -> Float[np.ndarray, "*row"]:
-    """From 1, the place at which values put a member: the largest is first, ties share a mean."""
+def rank_of(values: Float[np.ndarray, "*row member"], member: int) -> Float[np.ndarray, "*row"]:
+    """A member's rank by values: the largest has 1, ties share their mean."""
     return rankdata(-values, axis=-1)[..., member]
 
 

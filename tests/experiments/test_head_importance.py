@@ -140,8 +140,8 @@ def test_the_planted_head_is_found_by_removing_and_missed_by_lengths(results, ex
     control = results.tables["control"]
     effects = control[control.kind == "effect"]
     assert len(effects) == 2 * 3 * 3
-    assert (effects.place == 1).all()
-    measures = control.query("kind == 'measure'").set_index(["scored_by", "phase"])["place"]
+    assert (effects["rank"] == 1).all()
+    measures = control.query("kind == 'measure'").set_index(["scored_by", "phase"])["rank"]
     for name in ("l2_norm", "norm_share", "value_weighted"):
         assert (measures[name] > 2).all()
     for name in ("direct_logit", "gradient_x_result", "gradient_x_deviation"):
@@ -182,13 +182,13 @@ def test_too_many_tokens_are_refused() -> None:
         HeadImportance(model="adder_6d_1l")._texts(model)
 
 
-def leads(own: float, random: float, spread: float = 0.1, q: float = 1e-4) -> _Leads:
+def leads(own: float, random: float, q: float = 1e-4, by_lot: float = 1e-4) -> _Leads:
     """Leads of one measure with these estimates and intervals."""
     values = {"own": own, "random 0": random, "random 1": random - 0.1}
     values |= {f"own less random {i}": own - values[f"random {i}"] for i in range(2)}
     rows = [
         {"weights": w, "measure": "m", "against": "the better", "difference": v, "n": 20}
-        | {"low": v - spread, "high": v + spread, "p": q, "q": q}
+        | {"low": v - 0.1, "high": v + 0.1, "p": 1e-4, "p_by_lot": by_lot, "q": q}
         for w, v in values.items()
     ]
     return _Leads(pd.DataFrame(rows))
@@ -205,6 +205,7 @@ def test_a_verdict_follows_the_baselines_and_random_weights() -> None:
     assert (verdict, why) == ("undecided", "about 33 prompts like these")
     assert "too near zero" in leads(0.01, -1.0, q=0.9).verdict("m")[1]
     assert "not ahead" in leads(0.0, -1.0, q=0.9).verdict("m")[1]
+    assert "more heads" in leads(0.5, 0.0, q=0.2, by_lot=0.1).verdict("m")[1]
     few = leads(0.5, 0.0)
     few.rows[["low", "high"]] = np.nan
     assert "other heads" in few.verdict("m")[1]

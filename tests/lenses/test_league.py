@@ -117,15 +117,15 @@ def test_agreement_of_modes(league) -> None:
     assert found[0, 1, 0, 0] == pytest.approx(expected)
 
 
-def test_places_share_what_differs_by_rounding() -> None:
+def test_ranks_share_what_differs_by_rounding() -> None:
     measures = np.zeros((2, 1, 2, 3))
     measures[:, 0] = [[1, 1 + 1e-9, 0], [-2, 0, 0]]
     effects = np.zeros((2, 1, 2, 3, 3))
     effects[:, :, 1, 2] = -1
     league = League(("a",), measures, effects, np.ones(1, dtype=bool))
-    assert league.places(1, 0)["measure"].tolist() == [1]
-    assert league.places(0, 1)["measure"].tolist() == [2.5]
-    assert league.places(1, 2)["effect"].tolist() == [[1, 1, 1]]
+    assert league.ranks_of(1, 0)["measure"].tolist() == [1]
+    assert league.ranks_of(0, 1)["measure"].tolist() == [2.5]
+    assert league.ranks_of(1, 2)["effect"].tolist() == [[1, 1, 1]]
 
 
 def test_a_part_is_a_league_of_some_prompts_and_one_mode(league) -> None:

@@ -10,7 +10,7 @@ from lenses.ranking import (
     area_under_curve,
     grouped,
     means,
-    place_of,
+    rank_of,
     rank_correlation,
     rank_correlation_tau,
     resampled_means,
@@ -79,8 +79,8 @@ def test_ties_at_the_top_count_by_their_chance() -> None:
 
 def test_the_largest_is_first() -> None:
     values = np.array([[5.0, 1.0, 3.0, 3.0], [0.0, 9.0, 2.0, 1.0]])
-    assert place_of(values, 0).tolist() == [1, 4]
-    assert place_of(values, 2).tolist() == [2.5, 2]
+    assert rank_of(values, 0).tolist() == [1, 4]
+    assert rank_of(values, 2).tolist() == [2.5, 2]
 
 
 def test_means_leave_out_what_is_unknown() -> None:
