@@ -52,7 +52,7 @@ class Attributing:
         self.grams = [_mlp_gram(model, self.out, n, i) for i, n in enumerate(self.norms)]
 
     @torch.inference_mode()
-    def __call__(self, tokens: Int[Tensor, "pos"], clean: Clean) -> Attribution:
+    def __call__(self, tokens: Int[Tensor, "pos_and_one"], clean: Clean) -> Attribution:
         """What one text's heads contribute, in one more pass over it."""
         reading = _Reading(self.model.cfg.n_layers)
         self.model.run_with_hooks(tokens[None, :-1], fwd_hooks=reading.hooks(self.reads))
@@ -167,7 +167,7 @@ def _read_by_mlp(model: Model, layer: int) -> Float[Tensor, "d_model neuron"]:
 
 def output_gradients(
     model: Model,
-    tokens: Int[Tensor, "pos"],
+    tokens: Int[Tensor, "pos_and_one"],
     clean: Clean,
     weight: Float[Tensor, "objective pos"],
 ) -> Float[Tensor, "objective layer pos head d_head"]:

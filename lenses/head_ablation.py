@@ -75,7 +75,7 @@ class Replacement:
 
 
 @torch.inference_mode()
-def read_clean(model: Model, tokens: Int[Tensor, "pos"]) -> Clean:
+def read_clean(model: Model, tokens: Int[Tensor, "pos_and_one"]) -> Clean:
     """One text as it is, in one pass; it takes at least two tokens."""
     names = ("attn.hook_z", "hook_resid_pre")
     layers = range(model.cfg.n_layers)

@@ -10,16 +10,16 @@ from functools import cached_property
 
 import numpy as np
 from einops import rearrange
-from jaxtyping import Bool, Float, Num
+from jaxtyping import Bool, Float, Shaped
 
 from lenses.head_ablation import OUTCOMES
 from lenses.ranking import (
     area_under_curve,
     grouped,
     means,
-    rank_of,
     rank_correlation,
     rank_correlation_tau,
+    rank_of,
     rank_vectors,
     resampled_means,
     top_overlap,
@@ -170,7 +170,7 @@ def _mean(values: Float[np.ndarray, "prompt *cell"]) -> Float[np.ndarray, "*cell
 
 def _opposed(
     x: Float[np.ndarray, "draw measure layer head"],
-    y: Num[np.ndarray, "draw mode outcome layer head"],
+    y: Shaped[np.ndarray, "draw mode outcome layer head"],
     signed: Bool[np.ndarray, "measure"],
 ) -> tuple[np.ndarray, np.ndarray]:
     """What is held against what [draw measure mode outcome layer head]."""

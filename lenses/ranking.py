@@ -10,7 +10,7 @@ Groups are what is ranked apart: a row of heads for each layer, or all heads as 
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from scipy.stats import rankdata
 
 from lenses.statistics import kendall
@@ -23,8 +23,8 @@ CHUNK = 2**23
 
 
 def grouped(
-    values: Float[np.ndarray, "*row layer head"], scope: str
-) -> Float[np.ndarray, "*row group member"]:
+    values: Shaped[np.ndarray, "*row layer head"], scope: str
+) -> Shaped[np.ndarray, "*row group member"]:
     """The heads of each layer as a group ("within layers"), or all of them as one ("pooled")."""
     if scope == "within layers":
         return values

@@ -6,7 +6,7 @@ from einops import einsum
 
 from lenses.attribution import Attributing, output_gradients
 from lenses.head_ablation import gate_effects, read_clean
-from models.parts import final_norm, is_parallel, mlp_norms
+from models.parts import attention_out, final_norm, is_parallel, mlp_norms
 from tests.lenses.test_head_ablation import CONFIGS, tiny
 
 
@@ -40,7 +40,7 @@ def after_norm(model, cache, layer: int, written: torch.Tensor) -> torch.Tensor:
     """What vectors before the norm after attention are after it, its scale frozen."""
     if f"blocks.{layer}.ln1_post.hook_scale" not in cache:
         return written
-    gain = 1 + model.blocks[layer].ln1_post.original_component.weight.double()
+    gain = attention_out(model).post_gain[layer].double()
     scale = cache[f"blocks.{layer}.ln1_post.hook_scale"][0].double()
     return written * gain / scale.reshape(-1, *[1] * (written.ndim - 1))
 

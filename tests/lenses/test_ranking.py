@@ -10,9 +10,9 @@ from lenses.ranking import (
     area_under_curve,
     grouped,
     means,
-    rank_of,
     rank_correlation,
     rank_correlation_tau,
+    rank_of,
     resampled_means,
     top_overlap,
 )
