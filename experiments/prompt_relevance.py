@@ -41,7 +41,7 @@ DRAWS = 3
 BASELINE_DRAWS = 2_000
 """Random rankings of each prompt's tokens."""
 ENOUGH = 0.1
-"""The first layer is enough if no other one's rank correlation is higher by more."""
+"""Another layer is a better guide if its rank correlation is higher by more."""
 TOLERANCE = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 1e-2}
 LEVEL = 0.05
 ROLES = ("key", "misleading")
@@ -265,7 +265,7 @@ class PromptRelevance(Experiment):
         return planted_copy(texts, keys, seed=self.seed)[0]
 
     def claims(self, results: Results) -> list[Claim]:
-        """Does the truth find the key, does the first layer, is it enough, and is there a sink?"""
+        """Does the truth find the key, does the first layer, is another better; is there a sink?"""
         ranks, rows = results.tables["ranks"], results.tables["against_random"]
         values = dict(list(rows.groupby("statistic")))
         return [
@@ -318,8 +318,8 @@ class PromptRelevance(Experiment):
         verdict = "undecided" if low is None else Claim.judge(low, high, -ENOUGH)
         return Claim(
             kind="mechanical",
-            sentence="The first layer's attention is enough: no other layer's ranks the prompt's "
-            f"tokens better by more than {ENOUGH}",
+            sentence="No other layer's attention ranks the prompt's tokens better than the first's "
+            f"by more than {ENOUGH}",
             unit="its rank correlation less that of the layer that is best in the other prompts",
             estimate=found.estimate.item() if len(wide) else 0,
             low=low,
@@ -749,8 +749,10 @@ def _key_claims(ranks: pd.DataFrame) -> list[Claim]:
     return [
         _share("Knocking out finds what the answer depends on: a word stated once, or the digits "
                "of the units", by.get("knock-out of edges", none)["rank"] == 1),
-        _share("The first layer's attention finds it too",
+        _share("The first layer's attention is enough to find it",
                by.get("attention, first layer", none)["rank"] == 1),
+        _share("The first layer's attention is enough, where it is weighted by values",
+               by.get("value-weighted, first layer", none)["rank"] == 1),
         _share("Knocking out finds the word when the fact is put in other words",
                reworded["rank"] == 1),
         _share("Knocking out puts the word that decides before one that misleads",
@@ -764,7 +766,8 @@ def _share(sentence: str, right: pd.Series) -> Claim:
 
     low, high = (float(end) for end in wilson(int(right.sum()), len(right)))
     verdict = Claim.judge(low, high, 0.5)
-    why = "more prompts of this kind" if len(right) else "a language model: this one has no such"
+    none = "a language model: prompts of this kind are sentences"
+    why = "more prompts of this kind" if len(right) else none
     return Claim(
         kind="learned",
         sentence=sentence,
@@ -772,9 +775,9 @@ def _share(sentence: str, right: pd.Series) -> Claim:
         low=low,
         high=high,
         n=len(right),
-        unit="share of prompts in which it is ranked first",
+        unit="share of prompts",
         null=0.5,
-        null_note="by luck: about one in the number of tokens",
+        null_note="half of the prompts; by luck about one in as many as they have tokens",
         verdict=verdict,
         decide=why if verdict == "undecided" else "",
     )

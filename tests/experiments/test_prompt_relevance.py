@@ -100,8 +100,8 @@ def test_a_random_ranking_tells_nothing(results):
 def test_every_learned_claim_holds_where_a_copying_head_is_planted(planted):
     experiment, _, results = planted
     claims = [c for c in experiment.claims(results) if c.kind == "learned"]
-    assert [claim.verdict for claim in claims] == ["holds"] * 4
-    assert [claim.estimate for claim in claims] == [1.0] * 4
+    assert [claim.verdict for claim in claims] == ["holds"] * 5
+    assert [claim.estimate for claim in claims] == [1.0] * 5
     assert results.tables["prompts"]["key_is_said"].all()
 
 
@@ -115,8 +115,9 @@ def test_a_head_of_the_second_layer_is_not_found_in_the_first():
     results = measured(experiment, model)
     told = verdicts(experiment, results)
     assert told["Knocking out finds what the answer depen"] == "holds"
-    assert told["The first layer's attention finds it too"] == "fails"
-    assert told["The first layer's attention is enough: n"] == "fails"
+    assert told["The first layer's attention is enough to"] == "fails"
+    assert told["The first layer's attention is enough, w"] == "fails"
+    assert told["No other layer's attention ranks the pro"] == "fails"
 
 
 def test_dropping_what_does_not_matter_leaves_the_answer(planted):
