@@ -401,12 +401,10 @@ def _place_claim(tables: Any, place: int) -> Claim:
         ["size", "flip"], ascending=[True, False]
     )
     if small.empty:
-        best = tried.sort_values(["minimal", "size", "flip"], ascending=[False, True, False]).iloc[
-            0
-        ]
+        best = tried.loc[tried["flip"].idxmax()]
         sentence = (
-            f"{about} is written by few heads. (Not localised; tried: {best['searched']}; the "
-            f"smallest set that came near has {best['size']}.)"
+            f"{about} is written by few heads. (Not localised; tried: {best['searched']}; the best "
+            f"of {len(tried)} sets measured is {best['members']}.)"
         )
         return _set_claim(sentence, best, "fails")
     best = small.iloc[0]
@@ -419,7 +417,7 @@ def _written_by(about: str, best: pd.Series, others: int) -> str:
     verb = "written by" if len(heads) == 1 else "shared by"
     names = " and ".join([", ".join(heads[:-1])] * (len(heads) > 1) + heads[-1:])
     also = ", which move the column's own sum as well" if best["other_change"] > 0.1 else ""
-    more = f"; {others} other sets as small as can be do it too" if others else ""
+    more = f"; so does each of {others} other sets" if others else ""
     return f"{about} is {verb} {names}, at the token that says it ({best['token']}){also}{more}."
 
 

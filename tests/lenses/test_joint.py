@@ -1,6 +1,7 @@
 """Sets of heads: which are tried, which are smallest, and those that were planted."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from lenses import joint
@@ -11,39 +12,59 @@ from models.planted import planted_carry
 HEADS = [(layer, head) for layer in range(2) for head in range(5)]
 
 
-def flips_if(*enough):
-    """A model in which any of these sets is enough."""
+def flips_if(*enough, near=()):
+    """A model in which any of these sets is enough, and those that hold a `near` one often are."""
     asked = []
 
     def screened(sets):
         asked.append(len(sets))
-        return np.array([float(any(set(need) <= set(s) for need in enough)) for s in sets])
+        return np.array([max(holds(s, enough), 0.92 * holds(s, near)) for s in sets])
 
-    return screened, asked
+    def measured(sets):
+        flips = [100 * max(holds(s, enough), 0.84 * holds(s, near)) for s in sets]
+        return pd.DataFrame({"flips": flips, "n": 100, "null_changes": 0})
+
+    return screened, measured, asked
+
+
+def holds(members, some):
+    return float(any(set(need) <= set(members) for need in some))
 
 
 def test_smallest_sets_are_found_and_nothing_that_contains_one():
     a, b, c, d = (0, 1), (0, 4), (1, 0), (1, 2)
-    screened, asked = flips_if((a,), (b, c), (b, d, c))
-    found, how = joint._candidates(HEADS, screened)
+    screened, measured, asked = flips_if((a,), (b, c), (b, d, c))
+    found, counts, how = joint._smallest(HEADS, screened, measured)
     assert found == [(a,), (b, c)]
+    assert counts["flips"].tolist() == [100, 100]
     assert asked == [10 + 45 + 120]
     assert how == "all 175 sets of up to 3 heads"
 
 
+def test_a_head_that_nearly_explains_does_not_hide_a_pair_that_does():
+    a, b = (0, 1), (1, 2)
+    screened, measured, _ = flips_if((a, b), near=[(a,)])
+    found, counts, _ = joint._smallest(HEADS, screened, measured)
+    explaining = [m for m, yes in zip(found, joint._explains(counts), strict=True) if yes]
+    assert explaining == [(a, b)]
+    # The head itself and its other pairs were promising too, and are told with what they reach.
+    assert found[0] == (a,)
+    assert not any({a, b} < set(members) for members in found)
+
+
 def test_a_large_set_is_found_by_elimination():
     need = ((0, 0), (0, 3), (1, 1), (1, 2), (1, 4))
-    screened, _ = flips_if(need)
-    found, how = joint._candidates(HEADS, screened)
+    screened, measured, _ = flips_if(need)
+    found, _, how = joint._smallest(HEADS, screened, measured)
     assert found == [need]
-    assert how == "none of 175 sets of up to 3; backward elimination from all 10 heads"
+    assert how == "none of 175 sets of up to 3 heads; backward elimination from all 10 heads"
 
 
 def test_with_too_many_heads_sets_are_not_enumerated():
     many = [(layer, head) for layer in range(30) for head in range(9)]
     need = ((3, 1), (17, 8))
-    screened, asked = flips_if(need)
-    found, how = joint._candidates(many, screened)
+    screened, measured, asked = flips_if(need)
+    found, _, how = joint._smallest(many, screened, measured)
     assert found == [need]
     assert how.startswith("backward elimination from all 270")
     assert sum(asked) < 100
