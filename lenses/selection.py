@@ -186,4 +186,4 @@ def attention_by_kind(
     ]
     model.run_with_hooks(tokens, stop_at_layer=model.cfg.n_layers, fwd_hooks=hooks)
     even = wanted.sum(-1) / torch.arange(1, tokens.shape[1] + 1, device=tokens.device)
-    return torch.stack(found, dim=2), even.sum(-1).mT
+    return torch.stack(found, dim=2), even.sum(-1).mT.contiguous()

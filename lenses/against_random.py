@@ -1,0 +1,61 @@
+"""Whether a number of a trained model lies beyond those of models with random weights."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from lenses.statistics import bootstrap, sign_flip
+
+LEVEL = 0.05
+"""Of two-sided tests."""
+
+
+@dataclass(frozen=True)
+class AgainstRandom:
+    """A mean over prompts beside the same of several random models."""
+
+    estimate: float
+    low: float
+    high: float
+    n: int
+    p: float
+    """One-sided, that luck puts it above the highest random model (sign flips of prompts)."""
+    random: Float[np.ndarray, "model"]
+    """Means of the random models."""
+    verdict: Literal["holds", "fails", "undecided"]
+    """On "more than with random weights": it lies above all random models, or below them all."""
+
+    @property
+    def note(self) -> str:
+        """The random models in words."""
+        count = len(self.random)
+        return (
+            f"random weights, {count} models: {self.random.min():.3g} to {self.random.max():.3g} "
+            f"(one more such model lies above all of them in 1 of {count + 1} cases)"
+        )
+
+
+def against_random(
+    own: Float[np.ndarray, "prompt"], random: Float[np.ndarray, "model prompt"], seed: int = 0
+) -> AgainstRandom:
+    """Own numbers of prompts held against those of random models on the same prompts.
+
+    Differences are formed within prompts, from the random model with the highest mean (to hold)
+    and from that with the lowest (to fail). Prompts in which any number is missing are left out.
+    """
+    known = ~(np.isnan(own) | np.isnan(random).any(0))
+    own, random = own[known], random[:, known]
+    means = random.mean(1)
+    above, below = own - random[means.argmax()], own - random[means.argmin()]
+    values = np.stack([own, above, below], axis=1)
+    found, p = bootstrap(values, seed), sign_flip(values, seed)
+    verdict: Literal["holds", "fails", "undecided"] = "undecided"
+    if found.low[1] > 0 and p[1] <= LEVEL:
+        verdict = "holds"
+    elif found.high[2] < 0 and p[2] <= LEVEL:
+        verdict = "fails"
+    luck = p[1] / 2 if found.estimate[1] > 0 else 1 - p[1] / 2
+    ends = (float(x[0]) for x in (found.estimate, found.low, found.high))
+    return AgainstRandom(*ends, int(known.sum()), float(luck), means, verdict)
