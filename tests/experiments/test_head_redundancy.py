@@ -87,7 +87,7 @@ def test_twins_are_found_alike_and_cover_for_each_other():
     assert (first["layer"], first["other_layer"]) == (layer, layer)
     assert {first["head"], first["other_head"]} == {one, other}
     assert first["cka"] == pytest.approx(1)
-    assert first["low"] > 0.5
+    assert first["low"] > 0.2
     learned = [claim for claim in experiment.claims(found) if claim.kind == "learned"]
     assert [claim.verdict for claim in learned] == ["holds"]
 
