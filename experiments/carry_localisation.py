@@ -417,7 +417,8 @@ def _written_by(about: str, best: pd.Series, others: int) -> str:
     verb = "written by" if len(heads) == 1 else "shared by"
     names = " and ".join([", ".join(heads[:-1])] * (len(heads) > 1) + heads[-1:])
     also = ", which move the column's own sum as well" if best["other_change"] > 0.1 else ""
-    more = f"; so does each of {others} other sets" if others else ""
+    sets = "1 other set does" if others == 1 else f"{others} other sets do"
+    more = f"; {sets} it too" if others else ""
     return f"{about} is {verb} {names}, at the token that says it ({best['token']}){also}{more}."
 
 
