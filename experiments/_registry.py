@@ -7,6 +7,7 @@ import difflib
 import importlib
 import importlib.util
 import sys
+import tokenize
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -35,9 +36,13 @@ def names() -> list[str]:
 
 
 def question(name: str) -> str:
-    """The first line of an experiment's docstring, read without importing it."""
-    lines = (ast.get_docstring(_tree(source(name))) or "").splitlines()
-    return lines[0] if lines else ""
+    """The first line of an experiment's docstring, read without importing it or reading on."""
+    between = (tokenize.COMMENT, tokenize.NL)
+    with tokenize.open(source(name)) as file:
+        tokens = tokenize.generate_tokens(file.readline)
+        first = next(token for token in tokens if token.type not in between)
+    text = ast.literal_eval(first.string) if first.type == tokenize.STRING else ""
+    return next(iter(text.strip().splitlines()), "")
 
 
 def source(name: str) -> Path:

@@ -42,6 +42,21 @@ def test_listing_imports_nothing_heavy():
     assert not set(HEAVY) & set(done.stdout.splitlines()[-1].split())
 
 
+@pytest.mark.parametrize(
+    ("source", "question"),
+    [
+        ('"""Why?"""\n', "Why?"),
+        ('# a licence\n\n"""\nWhy so?\n\nMore.\n"""\nx = 1\n', "Why so?"),
+        ('x = 1\n"""Why?"""\n', ""),
+        ("", ""),
+    ],
+)
+def test_the_question_is_the_first_line_of_the_docstring(source, question, tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(source)
+    assert _registry.question(str(path)) == question
+
+
 def test_help_in_source_equals_help_of_the_class(counting):
     kind = _registry.find(str(counting))
     for field in _registry.field_help(str(counting)):
