@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from lenses.contrasts import COUNTS, Contrast, counted
+from lenses.contrasts import COUNTS, FEWEST, Contrast, counted
 from lenses.interchange import Site
 from lenses.joint import LARGEST, heads_of
 from models import Model
@@ -189,6 +189,16 @@ def shared_roles(table: pd.DataFrame, joint: pd.DataFrame) -> pd.DataFrame:
             here = at & (table["layer"] == layer) & (table["head"] == head)
             table.loc[here, ["role", "shared"]] = [names[row.pair], True]
     return table
+
+
+def without_untested(table: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
+    """The roles, none at places where a kind of pairs that a role must spare was too rare.
+
+    `pairs` has a row for every cell that the format has, with the pairs found (n).
+    """
+    few = pairs[(pairs["n"] < FEWEST) & pairs["pair"].isin(["local", "base"])]
+    at = table["place"].isin(few["read_place"])
+    return table.assign(role=table["role"].mask(at, "none"))
 
 
 def kept_heads(roles: pd.DataFrame) -> list[tuple[str, int, int]]:

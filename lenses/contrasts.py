@@ -37,6 +37,9 @@ DIRECTIONS = ("in", "out", "either")
 ROUNDS = 12
 """Times that pairs are drawn for a model that solves few of them."""
 
+SPARE = 4
+"""Unpadded pairs drawn for each that is wanted: answers of one length are kept."""
+
 FEWEST = 20
 """Solved pairs below which a cell is left undecided."""
 
@@ -226,12 +229,20 @@ def contrast(
 
 
 def _drawn(style: AdditionFormat, cell: Cell, count: int, rng: np.random.Generator) -> Contrast:
+    """Pairs of a cell; unpadded, those whose answers are no longer than their addends.
+
+    So every answer digit stands at the same pos in all of them.
+    """
+    count, wanted = (count, count) if style.pad else (SPARE * count, count)
     draw = {"local": local, "tristate": tristate, "base": base, "swap": swap}
     if cell.pair == "cascade":
         pairs = cascade(cell.place, cell.run, style.digits, count, rng, padded=style.pad)
     else:
         pairs = draw[cell.pair](cell.place, style.digits, count, rng, padded=style.pad)
-    return Contrast(cell, style, pairs, None if cell.pair == "swap" else null_of(pairs, rng))
+    found = Contrast(cell, style, pairs, None if cell.pair == "swap" else null_of(pairs, rng))
+    if style.pad:
+        return found
+    return found[np.flatnonzero(pairs.clean.carry[:, -1] == 0)[:wanted]]
 
 
 def _solved(model: Model, found: Contrast, batch_size: int) -> Contrast:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from lenses.carry import is_large
 from lenses.contrasts import Contrast
-from lenses.interchange import Activations, activations, reading
+from lenses.interchange import Activations, activations, reading, untouched
 from lenses.joint import heads_of
 from lenses.statistics import wilson
 from models import Model
@@ -82,7 +82,9 @@ def edge_table(
     if not edges:
         return pd.DataFrame()
     said = through_edges(model, found, edges, batch_size)[:, :, cell.read_place]
-    flips = (said == found.read.tokens[:, 1]).sum(1)
+    before = untouched(model, found.clean, found.read, batch_size).token[0, :, cell.read_place]
+    target = found.read.tokens[:, 1]
+    flips = ((said == target) & (before != target)).sum(1)
     low, high = wilson(flips, np.full(len(edges), len(found)))
     what = {"pair": cell.pair, "run": cell.run, "read_place": cell.read_place}
     return pd.DataFrame(edges).assign(

@@ -4,6 +4,7 @@ A head counts at one token: what is kept are (token, layer, head), what is ablat
 heads at every token. MLPs, embeddings and biases stay.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -67,12 +68,19 @@ def every_head(model: Model, found: Questions) -> list[Kept]:
 
 
 def random_alike(
-    model: Model, found: Questions, count: int, draws: int, rng: np.random.Generator
+    model: Model, kept: Sequence[Kept], draws: int, rng: np.random.Generator
 ) -> list[list[Kept]]:
-    """Sets of `count` heads at tokens, drawn among all heads at all tokens."""
-    every = every_head(model, found)
-    chosen = [rng.choice(len(every), count, replace=False) for _ in range(draws)]
-    return [[every[i] for i in numbers] for numbers in chosen]
+    """Sets that have as many heads at each token as `kept`, drawn among all heads."""
+    layers, heads = model.cfg.n_layers, model.cfg.n_heads
+    count = Counter(token for token, _, _ in kept)
+    return [
+        [
+            (token, *divmod(int(number), heads))
+            for token, size in count.items()
+            for number in rng.choice(layers * heads, size, replace=False)
+        ]
+        for _ in range(draws)
+    ]
 
 
 def accuracy_with(

@@ -3,7 +3,8 @@
 import pandas as pd
 import pytest
 
-from experiments.carry_localisation import CarryLocalisation
+from experiments.carry_localisation import CarryLocalisation, _ruled_out
+from lenses.carry import without_untested
 from models import load, untrained
 from models.planted import planted_carry
 
@@ -67,7 +68,27 @@ def test_an_untrained_model_has_nothing_to_name(planted):
     assert (tables["pairs"]["n"] == 40).all()
     assert not tables["joint"]["minimal"].any()
     assert (tables["roles"].query("kind == 'head'")["role"] == "none").all()
-    assert all(claim.verdict == "fails" for claim in claims if claim is not claims[-2])
+    assert all(claim.verdict != "holds" for claim in claims)
+    assert claims[-1].decide == "a model that adds, in which heads with a role are found"
+
+
+def tried(**changed):
+    told = {"size": 1, "high": 0.9, "searched": "all 92 sets of up to 3 heads"}
+    return pd.DataFrame([told | {"size": 8, "high": 1.0}, told | changed])
+
+
+def test_a_place_is_only_given_up_where_every_small_set_was_tried_and_falls_short():
+    assert _ruled_out(tried())
+    assert not _ruled_out(tried(high=0.97)), "more pairs may show that it explains the place"
+    assert not _ruled_out(tried(searched="backward elimination from all 270 heads"))
+
+
+def test_no_role_is_named_where_what_it_must_spare_was_not_measured():
+    roles = pd.DataFrame({"place": [1, 1, 2], "role": ["carry", "none", "base_add"]})
+    pairs = pd.DataFrame({"pair": ["local", "base", "base"], "read_place": [1, 1, 2]})
+    assert without_untested(roles, pairs.assign(n=[200, 200, 200])).equals(roles)
+    assert without_untested(roles, pairs.assign(n=[200, 3, 200]))["role"].tolist() == [
+        "none", "none", "base_add"]  # fmt: skip
 
 
 def test_every_cell_has_its_null_and_both_directions(found):

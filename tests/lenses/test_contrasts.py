@@ -144,3 +144,22 @@ def test_a_language_format_is_read_where_answers_have_two_lengths():
     assert "A2" not in found
     rows = np.arange(30)
     assert (style.write(sums).tokens[rows, found["A1"]] == sums.answer_digits[:, 1]).all()
+
+
+def test_unpadded_pairs_are_read_at_one_token_where_everything_can_be_moved():
+    style = load("adder_1to6d").card.arithmetic
+    for cell in cells(style):
+        some = contrast(None, style, cell, 20, 0, 64, solved=False)
+        assert len(some) == 20, cell
+        read = some.read.at[:, cell.read_place]
+        np.testing.assert_array_equal(list(some.positions.values())[-1], read)
+        assert len(set(read)) == 1
+
+
+def test_the_residual_stream_where_an_unpadded_digit_is_said_flips_it():
+    model = load("adder_1to6d")
+    style = model.card.arithmetic
+    some = contrast(model, style, Cell("base", 5, 0, "same"), 24, 0, 64)
+    last = Site(list(some.positions)[-1], resid=(model.cfg.n_layers - 1,))
+    counts = counted(model, some, [last], 64)
+    assert counts["flips"].sum() == counts["n"].sum() >= 20

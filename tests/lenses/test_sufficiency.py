@@ -55,11 +55,15 @@ def test_a_head_kept_at_one_place_serves_that_place(planted):
     assert right[:, 2].mean() < 0.6
 
 
-def test_random_sets_are_as_large_and_differ(planted):
+def test_random_sets_are_as_large_at_each_token_and_differ(planted):
     asked = Questions.of(planted.model.card.arithmetic, Addition(3, 4, 0).sums)
-    draws = random_alike(planted.model, asked, 7, 5, np.random.default_rng(0))
-    assert [len(set(draw)) for draw in draws] == [7] * 5
+    kept = [("=", 0, 1), ("=", 1, 0), ("A2", 0, 0), ("A2", 0, 3), ("A2", 1, 2)]
+    draws = random_alike(planted.model, kept, 5, np.random.default_rng(0))
+    for draw in draws:
+        assert len(set(draw)) == 5
+        assert [token for token, _, _ in draw] == [token for token, _, _ in kept]
     assert len({tuple(draw) for draw in draws}) == 5
+    assert {layer for draw in draws for _, layer, _ in draw} == {0, 1}
     assert len(every_head(planted.model, asked)) == 2 * 4 * (asked.tokens.shape[1])
 
 
