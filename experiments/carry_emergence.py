@@ -35,8 +35,8 @@ class CarryEmergence(Experiment):
     between minimal pairs, and what is lost without each head. A part of addition is *born* at the
     first of these steps from which on it is there; it came after the step examined before.
 
-    Parts, by place: *base* (the digit is right or one off by the carry), *carry* (given that, it
-    is right with a carry and without, no nines below), *run r* (the same over r nines); and
+    Parts, by place: *base* (the digit is right or one off by the carry, no nines below), *carry*
+    (given that, it is right, with a carry and without), *run r* (the same over r nines); and
     *base head*, *carry head* (a single head has that role), *base attention*, *carry attention*
     (all heads of one layer together move it). Pairs are not filtered by whether the adder solves
     them, so that every step is asked the same.
@@ -48,9 +48,10 @@ class CarryEmergence(Experiment):
     `ablation` (seed, step, layer, head, place, carry, n, correct, accuracy, low, high: without
     that head), `births` (seed, part, place, before, step: last examined without it, first with
     it; empty where it never came), `order` (earlier, later, seed, doublings of the steps of
-    training between the two, places over which it is a mean), `agreement` (pair of seeds, dealt,
-    estimate, null, low, high, p: share of roles that coincide at the end when heads are matched;
-    null is the mean, low to high 95 % of it, with roles dealt out at random).
+    training between the two, places over which it is a mean; only *run r* is asked as *carry* is,
+    other parts have bars of their own), `agreement` (pair of seeds, dealt, estimate, null, low,
+    high, p: share of roles that coincide at the end when heads are matched; null is the mean, low
+    to high 95 % of it, with the roles of each place dealt out at random).
     """
 
     needs_model: ClassVar[bool] = False
@@ -121,7 +122,7 @@ class CarryEmergence(Experiment):
         }
 
     def claims(self, results: Results) -> list[Claim]:
-        """Do the adders learn, in what order do parts come, do the seeds end alike?"""
+        """Do the adders learn, do long runs come last, do the seeds end alike?"""
         tables = results.tables
         tested = [_comes_later(*asked, tables["order"]) for asked in IN_ORDER]
         tested += [_agree(dealt, tables["agreement"]) for dealt in AGREE]
@@ -166,26 +167,22 @@ def labelled(rows: pd.DataFrame, seed: int, step: int) -> pd.DataFrame:
 
 IN_ORDER = (
     (
-        "A column is added before its carry is known: base comes before carry.",
-        "base",
-        "carry",
-    ),
-    (
         "Long runs of nines are learned after short ones: the longest run comes after none.",
         "carry",
         "longest run",
     ),
-    (
-        "Attention of one layer moves a carry before the carry is solved.",
-        "carry attention",
-        "carry",
-    ),
 )
 AGREE = {
-    "anywhere": "Trainings end with the same roles in the same layers and places.",
+    "within place": "Trainings end alike: roles are in the same layers, or grouped into heads "
+    "alike.",
     "within layer and place": "Trainings group places into heads alike: what one head does for "
     "several places, one head does in the others too.",
 }
+
+MORE_TRAININGS = (
+    "more trainings (--seeds), longer (--steps), examined more often (--examined): in fewer than "
+    "three both parts came to stay, or as far apart in all"
+)
 
 
 def _learned(cells: pd.DataFrame) -> Claim:
@@ -214,13 +211,16 @@ def _learned(cells: pd.DataFrame) -> Claim:
 
 def _nothing_at_first(roles: pd.DataFrame) -> Claim:
     """Random weights play no role: the method finds nothing where nothing was learned."""
-    heads = roles[(roles["kind"] == "head") & (roles["step"] == roles["step"].min())]
+    sentence = "Before the first step of training no head has a role."
+    heads = roles[(roles["kind"] == "head") & (roles["step"] == 0)]
+    if heads.empty:
+        return _undecided(sentence, pd.Series(dtype=float), "trainings that kept step 0 (keep_at)")
     found = int((heads["role"] != "none").sum())
     low, high = wilson(np.array(found), np.array(len(heads)))
     verdict = Claim.judge(-float(high), -float(low), -MOST_AT_FIRST)
     return Claim(
         kind="mechanical",
-        sentence="Before the first step of training no head has a role.",
+        sentence=sentence,
         estimate=found / len(heads),
         low=float(low),
         high=float(high),
@@ -238,9 +238,11 @@ def _comes_later(sentence: str, earlier: str, later: str, order: pd.DataFrame) -
     from lenses.births import mean_of_few
 
     rows = order[(order["earlier"] == earlier) & (order["later"] == later)].dropna()
-    if len(rows) < 2:
-        return _undecided(sentence, rows["doublings"])
+    if rows.empty:
+        return _undecided(sentence, rows["doublings"], MORE_TRAININGS)
     mean, low, high, p = mean_of_few(rows["doublings"].to_numpy())
+    if np.isinf(low):
+        return _undecided(sentence, rows["doublings"], MORE_TRAININGS)
     return Claim(
         kind="mechanical",
         sentence=sentence,
@@ -250,21 +252,22 @@ def _comes_later(sentence: str, earlier: str, later: str, order: pd.DataFrame) -
         n=len(rows),
         p=p,
         null=0.0,
-        null_note="both at once; neither is there with random weights, at step 0",
+        null_note="both at once",
         unit="doublings of the steps of training",
         verdict=Claim.judge(low, high, 0),
         decide="more trainings (--seeds): the interval is Student's over seeds",
     )
 
 
-def _undecided(sentence: str, values: pd.Series) -> Claim:
+def _undecided(sentence: str, values: pd.Series, decide: str) -> Claim:
+    """A claim on values too few, or too much alike, for an interval."""
     return Claim(
         kind="mechanical",
         sentence=sentence,
         estimate=float(values.mean()) if len(values) else 0.0,
         n=len(values),
         verdict="undecided",
-        decide="longer trainings (--steps): in fewer than two of them both parts came to stay",
+        decide=decide,
     )
 
 
@@ -272,23 +275,21 @@ def _agree(dealt: str, agreement: pd.DataFrame) -> Claim:
     """Whether roles at the end agree over trainings more than roles dealt out at random."""
     rows = agreement[(agreement["dealt"] == dealt) & (agreement["pair"] == "all")].dropna()
     if rows.empty:
-        return _undecided(AGREE[dealt], pd.Series(dtype=float)).model_copy(
-            update={"decide": "more trainings (--seeds), or longer ones in which heads get roles"}
-        )
+        more = "more trainings (--seeds), or longer ones in which heads get roles"
+        return _undecided(AGREE[dealt], pd.Series(dtype=float), more)
     row = rows.iloc[0]
-    excess = row["estimate"] - row[["high", "low"]]
+    excess = float(row["estimate"] - row["null"])
     return Claim(
         kind="mechanical",
         sentence=AGREE[dealt],
-        estimate=float(row["estimate"] - row["null"]),
-        low=float(excess["high"]),
-        high=float(excess["low"]),
+        estimate=excess,
         n=len(agreement[agreement["dealt"] == dealt]) - 1,
         p=float(row["p"]),
         null=0.0,
-        null_note=f"roles dealt out {dealt}, heads matched as freely: {row['null']:.2f} coincide",
+        null_note=f"roles dealt out {dealt}, heads matched as freely: {row['null']:.2f} coincide, "
+        f"in 95 % of deals {row['low']:.2f} to {row['high']:.2f}",
         unit="of roles, beyond chance",
-        verdict="holds" if row["p"] <= 0.05 and excess["high"] > 0 else "undecided",
+        verdict="holds" if row["p"] <= 0.05 and excess > 0 else "undecided",
         decide="more trainings (--seeds)",
     )
 
@@ -439,7 +440,8 @@ def _places(places: pd.Series) -> pd.Series:
 BIRTHS_CAPTION = (
     "The step at which each part of addition was first there to stay, with the stretch since the "
     "step examined before. Parts that never came have no point. Skills, from the top: the sum of "
-    "the column, its carry, the carry over 1, 2, ... nines; below them the heads that do it."
+    "the column, its carry, the carry over 1, 2, ... nines; below them the heads that do it. Sums, "
+    "carries and heads have bars of their own: only carries over more or fewer nines compare."
 )
 LOSS_CAPTION = (
     "Loss of each answer digit on the additions trained on, in nats. A digit of which nothing is "
@@ -474,5 +476,6 @@ TOGETHER_CAPTION = (
 )
 AGREEMENT_CAPTION = (
     "Share of roles that coincide between two trainings when the heads of each layer are matched "
-    "as well as can be, and the same with roles dealt out at random (95 % of 1,000 deals)."
+    "as well as can be, and the same with the roles of each place dealt out at random, to any head "
+    "or within the layer (95 % of 1,000 deals)."
 )

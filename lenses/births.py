@@ -5,7 +5,7 @@ takes the part of whichever head of the same layer of the other does most of the
 """
 
 from itertools import combinations, pairwise, product
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -32,9 +32,10 @@ AT = ["seed", "step", "place"]
 Roles = Int[np.ndarray, "layer head place"]
 """Index into ROLES of every head at every answer place."""
 
-Dealt = Literal["anywhere", "within layer and place"]
-"""Where a role may end up when roles are dealt out at random: at any head and place, or at any
-head of the layer and place it was found at, which leaves how many each layer has at each place."""
+Dealt = Literal["within place", "within layer and place"]
+"""Where a role may end up when roles are dealt out at random: at any head of any layer, or at any
+head of its layer. Each keeps its place: not every role can be had at every place (no carry comes
+into place 0), and what all trainings must share is no agreement."""
 
 
 def all_births(cells: pd.DataFrame, roles: pd.DataFrame) -> pd.DataFrame:
@@ -66,13 +67,14 @@ def skills(cells: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """For each skill: seed, step, place and whether it is `there`.
 
     *base*: the digit is right or one off by the carry; the leading place has no column to add.
-    *carry*: of these digits those right, with a carry and without, where no nines are below;
-    *run r*: the same over r nines. Chance is .2 for a base and .5 for the rest.
+    *carry*: of these digits those right. Both are asked where no nines are below, in the cell with
+    a carry and in that without; *run r*: as carry, over r nines. Chance is .2 for a base and .5
+    for the rest; a carry can be seen in such digits only as the base is known, so it comes later.
     """
-    columns = cells[cells["place"] < cells["place"].max()]
-    pooled = columns.groupby(AT)[["known", "n"]].sum().reset_index()
-    pooled["there"] = wilson(pooled["known"].to_numpy(), pooled["n"].to_numpy())[0] >= SOLVED
-    found = {"base": pooled[[*AT, "there"]]}
+    columns = cells[(cells["place"] < cells["place"].max()) & (cells["run"] == 0)]
+    low = wilson(columns["known"].to_numpy(), columns["n"].to_numpy())[0]
+    base = columns.assign(there=low >= SOLVED).groupby(AT)["there"].all().reset_index()
+    found = {"base": base}
     known = cells["known"].to_numpy()
     low = np.where(known > 0, wilson(cells["correct"].to_numpy(), np.maximum(known, 1))[0], 0)
     either = cells.assign(there=low >= SOLVED)[cells["run"] < cells["place"]]
@@ -110,9 +112,10 @@ def order(born: pd.DataFrame) -> pd.DataFrame:
     """Doublings of the steps of training from one part to another, a mean over places, by seed.
 
     Compared are skills with the next harder one, mechanisms with their skill, and *carry* with the
-    *longest run* that each place has. A birth is dated midway, in doublings, between the steps
-    examined before and after it; places where either part never came are left out, and the mean
-    of none is NaN.
+    *longest run* that each place has. Runs are asked as *carry* is; of other pairs the earlier has
+    the lower bar, so that their order alone tells nothing. A birth is dated midway, in doublings,
+    between the steps examined before and after it; places where either part never came are left
+    out, and the mean of none is NaN.
     """
     dated = born.dropna().copy()
     after, before = dated["step"].clip(lower=1), dated["before"].clip(lower=1)
@@ -189,7 +192,7 @@ def agreements(roles: pd.DataFrame, seed: int) -> pd.DataFrame:
         return pd.DataFrame(columns=["pair", "dealt", "estimate", "null", "low", "high", "p"])
     estimate = _every_agreement([table for _, table in final])
     rng, parts = np.random.default_rng(seed), []
-    for dealt in ("anywhere", "within layer and place"):
+    for dealt in get_args(Dealt):
         null = np.array([
             _every_agreement([_shuffled(table, dealt, rng) for _, table in final])
             for _ in range(SHUFFLES)
@@ -209,20 +212,21 @@ def _every_agreement(tables: list[Roles]) -> Float[np.ndarray, "pair+1"]:
 
 
 def _shuffled(roles: Roles, dealt: Dealt, rng: np.random.Generator) -> Roles:
-    if dealt == "anywhere":
-        return rng.permutation(roles.ravel()).reshape(roles.shape)
+    """The roles of each place dealt to other heads: of any layer, or of the same."""
+    if dealt == "within place":
+        return rng.permuted(roles.reshape(-1, roles.shape[-1]), axis=0).reshape(roles.shape)
     return rng.permuted(roles, axis=1)
 
 
 def mean_of_few(values: Float[np.ndarray, "n"]) -> tuple[float, float, float, float]:
     """Mean of a few independent values, Student's 95 % interval, one-sided p of "not above 0".
 
-    With one value there is no interval: its ends are infinite and p is 1.
+    Fewer than three values, and values that are all the same (as on a shared grid of steps), do
+    not show how far they scatter: the ends of the interval are infinite and p is 1.
     """
     mean = float(values.mean())
-    if len(values) < 2:
+    if len(values) < 3 or np.ptp(values) < 1e-9:
         return mean, -np.inf, np.inf, 1.0
     error = float(stats.sem(values))
     half = float(stats.t.ppf(0.975, len(values) - 1)) * error
-    p = stats.t.sf(mean / error, len(values) - 1) if error else float(mean <= 0)
-    return mean, mean - half, mean + half, float(p)
+    return mean, mean - half, mean + half, float(stats.t.sf(mean / error, len(values) - 1))

@@ -26,15 +26,17 @@ CELLS = [
 def course(base: int, carry: int, runs: int, attention: int, seeds: int = 3) -> Results:
     """Trainings in which everything comes at once at these steps, some jitter apart by seed.
 
-    One head of layer 1 carries into every place, another adds; their numbers differ by seed.
+    Seed 1 has its carry one doubling before the others, as trainings that scatter do. One head of
+    layer 1 carries into every place, another adds; their numbers differ by seed.
     """
     cells, roles = [], []
     for seed in range(seeds):
         for step in STEPS:
             at = step * (1 + 0.1 * seed)
+            carried = carry / 2 if seed == 1 else carry
             for place, run, nines in CELLS:
                 known = 100 if at >= base else 20
-                right = known if at >= (runs if run else carry) else known // 2
+                right = known if at >= (runs if run else carried) else known // 2
                 cells.append((seed, step, place, run, nines, 100, right, known, 1.0))
             for place in range(PLACES + 1):
                 roles += _roles_of(seed, step, place, at >= base, at >= attention)
@@ -73,7 +75,7 @@ def verdicts(results: Results) -> dict[str, str]:
     return {claim.sentence: claim.verdict for claim in CarryEmergence().claims(results)}
 
 
-BASE_FIRST, RUNS_LATER, ATTENTION_FIRST = (sentence for sentence, _, _ in IN_ORDER)
+((RUNS_LATER, _, _),) = IN_ORDER
 LEARNED = "Every training ends with an adder that solves every cell."
 NOTHING = "Before the first step of training no head has a role."
 
@@ -86,15 +88,13 @@ def test_claims_of_a_training_in_the_expected_order() -> None:
 
 def test_parts_that_come_at_once_have_no_order() -> None:
     found = verdicts(course(base=20, carry=20, runs=20, attention=20))
-    assert [found[sentence] for sentence, _, _ in IN_ORDER] == ["undecided"] * 3
+    assert [found[sentence] for sentence, _, _ in IN_ORDER] == ["undecided"]
     assert found[LEARNED] == "holds"
 
 
 def test_claims_of_a_training_in_another_order() -> None:
     found = verdicts(course(base=10, carry=80, runs=20, attention=160))
-    assert found[BASE_FIRST] == "holds"
     assert found[RUNS_LATER] == "fails"
-    assert found[ATTENTION_FIRST] == "fails"
 
 
 def test_a_training_that_never_learns_decides_little() -> None:
@@ -108,6 +108,21 @@ def test_a_training_that_never_learns_decides_little() -> None:
 
 def test_roles_at_step_zero_are_told() -> None:
     assert verdicts(course(base=0, carry=40, runs=160, attention=0))[NOTHING] == "fails"
+
+
+def test_trainings_without_step_zero_do_not_tell_of_it() -> None:
+    results = course(base=10, carry=40, runs=160, attention=20)
+    roles = results.tables["roles"]
+    late = Results({**results.tables, "roles": roles[roles["step"] > 0]})
+    assert verdicts(late)[NOTHING] == "undecided"
+
+
+def test_two_trainings_or_equal_gaps_decide_no_order() -> None:
+    parts = {"base": 10, "carry": 40, "runs": 160, "attention": 20}
+    assert verdicts(course(**parts, seeds=2))[RUNS_LATER] == "undecided"
+    results = course(**parts)
+    equal = results.tables["order"].assign(doublings=2.0)
+    assert verdicts(Results({**results.tables, "order": equal}))[RUNS_LATER] == "undecided"
 
 
 def test_one_training_has_no_interval() -> None:

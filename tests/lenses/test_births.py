@@ -71,6 +71,15 @@ def test_a_digit_known_but_for_its_carry_is_base_and_not_carry() -> None:
     assert found["run 1"].unstack().to_numpy().tolist() == [[False]] * 3
 
 
+def test_base_is_asked_in_the_cells_that_carry_is_asked_in() -> None:
+    table = cells_of({10: 100}, {(10, 0): 100})
+    table.loc[table["run"] == 1, ["known", "correct"]] = 0
+    assert skills(table)["base"]["there"].tolist() == [True, True]
+    one = (table["place"] == 1) & (table["run"] == 0) & (table["carry"] == 1)
+    table.loc[one, ["known", "correct"]] = 99
+    assert skills(table)["base"]["there"].tolist() == [True, False]
+
+
 def test_births_name_the_stretch_in_which_a_part_came() -> None:
     table = cells_of({0: 20, 10: 100, 40: 100}, {(0, 0): 10, (10, 0): 50, (40, 0): 100})
     born = all_births(table, NO_ROLES).set_index(["part", "place"])
@@ -169,6 +178,25 @@ def test_trainings_that_end_alike_agree_beyond_chance_and_others_do_not() -> Non
     assert held <= 3  # of 20, at two tests each
 
 
+def possible_roles(rng: np.random.Generator) -> np.ndarray:
+    """At random, but for roles that no adder can have: carries into place 0, a base at the top."""
+    roles = np.zeros((2, 4, 5), dtype=int)
+    roles[..., 0] = rng.choice([NONE, BASE], size=(2, 4))
+    roles[..., 1:-1] = rng.choice([NONE, NONE, CARRY, BASE], size=(2, 4, 3))
+    roles[..., -1] = rng.choice([NONE, CARRY], size=(2, 4))
+    return roles
+
+
+def test_roles_that_places_have_by_nature_are_no_agreement() -> None:
+    held = {"within place": 0, "within layer and place": 0}
+    for draw in range(20):
+        trio = {seed: possible_roles(np.random.default_rng([9, draw, seed])) for seed in range(3)}
+        table = agreements(roles_table(trio), seed=0).query("pair == 'all'").set_index("dealt")
+        for dealt in held:
+            held[dealt] += int(table.loc[dealt, "p"] <= 0.05)
+    assert max(held.values()) <= 3  # of 20
+
+
 def test_trainings_without_roles_agree_in_nothing() -> None:
     nothing = {seed: np.zeros((2, 4, 5), dtype=int) for seed in range(2)}
     found = agreements(roles_table(nothing), seed=0)
@@ -189,4 +217,10 @@ def test_mean_of_few_is_students() -> None:
     both = stats.ttest_1samp(values, 0).confidence_interval()
     assert (low, high) == pytest.approx((both.low, both.high))
     assert mean_of_few(np.array([2.0])) == (2.0, -np.inf, np.inf, 1.0)
-    assert mean_of_few(np.array([2.0, 2.0])) == (2.0, 2.0, 2.0, 0.0)
+
+
+@pytest.mark.parametrize("values", [[2.0], [2.0, 2.1], [2.0, 2.0, 2.0]])
+def test_few_or_equal_values_have_no_interval(values: list[float]) -> None:
+    mean, *rest = mean_of_few(np.array(values))
+    assert mean == pytest.approx(np.mean(values))
+    assert rest == [-np.inf, np.inf, 1.0]
