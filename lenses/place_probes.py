@@ -27,8 +27,9 @@ def probe_tables(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Accuracy of probes of the place, and by how much states beat what they are compared with.
 
-    Compared are: the same probe on the twin's states, on pos, index and digit alone, and on states
-    with random labels for each index and digit (a control task). Contrasts are by prompt.
+    Compared are: the same probe on the twin's states, on pos, index and digit alone (one-hot, and
+    pos with index), and on states with random labels for each index and digit (a control task).
+    Contrasts are by prompt.
     """
     tables, contrasts = [], []
     for sample in TESTED:
@@ -78,10 +79,12 @@ def _states(own: DigitReading, rows: Int[np.ndarray, "n"]) -> Float[Tensor, "few
 
 
 def _without_states(digits: pd.DataFrame) -> Float[Tensor, "1 n feature"]:
-    """Index and digit as one-hot, and pos: what a digit's place could be guessed from."""
-    index, digit = (np.eye(20)[digits[name].to_numpy()] for name in ("index", "digit"))
-    pos = digits["pos"].to_numpy()[:, None] / max(1, digits["pos"].max())
-    return torch.from_numpy(np.hstack([index, digit, pos])).float()[None]
+    """Pos, index, digit and pos with index, one-hot: what a place could be guessed from."""
+    both = digits["pos"] * 100 + digits["index"]
+    columns = [digits["pos"], digits["index"], digits["digit"], both]
+    known = [np.unique(column, return_inverse=True)[1] for column in columns]
+    one_hot = np.hstack([np.eye(each.max() + 1)[each] for each in known])
+    return torch.from_numpy(one_hot).float()[None]
 
 
 def _accuracies(

@@ -24,8 +24,6 @@ from lenses.word_scores import (
 
 LENS = {"decoder": "U", "norm": "final, centred"}
 """The readout that claims are about: the logit lens on centred states."""
-FIRST = 10
-"""Ranks that count as near the top."""
 
 
 def score_rows(own: DigitReading) -> Iterator[pd.DataFrame]:
@@ -208,19 +206,6 @@ def rank_rows(
     )
 
 
-def near_the_top(place_words: pd.DataFrame, layers: np.ndarray, seed: int) -> pd.DataFrame:
-    """Share of digits whose place's word is among the FIRST likeliest tokens, by layer.
-
-    Digits of announced numbers, by the lens that claims are about, prompts resampled.
-    """
-    known = place_words["sample"] == "announced"
-    for name, value in LENS.items():
-        known &= place_words[name] == value
-    near = place_words[known].assign(near=lambda t: t["rank"] <= FIRST)
-    each = near.pivot_table(index="prompt", columns="layer", values="near", aggfunc="mean")
-    return _by_layer("near the top", layers, vars(bootstrap(each.to_numpy(float), seed)))
-
-
 def decoded_rows(
     own: DigitReading, states: Float[Tensor, "site n d"], digits: pd.DataFrame, how: Readout
 ) -> pd.DataFrame:
@@ -296,17 +281,22 @@ def prefix_tables(
     Rows alternate: a number that one word says, then another first digit before the same second
     one. What the second digit says by itself, as 3 says thirteen, is in both, and is taken off.
     Lift is the log2 of how many times nearer to the first rank the word stands after its own.
+    Contrasts are about ten to nineteen: all begin with 1, so what 1 says by itself is no advantage.
     """
     number, lift = _lens(own), np.log2(rank[1::2] / rank[::2])
-    rise = logits[::2, number] - logits[1::2, number]
-    contrasts = [
-        _prefix_contrasts(words, rise, prefix[::2], own, seed),
-        _by_layer("prefix lift", own.layers, vars(bootstrap(lift[:, number], seed))),
-    ]
+    teens = prefix[::2] // 10 == 1
+    rise = (logits[::2, number] - logits[1::2, number])[teens]
+    contrasts = []
+    if len(np.unique(prefix[::2][teens])) >= 3:
+        contrasts = [
+            _prefix_contrasts(words, rise, prefix[::2][teens], own, seed),
+            _by_layer("prefix lift", own.layers, vars(bootstrap(lift[teens, number], seed))),
+        ]
     table = pd.concat(list(_prefix_ranks(rank, lift, prefix[::2], own)), ignore_index=True)
     named = {place: word for word, place in words.table[["word", "place"]].itertuples(index=False)}
     table.insert(1, "word", table["prefix"].map(named))
-    return table, pd.concat(contrasts, ignore_index=True)
+    none = pd.DataFrame({"statistic": []})
+    return table, pd.concat(contrasts, ignore_index=True) if contrasts else none
 
 
 def _prefix_ranks(
@@ -336,14 +326,16 @@ def _prefix_contrasts(
     own: DigitReading,
     seed: int,
 ) -> pd.DataFrame:
-    """By how much more the first digit raises the prefix's own word than others, max-T over layers.
+    """By how much more the first digit raises a prefix's own word than the other prefixes' words.
 
-    `logits` are differences from those after another first digit.
+    `logits` are differences from those after another first digit. p: max-T over layers.
     """
-    label, classes = words.number(prefix), len(words.places)
-    true = logits[..., :classes].astype(float)
+    known, label = np.unique(words.number(prefix), return_inverse=True)
+    classes, pool = len(known), np.r_[known, len(words.places) : logits.shape[-1]]
+    logits = logits[..., pool].astype(float)
+    true = logits[..., :classes]
     observed = advantage(class_means(true, label, classes))
-    null = other_words_null(class_means(logits.astype(float), label, classes), seed)
+    null = other_words_null(class_means(logits, label, classes), seed)
     again = resampled_advantage(scores(true, label), label, np.arange(len(label)), seed)
     low, high = np.quantile(again, [0.025, 0.975], axis=0)
     values = {"estimate": observed, "low": low, "high": high, "p": max_t(observed, null)}

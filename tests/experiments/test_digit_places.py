@@ -49,7 +49,7 @@ def test_as_many_claims_are_learned_as_are_corrected_for(planted, adder) -> None
         "whose length is announced decode",
         "Digits of answers decode",
         "Errors follow",
-        "second digit decodes",
+        "second digit after 1 decodes",
         "announced hold their place",
         "treated as if",
     ],
@@ -101,8 +101,8 @@ def test_scores_of_ranked_digits_are_those_of_all_digits(planted) -> None:
 
 def test_an_adder_is_asked_nothing_of_words_and_says_so(adder) -> None:
     claims = DigitPlaces().claims(adder)
-    told = [c for c in claims if "decode" in c.sentence or "ten likeliest" in c.sentence]
-    assert [c.verdict for c in told] == ["undecided"] * 4
+    told = [c for c in claims if "decode" in c.sentence]
+    assert [c.verdict for c in told] == ["undecided"] * 3
     assert all("an adder has none" in c.decide for c in told)
     assert not {"words", "place_words", "tests", "prefix"} & set(adder.tables)
     assert {"answers", "probes", "transfer", "causal", "errors", "contrasts"} <= set(adder.tables)

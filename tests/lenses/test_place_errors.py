@@ -43,6 +43,21 @@ def test_errors_that_do_not_follow_the_score_have_an_interval_over_zero() -> Non
     assert row["p"] > 0.02
 
 
+def test_a_score_that_only_tells_the_place_does_not_go_with_errors() -> None:
+    rng, base = np.random.default_rng(1), answers(0.0)
+    usual, risk = np.array([2.0, -1, 1, 0, 3, -2]), np.array([0.2, 0.7, 0.3, 0.6, 0.1, 0.8])
+    missed = 0
+    for _ in range(16):
+        wrong = rng.random(300) < risk[base["place"]]
+        score = usual[base["place"]] + 0.2 * rng.normal(size=300)
+        table = error_rows(base.assign(score=score, wrong=wrong), seed=0)
+        row = table.query("feature == 'score'").iloc[0]
+        missed += not row["low"] < 0 < row["high"]
+    assert missed <= 3
+    constant = error_rows(base.assign(score=usual[base["place"]]), seed=0)
+    assert constant.query("feature == 'score'")["estimate"].isna().all()
+
+
 @pytest.mark.parametrize("wrong", [49, 251])
 def test_fewer_than_fifty_right_or_wrong_have_no_estimate(wrong) -> None:
     few = answers(0.0).assign(wrong=np.arange(300) < wrong)

@@ -1,8 +1,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
-from lenses.place_probes import answers_by_probe, probe_tables, transfer_tables
+from lenses.place_probes import _without_states, answers_by_probe, probe_tables, transfer_tables
+from lenses.probes import balanced_accuracy, cross_validated
 from tests.lenses.digit_readings import TEXTS, reading
 
 DIGITS = TEXTS.digits
@@ -48,6 +50,16 @@ def test_what_pos_and_digit_tell_is_not_beyond_them() -> None:
     contrasts = probe_tables(own, reading(seed=1), 300, seed=0)[1]
     rows = contrasts.query("statistic == 'place beyond pos and digit' and layer == 1")
     assert (rows["p"] > 0.05).all()
+
+
+def test_a_place_that_follows_from_pos_and_index_is_told_without_states() -> None:
+    rng = np.random.default_rng(0)
+    index, shift = rng.integers(0, 6, 800), rng.integers(0, 8, 800)
+    digits = pd.DataFrame({"index": index, "pos": 10 + index + shift})
+    digits["digit"] = rng.integers(0, 10, 800)
+    place = torch.from_numpy((3 * index + 5 * shift) % 7)
+    said = cross_validated(_without_states(digits), place, torch.arange(800) // 4)
+    assert balanced_accuracy(said, place).item() > 0.95
 
 
 def test_answers_have_what_a_probe_tells_of_the_digit_before() -> None:

@@ -10,7 +10,6 @@ from lenses.place_words import (
     best_layer,
     confusion_rows,
     decoded_rows,
-    near_the_top,
     prefix_tables,
     rank_rows,
     score_rows,
@@ -177,23 +176,11 @@ def test_a_prefixs_word_and_its_lift() -> None:
     alike[1::2] = alike[::2]  # 3 says thirteen whatever stands before it
     _, contrasts = prefix_tables(words, alike, rank, prefix, reading(), seed=0)
     assert (contrasts.query("statistic == 'prefix word'")["p"] == 1).all()
+    first = rng.normal(size=logits.shape)
+    first[::2, :, 1, 0:10] += 3 * (prefix[::2] // 10 == 1)[:, None, None]  # 1 says every teen
+    _, contrasts = prefix_tables(words, first, rank, prefix, reading(), seed=0)
+    assert (contrasts.query("statistic == 'prefix word'")["p"] > 0.01).all()
     thirteen = table.query("word == 'thirteen' and layer == 1")
     assert thirteen[["prefix", "rank", "control_rank", "lift", "n"]].iloc[0].tolist() == [
         13, 16, 64, 2, 2,
     ]  # fmt: skip
-
-
-def test_the_share_near_the_top_is_of_digits_of_announced_numbers() -> None:
-    rows = pd.DataFrame(
-        {
-            "prompt": [0, 0, 1, 1, 2],
-            "sample": ["announced"] * 4 + ["prompt"],
-            "rank": [1, 11, 10, 2, 1],
-            "layer": 3,
-            "decoder": "U",
-            "norm": "final, centred",
-        }
-    )
-    other = rows.assign(norm="final", rank=500)
-    found = near_the_top(pd.concat([rows, other]), np.array([3]), seed=0)
-    assert found[["layer", "estimate", "n"]].iloc[0].tolist() == [3, 0.75, 2]
