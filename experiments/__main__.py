@@ -21,12 +21,10 @@ class _Parser(argparse.ArgumentParser):
 
 def main(words: Sequence[str] | None = None) -> int:
     """Carry out one command; 0 if it succeeded, 1 if a check failed, 2 if it was asked wrongly."""
-    from models import ModelError
-
     words = list(sys.argv[1:] if words is None else words)
     try:
         return _dispatch(words)
-    except (UsageError, ModelError) as error:
+    except _refusals() as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -35,6 +33,13 @@ def main(words: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 141
+
+
+def _refusals() -> tuple[type[Exception], ...]:
+    """What is answered in one line; asked for only where something was raised, to start fast."""
+    from models import ModelError
+
+    return UsageError, ModelError
 
 
 def _dispatch(words: list[str]) -> int:
