@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+from playwright.sync_api import expect
 
 from tests.viz import samples
 from viz.labels import label
@@ -150,9 +151,9 @@ def test_the_gallery_is_searched_filtered_and_sorted(tab, runs):
 def test_from_the_gallery_to_a_run_and_back(tab, runs):
     shown = tab().open(runs / "index.html")
     shown.page.get_by_role("link", name="Which additions").click()
-    assert shown.page.locator("h1").inner_text() == "Which additions does the model get right?"
+    expect(shown.page.locator("h1")).to_have_text("Which additions does the model get right?")
     shown.page.get_by_role("link", name="All runs").click()
-    assert shown.page.locator(".run").count() == 5
+    expect(shown.page.locator(".run")).to_have_count(5)
 
 
 def test_a_run_that_was_moved_is_whole(tab, runs, tmp_path):
