@@ -22,6 +22,7 @@ RANDOM_MODELS = 2
 DRAWS = 200
 """Random orders of the sources of each text."""
 LEVEL = 0.05
+DECIDE = "more texts: the interval spans the threshold"
 TOLERANCE = {"float32": 1e-3, "float16": 5e-2, "bfloat16": 2e-1}
 """Of log-probabilities, in nats."""
 MOST_TOKENS = 24
@@ -200,7 +201,7 @@ class AttentionMeaning(Experiment):
         The second is judged on differences within texts. `p` is one-sided, that luck puts it above
         both: the larger of the two.
         """
-        from lenses.statistics import bootstrap, sign_flip
+        from lenses.against_random import above_zero_and_random
 
         said = {"kind": "mechanical", "sentence": sentence, "unit": f"{UNIT}, less its null"}
         part = rows[(rows["weight"] == weight) & (rows["control"] == control)]
@@ -209,22 +210,19 @@ class AttentionMeaning(Experiment):
         if len(wide) < 2:
             why = "at least two texts, and a model whose movements vary"
             return Claim(**said, estimate=0, n=len(wide), verdict="undecided", decide=why)
-        random = wide.filter(like="random ")
-        both = np.stack([wide["own"], wide["own"] - random[random.mean().idxmax()]], axis=1)
-        found, two_sided = bootstrap(both, self.seed), sign_flip(both, self.seed)
-        p = np.where(found.estimate > 0, two_sided / 2, 1 - two_sided / 2).max()
-        verdict = Claim.judge(found.low.min(), found.high.min(), 0)
+        random = wide.filter(like="random ").to_numpy().T
+        found = above_zero_and_random(wide["own"].to_numpy(), random, self.seed)
         return Claim(
             **said,
-            estimate=found.estimate[0],
-            low=found.low[0],
-            high=found.high[0],
-            n=len(wide),
-            p=p,
-            null=random.to_numpy().mean(),
+            estimate=found.estimate,
+            low=found.low,
+            high=found.high,
+            n=found.n,
+            p=found.p,
+            null=found.random.mean(),
             null_note=f"random weights, {RANDOM_MODELS} models; sources exchanged: subtracted",
-            verdict=verdict,
-            decide="more texts: the interval spans the threshold" if verdict == "undecided" else "",
+            verdict=found.verdict,
+            decide=DECIDE if found.verdict == "undecided" else "",
         )
 
     def _any_head(self, results: Results) -> Claim:

@@ -283,29 +283,26 @@ class PromptRelevance(Experiment):
         The second is judged on differences within prompts. `p` is one-sided, that luck puts it
         above both: the larger of the two.
         """
-        from lenses.statistics import bootstrap, sign_flip
+        from lenses.against_random import above_zero_and_random
 
         said = {"kind": "mechanical", "sentence": sentence, "unit": unit}
         wide = _by_weights(values.get(statistic))
         if len(wide) < 2:
             why = "at least two prompts of four tokens or more"
             return Claim(**said, estimate=0, n=len(wide), verdict="undecided", decide=why)
-        random = wide.filter(like="random ")
-        both = np.stack([wide["own"], wide["own"] - random[random.mean().idxmax()]], axis=1)
-        found, two_sided = bootstrap(both, self.seed), sign_flip(both, self.seed)
-        p = np.where(found.estimate > 0, two_sided / 2, 1 - two_sided / 2).max()
-        verdict = Claim.judge(found.low.min(), found.high.min(), 0)
+        random = wide.filter(like="random ").to_numpy().T
+        found = above_zero_and_random(wide["own"].to_numpy(), random, self.seed)
         return Claim(
             **said,
-            estimate=found.estimate[0],
-            low=found.low[0],
-            high=found.high[0],
-            n=len(wide),
-            p=p,
-            null=random.to_numpy().mean(),
+            estimate=found.estimate,
+            low=found.low,
+            high=found.high,
+            n=found.n,
+            p=found.p,
+            null=found.random.mean(),
             null_note=f"random weights, {RANDOM_MODELS} models; {null}",
-            verdict=verdict,
-            decide=MORE if verdict == "undecided" else "",
+            verdict=found.verdict,
+            decide=MORE if found.verdict == "undecided" else "",
         )
 
     def _enough(self, rows: pd.DataFrame) -> Claim:

@@ -21,11 +21,11 @@ class AgainstRandom:
     high: float
     n: int
     p: float
-    """One-sided, that luck puts it above the highest random model (sign flips of prompts)."""
+    """One-sided, that luck puts it above what it is held against (sign flips of prompts)."""
     random: Float[np.ndarray, "model"]
     """Means of the random models."""
     verdict: Literal["holds", "fails", "undecided"]
-    """On "more than with random weights": it lies above all random models, or below them all."""
+    """On "more than with random weights", as the function that made it says."""
 
     @property
     def note(self) -> str:
@@ -59,3 +59,24 @@ def against_random(
     luck = p[1] / 2 if found.estimate[1] > 0 else 1 - p[1] / 2
     ends = (float(x[0]) for x in (found.estimate, found.low, found.high))
     return AgainstRandom(*ends, int(known.sum()), float(luck), means, verdict)
+
+
+def above_zero_and_random(
+    own: Float[np.ndarray, "prompt"], random: Float[np.ndarray, "model prompt"], seed: int = 0
+) -> AgainstRandom:
+    """Own numbers of prompts held against zero, and against those of the highest random model.
+
+    Differences from it are formed within prompts. `p` is the larger of the two one-sided ones, and
+    the verdict that of the interval which lies lower: it holds only where both lie above zero.
+    """
+    means = random.mean(1)
+    both = np.stack([own, own - random[means.argmax()]], axis=1)
+    found, two_sided = bootstrap(both, seed), sign_flip(both, seed)
+    p = np.where(found.estimate > 0, two_sided / 2, 1 - two_sided / 2).max()
+    verdict: Literal["holds", "fails", "undecided"] = "undecided"
+    if found.low.min() > 0:
+        verdict = "holds"
+    elif found.high.min() < 0:
+        verdict = "fails"
+    ends = (float(x[0]) for x in (found.estimate, found.low, found.high))
+    return AgainstRandom(*ends, len(own), float(p), means, verdict)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lenses.against_random import against_random
+from lenses.against_random import above_zero_and_random, against_random
 
 
 def prompts(mean, count=24, seed=0):
@@ -36,3 +36,22 @@ def test_prompts_without_a_number_are_left_out():
 def test_too_few_prompts_decide_nothing():
     assert against_random(prompts(0.9)[:3], RANDOM[:, :3]).verdict == "undecided"
     assert "1 of 4 cases" in against_random(prompts(0.9), RANDOM).note
+
+
+@pytest.mark.parametrize(
+    ("mean", "verdict"), [(0.6, "holds"), (-0.2, "fails"), (0.2, "fails"), (0.4, "undecided")]
+)
+def test_above_zero_and_above_the_highest_random_model(mean, verdict):
+    own = prompts(mean)
+    found = above_zero_and_random(own, RANDOM)
+    against = own - RANDOM[2]
+    assert found.verdict == verdict
+    assert found.estimate == pytest.approx(own.mean())
+    assert np.allclose(found.random, RANDOM.mean(1))
+    assert (found.p < 0.05) == (min(own.mean(), against.mean()) > 0.02)
+
+
+def test_being_above_random_models_that_lie_below_zero_is_not_enough():
+    found = above_zero_and_random(prompts(-0.05), RANDOM - 1)
+    assert found.verdict == "fails"
+    assert found.p > 0.95
