@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from viz.plots import bars, curves, scatter
     from viz.points import point_map
     from viz.tokens import attention_patterns, colored_tokens
+    from viz.trees import dendrogram
 
 _HOME = {
     "Drawing": "drawing",
@@ -28,6 +29,7 @@ _HOME = {
     "cell_grid": "grids",
     "colored_tokens": "tokens",
     "curves": "plots",
+    "dendrogram": "trees",
     "head_grid": "grids",
     "heat_map": "matrices",
     "label": "labels",
@@ -47,6 +49,7 @@ __all__ = [
     "cell_grid",
     "colored_tokens",
     "curves",
+    "dendrogram",
     "head_grid",
     "heat_map",
     "label",

@@ -1,0 +1,123 @@
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from experiments import Results
+from experiments.head_redundancy import HeadRedundancy, _chosen, _covering_claim
+from models import load
+from models.planted_twins import planted_twins
+
+QUICK = {"model": "adder_6d_1l", "additions": 16}
+
+
+@pytest.fixture(scope="module")
+def adder():
+    return load("adder_6d_1l")
+
+
+@pytest.fixture(scope="module")
+def results(adder) -> Results:
+    return HeadRedundancy(**QUICK).measure(adder)
+
+
+def test_every_pair_of_heads_has_all_measures(results, adder):
+    pairs, count = results.tables["pairs"], adder.cfg.n_layers * adder.cfg.n_heads
+    assert len(pairs) == count * (count - 1) // 2
+    assert pairs[["cka", "cosine", "ov_overlap", "qk_overlap"]].notna().all(axis=None)
+    assert len(results.tables["merges"]) == count - 1
+
+
+def test_costs_are_of_the_answers_digits_alone(results, adder):
+    """Head by head with a plain hook: z at every pos is its mean over the other additions."""
+    experiment = HeadRedundancy(**QUICK)
+    rows = experiment._rows(adder)
+    tokens = torch.from_numpy(np.stack([text.ids for text in rows]))
+    logits, cache = adder.run_with_cache(tokens[:, :-1])
+    z = cache["blocks.0.attn.hook_z"]
+    mean = (z.sum(0) - z) / (len(z) - 1)
+    single = results.tables["single"].set_index(["layer", "head"])
+
+    def nll(values):
+        chosen = values.log_softmax(-1).gather(-1, tokens[:, 1:, None])[..., 0]
+        return -chosen[:, 14:].mean(-1)
+
+    for head in range(adder.cfg.n_heads):
+
+        def swap(z, hook, head=head):
+            z = z.clone()
+            z[:, :, head] = mean[:, :, head]
+            return z
+
+        changed = adder.run_with_hooks(tokens[:, :-1], fwd_hooks=[("blocks.0.attn.hook_z", swap)])
+        expected = (nll(changed) - nll(logits)).mean().item()
+        assert single.cost[0, head] == pytest.approx(expected, abs=1e-4)
+
+
+def test_interaction_is_both_less_the_sum(results):
+    joint = results.tables["joint"]
+    expected = joint["both"] - joint["cost"] - joint["other_cost"]
+    assert np.allclose(joint["interaction"], expected)
+    single = results.tables["single"].set_index(["layer", "head"])["cost"]
+    other = single.loc[list(zip(joint["other_layer"], joint["other_head"], strict=True))]
+    assert np.allclose(joint["other_cost"], other)
+
+
+def test_the_most_alike_are_chosen_and_unlike_pairs_share_their_first_head():
+    alike = np.eye(6)
+    for (one, other), value in {(0, 1): 0.9, (0, 4): 0.6, (2, 3): 0.3, (1, 5): 0.05}.items():
+        alike[one, other] = alike[other, one] = value
+    chosen = _chosen(alike, 3, 3)
+    assert chosen["alike"].tolist() == [[0, 1], [0, 4], [2, 3]]
+    assert chosen["unlike"].tolist() == [[0, 2], [0, 3], [2, 4]]
+
+
+def test_two_heads_in_a_layer_have_no_unlike_pair():
+    chosen = _chosen(np.array([[1, 0.9], [0.9, 1]]), 2, 5)
+    assert chosen["alike"].tolist() == [[0, 1]]
+    assert chosen["unlike"].shape == (0, 2)
+
+
+def test_twins_are_found_alike_and_cover_for_each_other():
+    model, ((layer, one), (_, other)) = planted_twins()
+    experiment = HeadRedundancy(**QUICK)
+    found = experiment.measure(model)
+    first = found.tables["joint"].iloc[0]
+    assert (first["layer"], first["other_layer"]) == (layer, layer)
+    assert {first["head"], first["other_head"]} == {one, other}
+    assert first["cka"] == pytest.approx(1)
+    assert first["low"] > 0.2
+    learned = [claim for claim in experiment.claims(found) if claim.kind == "learned"]
+    assert [claim.verdict for claim in learned] == ["holds"]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"), [(0.02, 0.1, "holds"), (-0.1, 0.005, "fails"), (0, 1, "undecided")]
+)
+def test_a_verdict_follows_the_difference(low, high, verdict):
+    rows = [
+        ("alike", 3, 0.5, 0.4, 0.6, 20),
+        ("unlike", 3, 0.0, 0.0, 0.0, 20),
+        ("difference", 3, 0.05, low, high, 20),
+    ]
+    frame = pd.DataFrame(rows, columns=["kind", "pairs", "estimate", "low", "high", "n"])
+    assert _covering_claim(frame.set_index("kind")).verdict == verdict
+
+
+def test_without_unlike_heads_nothing_is_decided():
+    rows = [("alike", 1, 1.0, 1.0, 1.0, 20)]
+    rows += [(kind, 0, np.nan, np.nan, np.nan, 20) for kind in ("unlike", "difference")]
+    frame = pd.DataFrame(rows, columns=["kind", "pairs", "estimate", "low", "high", "n"])
+    claim = _covering_claim(frame.set_index("kind"))
+    assert claim.verdict == "undecided"
+    assert claim.null is None
+
+
+@pytest.mark.real
+def test_a_language_model_with_grouped_queries_and_norms_after_attention():
+    model = load("gemma3_270m_q4", dtype=torch.float32)
+    experiment = HeadRedundancy(model="gemma3_270m_q4")
+    rows = experiment._rows(model)[:4]
+    alike = experiment._alike(model, rows, "likeness")
+    assert np.isfinite(alike["hsic"]).all()
+    assert alike["tokens"].sum() == sum(len(text.ids) - 1 for text in rows)
