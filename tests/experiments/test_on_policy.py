@@ -1,0 +1,159 @@
+"""The experiment on an adder, its claims on tables made for them, and what it refuses."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from experiments import Results, UsageError
+from experiments.on_policy import FEWEST, OnPolicy
+from lenses.fillers import FILLERS
+from models import load
+from prompts.additions import Addition
+
+
+@pytest.fixture(scope="module")
+def adder():
+    return load("adder_6d_1l")
+
+
+@pytest.fixture(scope="module")
+def experiment():
+    return OnPolicy(model="adder_6d_1l", additions=6)
+
+
+@pytest.fixture(scope="module")
+def results(experiment, adder) -> Results:
+    return experiment.measure(adder)
+
+
+def claims_of(experiment, results, **changed: pd.DataFrame):
+    """Claims about tables some of which are changed; those on differences, then the rest."""
+    found = experiment.claims(Results(dict(results.tables) | changed))
+    return found[3:7], found[:3], found[7:]
+
+
+def test_fillers_are_what_they_are_called(results, adder) -> None:
+    rows = results.tables["prompts"].pivot(index="prompt", columns="filler", values="filled_with")
+    answers = [f"{answer:07d}" for answer in Addition(6, 6, 0).sums.answer]
+    right = np.mean(rows["greedy"] == answers)
+    assert right > 0.5  # an adder of one layer errs at times
+    assert rows["given"].tolist() == [answers[i - 1] for i in range(6)]
+    assert [sorted(row) for row in rows["shuffled"]] == [sorted(row) for row in rows["given"]]
+    assert rows["other"].nunique() == 6
+    assert (results.tables["prompts"]["tokens"] == 7).all()
+
+
+def test_tokens_are_those_of_the_fillers(results) -> None:
+    tokens = results.tables["tokens"]
+    assert len(tokens) == 6 * len(FILLERS) * 7
+    text = tokens.groupby(["prompt", "filler"])["token"].sum()
+    expected = results.tables["prompts"].set_index(["prompt", "filler"])["filled_with"]
+    assert text.sort_index().to_dict() == expected.sort_index().to_dict()
+    mean = tokens.groupby(["prompt", "pos"])[["cosine", "sink"]].mean()
+    assert np.allclose(mean, 0)
+
+
+def test_surprisal_is_least_in_the_likeliest_text(results) -> None:
+    rows = results.tables["fillers"].set_index("filler")
+    assert rows["surprisal"].idxmin() in ("greedy", "sampled")
+    assert rows.loc["greedy", "overlap"] < 0.25
+
+
+def test_the_identities_and_the_control_hold(experiment, results) -> None:
+    _, first, _ = claims_of(experiment, results)
+    assert [claim.kind for claim in first] == ["identity"] * 3
+    assert {claim.verdict for claim in first} == {"holds"}
+    assert (results.tables["identity"]["same_choice"] == 1).all()
+
+
+def test_an_adder_does_not_decide(experiment, results) -> None:
+    """Other digits surprise it and its own do not: nothing can be held fixed."""
+    differences, _, explained = claims_of(experiment, results)
+    assert {claim.verdict for claim in differences} == {"undecided"}
+    assert "overlap" in differences[0].decide
+    assert {claim.verdict for claim in explained} == {"undecided"}
+
+
+@pytest.fixture(scope="module")
+def overlapping(results) -> pd.DataFrame:
+    return results.tables["fillers"].assign(overlap=0.8)
+
+
+def made(results, size: float, p: float) -> pd.DataFrame:
+    rows = results.tables["effects"]
+    ends = {"estimate": size, "low": size - 0.1, "high": size + 0.1, "p_any": p}
+    return rows.assign(**ends)
+
+
+def beyond_random(results, size: float, p: float) -> pd.DataFrame:
+    return results.tables["against_random"].assign(estimate=size, p_any=p)
+
+
+def test_a_difference_beyond_luck_and_random_weights_holds(
+    experiment, results, overlapping
+) -> None:
+    tables = {"fillers": overlapping, "effects": made(results, -0.6, 0.001)}
+    tables["against_random"] = beyond_random(results, -0.4, 0.002)
+    found, _, _ = claims_of(experiment, results, **tables)
+    assert {claim.verdict for claim in found} == {"holds"}
+    assert found[0].estimate == -0.6
+    assert found[0].null == pytest.approx(-0.2)
+    assert found[0].p == pytest.approx(4 * 0.002)
+
+
+def test_a_difference_that_random_weights_show_too_is_undecided(
+    experiment, results, overlapping
+) -> None:
+    for size in (-0.1, 0.4):  # luck may explain the excess; random weights show more
+        tables = {"fillers": overlapping, "effects": made(results, -0.6, 0.001)}
+        p = 0.5 if size < 0 else 0.001
+        tables["against_random"] = beyond_random(results, size, p)
+        found, _, _ = claims_of(experiment, results, **tables)
+        assert {claim.verdict for claim in found} == {"undecided"}
+        assert "random weights" in found[0].decide
+
+
+def test_small_differences_are_none_only_if_the_control_holds(
+    experiment, results, overlapping
+) -> None:
+    tables = {"fillers": overlapping, "effects": made(results, 0.02, 0.9)}
+    found, _, _ = claims_of(experiment, results, **tables)
+    assert {claim.verdict for claim in found} == {"fails"}
+    blind = results.tables["positive_control"].assign(low=-1.0)
+    found, first, _ = claims_of(experiment, results, **tables, positive_control=blind)
+    assert first[2].verdict == "fails"
+    assert {claim.verdict for claim in found} == {"undecided"}
+    assert "positive control" in found[0].decide
+
+
+def test_surprisal_explains_what_goes_away(experiment, results, overlapping) -> None:
+    tables = {"fillers": overlapping, "effects": made(results, 0.6, 0.001)}
+    for size, verdict in ((0.8, "holds"), (0.2, "fails"), (0.5, "undecided")):
+        ends = {"estimate": size, "low": size - 0.1, "high": size + 0.1}
+        tables["explained"] = results.tables["explained"].assign(**ends)
+        found = claims_of(experiment, results, **tables)[2]
+        assert {claim.verdict for claim in found} == {verdict}
+
+
+def test_texts_are_cut_in_two(adder) -> None:
+    prompts = ("123456+123456=0246912", "999999+000001=1000000", "111111+222222=0333333")
+    found = OnPolicy(prompts=prompts, given_tokens=15).measure(adder).tables["prompts"]
+    given = found[found["filler"] == "given"]["filled_with"]
+    assert given.tolist() == ["0246912", "1000000", "0333333"]
+    assert found["text"].tolist()[0].endswith("123456+123456=")
+
+
+def test_too_little_text_is_refused(adder) -> None:
+    long = "123456+123456=0246912"
+    with pytest.raises(UsageError, match=f"prompt 1: 14 tokens; it takes {10 + FEWEST + 1}"):
+        OnPolicy(prompts=(long, "123456+123456", long), given_tokens=11).measure(adder)
+    with pytest.raises(UsageError, match="3 texts"):
+        OnPolicy(prompts=(long, long), given_tokens=11).measure(adder)
+
+
+def test_text_that_ends_at_once_is_left_out(adder) -> None:
+    """The adder's end token is its first: what it says there ends the text."""
+    own = {"length": np.array([7, 0, 3, 7, 4])}
+    assert OnPolicy()._kept(adder, own).tolist() == [True, False, False, True, True]
+    with pytest.raises(UsageError, match="ends all but 2 of 3 texts"):
+        OnPolicy()._kept(adder, {"length": np.array([7, 7, 0])})
