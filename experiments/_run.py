@@ -77,7 +77,6 @@ def run(experiment: Experiment, *, fresh: bool = False, loader: Loader = load_mo
         manifest["seconds"] = round(manifest.get("seconds", 0) + time.monotonic() - started, 2)
         manifest["peak_memory_bytes"] = _peak_memory(experiment.device)
         finish(folder, experiment, manifest)
-        shutil.rmtree(folder / SCRATCH, ignore_errors=True)
     return folder
 
 
@@ -95,22 +94,24 @@ def finish(folder: Path, experiment: Experiment, manifest: dict[str, Any]) -> No
         drawing.save(folder / "figures" / slugs[-1], title)
     manifest |= {"figures": slugs, "status": "finished", "finished": now()}
     viz.write_page(folder, manifest)
+    shutil.rmtree(folder / SCRATCH, ignore_errors=True)
     manifest["files"] = files_of(folder)
     write_manifest(folder, manifest)
 
 
 def redraw(folder: Path) -> None:
-    """Draw a finished run anew from its stored numbers.
+    """Draw a run anew from its stored numbers; one that failed only then becomes finished.
 
     Raises:
-        UsageError: the folder holds no finished run, or fields that its experiment no longer has.
+        UsageError: the folder holds no measured run, or fields that its experiment no longer has.
     """
     from experiments._arguments import build
     from experiments._registry import find
 
     manifest = manifest_of(folder)
-    if manifest["status"] != "finished":
+    if "peak_memory_bytes" not in manifest:  # told once all is measured
         raise UsageError(f"{folder}: this run is {manifest['status']}; run it to its end first")
+    manifest.pop("error", None)
     kind = find(manifest["source"])
     finish(folder, build(kind, manifest["fields"], f"{folder}/manifest.json"), manifest)
 

@@ -118,6 +118,37 @@ def test_draw_redraws_from_disk_alone(counting, command, tmp_path):
     assert command("verify", folder)[0] == 0
 
 
+def test_a_run_that_only_failed_to_draw_is_drawn_once_that_is_mended(counting, command, tmp_path):
+    text = counting.read_text()
+    counting.write_text(
+        text.replace(
+            "def figures(self, results):", "def figures(self, results):\n        raise ValueError"
+        )
+    )
+    assert command("run", counting)[0] == 1
+    (path,) = tmp_path.glob("runs/counting/*/manifest.json")
+    assert json.loads(path.read_text())["status"] == "failed"
+    counting.write_text(text)
+    assert command("draw", path.parent)[0] == 0
+    assert manifest(path.parent)["status"] == "finished"
+    assert "error" not in manifest(path.parent)
+    assert command("verify", path.parent)[0] == 0
+
+
+def test_a_run_that_failed_before_it_had_measured_is_not_drawn(counting, command, tmp_path):
+    text = counting.read_text()
+    counting.write_text(
+        text.replace(
+            "def measure(self, model):", "def measure(self, model):\n        raise ValueError"
+        )
+    )
+    assert command("run", counting)[0] == 1
+    (path,) = tmp_path.glob("runs/counting/*/manifest.json")
+    counting.write_text(text)
+    code, _, err = command("draw", path.parent)
+    assert (code, err.count("run it to its end first")) == (2, 1)
+
+
 def test_a_suite_skips_what_is_finished(counting, command, tmp_path):
     points = "".join(f'[[run]]\nexperiment = "counting.py"\ncount = {count}\n' for count in (3, 4))
     (tmp_path / "two.toml").write_text(points)
