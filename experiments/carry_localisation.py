@@ -27,7 +27,9 @@ RANDOM_SETS = 20
 SHOWN = 48
 """Tokens of the example, the last of them, whose attention is drawn."""
 MOST_DRAWN = 12
-"""Heads whose attention is drawn."""
+"""Heads whose attention is drawn, and layers and edges in which flips are."""
+MOST_ROWS = 40
+"""Components whose flips are drawn."""
 ADDS = 0.5
 """Share of whole answers that must be right for it to make sense to ask which heads suffice."""
 KEEPS = 0.9
@@ -551,6 +553,7 @@ def _figures_of_pairs(tables: Any) -> "dict[str, Drawing]":
         "base_flip": "own sum (base)",
         "nines_flip": "over nines",
     }
+    read = _strongest(read, "component", list(names), MOST_ROWS)
     long = read.melt(["component", "place"], list(names), "pairs", "flip")
     long = long.assign(pairs=long["pairs"].map(names))
     drawn["Flips where the digit is said"] = heat_map(
@@ -560,32 +563,43 @@ def _figures_of_pairs(tables: Any) -> "dict[str, Drawing]":
     by_token = roles.assign(part=layer_kind).sort_values("pos", kind="stable")
     most = by_token.groupby(["part", "place", "token"], sort=False)["carry_flip"].max()
     drawn["Flips at every token"] = heat_map(
-        most.reset_index(), "place", "token", "carry_flip", facet="part", low=0, high=1,
-        caption=TOKENS, label="flip",
+        _strongest(most.reset_index(), "part", ["carry_flip"], MOST_DRAWN), "place", "token",
+        "carry_flip", facet="part", low=0, high=1, caption=TOKENS, label="flip",
     )  # fmt: skip
     return drawn | _figures_of_sets(tables)
 
 
+def _strongest(rows: pd.DataFrame, name: str, flips: list[str], count: int) -> pd.DataFrame:
+    """The rows of those components (named in a column) that flip most, in the model's order."""
+    most = rows.groupby(name, sort=False)[flips].max().max(axis=1)
+    return rows[rows[name].isin(most.nlargest(count).index)]
+
+
 def _figures_of_sets(tables: Any) -> "dict[str, Drawing]":
+    """Sets of heads, and edges; there are none where too few pairs were solved."""
     from viz import heat_map
 
-    joint = tables["joint"].query("pair != 'base'")
-    order = joint.sort_values(["minimal", "size", "flip"], ascending=[False, True, False])
-    best = order.drop_duplicates(["read_place", "run"]).sort_values(["read_place", "run"])
-    best = best.assign(members=best["members"].str.replace("L", "").str.replace("H", "."))
-    drawn = {
-        "The smallest sets that write the carry": heat_map(
+    drawn = {}
+    if len(best := _smallest_sets(tables["joint"])):
+        drawn["The smallest sets that write the carry"] = heat_map(
             best, "run", "read_place", "flip", text="members", low=0, high=1, caption=SETS
         )
-    }
     if len(edges := tables["edges"]):
         edges = edges.assign(edge=_named(edges) + " → M" + edges["mlp"].astype(str))
         most = edges.groupby(["pair", "edge", "read_place"], sort=False)["flip"].max()
         drawn["From a head into an MLP"] = heat_map(
-            most.reset_index(), "edge", "read_place", "flip", facet="pair", low=0, high=1,
-            caption=EDGES,
+            _strongest(most.reset_index(), "edge", ["flip"], MOST_ROWS), "edge", "read_place",
+            "flip", facet="pair", low=0, high=1, caption=EDGES,
         )  # fmt: skip
     return drawn
+
+
+def _smallest_sets(joint: pd.DataFrame) -> pd.DataFrame:
+    """Of each place and run, the smallest set, minimal ones first; members as layer.head."""
+    carries = joint.query("pair != 'base'")
+    order = carries.sort_values(["minimal", "size", "flip"], ascending=[False, True, False])
+    best = order.drop_duplicates(["read_place", "run"]).sort_values(["read_place", "run"])
+    return best.assign(members=best["members"].str.replace("L", "").str.replace("H", "."))
 
 
 def _figures_of_heads(tables: Any) -> "dict[str, Drawing]":
@@ -688,12 +702,12 @@ MAP = (
 FLIPS = (
     "How often the digit becomes the source's when one component, at the token that says it, gets "
     "what it computed for the source. The last residual stream always does, by construction; no "
-    "single head needs to, where heads share."
+    f"single head needs to, where heads share. Of large models the {MOST_ROWS} that flip most."
 )
 TOKENS = (
     "The same for pairs that differ in the carry (of heads: the highest of a layer), at every "
     "token from the first that differs to the one that says the digit; elsewhere no site can move "
-    "anything."
+    f"anything. Of deep models the {MOST_DRAWN} parts that flip most."
 )
 SETS = (
     "The fewest heads (layer.head) that together put the carry in or take it out, by place and by "
@@ -702,7 +716,7 @@ SETS = (
 )
 EDGES = (
     "The same when only one MLP hears of one head's change, the norm before it held fixed; the "
-    "highest over runs of nines."
+    f"highest over runs of nines. Of large models the {MOST_ROWS} edges that flip most."
 )
 STAIRCASE = (
     "Attention to the two operand digits of a column when the digit at a place is due. A head on "
