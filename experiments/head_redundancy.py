@@ -22,6 +22,8 @@ RANDOM_REMOVED = 2
 """Of them, those whose heads are removed too."""
 GROUP = 4
 """Texts whose tokens are compared with each other."""
+ALIKE = 0.5
+"""CKA above which two heads are called alike."""
 NEGLIGIBLE = 0.01
 """Nats: a head can go where its removal costs less, and differences below it count for nothing."""
 MOST = 0.5
@@ -41,16 +43,16 @@ class HeadRedundancy(Experiment):
 
     *Removal*: a head's z becomes its mean over the other texts at the same pos; the cost is the
     rise of the negative log-likelihood of the next token, in nats (an adder: of its answers).
-    The most alike pairs by CKA are removed jointly (`alike`), and for each an `unlike` pair: the
-    same first head with the head of the second's layer that is least like it. `interaction` is the
-    cost of both less the two costs. Above zero, each covers for the other: what they contribute is
-    sub-additive (either would do); below zero, each needs the other. Two heads that are much
-    needed, each by itself, may also lie above zero, since the likelihood has no floor: unlike pairs
-    show how much of it that is.
+    The most alike pairs by CKA are removed jointly (`alike`: above .5, else `less alike`), and for
+    each alike one an `unlike` pair: the same first head with the head of the second's layer that
+    is least like it. `interaction` is the cost of both less the two costs. Above zero, each covers
+    for the other: what they contribute is sub-additive (either would do); below zero, each needs
+    the other. Two heads that are much needed, each by itself, may also lie far above zero, since
+    the likelihood has no floor: look at `cost` and `other_cost`.
 
     Tables: `joint` (layer, head, other_layer, other_head, kind, cka, cost, other_cost, both,
     interaction, low, high, n), `joint_summary` (kind, pairs: mean interaction, and by how much that
-    of alike pairs is larger), `removable`
+    of alike pairs is above their unlike ones'), `removable`
     (weights: share of heads under 0.01 nats, low, high, n, heads), `single` (layer, head, cost,
     low, high, n), `pairs` (every pair of heads: cka, cosine, ov_overlap, qk_overlap), `merges`
     (left, right, height: average linkage on 1 - CKA; a head is its number, a cluster that of
@@ -65,7 +67,7 @@ class HeadRedundancy(Experiment):
     texts: int = Field(24, ge=16)
     """Texts that a language model reads."""
     pairs: int = Field(12, ge=1)
-    """Most alike pairs that are removed jointly, and as many unlike ones (or all there are)."""
+    """Most alike pairs that are removed jointly (or all that there are)."""
     batch_size: int = Field(4, ge=1)
     """Texts between two checkpoints; what is read in one pass is fixed."""
 
@@ -77,7 +79,7 @@ class HeadRedundancy(Experiment):
         alike, overlaps = self._alike(model, rows, "likeness"), _overlaps(model)
         matrices = {"cka": cka(alike["hsic"].sum(0)), "cosine": _cosine(alike), **overlaps}
         chosen = _chosen(matrices["cka"], model.cfg.n_heads, self.pairs)
-        costs = self._costs(model, rows, np.concatenate(list(chosen.values())), "removing heads")
+        costs = self._costs(model, rows, chosen.pairs, "removing heads")
         against, removable = self._random(model, rows)
         merged = pd.DataFrame(merges(matrices["cka"]), columns=["left", "right", "height"])
         joint, summary = self._joint_rows(chosen, costs, matrices["cka"], model.cfg.n_heads)
@@ -194,27 +196,25 @@ class HeadRedundancy(Experiment):
         return pd.DataFrame(columns | found)
 
     def _joint_rows(
-        self, chosen: dict[str, np.ndarray], costs: "PerPrompt", alike: np.ndarray, heads: int
+        self, chosen: "_Chosen", costs: "PerPrompt", alike: np.ndarray, heads: int
     ) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Each pair that was removed jointly; and the mean over pairs of each kind."""
         from lenses.statistics import bootstrap
 
-        pairs = np.concatenate(list(chosen.values()))
-        kind = np.repeat(list(chosen), [len(some) for some in chosen.values()])
-        single, both = costs["single"], costs["both"]
-        interaction = both - single[:, pairs].sum(-1)
+        (one, other), single, both = chosen.pairs.T, costs["single"], costs["both"]
+        interaction = both - single[:, one] - single[:, other]
         found = vars(bootstrap(interaction, self.seed))
-        rows = _named(pairs, heads).assign(
-            kind=kind, cka=alike[pairs[:, 0], pairs[:, 1]],
-            cost=single[:, pairs[:, 0]].mean(0), other_cost=single[:, pairs[:, 1]].mean(0),
+        rows = _named(chosen.pairs, heads).assign(
+            kind=chosen.kind, cka=alike[one, other],
+            cost=single[:, one].mean(0), other_cost=single[:, other].mean(0),
             both=both.mean(0), interaction=found.pop("estimate"), **found,
         )  # fmt: skip
-        counts = [len(chosen["alike"]), len(chosen["unlike"]), len(chosen["unlike"])]
-        sums = (interaction[:, kind == name].sum(1) for name in chosen)
-        near, far = (total / (n or np.nan) for total, n in zip(sums, counts[:2], strict=True))
-        told = vars(bootstrap(np.stack([near, far, near - far], axis=1), self.seed))
-        summary = {"kind": [*chosen, "difference"], "pairs": counts}
-        return rows, pd.DataFrame(summary | told)
+        rivalled = chosen.rival >= 0
+        parts = {kind: interaction[:, chosen.kind == kind] for kind in KINDS}
+        parts["difference"] = interaction[:, rivalled] - interaction[:, chosen.rival[rivalled]]
+        means = np.stack([p.sum(1) / (p.shape[1] or np.nan) for p in parts.values()], axis=1)
+        summary = {"kind": list(parts), "pairs": [part.shape[1] for part in parts.values()]}
+        return rows, pd.DataFrame(summary | vars(bootstrap(means, self.seed)))
 
     def claims(self, results: Results) -> list[Claim]:
         """Likeness beside random weights; whether alike heads cover for each other; who can go."""
@@ -259,6 +259,18 @@ LIKE = {
 }  # fmt: skip
 
 
+KINDS = ("alike", "less alike", "unlike")
+
+
+class _Chosen(NamedTuple):
+    """Pairs of heads to remove, the kind of each, and which is the unlike one of an alike one."""
+
+    pairs: np.ndarray
+    kind: np.ndarray
+    rival: np.ndarray
+    """Its number; -1 for what is not alike, or where a layer has no third head."""
+
+
 class _Text(NamedTuple):
     """A text, and the first pos whose output is read."""
 
@@ -287,19 +299,22 @@ def _cosine(alike: "PerPrompt") -> np.ndarray:
     return alike["cosine"].sum(0) / alike["tokens"].sum()
 
 
-def _chosen(alike: np.ndarray, heads: int, count: int) -> dict[str, np.ndarray]:
-    """The most alike pairs of heads; and pairs of the same first heads with heads unlike them."""
+def _chosen(alike: np.ndarray, heads: int, count: int) -> _Chosen:
+    """The most alike pairs of heads; of alike ones the first head also with a head unlike it."""
     first, second = np.triu_indices(len(alike), 1)
     values = np.nan_to_num(alike[first, second], nan=-1)
     top = np.argsort(-values, kind="stable")[: min(count, max(1, len(values) // 2))]
-    pairs = np.stack([first[top], second[top]], axis=1)
-    taken = dict.fromkeys(map(tuple, pairs.tolist()))
-    unlike = {}
-    for one, other in taken:
-        pair = _least_alike(alike, one, other, heads)
-        if pair and pair not in taken:
-            unlike[pair] = None
-    return {"alike": pairs, "unlike": np.array(list(unlike), dtype=int).reshape(-1, 2)}
+    number = {(int(first[i]), int(second[i])): place for place, i in enumerate(top)}
+    kind = [KINDS[0] if values[i] > ALIKE else KINDS[1] for i in top]
+    rival = [-1] * len(top)
+    for (one, other), place in list(number.items()):
+        pair = _least_alike(alike, one, other, heads) if kind[place] == KINDS[0] else None
+        if pair:
+            rival[place] = number.setdefault(pair, len(number))
+    more = len(number) - len(top)
+    return _Chosen(
+        np.array(list(number)), np.array(kind + [KINDS[2]] * more), np.array(rival + [-1] * more)
+    )
 
 
 def _least_alike(alike: np.ndarray, one: int, other: int, heads: int) -> tuple[int, int] | None:
@@ -375,22 +390,22 @@ def _likeness_claim(measure: str, found: "AgainstRandom", q: float) -> Claim:
 
 
 def _covering_claim(kinds: pd.DataFrame) -> Claim:
-    found, unlike = kinds.loc["difference"], kinds.loc["unlike"]
-    known = unlike["pairs"] > 0
+    found, pairs = kinds.loc["difference"], kinds["pairs"]
+    known = found["pairs"] > 0
     verdict = Claim.judge(found["low"], found["high"], NEGLIGIBLE) if known else "undecided"
-    decide = "more texts" if known else "a model with three heads or more in a layer"
+    decide = "more texts" if known else f"no two heads have a CKA above {ALIKE:g} and a third to "
+    decide += "" if known else "compare with; a model that has such heads"
     return Claim(
         kind="learned",
-        sentence="Alike heads do each other's work: to remove both costs more than the two "
-        "removals, beyond what it does for unlike heads.",
+        sentence="Heads that are alike do each other's work: to remove both costs more than the "
+        "two removals, beyond what it does for unlike heads.",
         estimate=found["estimate"] if known else 0,
         low=found["low"] if known else None,
         high=found["high"] if known else None,
-        n=int(found["n"]),
-        null=unlike["estimate"] if known else None,
-        null_note="unlike pairs by themselves; subtracted" if known else "",
-        unit=f"nats beyond the sum, {kinds.loc['alike', 'pairs']:.0f} alike pairs less "
-        f"{unlike['pairs']:.0f} unlike; threshold {NEGLIGIBLE:g}",
+        n=int(found["n"]) if known else 0,
+        null=kinds.loc["unlike", "estimate"] if pairs["unlike"] else None,
+        null_note="unlike pairs by themselves; subtracted" if pairs["unlike"] else "",
+        unit=f"nats beyond the sum, mean of {found['pairs']:.0f} pairs; threshold {NEGLIGIBLE:g}",
         verdict=verdict,
         decide=decide if verdict == "undecided" else "",
     )
@@ -463,9 +478,9 @@ def _cost_figures(results: Results) -> "dict[str, Drawing]":
             joint[["pair", "kind", "interaction", "low", "high", "n"]], "pair", "interaction",
             series="kind", reference=0,
             caption="Cost of removing both heads less the two costs (nats), for the most alike "
-            "pairs, most alike first, and for unlike pairs that share a head with one of them. To "
-            "the right of zero each covers for the other, to the left each needs the other. Bars: "
-            "95 % intervals over texts.",
+            f"pairs, most alike first (CKA above {ALIKE:g}: alike), and for unlike pairs that "
+            "share a head with an alike one. To the right of zero each covers for the other, to the left "
+            "each needs the other. Bars: 95 % intervals over texts.",
         ),
         "Cost of each head alone": head_grid(
             single[["layer", "head", "cost"]], "cost", label="nats a token",

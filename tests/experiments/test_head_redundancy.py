@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from experiments import Results
-from experiments.head_redundancy import HeadRedundancy, _chosen, _covering_claim
+from experiments.head_redundancy import HeadRedundancy, _Chosen, _chosen, _covering_claim
 from models import load
 from models.planted_twins import planted_twins
 
@@ -68,14 +68,28 @@ def test_the_most_alike_are_chosen_and_unlike_pairs_share_their_first_head():
     for (one, other), value in {(0, 1): 0.9, (0, 4): 0.6, (2, 3): 0.3, (1, 5): 0.05}.items():
         alike[one, other] = alike[other, one] = value
     chosen = _chosen(alike, 3, 3)
-    assert chosen["alike"].tolist() == [[0, 1], [0, 4], [2, 3]]
-    assert chosen["unlike"].tolist() == [[0, 2], [0, 3], [2, 4]]
+    assert chosen.pairs.tolist() == [[0, 1], [0, 4], [2, 3], [0, 2], [0, 3]]
+    assert chosen.kind.tolist() == ["alike", "alike", "less alike", "unlike", "unlike"]
+    assert chosen.rival.tolist() == [3, 4, -1, -1, -1]
 
 
 def test_two_heads_in_a_layer_have_no_unlike_pair():
     chosen = _chosen(np.array([[1, 0.9], [0.9, 1]]), 2, 5)
-    assert chosen["alike"].tolist() == [[0, 1]]
-    assert chosen["unlike"].shape == (0, 2)
+    assert chosen.pairs.tolist() == [[0, 1]]
+    assert chosen.rival.tolist() == [-1]
+
+
+def test_the_difference_is_within_alike_pairs_and_their_rivals(adder):
+    pairs = np.array([[0, 1], [0, 2], [1, 2]])
+    chosen = _Chosen(pairs, np.array(["alike", "less alike", "unlike"]), np.array([2, -1, -1]))
+    rng = np.random.default_rng(0)
+    costs = {"single": rng.random((8, 3)), "both": rng.random((8, 3))}
+    rows, summary = HeadRedundancy(**QUICK)._joint_rows(chosen, costs, np.eye(3), 3)
+    summary = summary.set_index("kind")
+    by_hand = (costs["both"] - costs["single"][:, pairs].sum(-1)).mean(0)
+    assert np.allclose(rows["interaction"], by_hand)
+    assert summary.estimate["difference"] == pytest.approx(by_hand[0] - by_hand[2])
+    assert summary.pairs.to_dict() == {"alike": 1, "less alike": 1, "unlike": 1, "difference": 1}
 
 
 def test_twins_are_found_alike_and_cover_for_each_other():
@@ -104,13 +118,12 @@ def test_a_verdict_follows_the_difference(low, high, verdict):
     assert _covering_claim(frame.set_index("kind")).verdict == verdict
 
 
-def test_without_unlike_heads_nothing_is_decided():
-    rows = [("alike", 1, 1.0, 1.0, 1.0, 20)]
-    rows += [(kind, 0, np.nan, np.nan, np.nan, 20) for kind in ("unlike", "difference")]
+def test_without_alike_heads_nothing_is_decided():
+    rows = [(kind, 0, np.nan, np.nan, np.nan, 0) for kind in ("alike", "unlike", "difference")]
     frame = pd.DataFrame(rows, columns=["kind", "pairs", "estimate", "low", "high", "n"])
     claim = _covering_claim(frame.set_index("kind"))
     assert claim.verdict == "undecided"
-    assert claim.null is None
+    assert (claim.n, claim.null) == (0, None)
 
 
 @pytest.mark.real
