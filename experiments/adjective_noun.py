@@ -54,6 +54,8 @@ class AdjectiveNoun(Experiment):
 
     quick: ClassVar[dict[str, Any]] = {"additions": 8}
 
+    model: str = "smollm2"
+    """Model: a card's name, a path to a card, folder or .gguf file, or a hub id."""
     additions: int = Field(24, ge=2)
     """Additions sampled for an adder."""
     batch_size: int = Field(4, ge=1)
@@ -348,22 +350,20 @@ def _example_figures(results: Results) -> "dict[str, Drawing]":
     from viz import colored_tokens
 
     example, (layer, head) = results.tables["example"], _named(results.tables["best"])
-    noun = results.tables["sentences"]["noun"][0].strip()
-    titles = {
-        "own": ("What the noun attends to", "its own adjective"),
-        "control": (
-            "The same words, described otherwise",
-            "the same word, describing another thing",
-        ),
+    first = results.tables["sentences"].iloc[0]
+    noun, adjective = first["noun"].strip(), first["adjective"].strip()
+    told = {
+        "own": ("What the noun attends to", "describes it"),
+        "control": ("The same word, describing something else", "does not describe it"),
     }
     return {
         title: colored_tokens(
             example[example["adjective"] == name], "attention",
             label=f"attention of “{noun}” by L{layer}H{head}",
-            caption=f"Attention of the noun “{noun}” to each token before it, {what} among them, "
-            f"by the head that tells the two best, L{layer}H{head}. What follows cannot be seen.",
+            caption=f"Attention of the noun “{noun}” to each token up to itself, by the head that "
+            f"tells its own adjective best, L{layer}H{head}; here “{adjective}” {what}.",
         )
-        for name, (title, what) in titles.items()
+        for name, (title, what) in told.items()
     }  # fmt: skip
 
 
@@ -386,7 +386,8 @@ def _attention_figures(results: Results) -> "dict[str, Drawing]":
             distances.rename(columns={"estimate": "attention"}), "distance", "attention",
             series="adjective",
             caption=f"Attention of L{layer}H{head} from the noun to the adjective, by the tokens "
-            "from one to the other (1: next to each other). Bands: 95 % over frames.",
+            "from one to the other (1: next to each other). Only where the lines part does it tell "
+            "what the adjective describes. Bands: 95 % over frames.",
         ),
     }  # fmt: skip
 
@@ -421,22 +422,23 @@ def _edge_figures(results: Results) -> "dict[str, Drawing]":
     from viz import head_grid, scatter
 
     edges = results.tables["edges"]
-    single = (
-        edges[edges["head"].notna()].astype({"head": int}).rename(columns={"estimate": "share"})
+    single = edges[edges["head"].notna()].astype({"head": int})
+    single = single.rename(columns={"estimate": "movement_share"})
+    both = results.tables["attention"].rename(columns={"estimate": "attention_difference"})
+    both = both[["layer", "head", "attention_difference"]].merge(
+        single[["layer", "head", "movement_share"]]
     )
-    both = results.tables["attention"].rename(columns={"estimate": "attention"})
-    both = both[["layer", "head", "attention"]].merge(single[["layer", "head", "share"]])
-    rank = spearman(both["attention"].to_numpy()[None], both["share"].to_numpy()[None])
-    rank = pd.DataFrame({"method": ["spearman"], "estimate": rank})
+    values = (both[[name]].to_numpy().T for name in ("attention_difference", "movement_share"))
+    rank = pd.DataFrame({"method": ["spearman"], "estimate": spearman(*values)})
     return {
         "Single edges": head_grid(
-            single[["layer", "head", "share"]], "share",
+            single[["layer", "head", "movement_share"]], "movement_share",
             label="share of the movement of the last state",
             caption="How far the noun's last state moves towards where another adjective moves it, "
             "when the edge from adjective to noun is exchanged in one head alone.",
         ),
         "Attending and moving": scatter(
-            both, "attention", "share", correlations=rank.dropna(),
+            both, "attention_difference", "movement_share", correlations=rank.dropna(),
             caption="Each point is a head: how much more it attends to the noun's own adjective, "
             "and how far its edge alone moves the noun (as a share of the whole movement).",
         ),

@@ -205,8 +205,8 @@ class _Edit:
         self, z: Float[Tensor, "row pos head d_head"], hook: object
     ) -> Float[Tensor, "row pos head d_head"]:
         weight = einsum(
-            self.alpha, self.heads, self.where.noun.to(z),
+            *(x.to(z) for x in (self.alpha, self.heads, self.where.noun)),
             "row head pos part, row head, row pos -> row pos head part",
-        )  # fmt: skip
+        )
         axes = "row pos head part, row part head d -> row pos head d"
         return z + einsum(weight, self.delta.expand(len(z), -1, -1, -1), axes).to(z)

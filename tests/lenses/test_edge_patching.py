@@ -12,10 +12,12 @@ from transformers import (
     PretrainedConfig,
 )
 
-from lenses.descriptions import Case, worded_case
+from lenses.descriptions import Case, added_cases, worded_case
 from lenses.edge_patching import PATCHED, each_edge, read_edges
+from models import load
 from models.hooked import hook_model
 from models.planted_edge import planted_edge
+from prompts.additions import Addition
 from prompts.adjectives import described_nouns
 
 SHAPE = {"num_hidden_layers": 3, "vocab_size": 50, "hidden_size": 24, "intermediate_size": 40}
@@ -164,6 +166,16 @@ def test_what_is_beyond_the_window_does_not_move_anything():
     assert (found.attention == 0).all()
     assert (found.length == 0).all()
     assert np.isnan(found.along).all()
+
+
+def test_half_precision_is_near_the_same():
+    half, full = (load("adder_6d_1l", dtype=kind) for kind in (torch.bfloat16, torch.float32))
+    style = full.card.arithmetic
+    (case,) = added_cases(style, Addition(6, 1, 0).sums, 0)
+    one, other = read_edges(half, case), read_edges(full, case)
+    assert np.allclose(one.attention, other.attention, atol=0.05)
+    assert np.allclose(one.length, other.length, atol=0.05)
+    assert np.allclose(each_edge(half, case), each_edge(full, case), atol=0.1)
 
 
 def test_in_the_planted_model_one_head_moves_the_noun_and_only_where_it_is_described():
