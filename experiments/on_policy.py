@@ -153,8 +153,7 @@ class OnPolicy(Experiment):
         """What is kept of a prompt: fillers, how they were read, and the identity."""
         from lenses.policy import generate, history, largest_differences, read, surprisals
 
-        end = model.tokenizer.eos_token_id if model.tokenizer else None
-        greedy = generate(model, text.prompt, text.most, end)
+        greedy = generate(model, text.prompt, text.most, _end(model))
         start = len(text.prompt)
         again = read(model, _tensor([text.prompt + greedy.tokens], model), start, start)
         fillers = self._fillers(model, text, greedy.tokens)
@@ -174,11 +173,8 @@ class OnPolicy(Experiment):
 
     def _fillers(self, model: "Model", text: "_Text", greedy: list[int]) -> np.ndarray:
         """Tokens of each of lenses.fillers.FILLERS [filler pos], as long as the shortest."""
-        from models.text import continue_text
-
         rng = np.random.default_rng([self.seed, text.number])
-        luck = int(rng.integers(2**31))
-        sampled = continue_text(model, [text.prompt], text.most, temperature=1, seed=luck)[0]
+        sampled = _sampled(model, text, int(rng.integers(2**31)))
         rows = [text.given, greedy, sampled, text.other]
         length = min(text.most, *map(len, rows))
         shuffled = rng.permutation(text.given[:length])
@@ -309,6 +305,24 @@ class _Text:
     other: list[int]
     most: int
     """Tokens that may follow it."""
+
+
+def _end(model: "Model") -> int | None:
+    """The token that ends a text; an adder's answer has its length, and nothing ends it."""
+    return None if model.card.arithmetic else model.tokenizer.eos_token_id
+
+
+def _sampled(model: "Model", text: _Text, seed: int) -> list[int]:
+    """The model's text at temperature 1, with the memory of a language model, which saves passes.
+
+    That writes up to what the tokenizer calls the end, which for an adder is just any token.
+    """
+    from lenses.policy import generate
+    from models.text import continue_text
+
+    if _end(model) is None:
+        return generate(model, text.prompt, text.most, None, seed).tokens
+    return continue_text(model, [text.prompt], text.most, temperature=1, seed=seed)[0]
 
 
 def _tensor(ids: Sequence, model: "Model"):
@@ -521,8 +535,8 @@ def _text_figures(tokens: pd.DataFrame) -> dict[str, "Drawing"]:
             rows[~surprisal].dropna(subset="mean"), "token", "mean", series="filler",
             facet="statistic",
             caption="Each statistic at the tokens after the prompt, less its mean over all fillers "
-            "at that position, in standard deviations; nothing else is held fixed. Bands: 95 % over "
-            "prompts.",
+            "at that position, in standard deviations; nothing else is held fixed. Bands: 95 % "
+            "over prompts.",
         ),
     }  # fmt: skip
 

@@ -113,16 +113,22 @@ class Generated:
     """Of one text; each token in the pass in which it was the last, and what that pass predicts."""
 
 
-def generate(model: Model, prompt: list[int], new_tokens: int, end: int | None) -> Generated:
+def generate(
+    model: Model, prompt: list[int], new_tokens: int, end: int | None, seed: int | None = None
+) -> Generated:
     """The likeliest token after all before it, `new_tokens` times or up to the end token.
 
-    Every token costs a pass over all before it. The end token is left out.
+    With a seed, tokens are sampled (temperature 1) instead. Every token costs a pass over all
+    before it. The end token is left out; None does not end.
     """
     ids, passes = list(prompt), []
+    luck = None if seed is None else torch.Generator().manual_seed(seed)
     for _ in range(new_tokens + 1):
         row = torch.tensor([ids], device=model.cfg.device)
         passes.append(read(model, row, len(prompt), len(ids) - 1))
-        token = int(passes[-1].log_p[0, -1].argmax())
+        log_p = passes[-1].log_p[0, -1]
+        chosen = log_p.argmax() if luck is None else log_p.exp().multinomial(1, generator=luck)
+        token = int(chosen)
         if token == end or len(ids) == len(prompt) + new_tokens:
             break
         ids.append(token)

@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM, Gemma3TextConfig, GPT2Config, Lla
 from lenses import contributions as oracle
 from lenses import policy
 from lenses.policy import STATISTICS, generate, largest_differences, read
-from models import load
+from models import load, untrained
 from models.hooked import hook_model
 
 SHAPE = {"num_hidden_layers": 2, "vocab_size": 50, "hidden_size": 24, "intermediate_size": 40}
@@ -112,6 +112,15 @@ def test_an_adder_writes_its_answer(adder) -> None:
     prompt = adder.tokenizer("123456+123456=")["input_ids"]
     written = generate(adder, prompt, 7, adder.tokenizer.eos_token_id)
     assert adder.tokenizer.decode(written.tokens) == "0246912"
+
+
+def test_sampled_tokens_come_as_often_as_they_are_likely(adder) -> None:
+    twin = untrained(adder, 0)
+    said = [generate(twin, [12], 1, None, seed).tokens[0] for seed in range(300)]
+    p = read(twin, torch.tensor([[12]]), 1, 0).log_p[0, -1].exp().numpy()
+    counts = np.bincount(said, minlength=len(p)) / 300
+    assert np.abs(counts - p).max() < 0.07
+    assert (counts > 0).sum() > 3
 
 
 def test_history_is_of_the_filler_before() -> None:
