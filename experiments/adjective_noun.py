@@ -368,7 +368,7 @@ def _example_figures(results: Results) -> "dict[str, Drawing]":
 
 
 def _attention_figures(results: Results) -> "dict[str, Drawing]":
-    from viz import curves, head_grid
+    from viz import bars, head_grid
 
     heads, distances = results.tables["attention"], results.tables["distances"]
     shown = heads.rename(columns={"estimate": "difference"})
@@ -382,12 +382,12 @@ def _attention_figures(results: Results) -> "dict[str, Drawing]":
             f"away, where it describes something else. {found} of {len(heads)} heads attend more "
             "to the own one (q ≤ .05); the table names them.",
         ),
-        "How far it reaches": curves(
+        "How far it reaches": bars(
             distances.rename(columns={"estimate": "attention"}), "distance", "attention",
             series="adjective",
             caption=f"Attention of L{layer}H{head} from the noun to the adjective, by the tokens "
-            "from one to the other (1: next to each other). Only where the lines part does it tell "
-            "what the adjective describes. Bands: 95 % over frames.",
+            "from one to the other (1: next to each other). Only where the two differ does it tell "
+            "what the adjective describes. Lines: 95 % over frames.",
         ),
     }  # fmt: skip
 
@@ -433,7 +433,7 @@ def _edge_figures(results: Results) -> "dict[str, Drawing]":
     return {
         "Single edges": head_grid(
             single[["layer", "head", "movement_share"]], "movement_share",
-            label="share of the movement of the last state",
+            label="share of the movement",
             caption="How far the noun's last state moves towards where another adjective moves it, "
             "when the edge from adjective to noun is exchanged in one head alone.",
         ),
