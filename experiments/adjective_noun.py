@@ -263,7 +263,8 @@ BEYOND = {
         "log of the length of movements, edge over control edge, mean over layers",
     ),
     "other ways": (
-        "An adjective also moves its noun otherwise than by what flows straight from it",
+        "More than with random weights, an adjective moves its noun otherwise than by what flows "
+        "straight from it",
         "what the edge falls short of, as a share of the whole movement, mean over layers",
     ),
 }
