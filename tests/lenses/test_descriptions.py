@@ -50,7 +50,9 @@ def test_words_of_several_tokens_are_spans():
 )
 def test_what_does_not_match_is_refused_with_the_reason(control, instead, why):
     with pytest.raises(UnfitError, match=why):
-        worded_case(READER, described("The {adjective} big {noun}", control, "red", "dogs", instead))
+        worded_case(
+            READER, described("The {adjective} big {noun}", control, "red", "dogs", instead)
+        )
 
 
 def test_a_case_in_which_more_is_exchanged_is_refused():
