@@ -539,34 +539,39 @@ def _suffices(tables: Any) -> Claim:
 
 
 def _figures_of_pairs(tables: Any) -> "dict[str, Drawing]":
-    from viz import heat_map, model_map
+    from viz import model_map
 
     roles = tables["roles"].assign(component=lambda t: _named(t))
     parts = roles[roles["kind"].isin(["head", "mlp"])]
     map_ = parts.assign(
         component=np.where(parts["kind"] == "mlp", "mlp", parts["head"].astype(str))
     )
-    drawn = {"Where the carry happens": model_map(map_, caption=MAP)}
+    some = (map_["role"] != "none").any()
+    drawn = {"Where the carry happens": model_map(map_, caption=MAP)} if some else {}
+    return drawn | _figures_of_flips(roles) | _figures_of_sets(tables)
+
+
+def _figures_of_flips(roles: pd.DataFrame) -> "dict[str, Drawing]":
+    from viz import heat_map
+
     read = roles[roles["pos"] == roles.groupby("place")["pos"].transform("max")]
-    names = {
-        "carry_flip": "carry (local)",
-        "base_flip": "own sum (base)",
-        "nines_flip": "over nines",
-    }
-    read = _strongest(read, "component", list(names), MOST_ROWS)
-    long = read.melt(["component", "place"], list(names), "pairs", "flip")
-    long = long.assign(pairs=long["pairs"].map(names))
-    drawn["Flips where the digit is said"] = heat_map(
-        long, "component", "place", "flip", facet="pairs", low=0, high=1, caption=FLIPS
-    )
+    read = _strongest(read, "component", list(FLIPPED), MOST_ROWS)
+    long = read.melt(["component", "place"], list(FLIPPED), "pairs", "flip")
+    drawn = {
+        "Flips where the digit is said": heat_map(
+            long.assign(pairs=long["pairs"].map(FLIPPED)), "component", "place", "flip",
+            facet="pairs", low=0, high=1, caption=FLIPS,
+        )
+    }  # fmt: skip
     layer_kind = "L" + roles["layer"].astype(str) + " " + roles["kind"].replace({"head": "heads"})
     by_token = roles.assign(part=layer_kind).sort_values("pos", kind="stable")
     most = by_token.groupby(["part", "place", "token"], sort=False)["carry_flip"].max()
-    drawn["Flips at every token"] = heat_map(
-        _strongest(most.reset_index(), "part", ["carry_flip"], MOST_DRAWN), "place", "token",
-        "carry_flip", facet="part", low=0, high=1, caption=TOKENS, label="flip",
-    )  # fmt: skip
-    return drawn | _figures_of_sets(tables)
+    if len(most := most.dropna().reset_index()):
+        drawn["Flips at every token"] = heat_map(
+            _strongest(most, "part", ["carry_flip"], MOST_DRAWN), "place", "token", "carry_flip",
+            facet="part", low=0, high=1, caption=TOKENS, label="flip",
+        )  # fmt: skip
+    return drawn
 
 
 def _strongest(rows: pd.DataFrame, name: str, flips: list[str], count: int) -> pd.DataFrame:
@@ -693,6 +698,11 @@ def _example_figure(tables: Any, arrays: Any) -> "dict[str, Drawing]":
     return {"Attention in one addition": attention_patterns(shown, tokens, caption=EXAMPLE)}
 
 
+FLIPPED = {
+    "carry_flip": "carry (local)",
+    "base_flip": "own sum (base)",
+    "nines_flip": "over nines",
+}
 MAP = (
     "Heads (by their number) and MLPs (M) that move a digit, at the token where they stand, by "
     "role: carry moves it when a carry comes in, base_add when its own column changes, both moves "

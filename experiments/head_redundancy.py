@@ -478,8 +478,8 @@ def _cost_figures(results: Results) -> "dict[str, Drawing]":
             joint[["pair", "kind", "interaction", "low", "high", "n"]], "pair", "interaction",
             series="kind", reference=0,
             caption="Cost of removing both heads less the two costs (nats), for the most alike "
-            f"pairs, most alike first (CKA above {ALIKE:g}: alike), and for unlike pairs that "
-            "share a head with an alike one. To the right of zero each covers for the other, to the left "
+            f"pairs, most alike first (CKA above {ALIKE:g}: alike), and for unlike pairs with a "
+            "head of an alike one. To the right of zero each covers for the other, to the left "
             "each needs the other. Bars: 95 % intervals over texts.",
         ),
         "Cost of each head alone": head_grid(

@@ -133,7 +133,7 @@ def roles(table: pd.DataFrame) -> pd.DataFrame:
         seen = cell.drop_duplicates(SITE)[SITE]
         values = {name: _of(seen, by_pair, *what) for name, what in _MEASURES.items()}
         frame = seen.assign(place=place, **values)
-        found.append(frame.assign(role=_role(frame)))
+        found.append(frame.assign(role=_role(frame.fillna(0))))
     return pd.concat(found, ignore_index=True)
 
 
@@ -155,12 +155,12 @@ def _largest(cell: pd.DataFrame) -> pd.DataFrame:
 def _of(
     seen: pd.DataFrame, by_pair: dict[str, pd.DataFrame], pairs: tuple[str, ...], value: str
 ) -> np.ndarray:
-    """One rate for each site; 0 where the site comes before what differs, or there is no pair."""
+    """One rate for each site: 0 where it comes before what differs, NaN where there is no pair."""
     index = pd.MultiIndex.from_frame(seen)
     columns = [by_pair[p][value].reindex(index) for p in pairs if p in by_pair]
     if not columns:
-        return np.zeros(len(seen))
-    return np.nan_to_num(np.nanmax([column.fillna(0) for column in columns], axis=0))
+        return np.full(len(seen), np.nan)
+    return np.max([column.fillna(0) for column in columns], axis=0)
 
 
 def _role(frame: pd.DataFrame) -> np.ndarray:

@@ -37,6 +37,12 @@ def test_a_base_sum_that_merely_changes_is_no_carrys():
     assert roles(pd.DataFrame(table))["role"].tolist() == ["none"]
 
 
+def test_what_was_not_measured_is_no_zero():
+    found = roles(pd.DataFrame([row("local", 0.0, 0.0, 0.0)])).iloc[0]
+    assert found["carry_flip"] == 0
+    assert np.isnan([found["base_flip"], found["nines_flip"], found["nines_null"]]).all()
+
+
 def test_directions_count_by_their_pairs():
     table = [row("local", 1.0, 1.0, 0.0, n=60), row("local", 0.0, 0.0, 0.0, n=40, direction="out")]
     found = roles(pd.DataFrame(table))

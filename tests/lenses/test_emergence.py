@@ -55,7 +55,7 @@ def test_a_digit_said_anyway_has_not_been_flipped_to(planted) -> None:
         model.unembed.bias.zero_()
         model.unembed.bias[0] = 1
     table = head_roles(model, planted.model.card.arithmetic, count=20, seed=0)
-    assert (table[["carry_flip", "base_flip", "nines_flip"]] == 0).all(axis=None)
+    assert (table[["carry_flip", "base_flip", "nines_flip"]].max() == 0).all()
 
 
 def test_cells_of_an_exact_adder(planted) -> None:
