@@ -30,6 +30,8 @@ ALIKE = 0.05
 """Accuracies that differ by no more are taken for alike."""
 TOLERANCE = {"float32": 1e-4, "float16": 2e-2, "bfloat16": 2e-2}
 """Of an identity, relative."""
+MOST = 0.5
+"""Share of digits that would be most of them."""
 PROBED_SITES = 4
 ADDER_SUMS = 27
 """Additions that an adder is given for each of `per_length`."""
@@ -261,10 +263,11 @@ class DigitPlaces(Experiment):
         return drawn | state_figures(results.tables)
 
     def claims(self, results: Results) -> list[Claim]:
-        """An identity about reading, seven learned claims, and a mechanical one about transfer."""
+        """How well it adds; then an identity, seven learned claims, and one about transfer."""
         tables = results.tables
         contrasts = tables["contrasts"]
         return [
+            _adds(tables["answers"]),
             _reads_left_to_right(contrasts, TOLERANCE[self.dtype]),
             *(_place_word(tables, sample) for sample in ("announced", "generated")),
             _errors_follow(tables),
@@ -522,6 +525,29 @@ def _claim(
 
 def _finite(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
+
+
+def _adds(answers: pd.DataFrame) -> Claim:
+    """How many digits of its sums are right: what errors are told by, and how far to trust them."""
+    from lenses.statistics import wilson
+
+    sums = answers[answers["kind"] == "addition"]
+    n, correct = int(sums["n"].sum()), int(sums["correct"].sum())
+    low, high = wilson(correct, n)
+    verdict = Claim.judge(float(low), float(high), MOST)
+    return Claim(
+        kind="mechanical",
+        sentence="It adds: most digits of its answers to additions are right, after right ones.",
+        estimate=correct / n,
+        low=float(low),
+        high=float(high),
+        n=n,
+        null=0.1,
+        null_note="a digit at random",
+        unit=f"share of digits; threshold {MOST:g}",
+        verdict=verdict,
+        decide="more additions (--per-length)" if verdict == "undecided" else "",
+    )
 
 
 def _reads_left_to_right(contrasts: pd.DataFrame, tolerance: float) -> Claim:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _TALLEST = 7.6
+_NARROWEST = 3.2
+"""Inches: room for the numbers below a colour bar."""
 _CELL = (0.17, 0.5)
 """Inches: the sides of the smallest and of the largest cell."""
 _LETTER = 0.0088
@@ -84,6 +86,7 @@ def _maps(
     room = WIDTH / abreast - margin
     wide, high = _cell(whole, text, len(down), len(across), room)
     figure, axes = panels(len(parts), wide * len(across) + margin, high * len(down) + 0.85)
+    figure.set_figwidth(max(_NARROWEST, figure.get_figwidth()))
     figure.set_figheight(figure.get_figheight() + 0.75)
     undefined = False
     for number, (axis, (name, part)) in enumerate(zip(axes, parts.items(), strict=True)):

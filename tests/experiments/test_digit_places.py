@@ -2,7 +2,7 @@ import pandas as pd
 import pytest
 
 from experiments import Results
-from experiments.digit_places import ALPHA, LEARNED, DigitPlaces
+from experiments.digit_places import ALPHA, LEARNED, DigitPlaces, _adds
 from models import load, untrained
 
 SEEDS = 20
@@ -36,10 +36,17 @@ def claim(results: Results, words: str):
     return found[0]
 
 
+def test_how_well_it_adds_is_said_first() -> None:
+    answers = pd.DataFrame({"kind": ["addition", "addition", "copy"], "n": [60, 40, 100]})
+    claim = _adds(answers.assign(correct=[20, 10, 99]))
+    assert (claim.estimate, claim.n, claim.verdict) == (0.3, 100, "fails")
+    assert _adds(answers.assign(correct=[50, 30, 0])).verdict == "holds"
+
+
 def test_as_many_claims_are_learned_as_are_corrected_for(planted, adder) -> None:
     for results in (planted, adder):
         kinds = [c.kind for c in DigitPlaces().claims(results)]
-        assert kinds == ["identity"] + ["learned"] * LEARNED + ["mechanical"]
+        assert kinds == ["mechanical", "identity"] + ["learned"] * LEARNED + ["mechanical"]
     assert pytest.approx(0.05 / LEARNED) == ALPHA
 
 
