@@ -173,7 +173,7 @@ class _Reading:
 
     def _at_z(self, layer: int, z: torch.Tensor, hook: object) -> None:
         self.written = written = Written.of(z, self.out, layer)
-        self._keep(**_gram_scalars(written), **_l1_scalars(written))
+        self._keep(**gram_scalars(written), **_l1_scalars(written))
         self._keep(**_variances(written, self.groups))
 
     def _at_attn_out(self, layer: int, attn_out: torch.Tensor, hook: object) -> None:
@@ -225,7 +225,7 @@ class Written:
         return einsum(self.W, self.W, "head row d_model, head col d_model -> head row col")
 
 
-def _gram_scalars(written: Written) -> dict[str, Float[torch.Tensor, "batch pos head"]]:
+def gram_scalars(written: Written) -> dict[str, Float[torch.Tensor, "batch pos head"]]:
     """The measures that follow from norm(r), norm(o) and <r, o>."""
     z, o = written.z, written.heads
     l2_norm = _quadratic(z, written.gram).clamp(min=0).sqrt() * written.scale
@@ -330,8 +330,8 @@ def _ratio(
 
 
 def _share(
-    part: Float[torch.Tensor, "*cell d_model"], whole: Float[torch.Tensor, "*cell_or_one d_model"]
-) -> Float[torch.Tensor, "*cell"]:
+    part: Float[torch.Tensor, "*#cell d_model"], whole: Float[torch.Tensor, "*#cell d_model"]
+) -> Float[torch.Tensor, "*#cell"]:
     """<part, whole> / norm(whole)^2: parts of a sum have shares that sum to 1."""
     return _ratio((part * whole).sum(dim=-1), whole.square().sum(dim=-1))
 

@@ -11,12 +11,11 @@ from functools import partial
 
 import numpy as np
 import torch
-from einops import einsum
 from jaxtyping import Bool, Float, Int
 from scipy.stats import ks_2samp
 from torch import Tensor
 
-from lenses.contributions import Written
+from lenses.contributions import Written, gram_scalars
 from models import Model
 from models.parts import AttentionOut, attention_out
 
@@ -92,16 +91,9 @@ class _Reading:
 
 def head_scalars(written: Written) -> list[Float[Tensor, "batch pos"]]:
     """The first three of STATISTICS, of one layer."""
-    z, o = written.z, written.heads
-    turned = einsum(z, written.gram, "b pos head row, head row col -> b pos head col")
-    l2_norm = (turned * z).sum(-1).clamp(min=0).sqrt() * written.scale
-    back = einsum(o, written.W, "b pos d_model, head d_head d_model -> b pos head d_head")
-    product = (z * back).sum(-1) * written.scale
-    length = l2_norm * o.norm(dim=-1, keepdim=True)
-    cosine = torch.where(length > 0, product / length, 0)
-    share = l2_norm / l2_norm.sum(-1, keepdim=True)
-    entropy = torch.special.entr(share).sum(-1)
-    return [l2_norm.mean(-1).log(), cosine.mean(-1), entropy]
+    found = gram_scalars(written)
+    entropy = torch.special.entr(found["norm_share"]).sum(-1)
+    return [found["l2_norm"].mean(-1).log(), found["cosine"].mean(-1), entropy]
 
 
 @dataclass(frozen=True)

@@ -222,7 +222,7 @@ def closed_form(results: list[list[float]]) -> dict[str, list[float]]:
     W = torch.tensor(results)[:, None, :]
     out = AttentionOut(W[None], torch.zeros(1, W.shape[-1]), None, 0.0)
     written = lens.Written.of(torch.ones(1, 1, len(results), 1), out, 0)
-    scalars = {**lens._gram_scalars(written), **lens._l1_scalars(written)}
+    scalars = {**lens.gram_scalars(written), **lens._l1_scalars(written)}
     return {name: value[0, 0].tolist() for name, value in scalars.items()}
 
 
