@@ -205,10 +205,10 @@ class AdjectiveNoun(Experiment):
         return Claim(
             kind="learned",
             sentence="There is a head by which a noun attends more to its own adjective than to "
-            f"the same word, as far away, that describes something else (L{layer}H{head})",
+            f"what stands there otherwise (most often L{layer}H{head})",
             estimate=float(found.estimate), low=low, high=high, n=len(best), p=p, null=random,
-            null_note=f"random weights, {RANDOM_MODELS} models; the head is chosen in other "
-            f"frames, {same} times this one",
+            null_note=f"random weights, {RANDOM_MODELS} models; the estimate is of the head that "
+            f"is best in the other frames: {same} of {len(best)} times this one, whose p it is",
             unit=f"attention, own less control; threshold {LEAST:g}",
             verdict=verdict,
             decide="more frames (prompts/adjectives.toml)" if verdict == "undecided" else "",
@@ -249,8 +249,8 @@ class AdjectiveNoun(Experiment):
 MORE = "more frames (prompts/adjectives.toml) or random models"
 BEYOND = {
     "attention": (
-        "Over all heads, nouns attend more to their own adjective than to the same word, as far "
-        "away, that describes something else",
+        "Over all heads, nouns attend more to their own adjective than to what stands there "
+        "otherwise (the same word, describing something else)",
         "attention, own less control, mean over heads",
     ),
     "all": (
@@ -263,8 +263,8 @@ BEYOND = {
         "log of the length of movements, edge over control edge, mean over layers",
     ),
     "other ways": (
-        "More than with random weights, an adjective moves its noun otherwise than by what flows "
-        "straight from it",
+        "More than with random weights, an adjective moves its noun otherwise than by the values "
+        "that it hands over: through other words, or by how much it is attended to",
         "what the edge falls short of, as a share of the whole movement, mean over layers",
     ),
 }

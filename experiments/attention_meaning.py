@@ -22,6 +22,8 @@ RANDOM_MODELS = 2
 DRAWS = 200
 """Random orders of the sources of each text."""
 LEVEL = 0.05
+LEAST = 6
+"""Tokens of the shortest text that is read."""
 DECIDE = "more texts: the interval spans the threshold"
 TOLERANCE = {"float32": 1e-3, "float16": 5e-2, "bfloat16": 2e-1}
 """Of log-probabilities, in nats."""
@@ -54,7 +56,7 @@ class AttentionMeaning(Experiment):
     prompts: tuple[str, ...] = ()
     """Texts to read; without any, shipped ones of many kinds (adders: sampled additions)."""
     texts: int = Field(12, ge=1)
-    """Shipped texts that are read."""
+    """Shipped texts that are read; those under six tokens are left out."""
     tokens: int = Field(16, ge=6)
     """Tokens of a text that are read; what follows is cut off."""
     additions: int = Field(24, ge=1)
@@ -97,11 +99,14 @@ class AttentionMeaning(Experiment):
 
         if model.card.arithmetic and not self.prompts:
             return list(enumerate(self._sampled_additions(model)))
-        given = self.prompts or [text.text for text in shipped_texts()[: self.texts]]
+        given = self.prompts or [text.text for text in shipped_texts()]
         texts = [tokenize(model, text)[: self.tokens] for text in given]
-        if short := next((i for i, ids in enumerate(texts) if len(ids) < 6), None):
-            raise UsageError(f"prompt {short}: {len(texts[short])} tokens; it takes at least 6")
-        return list(enumerate(texts))
+        short = [number for number, ids in enumerate(texts) if len(ids) < LEAST]
+        if self.prompts and short:
+            least = f"it takes at least {LEAST}"
+            raise UsageError(f"prompt {short[0]}: {len(texts[short[0]])} tokens; {least}")
+        known = [ids for ids in texts if len(ids) >= LEAST]
+        return list(enumerate(known if self.prompts else known[: self.texts]))
 
     def _sampled_additions(self, model: "Model") -> list[list[int]]:
         from prompts.additions import Addition

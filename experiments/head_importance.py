@@ -547,8 +547,11 @@ def _some_claim(phase: str, found: "_Leads") -> Claim:
         unit="best measure's Spearman correlation with the change of nll under mean ablation, less "
         "that of the better baseline",
         verdict=verdict,
-        decide="" if verdict != "undecided" else found.verdict(best)[1],
+        decide=found.verdict(best)[1] or MIXED if verdict == "undecided" else "",
     )
+
+
+MIXED = "more prompts or random models: some measures are undecided, the best one is not"
 
 
 class _Leads:

@@ -38,8 +38,9 @@ class HeadRedundancy(Experiment):
 
     *Likeness* of two heads' results over the tokens of a corpus (the first of each text left out):
     linear CKA, unbiased, whether one is a rotation of the other; mean cosine, whether they write
-    the same direction; overlap of the subspaces they can write to (ov: W_O) and from which their
-    queries are read (qk: W_Q), which random subspaces have too (d_head / d_model).
+    the same direction; overlap of the subspaces they can write to (ov: W_O with the gain of a norm
+    after it) and from which their queries are read (qk: W_Q alone, without the gain of the norm
+    before it), which random subspaces have too (d_head / d_model).
 
     *Removal*: a head's z becomes its mean over the other texts at the same pos; the cost is the
     rise of the negative log-likelihood of the next token, in nats (an adder: of its answers).
@@ -62,9 +63,9 @@ class HeadRedundancy(Experiment):
 
     quick: ClassVar[dict[str, Any]] = {"additions": 24}
 
-    additions: int = Field(64, ge=16)
+    additions: int = Field(64, ge=24)
     """Additions sampled for an adder."""
-    texts: int = Field(24, ge=16)
+    texts: int = Field(24, ge=24)
     """Texts that a language model reads."""
     pairs: int = Field(12, ge=1)
     """Most alike pairs that are removed jointly (or all that there are)."""
@@ -210,8 +211,9 @@ class HeadRedundancy(Experiment):
             both=both.mean(0), interaction=found.pop("estimate"), **found,
         )  # fmt: skip
         rivalled = chosen.rival >= 0
-        parts = {kind: interaction[:, chosen.kind == kind] for kind in KINDS}
-        parts["difference"] = interaction[:, rivalled] - interaction[:, chosen.rival[rivalled]]
+        parts = {kind: interaction[:, chosen.kind == kind] for kind in KINDS[:2]}
+        parts["unlike"] = interaction[:, chosen.rival[rivalled]]
+        parts["difference"] = interaction[:, rivalled] - parts["unlike"]
         means = np.stack([p.sum(1) / (p.shape[1] or np.nan) for p in parts.values()], axis=1)
         summary = {"kind": list(parts), "pairs": [part.shape[1] for part in parts.values()]}
         return rows, pd.DataFrame(summary | vars(bootstrap(means, self.seed)))
@@ -287,9 +289,10 @@ def _overlaps(model: "Model") -> dict[str, np.ndarray]:
     from lenses.redundancy import subspace_overlap
     from models.parts import attention_out
 
-    read = model.W_Q.detach().transpose(-2, -1)
+    read, out = model.W_Q.detach().transpose(-2, -1), attention_out(model)
+    gain = None if out.post_gain is None else out.post_gain[:, None, None, :]
     return {
-        "ov_overlap": subspace_overlap(attention_out(model).W_O),
+        "ov_overlap": subspace_overlap(out.W_O if gain is None else out.W_O * gain),
         "qk_overlap": subspace_overlap(read),
     }
 
@@ -318,9 +321,10 @@ def _chosen(alike: np.ndarray, heads: int, count: int) -> _Chosen:
 
 
 def _least_alike(alike: np.ndarray, one: int, other: int, heads: int) -> tuple[int, int] | None:
-    """A head with the one of another's layer that is least like it, if there is a third."""
+    """A head with the one of another's layer that is least like it, if one is not alike."""
     start = other // heads * heads
-    free = [head for head in range(start, start + heads) if head not in (one, other)]
+    layer = [head for head in range(start, start + heads) if head not in (one, other)]
+    free = [head for head in layer if not alike[one, head] > ALIKE]
     if not free:
         return None
     least = min(free, key=lambda head: np.nan_to_num(alike[one, head]))
@@ -397,15 +401,18 @@ def _covering_claim(kinds: pd.DataFrame) -> Claim:
     decide += "" if known else "compare with; a model that has such heads"
     return Claim(
         kind="learned",
-        sentence="Heads that are alike do each other's work: to remove both costs more than the "
-        "two removals, beyond what it does for unlike heads.",
+        sentence=f"The most alike heads ({found['pairs']:.0f} pairs) do each other's work: to "
+        "remove both costs more than the two removals, beyond what it does for unlike heads.",
         estimate=found["estimate"] if known else 0,
         low=found["low"] if known else None,
         high=found["high"] if known else None,
         n=int(found["n"]) if known else 0,
         null=kinds.loc["unlike", "estimate"] if pairs["unlike"] else None,
-        null_note="unlike pairs by themselves; subtracted" if pairs["unlike"] else "",
-        unit=f"nats beyond the sum, mean of {found['pairs']:.0f} pairs; threshold {NEGLIGIBLE:g}",
+        null_note="unlike pairs by themselves; subtracted (random weights tell nothing here: no "
+        "head of theirs matters)"
+        if pairs["unlike"]
+        else "",
+        unit=f"nats beyond the sum, mean of these pairs; threshold {NEGLIGIBLE:g}",
         verdict=verdict,
         decide=decide if verdict == "undecided" else "",
     )
@@ -422,7 +429,8 @@ def _removable_claim(rows: pd.DataFrame) -> Claim:
         high=own["high"],
         n=int(own["n"]),
         null=random["share"].mean(),
-        null_note=f"random weights, {len(random)} models, whose heads do nothing",
+        null_note=f"random weights, {len(random)} models ({random['share'].min():.2f} to "
+        f"{random['share'].max():.2f}), in which few heads matter: no sign of training",
         unit=f"share of {own['heads']:.0f} heads; threshold {MOST:g}",
         verdict=verdict,
         decide="more texts" if verdict == "undecided" else "",
@@ -479,8 +487,9 @@ def _cost_figures(results: Results) -> "dict[str, Drawing]":
             series="kind", reference=0,
             caption="Cost of removing both heads less the two costs (nats), for the most alike "
             f"pairs, most alike first (CKA above {ALIKE:g}: alike), and for unlike pairs with a "
-            "head of an alike one. To the right of zero each covers for the other, to the left "
-            "each needs the other. Bars: 95 % intervals over texts.",
+            "head of an alike one. Right of zero either covers for the other, or both are needed "
+            "for the same answer (`cost` is then large); left of it each needs the other. Bars: "
+            "95 % intervals over texts.",
         ),
         "Cost of each head alone": head_grid(
             single[["layer", "head", "cost"]], "cost", label="nats a token",

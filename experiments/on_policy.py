@@ -56,10 +56,10 @@ class OnPolicy(Experiment):
     `fillers` (mean surprisal and repetition; `overlap` of surprisals with *given*, 0 to 1),
     `effects` (control, filler, statistic, estimate in standard deviations, low, high, p, p_any,
     q, `detectable` (found in four of five cases), n), `layers` (the same layer by layer),
-    `against_random` (effects less those in each random model), `explained` (by surprisal: 1 less
-    the ratio of root mean squared effects with and without it held fixed) and `positive_control`
-    (a planted model that attends to its own words, with twins of these as given text, and with
-    given text that it wrote itself).
+    `against_random` (effects less those in each random model), `explained` (share of the
+    effects found with position alone that is gone with surprisal held fixed, too) and
+    `positive_control` (a planted model that attends to its own words, with twins of these as given
+    text, and with given text that it wrote itself).
     """
 
     quick: ClassVar[dict[str, Any]] = {"additions": 8}
@@ -273,9 +273,9 @@ class OnPolicy(Experiment):
             low=chosen["low"],
             high=chosen["high"],
             p=p,
-            null=chosen["estimate"] - others["estimate"].mean(),
+            null=chosen["estimate"] - others["estimate"].mean() if len(others) else None,
             null_note=f"random weights, {RANDOM_MODELS} models that read the same texts; labels "
-            f"exchanged: 0; from {chosen['detectable']:.2f} on it would be found",
+            f"exchanged: 0, from {chosen['detectable']:.2f} on told from luck (one claim alone)",
             unit=f"standard deviations of {best.replace('_', ' ')}, the clearest of "
             f"{len(rows)} statistics",
             verdict=verdict,
@@ -413,7 +413,7 @@ def _worst_p(rows: pd.DataFrame, random: pd.DataFrame) -> pd.Series:
     own = rows["estimate"].reindex(random["statistic"]).to_numpy()
     beyond = np.sign(random["estimate"]) == np.sign(own)
     excess = random["p_any"].where(beyond, 1.0).groupby(random["statistic"]).max()
-    return np.maximum(rows["p_any"], excess.reindex(rows.index).fillna(0.0))
+    return np.maximum(rows["p_any"], excess.reindex(rows.index).fillna(1.0))
 
 
 def _verdict(
@@ -445,8 +445,8 @@ def _explained_claim(results: Results, filler: str) -> Claim:
         "kind": "mechanical",
         "sentence": f"Surprisal explains most of how the model's own {OWN[filler]} differs inside "
         "from given text",
-        "unit": "1 - ratio of root mean squared effects with surprisal held fixed and without; "
-        f"threshold {MOSTLY:g}, below 0 it hides a difference rather than explaining one",
+        "unit": "share of the effects that are found with position alone, gone with surprisal "
+        f"held fixed; threshold {MOSTLY:g}, below 0 they grow",
     }
     if "own" not in rows.index or effects["p_any"].min() > LEVEL:
         why = "a difference to explain: with position alone held fixed luck may explain it"

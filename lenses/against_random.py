@@ -66,17 +66,20 @@ def above_zero_and_random(
 ) -> AgainstRandom:
     """Own numbers of prompts held against zero, and against those of the highest random model.
 
-    Differences from it are formed within prompts. `p` is the larger of the two one-sided ones, and
-    the verdict that of the interval which lies lower: it holds only where both lie above zero.
+    Differences from it are formed within prompts. `p` is the larger of the two one-sided ones. It
+    holds where both lie above zero, and fails where it lies below zero or below all random models.
     """
     means = random.mean(1)
-    both = np.stack([own, own - random[means.argmax()]], axis=1)
-    found, two_sided = bootstrap(both, seed), sign_flip(both, seed)
-    p = np.where(found.estimate > 0, two_sided / 2, 1 - two_sided / 2).max()
+    over = [own, own - random[means.argmax()], own - random[means.argmin()]]
+    found, two_sided = (
+        bootstrap(np.stack(over, axis=1), seed),
+        sign_flip(np.stack(over[:2], 1), seed),
+    )
+    p = np.where(found.estimate[:2] > 0, two_sided / 2, 1 - two_sided / 2).max()
     verdict: Literal["holds", "fails", "undecided"] = "undecided"
-    if found.low.min() > 0:
+    if found.low[:2].min() > 0:
         verdict = "holds"
-    elif found.high.min() < 0:
+    elif found.high[[0, 2]].min() < 0:
         verdict = "fails"
     ends = (float(x[0]) for x in (found.estimate, found.low, found.high))
     return AgainstRandom(*ends, len(own), float(p), means, verdict)

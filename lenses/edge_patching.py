@@ -2,8 +2,9 @@
 
 Two texts differ in the adjective alone. In the first, what a head moves from the adjective to the
 noun is exchanged for what the second has there: z_i += alpha_ij (v'_j - v_j), for the noun's pos i
-and the adjective's pos j (path patching of one edge: Goldowsky-Dill et al. 2023, section 3; alpha
-is the head's in the pass that is patched). Whatever else the noun reads stays that of the first.
+and the adjective's pos j. Only values are exchanged (path patching of one edge, Goldowsky-Dill et
+al. 2023, section 3, also exchanges the key): alpha is the head's in the pass that is patched, and
+whatever else the noun reads stays that of the first text.
 """
 
 from collections.abc import Callable

@@ -25,6 +25,8 @@ OWN = ("greedy", "sampled")
 CONTROLS = {"position": 0, "position, surprisal": 2, "position, surprisal, history": 4}
 """What is held fixed, and how many of the covariates that takes."""
 MAIN = "position, surprisal"
+FOUND = 0.05
+"""p_any up to which a statistic is said to differ."""
 LAYER_RESAMPLES = 1_000
 PLANTED = {"prompts": 32, "prompt": 8, "new_tokens": 16}
 """What the planted model reads and writes."""
@@ -105,16 +107,17 @@ def excess_table(controls: dict[str, list[Effects]], prompts: int) -> pd.DataFra
 
 
 def explained_table(controls: dict[str, list[Effects]], prompts: int) -> pd.DataFrame:
-    """1 - (root mean square of effects, surprisal held fixed) / (the same, position alone).
+    """Share of the effects with position alone that is gone with surprisal held fixed, too.
 
-    Of these weights (`own`) and of each random model; rows where there is nothing are left out.
+    1 - <held, plain> / <plain, plain> over the statistics that differ (p_any up to FOUND) with
+    position alone in these weights. Of these (`own`) and of each random model; rows where nothing
+    differs are left out.
     """
     plain, held = controls["position"], controls[MAIN]
-    rows = []
+    rows, found = [], plain[0].p_any <= FOUND
     for number in range(len(plain)):
-        (was, was_drawn), (left, left_drawn) = (_sizes(found, number) for found in (plain, held))
-        with np.errstate(invalid="ignore", divide="ignore"):
-            estimate, drawn = 1 - left / was, 1 - left_drawn / was_drawn
+        was, left = _effects(plain, number), _effects(held, number)
+        estimate, drawn = (_gone(found, *pair) for pair in zip(was, left, strict=True))
         low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
         weights = {"weights": ["own" if number == 0 else f"random {number - 1}"]}
         ends = {"estimate": estimate, "low": low, "high": high}
@@ -122,12 +125,22 @@ def explained_table(controls: dict[str, list[Effects]], prompts: int) -> pd.Data
     return pd.concat(rows, ignore_index=True).assign(n=prompts)
 
 
-def _sizes(found: list[Effects], number: int) -> list[np.ndarray]:
-    """Root of summed squares over statistics, of estimates and of resampled ones."""
+def _effects(found: list[Effects], number: int) -> list[np.ndarray]:
+    """Effects in one model (0: these weights), estimated [filler cell] and resampled."""
     pairs = [(found[0].estimate, found[number].estimate)]
     pairs.append((found[0].resampled, found[number].resampled))
-    effects = [own - excess if number else own for own, excess in pairs]
-    return [np.sqrt(np.nansum(one**2, axis=-1)) for one in effects]
+    return [np.nan_to_num(own - excess if number else own) for own, excess in pairs]
+
+
+def _gone(
+    found: Bool[np.ndarray, "filler cell"],
+    was: Float[np.ndarray, "*draw filler cell"],
+    left: Float[np.ndarray, "*draw filler cell"],
+) -> Float[np.ndarray, "*draw filler"]:
+    """1 - the projection of what is left on what was, over what was found; NaN for nothing."""
+    was = np.where(found, was, 0)
+    with np.errstate(invalid="ignore"):
+        return 1 - (was * left).sum(axis=-1) / (was**2).sum(axis=-1)
 
 
 def layer_table(filled: Filled, seed: int) -> pd.DataFrame:

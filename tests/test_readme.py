@@ -1,5 +1,6 @@
 """What the README shows is what there is."""
 
+import tomllib
 from pathlib import Path
 from string import Template
 
@@ -30,3 +31,11 @@ def test_every_experiment_shown_exists():
         if line.startswith("python -m experiments run ")
     ]
     assert set(shown) - {"NAME"} <= set(_registry.names())
+
+
+def test_every_experiment_is_told_of_and_is_in_a_suite():
+    rows = [line.split("`")[1] for line in README.splitlines() if line.startswith("| `")]
+    assert rows == _registry.names()
+    suites = (ROOT / "configs/suites" / f"{name}.toml" for name in ("arithmetic", "heads"))
+    runs = [run for suite in suites for run in tomllib.loads(suite.read_text("utf-8"))["run"]]
+    assert {run["experiment"] for run in runs} == set(_registry.names())

@@ -76,7 +76,7 @@ def test_the_planted_head_is_named_and_no_other(planted, of_planted):
 def test_the_claims_of_the_planted_model_hold(planted, of_planted):
     claims = AdjectiveNoun().claims(of_planted)
     assert {claim.verdict for claim in claims[:4]} == {"holds"}
-    assert f"(L{planted.layer}H{planted.head})" in claims[0].sentence
+    assert f"(most often L{planted.layer}H{planted.head})" in claims[0].sentence
 
 
 def test_sentences_that_do_not_fit_are_named(of_planted):

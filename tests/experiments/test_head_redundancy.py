@@ -8,7 +8,7 @@ from experiments.head_redundancy import HeadRedundancy, _Chosen, _chosen, _cover
 from models import load
 from models.planted_twins import planted_twins
 
-QUICK = {"model": "adder_6d_1l", "additions": 16}
+QUICK = {"model": "adder_6d_1l", "additions": 24}
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +71,14 @@ def test_the_most_alike_are_chosen_and_unlike_pairs_share_their_first_head():
     assert chosen.pairs.tolist() == [[0, 1], [0, 4], [2, 3], [0, 2], [0, 3]]
     assert chosen.kind.tolist() == ["alike", "alike", "less alike", "unlike", "unlike"]
     assert chosen.rival.tolist() == [3, 4, -1, -1, -1]
+
+
+def test_what_is_alike_is_no_rival():
+    alike = np.full((3, 3), 0.8)
+    assert _chosen(alike, 3, 1).rival.tolist() == [-1]
+    alike[0, 2] = alike[2, 0] = 0.5
+    chosen = _chosen(alike, 3, 1)
+    assert (chosen.pairs.tolist(), chosen.rival.tolist()) == ([[0, 1], [0, 2]], [1, -1])
 
 
 def test_two_heads_in_a_layer_have_no_unlike_pair():

@@ -6,7 +6,7 @@ import pytest
 
 from experiments import Results, UsageError
 from experiments.on_policy import FEWEST, OnPolicy
-from lenses.fillers import FILLERS
+from lenses.fillers import FILLERS, OWN
 from models import load
 from prompts.additions import Addition
 
@@ -130,7 +130,8 @@ def test_surprisal_explains_what_goes_away(experiment, results, overlapping) -> 
     tables = {"fillers": overlapping, "effects": made(results, 0.6, 0.001)}
     for size, verdict in ((0.8, "holds"), (0.2, "fails"), (0.5, "undecided")):
         ends = {"estimate": size, "low": size - 0.1, "high": size + 0.1}
-        tables["explained"] = results.tables["explained"].assign(**ends)
+        known = [{"weights": w, "filler": f, "n": 8} for w in ("own", "random 0") for f in OWN]
+        tables["explained"] = pd.DataFrame(known).assign(**ends)
         found = claims_of(experiment, results, **tables)[2]
         assert {claim.verdict for claim in found} == {verdict}
 

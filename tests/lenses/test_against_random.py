@@ -39,7 +39,8 @@ def test_too_few_prompts_decide_nothing():
 
 
 @pytest.mark.parametrize(
-    ("mean", "verdict"), [(0.6, "holds"), (-0.2, "fails"), (0.2, "fails"), (0.4, "undecided")]
+    ("mean", "verdict"),
+    [(0.6, "holds"), (-0.2, "fails"), (0.1, "fails"), (0.3, "undecided"), (0.4, "undecided")],
 )
 def test_above_zero_and_above_the_highest_random_model(mean, verdict):
     own = prompts(mean)
