@@ -203,9 +203,12 @@ class HeadImportance(Experiment):
         found = []
         for phase, is_in in matters.items():
             kinds = np.moveaxis(own["effects"][:, :, :, PHASES.index(phase)], -1, 0)
-            values = {name: kinds[i, :, 0].mean(0) for i, name in enumerate(OUTCOMES)}
+            known = ~np.isnan(kinds)  # a text may have no token of a phase
+            with np.errstate(invalid="ignore"):
+                means = np.where(known, kinds, 0).sum(axis=1) / known.sum(axis=1)
+            values = {name: means[i, 0] for i, name in enumerate(OUTCOMES)}
             ends = bootstrap(kinds[0, :, 0], self.seed)
-            null = {f"null_{name}": kinds[i, :, 1].mean(0) for i, name in enumerate(OUTCOMES[:2])}
+            null = {f"null_{name}": means[i, 1] for i, name in enumerate(OUTCOMES[:2])}
             told = {"low": ends.low, "high": ends.high, **null, "matters": is_in[..., 0]}
             axes = {"mode": MODES, "layer": is_in.shape[1], "head": is_in.shape[2]}
             found.append(_grid(axes, **values, **told, n=ends.n).assign(phase=phase))
@@ -225,7 +228,7 @@ class HeadImportance(Experiment):
             axes = {"scope": SCOPES, "measure": league.names, "mode": MODES, "outcome": OUTCOMES}
             values = league.scores(matters[phase]) | {"low": low, "high": high}
             values["p"] = league.by_lot(values["spearman"])
-            found.append(_grid(axes, **values).assign(phase=phase, n=len(league.effects)))
+            found.append(_grid(axes, **values).assign(phase=phase, n=league.prompts))
         rows = pd.concat(found, ignore_index=True)
         first = ["measure", "mode", "phase", "scope", "outcome"]
         return rows[[*first, *values, "n"]]
@@ -471,7 +474,7 @@ def _leads(
     )
     rows = rows[rows["measure"] != rows["against"]].assign(weights=weights, phase=phase)
     rows["q"] = _corrected(rows)
-    rows["n"] = len(league.effects)
+    rows["n"] = league.prompts
     first = ["weights", "measure", "against", "mode", "phase", "scope", "outcome"]
     return rows[[*first, "difference", "low", "high", "p", "p_by_lot", "q", "n"]]
 
@@ -502,7 +505,7 @@ def _agreement_rows(leagues: dict[str, "League"]) -> pd.DataFrame:
     for phase, league in leagues.items():
         estimate = league.agreement()
         axes = {"scope": SCOPES, "mode": MODES, "other": MODES, "outcome": OUTCOMES}
-        found.append(_grid(axes, spearman=estimate).assign(phase=phase, n=len(league.effects)))
+        found.append(_grid(axes, spearman=estimate).assign(phase=phase, n=league.prompts))
     rows = pd.concat(found, ignore_index=True)
     rows = rows[rows["mode"] < rows["other"]].reset_index(drop=True)
     return rows[["mode", "other", "phase", "scope", "outcome", "spearman", "n"]]

@@ -51,6 +51,11 @@ class League:
     signed: Bool[np.ndarray, "measure"]
     seed: int = 0
 
+    @property
+    def prompts(self) -> int:
+        """How many have such tokens; others have NaN, and are left out of every mean."""
+        return int((~np.isnan(self.effects).all(axis=(1, 2, 3, 4))).sum())
+
     @cached_property
     def draws(self) -> Float[np.ndarray, "draw scope measure mode outcome"]:
         """`resampled` as often as intervals take."""

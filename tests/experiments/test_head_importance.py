@@ -7,6 +7,7 @@ from scipy import stats
 from experiments import Results, UsageError
 from experiments.head_importance import (
     BASELINES,
+    PHASES,
     HeadImportance,
     _Leads,
     _Text,
@@ -78,6 +79,18 @@ def test_effects_agree_with_a_naive_hook(experiment, results, adder) -> None:
         np.testing.assert_allclose(found[name], wanted, rtol=1e-4, atol=1e-4)
     assert (found.low <= found.delta_nll).all()
     assert (found.delta_nll <= found.high).all()
+
+
+def test_a_text_without_tokens_of_a_phase_is_left_out_of_its_means(experiment, adder) -> None:
+    kept = experiment._read(adder, experiment._texts(adder)[:5], "reading", MODES)
+    effects = kept["effects"].copy()
+    effects[2, :, :, PHASES.index("generated")] = np.nan
+    matters = {"generated": np.zeros(effects.shape[2:3] + effects.shape[4:], dtype=bool)}
+    rows = experiment._effect_rows({"effects": effects}, matters)
+    at = PHASES.index("generated")
+    expected = np.delete(effects, 2, axis=0)[:, 0, :, at, ..., 0].mean(axis=0)
+    np.testing.assert_allclose(rows["delta_nll"], expected.ravel())
+    assert (rows["n"] == 4).all()
 
 
 def test_scores_follow_from_the_tables_of_effects_and_measures(results) -> None:

@@ -1,5 +1,7 @@
 """The league against scipy, one measure, effect and resample at a time."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -34,6 +36,12 @@ def every(league: League):
             for mode in range(2):
                 for o, outcome in enumerate(OUTCOMES):
                     yield (s, m, mode, o), scope, outcome
+
+
+def test_prompts_without_such_tokens_are_not_counted(league) -> None:
+    effects = league.effects.copy()
+    effects[3] = np.nan
+    assert (league.prompts, replace(league, effects=effects).prompts) == (9, 8)
 
 
 def test_scores_equal_the_naive_ones(league) -> None:
