@@ -138,7 +138,7 @@ def test_movements_are_those_of_whole_products(model):
             for name, (share, size) in wanted.items():
                 number = PATCHED.index(name)
                 assert found.along[number, layer] == pytest.approx(share, abs=1e-4, nan_ok=True)
-                assert found.length[number, layer] == pytest.approx(size, rel=1e-4)
+                assert found.length[number, layer] == pytest.approx(size, rel=1e-4, abs=1e-6)
 
 
 @torch.inference_mode()
