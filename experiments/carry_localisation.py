@@ -34,6 +34,9 @@ ADDS = 0.5
 """Share of whole answers that must be right for it to make sense to ask which heads suffice."""
 KEEPS = 0.9
 """Share of the accuracy that heads must keep to be sufficient."""
+LEVEL = 0.05
+CARRIES = ("local", "cascade", "tristate")
+"""Pairs that differ in a carry."""
 SURE = 0.9
 """The least lower bound of a joint flip of .95 or more that explains a place."""
 
@@ -64,16 +67,17 @@ class CarryLocalisation(Experiment):
     place, run, read_place, kind in head|mlp|resid|layer (all its heads), layer, head, pos, token,
     flip, flip_low, flip_high, change, null_change, own_change: digits that should stay,
     logit_shift, n, p: one-sided exact McNemar of flip against null_change, q: p corrected over the
-    whole table, Benjamini & Hochberg 1995), `roles` (kind,
-    layer, head, pos, token, place, rates, role in carry|base_add|both|combiner|none, shared: as a
-    member of a set), `joint` (pair, run, read_place, members, size, flip, low, high, null_change,
-    complement_flip, other_change: of base pairs by a carry's set and the reverse, n, minimal),
-    `edges` (layer, head, mlp, pair, read_place, flip, low, high, n: one head into one MLP, norm
-    frozen), `ablation` (mode, layer, head, place, run, carry, accuracy, low, high, n), `attention`
-    (layer, head, query_place, column, mass, carry_difference, low, high, n), `sufficiency`
-    (sample, mode, kept, draw, heads, place (-1: the whole answer), accuracy, low, high, n) and
-    `probes` (place, target, layer, token, accuracy (balanced), control, selectivity, input_tokens,
-    random_weights, chance, n); `example` (pos, token) is the addition whose attention is drawn.
+    whole table, Benjamini & Hochberg 1995, p_max: p that any row of it does so by luck, max-T),
+    `roles` (kind, layer, head, pos, token, place, rates, role in carry|base_add|both|combiner|none,
+    shared: as a member of a set), `joint` (pair, run, read_place, members, size, flip, low, high,
+    null_change, complement_flip, other_change: of base pairs by a carry's set and the reverse, n,
+    minimal), `edges` (layer, head, mlp, pair, read_place, flip, low, high, n: one head into one
+    MLP, norm frozen), `ablation` (mode, layer, head, place, run, carry, accuracy, low, high, n),
+    `attention` (layer, head, query_place, column, mass, carry_difference, low, high, n),
+    `sufficiency` (sample, mode, kept, draw, heads, place (-1: the whole answer), accuracy, low,
+    high, n) and `probes` (place, target, layer, token, accuracy (balanced), control, selectivity,
+    input_tokens, random_weights, chance, n); `example` (pos, token) is the addition whose attention
+    is drawn.
     """
 
     quick: ClassVar[dict[str, Any]] = {
@@ -118,8 +122,8 @@ class CarryLocalisation(Experiment):
 
         style = addition_format(model, self.places, self.examples, self.seed)
         tables = self._behaviour(model, style)
-        pairs, counts = self._interchanges(model, style)
-        tables["pairs"], tables["interchange"] = pairs, rates(counts)
+        tables["pairs"], counts, luck = self._interchanges(model, style)
+        pairs, tables["interchange"] = tables["pairs"], rates(counts, luck)
         tables["joint"], tables["edges"] = self._joint(model, style, pairs)
         found = shared_roles(roles(tables["interchange"]), tables["joint"])
         tables["roles"] = without_untested(found, pairs)
@@ -141,7 +145,8 @@ class CarryLocalisation(Experiment):
         tables = results.tables
         highest = int(tables["attention"]["query_place"].max())
         places = [_place_claim(tables, place) for place in range(1, highest + 1)]
-        return [_adds(tables["answers"].iloc[0]), *places, _over_nines(tables), _suffices(tables)]
+        first = [_adds(tables["answers"].iloc[0]), _moves(tables["interchange"])]
+        return [*first, *places, _over_nines(tables), _suffices(tables)]
 
     def planted(self) -> "Model":
         """An adder whose weights were written by code, one head of which moves the carry."""
@@ -182,19 +187,28 @@ class CarryLocalisation(Experiment):
 
     def _interchanges(
         self, model: "Model", style: "AdditionFormat"
-    ) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """How many solved pairs each cell has, and counts of every site where they are enough."""
-        from lenses.carry import interchanges
-        from lenses.contrasts import FEWEST, cells
+    ) -> tuple[pd.DataFrame, pd.DataFrame, np.ndarray]:
+        """How many solved pairs each cell has, and where they are enough, counts of every site.
 
-        pairs, counts = self.rows("pairs"), self.rows("counts")
-        for cell in self.stream(cells(style), (pairs, counts), "interchanges"):
+        And the largest excess over null sources that luck gives any site.
+        """
+        from lenses.carry import interchanges
+        from lenses.contrasts import FEWEST, LUCKY_DRAWS, cells
+        from lenses.per_prompt import PerPrompt
+
+        pairs, counts, luck = self.rows("pairs"), self.rows("counts"), PerPrompt()
+        luck.update(of_cells=np.zeros((1, LUCKY_DRAWS)))
+        numbered = list(enumerate(cells(style)))
+        for number, cell in self.stream(numbered, (pairs, counts, luck), "interchanges"):
             found = self._contrast(model, style, cell, self.seed)
             told = {**vars(cell), "read_place": cell.read_place, "wanted": self.per_cell}
             pairs.append(pd.DataFrame([told | {"n": max(0, len(found) - self.screen)}]))
             if len(found) >= FEWEST + self.screen:
-                counts.append(interchanges(model, found, self.screen, self.at_once))
-        return pairs.frame(), _frame(counts)
+                rng = np.random.default_rng([self.seed, number])
+                told, most = interchanges(model, found, self.screen, self.at_once, rng)
+                counts.append(told)
+                luck.update(of_cells=most[None])
+        return pairs.frame(), _frame(counts), luck["of_cells"].max(axis=0)
 
     def _contrast(
         self, model: "Model", style: "AdditionFormat", cell: "Cell", seed: int
@@ -380,6 +394,36 @@ def _adds(answers: pd.Series) -> Claim:
         null_note="share of these questions that need no carry",
         verdict=verdict,
         decide="more uniform questions (--uniform)" if verdict == "undecided" else "",
+    )
+
+
+def _moves(sites: pd.DataFrame) -> Claim:
+    """Whether anything is there to be found: the one head of the grid that luck explains least."""
+    sentence = "Some single head moves a carry."
+    asked = sites
+    if len(sites):
+        asked = sites[sites["pair"].isin(CARRIES) & (sites["kind"] == "head")]
+    if asked.empty:
+        why = "a model that adds better, or more pairs (--per-cell): too few were solved"
+        return Claim(
+            kind="learned", sentence=sentence, estimate=0, n=0, verdict="undecided", decide=why
+        )
+    best = asked.sort_values(["p_max", "p"]).iloc[0]
+    return Claim(
+        kind="learned",
+        sentence=sentence,
+        estimate=best["flip"],
+        low=best["flip_low"],
+        high=best["flip_high"],
+        n=int(best["n"]),
+        p=best["p_max"],
+        null=best["null_change"],
+        null_note="the digit changes when the source has other digits of the same class",
+        unit="share of pairs in which the digit becomes the source's, at the clearest of "
+        f"{len(asked)} (L{best['layer']}H{best['head']} at {best['token']}, {best['pair']} pairs "
+        f"of place {best['place']}); p is corrected for all {len(sites)} interchanges (max-T)",
+        verdict="holds" if best["p_max"] <= LEVEL else "undecided",
+        decide="" if best["p_max"] <= LEVEL else "more pairs (--per-cell)",
     )
 
 

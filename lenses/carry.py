@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 
-from lenses.contrasts import COUNTS, FEWEST, Contrast, counted
+from lenses.contrasts import COUNTS, FEWEST, Contrast, by_direction, each_pair, luck_of
 from lenses.interchange import Site
 from lenses.joint import LARGEST, heads_of
 from models import Model
@@ -49,8 +50,12 @@ def heads_at(model: Model, token: str) -> list[Site]:
     return [site for site in every_site(model, [token]) if len(site.heads) == 1]
 
 
-def interchanges(model: Model, found: Contrast, screen: int, batch_size: int) -> pd.DataFrame:
-    """Counts for every site of a cell, in both directions (`lenses.contrasts.rates` ends them).
+def interchanges(
+    model: Model, found: Contrast, screen: int, batch_size: int, rng: np.random.Generator
+) -> tuple[pd.DataFrame, Float[np.ndarray, "draw"]]:
+    """Counts for every site of a cell, in both directions, and the largest excess luck gives them.
+
+    (`lenses.contrasts.rates` and `luck_of`.)
 
     Every site is first tried on `screen` pairs. Where that moves something in two pairs or more,
     and wherever the digit is said, fresh pairs take their place: all that are left. Of a large
@@ -62,7 +67,8 @@ def interchanges(model: Model, found: Contrast, screen: int, batch_size: int) ->
     if large:
         sites = [site for site in sites if len(site.heads) != 1]
     tried, fresh = found[np.arange(screen)], found[np.arange(screen, len(found))]
-    first = counted(model, tried, sites, batch_size)
+    screened = each_pair(model, tried, sites, batch_size)
+    first = by_direction(screened, tried.direction)
     moved = first.groupby("site")[["changes", "null_changes", "own_changes"]].sum().max(axis=1)
     said = [not large and site.token == tokens[-1] for site in sites]
     again = [i for i in range(len(sites)) if moved[i] >= 2 or said[i]]
@@ -70,11 +76,14 @@ def interchanges(model: Model, found: Contrast, screen: int, batch_size: int) ->
         opened = [Site(tokens[-1], heads=(head,)) for i in again for head in sites[i].heads]
         again += range(len(sites), len(sites) + len(opened))
         sites += opened
-    second = counted(model, fresh, [sites[i] for i in again], batch_size)
-    second["site"] = np.array(again)[second["site"]]
+    measured = each_pair(model, fresh, [sites[i] for i in again], batch_size)
+    second = by_direction(measured, fresh.direction)
+    second["site"] = np.array(again, dtype=int)[second["site"]]
     kept = first[~first["site"].isin(again)]
     both = pd.concat([kept, second]).sort_values(["site", "direction"], ignore_index=True)
-    return _described(both, sites, found)
+    idle = {name: value[kept["site"].unique()] for name, value in screened.items()}
+    luck = [luck_of(idle, tried.direction, rng), luck_of(measured, fresh.direction, rng)]
+    return _described(both, sites, found), np.max(luck, axis=0)
 
 
 def _described(counts: pd.DataFrame, sites: Sequence[Site], found: Contrast) -> pd.DataFrame:

@@ -7,11 +7,11 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Num
 from scipy import stats
 
 from lenses.interchange import Reading, Said, Site, activations, interchange, untouched
-from lenses.statistics import benjamini_hochberg, wilson
+from lenses.statistics import benjamini_hochberg, largest_by_luck, wilson
 from models import Model
 from prompts.additions import NUMBERS, AdditionFormat, Sums
 from prompts.pairs import (
@@ -275,6 +275,13 @@ LD_patched - LD_clean and of LD_source - LD_clean."""
 
 def counted(model: Model, found: Contrast, sites: Sequence[Site], batch_size: int) -> pd.DataFrame:
     """Counts for each site (its index in `sites`) and direction, after interchanges there."""
+    return by_direction(each_pair(model, found, sites, batch_size), found.direction)
+
+
+def each_pair(
+    model: Model, found: Contrast, sites: Sequence[Site], batch_size: int
+) -> dict[str, Num[np.ndarray, "site n"]]:
+    """What is counted, of every pair at every site."""
     place, rows = found.cell.read_place, len(found)
     at = np.array([found.positions[site.token] for site in sites]).reshape(len(sites), rows)
     before = untouched(model, found.clean, found.read, batch_size)
@@ -291,7 +298,7 @@ def counted(model: Model, found: Contrast, sites: Sequence[Site], batch_size: in
     flips = (after.token[:, :, place] == target_digit) & (before.token[:, :, place] != target_digit)
     nulls = np.broadcast_to(other.token != before.token, after.token.shape)[:, :, place]
     own = ((after.token != before.token) & found.left_alone).any(2)
-    values = {
+    return {
         "n": np.ones(flips.shape), "flips": flips,
         "changes": (after.token != before.token)[:, :, place],
         "null_changes": nulls, "own_changes": own,
@@ -299,11 +306,10 @@ def counted(model: Model, found: Contrast, sites: Sequence[Site], batch_size: in
         "moved": after.margin - before.margin,
         "apart": np.broadcast_to(target.margin - before.margin, flips.shape),
     }  # fmt: skip
-    return _by_direction(values, found.direction)
 
 
-def _by_direction(
-    values: dict[str, Float[np.ndarray, "site n"]], direction: Int[np.ndarray, "n"]
+def by_direction(
+    values: dict[str, Num[np.ndarray, "site n"]], direction: Int[np.ndarray, "n"]
 ) -> pd.DataFrame:
     """Sums over the pairs of each direction, for each site."""
     parts = []
@@ -317,12 +323,31 @@ def _by_direction(
     return pd.concat(parts, ignore_index=True)
 
 
-def rates(counts: pd.DataFrame) -> pd.DataFrame:
-    """Counts as rates with Wilson intervals, and a test against the null source.
+LUCKY_DRAWS = 2_000
+"""Times that the members of pairs, source and null source, change places at random."""
+
+
+def luck_of(
+    values: dict[str, Num[np.ndarray, "site n"]],
+    direction: Int[np.ndarray, "n"],
+    rng: np.random.Generator,
+) -> Float[np.ndarray, "draw"]:
+    """The largest excess of flips over null changes that luck gives any site and direction.
+
+    In standard deviations, from LUCKY_DRAWS (`lenses.statistics.largest_by_luck`).
+    """
+    excess = (values["flip_only"].astype(int) - values["null_only"]).T
+    parts = [excess[direction == number] for number in np.unique(direction)]
+    return np.max([largest_by_luck(part, rng, LUCKY_DRAWS) for part in parts], axis=0)
+
+
+def rates(counts: pd.DataFrame, luck: Float[np.ndarray, "draw"]) -> pd.DataFrame:
+    """Counts as rates with Wilson intervals, and tests against the null source.
 
     `p` is one-sided and exact (McNemar): of the pairs in which just one of source and null source
     moves the read digit, is it the source more often? `q` is p corrected over all rows
-    (Benjamini & Hochberg 1995). Swapped digits have no null source and no test.
+    (Benjamini & Hochberg 1995); `p_max` is how often luck gives any row as large an excess
+    (`luck_of` over the whole table). Swapped digits have no null source and no test.
     """
     if counts.empty:  # no cell had enough pairs
         return counts
@@ -341,4 +366,7 @@ def rates(counts: pd.DataFrame) -> pd.DataFrame:
     p = stats.binom.sf(counts["flip_only"].to_numpy() - 1, discordant, 0.5)
     table["p"] = np.where(tested, p, np.nan)
     table.loc[tested, "q"] = benjamini_hochberg(p[tested])
+    excess = (counts["flip_only"] - counts["null_only"]) / np.sqrt(np.maximum(discordant, 1))
+    beyond = len(luck) - np.searchsorted(np.sort(luck), excess.to_numpy() - 1e-9)
+    table.loc[tested, "p_max"] = ((1 + beyond) / (1 + len(luck)))[tested]
     return table

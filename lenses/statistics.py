@@ -104,6 +104,22 @@ def sign_flip(
     return ((1 + beyond) / (1 + resamples)).reshape(differences.shape[1:])
 
 
+def largest_by_luck(
+    differences: Num[np.ndarray, "prompt cell"], rng: np.random.Generator, draws: int
+) -> Float[np.ndarray, "draw"]:
+    """The largest of all cells' sums, each over its standard deviation, as signs are flipped.
+
+    A prompt's sign is the same in all cells, so that cells keep what they share. A cell whose own
+    value is above all but a share .05 of the draws has more than luck in it, however many cells
+    there are (max-T: Westfall & Young 1993, section 2.3). Never below 0, which is what cells
+    without a difference have.
+    """
+    spread = np.sqrt((differences.astype(float) ** 2).sum(0))
+    scaled = differences[:, spread > 0] / spread[spread > 0]
+    signs = rng.choice([-1.0, 1.0], size=(draws, len(differences)))
+    return (signs @ scaled).max(axis=1, initial=0)
+
+
 def benjamini_hochberg(p: Float[np.ndarray, "*cell"]) -> Float[np.ndarray, "*cell"]:
     """Adjusted p-values q over the whole grid: q <= .05 keeps the false discovery rate at .05.
 

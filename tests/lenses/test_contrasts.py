@@ -9,10 +9,12 @@ from lenses.contrasts import (
     COUNTS,
     DIRECTIONS,
     FEWEST,
+    LUCKY_DRAWS,
     Cell,
     cells,
     contrast,
     counted,
+    luck_of,
     rates,
     token_positions,
 )
@@ -118,14 +120,16 @@ def test_swapped_digits_change_nothing_and_have_no_test(planted):
     counts = counted(planted.model, found, [Site("A2", resid=(0,))], 64)
     assert (counts["changes"] == 0).all()
     assert found.null is None
-    table = rates(counts.assign(pair="swap"))
-    assert table[["flip", "p", "q", "logit_shift"]].isna().all(axis=None)
+    table = rates(counts.assign(pair="swap"), np.zeros(9))
+    assert table[["flip", "p", "q", "p_max", "logit_shift"]].isna().all(axis=None)
 
 
 def test_rates_by_hand():
     values = [[10, 8, 9, 1, 0, 7, 0, 5.0, 10.0], [20, 1, 3, 2, 4, 1, 2, 0.0, 10.0]]
     counts = pd.DataFrame(values, columns=COUNTS).assign(pair="local")
-    table = rates(counts)
+    # Excesses are 7 / sqrt(7) and -1 / sqrt(3): luck reaches the first once in four draws.
+    table = rates(counts, np.array([0.5, 7 / np.sqrt(7), 1.0, 2.0]))
+    np.testing.assert_allclose(table["p_max"], [2 / 5, 1])
     assert table["flip"].tolist() == [0.8, 0.05]
     assert table["null_change"].tolist() == [0.1, 0.1]
     assert table["own_change"].tolist() == [0, 0.2]
@@ -134,6 +138,17 @@ def test_rates_by_hand():
                 stats.binomtest(1, 3, alternative="greater").pvalue]  # fmt: skip
     np.testing.assert_allclose(table["p"], expected)
     np.testing.assert_allclose(table["q"], [min(2 * expected[0], 1), expected[1]])
+
+
+def test_luck_is_that_of_the_direction_that_has_most():
+    flips = np.array([[1, 1, 1, 1, 0, 0], [1, 0, 0, 0, 1, 1]])
+    values = {"flip_only": flips == 1, "null_only": np.zeros((2, 6), dtype=bool)}
+    luck = luck_of(values, np.array([0, 0, 0, 0, 1, 1]), np.random.default_rng(0))
+    assert len(luck) == LUCKY_DRAWS
+    # Sums of 4, 1 and 2 signs over 2, 1 and sqrt(2); the first of the 4 is the second site's, too.
+    assert set(np.round(luck, 3)) <= {0, 1, round(2 / np.sqrt(2), 3), 2}
+    assert (luck == 2).mean() == pytest.approx(1 / 16, abs=0.03)
+    assert (luck < 1e-9).mean() == pytest.approx(7 / 16 * 3 / 4, abs=0.03)
 
 
 def test_a_language_format_is_read_where_answers_have_two_lengths():

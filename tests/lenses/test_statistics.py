@@ -9,6 +9,7 @@ from lenses.statistics import (
     benjamini_hochberg,
     bootstrap,
     kendall,
+    largest_by_luck,
     pearson,
     sign_flip,
     spearman,
@@ -80,6 +81,28 @@ def test_sign_flip_agrees_with_scipy_and_is_exact_when_all_signs_agree() -> None
     # Two of the 2^4 sign patterns reach the observed sum.
     assert sign_flip(np.ones((4, 1)) * 0.1)[0] == pytest.approx(2 / 16, abs=0.01)
     assert sign_flip(np.array([[7.0]]))[0] == 1
+
+
+def test_the_largest_by_luck_of_one_cell_is_binomial_and_copies_of_it_add_nothing() -> None:
+    once = largest_by_luck(np.ones((9, 1)), np.random.default_rng(0), 20_000)
+    heads = stats.binom.sf([4, 6, 8], 9, 0.5)  # of 9 signs at least 5, 7, all: sums 1, 5, 9
+    found = [(once >= total / 3 - 1e-9).mean() for total in (1, 5, 9)]
+    assert np.allclose(found, heads, atol=0.01)
+    copies = largest_by_luck(np.ones((9, 50)), np.random.default_rng(0), 20_000)
+    assert np.allclose(once, copies)
+    silent = largest_by_luck(np.zeros((9, 4)), np.random.default_rng(0), 10)
+    assert not silent.any()
+
+
+def test_the_largest_by_luck_keeps_the_error_of_a_grid_that_shares_prompts() -> None:
+    rng, rejected = np.random.default_rng(3), 0
+    for seed in range(200):
+        shared = rng.normal(size=(30, 1))
+        cells = shared + rng.normal(size=(30, 25))
+        luck = largest_by_luck(cells, np.random.default_rng(seed), 400)
+        own = (cells.sum(0) / np.sqrt((cells**2).sum(0))).max()
+        rejected += (1 + (luck >= own).sum()) / 401 <= 0.05
+    assert 2 <= rejected <= 20  # 10 are expected
 
 
 def test_benjamini_hochberg_by_hand() -> None:
