@@ -23,6 +23,8 @@ CONTEXTS_AT_ONCE = 8
 MANY_LAYERS = 4
 """Models of more layers than this are edited at some of them."""
 LEVEL = 0.05
+MOST = 0.5
+"""Share of sums that a model that adds answers rightly."""
 NUMBERS = 100
 """0 to 99: the shortest range that holds whole turns of all periods of the helix."""
 NUMBER_CONTEXTS = 8
@@ -262,6 +264,7 @@ class DigitGeometry(Experiment):
             ),
         ]
         return [
+            _adds(tables["moves"]),
             *_corrected(claims),
             _is_cloud(tables["by_layer"]),
             _same_as_token(tables["moves"]),
@@ -499,6 +502,31 @@ def helix_rows(layer: int, held: dict[str, float], right: dict[str, np.ndarray])
     )
     low, high = wilson(table["success"].to_numpy() * table["n"], table["n"].to_numpy())
     return table.assign(low=low, high=high)
+
+
+def _adds(moves: pd.DataFrame) -> Claim:
+    """Whether its answers are worth reading: those to additions, before anything is moved."""
+    from lenses.statistics import wilson
+
+    prompts = moves.drop_duplicates("prompt")
+    copied = prompts["operand"] == "copy"
+    right, n = int(prompts.loc[~copied, "solved"].sum()), int((~copied).sum())
+    low, high = (float(end) for end in wilson(right, n))
+    verdict = Claim.judge(low, high, MOST)
+    copies = f"; of copies {prompts.loc[copied, 'solved'].mean():.2f}" if copied.any() else ""
+    return Claim(
+        kind="learned",
+        sentence="It adds: most digits that are read of its sums are right, unedited.",
+        estimate=right / n,
+        low=low,
+        high=high,
+        n=n,
+        null=0.1,
+        null_note="a digit at random",
+        unit=f"share of additions; threshold {MOST:g}{copies}",
+        verdict=verdict,
+        decide="more prompts (--edits)" if verdict == "undecided" else "",
+    )
 
 
 def _ordered(sentence: str, component: str, shares: pd.DataFrame, edits: pd.DataFrame) -> Claim:

@@ -11,6 +11,7 @@ from experiments.digit_geometry import (
     OWN,
     SITE,
     DigitGeometry,
+    _adds,
     _goes_by_it,
     _numbers,
     _ordered,
@@ -54,7 +55,17 @@ def test_the_planted_adder_still_adds_and_goes_by_the_line(planted):
         assert edits[reads, EDITS["permuted"]] < 0.7
     verdicts = {c.sentence: c.verdict for c in planted[0].claims(planted[2]) if c.kind == "learned"}
     assert set(verdicts.values()) == {"holds"}, verdicts
-    assert len(verdicts) == 4
+    assert len(verdicts) == 5
+
+
+def test_copies_are_no_sums():
+    moves = pd.DataFrame({
+        "prompt": [0, 0, 1, 1, 2, 2], "operand": ["copy"] * 2 + ["addition"] * 4,
+        "solved": [True, True, False, False, True, True],
+    })  # fmt: skip
+    claim = _adds(moves)
+    assert (claim.estimate, claim.n, claim.verdict) == (0.5, 2, "undecided")
+    assert claim.unit.endswith("of copies 1.00")
 
 
 def test_every_row_of_the_planted_tables_is_there(planted):
