@@ -210,12 +210,14 @@ class _Change:
 def _outcomes(
     logits: Float[Tensor, "row pos vocab"], clean: Clean
 ) -> Float[Tensor, "row outcome pos"]:
-    """The three OUTCOMES of rows of logits."""
+    """The three OUTCOMES of rows of logits, which are overwritten: they are most of the memory."""
     logits, p = logits.float(), clean.log_p.exp()
-    whole = logits.logsumexp(dim=-1)
-    entropy = torch.special.entr(p).sum(dim=-1)  # 0 log 0 = 0
-    kl = whole - einsum(logits, p, "row pos vocab, pos vocab -> row pos") - entropy
     (true, rival), (was_true, was_rival) = (_both(x, clean) for x in (logits, clean.logits[None]))
+    entropy = torch.special.entr(p).sum(dim=-1)  # 0 log 0 = 0
+    expected = einsum(logits, p, "row pos vocab, pos vocab -> row pos")
+    peak = logits.amax(dim=-1)
+    whole = logits.sub_(peak[..., None]).exp_().sum(dim=-1).log() + peak
+    kl = whole - expected - entropy
     delta_nll = whole - true + _both(clean.log_p[None], clean)[0]
     delta_logit = (true - rival) - (was_true - was_rival)
     undefined = torch.where(clean.sayable, 0, torch.nan)
