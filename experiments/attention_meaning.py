@@ -9,6 +9,7 @@ import pandas as pd
 from pydantic import Field
 
 from experiments import Claim, Experiment, Results, UsageError
+from lenses.tidy import grid
 
 if TYPE_CHECKING:
     from lenses.meaning import Movement
@@ -144,7 +145,7 @@ class AttentionMeaning(Experiment):
         axes = {"control": CONTROLS, "weight": WEIGHTS, "step": STEPS, "distance": DISTANCES}
         axes |= {"layer": layers, "head": heads}
         chance = np.broadcast_to(np.quantile(largest, 1 - LEVEL, axis=0), reached.shape)
-        rows = _grid(
+        rows = grid(
             axes, estimate=found.estimate, low=found.low, high=found.high,
             null=drawn.mean(axis=0), p=p, q=np.stack(q), p_any=p_any, largest_by_chance=chance,
             n=found.n,
@@ -157,9 +158,9 @@ class AttentionMeaning(Experiment):
 
         axes = {"step": STEPS, "distance": DISTANCES, "layer": own["recency"].shape[-1]}
         means = bootstrap(_mean(own["each"], 1), self.seed)
-        rows = _grid({"control": CONTROLS, "weight": WEIGHTS, **axes}, **vars(means))
+        rows = grid({"control": CONTROLS, "weight": WEIGHTS, **axes}, **vars(means))
         recency = vars(bootstrap(own["recency"], self.seed))
-        recent = _grid({"control": CONTROLS[:1], "weight": ["recency"], **axes}, **recency)
+        recent = grid({"control": CONTROLS[:1], "weight": ["recency"], **axes}, **recency)
         rows = pd.concat([rows, recent])
         return rows[rows["n"] > 0].reset_index(drop=True)
 
@@ -285,13 +286,6 @@ def _tensor(ids: list[int], model: "Model"):
     return torch.tensor(ids, device=model.cfg.device)
 
 
-def _grid(axes: dict[str, int | Sequence], **values: np.ndarray) -> pd.DataFrame:
-    """Tidy rows of arrays whose axes are named, in order, with their labels or lengths."""
-    labels = [range(v) if isinstance(v, int) else v for v in axes.values()]
-    frame = pd.MultiIndex.from_product(labels, names=list(axes)).to_frame(index=False)
-    return frame.assign(**{name: np.ravel(value) for name, value in values.items()})
-
-
 def _summary(found: "Movement") -> dict[str, np.ndarray]:
     """What is kept of a text, each with a first axis of one text."""
     from lenses.meaning import moves_with_weight, recency_moves
@@ -333,7 +327,7 @@ def _claimed(each: np.ndarray, null: np.ndarray, weights: str) -> pd.DataFrame:
     axes |= {"step": STEPS, "distance": DISTANCES}
     best = np.nan_to_num(each).mean(axis=0).max(axis=(-2, -1))
     values = {"value": _mean(each, 2), "null": _mean(null, 2), "excess": _mean(each - null, 2)}
-    rows = _grid(axes, **values, largest_head=np.broadcast_to(best, (len(each), *best.shape)))
+    rows = grid(axes, **values, largest_head=np.broadcast_to(best, (len(each), *best.shape)))
     rows.insert(0, "weights", weights)
     return rows.dropna().reset_index(drop=True)
 

@@ -12,6 +12,7 @@ from pydantic import Field, FilePath
 
 from experiments import Claim, Experiment, Results, UsageError
 from experiments._base import Verdict
+from lenses.tidy import grid
 
 if TYPE_CHECKING:
     from lenses.contributions import Contributions
@@ -216,7 +217,7 @@ class HeadContributions(Experiment):
         found = bootstrap(own["heads"], self.seed)
         layers, heads = found.n.shape[2:]
         axes = {"measure": HEAD_MEASURES, "phase": PHASES, "layer": layers, "head": heads}
-        return _grid(axes, **vars(found)).query("n > 0").reset_index(drop=True)
+        return grid(axes, **vars(found)).query("n > 0").reset_index(drop=True)
 
     def _correlation_rows(self, own: "PerPrompt", *, adjusted: bool) -> pd.DataFrame:
         from lenses.agreement import LEVELS, PHASES
@@ -234,7 +235,7 @@ class HeadContributions(Experiment):
         values["null"] = bootstrap(null, self.seed).estimate
         values["difference"] = values["estimate"] - values["null"]
         values["p"] = sign_flip(estimate - null, self.seed)
-        rows = _grid(axes, **values).query("n > 0").reset_index(drop=True)
+        rows = grid(axes, **values).query("n > 0").reset_index(drop=True)
         rows["q"] = benjamini_hochberg(rows["p"].to_numpy())
         first = ["aggregation", "phase", "method", "first_token"]
         return rows[[*first, *(name for name in values if name != "n"), "q", "n"]]
@@ -251,7 +252,7 @@ class HeadContributions(Experiment):
             values |= {name: found.estimate[i], f"{name}_low": found.low[i]}
             values |= {f"{name}_high": found.high[i]}
         axes = {"phase": PHASES, "layer": len(gain)}
-        return _grid(axes, **values).query("n > 0").reset_index(drop=True)
+        return grid(axes, **values).query("n > 0").reset_index(drop=True)
 
     def _against_random(
         self, model: "Model", texts: list["_Text"], own: "PerPrompt"
@@ -498,13 +499,6 @@ def _tensor(ids: np.ndarray, model: "Model"):
     return torch.from_numpy(ids).to(model.cfg.device)
 
 
-def _grid(axes: dict[str, int | Sequence], **values: np.ndarray) -> pd.DataFrame:
-    """Tidy rows of arrays whose axes are named, in order, with their labels or lengths."""
-    labels = [range(v) if isinstance(v, int) else v for v in axes.values()]
-    frame = pd.MultiIndex.from_product(labels, names=list(axes)).to_frame(index=False)
-    return frame.assign(**{name: np.ravel(value) for name, value in values.items()})
-
-
 def _token_rows(model: "Model", text: _Text) -> pd.DataFrame:
     from models.text import token_strings
 
@@ -521,7 +515,7 @@ def _token_rows(model: "Model", text: _Text) -> pd.DataFrame:
 
 def _repeated(tokens: pd.DataFrame, **axes: int | Sequence) -> pd.DataFrame:
     """Each token's row once for every combination of the axes."""
-    inner = _grid(axes)
+    inner = grid(axes)
     rows = tokens.loc[tokens.index.repeat(len(inner))].reset_index(drop=True)
     return pd.concat([rows, pd.concat([inner] * len(tokens), ignore_index=True)], axis=1)
 
@@ -573,7 +567,7 @@ def _gain_rows(model: "Model") -> pd.DataFrame:
     from lenses.contributions import output_gain
 
     singular = output_gain(model).numpy()
-    return _grid(
+    return grid(
         {"layer": singular.shape[0], "head": singular.shape[1]},
         largest=singular[..., 0],
         root_mean_square=np.sqrt((singular**2).mean(axis=-1)),
@@ -717,7 +711,7 @@ def _text_figures(results: Results) -> dict[str, "Drawing"]:
     text = shares[shares["head"] == head]
     pattern = results.arrays["pattern"][layer]
     axes = dict(zip(("layer", "head", "query", "key"), (1, *pattern.shape), strict=True))
-    pairs = _grid(axes, attention=pattern).query("query >= key").assign(layer=layer)
+    pairs = grid(axes, attention=pattern).query("query >= key").assign(layer=layer)
     whole = results.tables["components"].query("prompt == 0 and whole == 'resid_post'")
     attention = whole[whole["component"] == "attention"]
     return {

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from experiments import Claim, Experiment, Results, UsageError
 from experiments._base import Verdict
+from lenses.tidy import grid
 
 if TYPE_CHECKING:
     import torch
@@ -211,7 +212,7 @@ class HeadImportance(Experiment):
             null = {f"null_{name}": means[i, 1] for i, name in enumerate(OUTCOMES[:2])}
             told = {"low": ends.low, "high": ends.high, **null, "matters": is_in[..., 0]}
             axes = {"mode": MODES, "layer": is_in.shape[1], "head": is_in.shape[2]}
-            found.append(_grid(axes, **values, **told, n=ends.n).assign(phase=phase))
+            found.append(grid(axes, **values, **told, n=ends.n).assign(phase=phase))
         rows = pd.concat(found, ignore_index=True)
         return rows[["layer", "head", "mode", "phase", *values, *told, "n"]]
 
@@ -228,7 +229,7 @@ class HeadImportance(Experiment):
             axes = {"scope": SCOPES, "measure": league.names, "mode": MODES, "outcome": OUTCOMES}
             values = league.scores(matters[phase]) | {"low": low, "high": high}
             values["p"] = league.by_lot(values["spearman"])
-            found.append(_grid(axes, **values).assign(phase=phase, n=league.prompts))
+            found.append(grid(axes, **values).assign(phase=phase, n=league.prompts))
         rows = pd.concat(found, ignore_index=True)
         first = ["measure", "mode", "phase", "scope", "outcome"]
         return rows[[*first, *values, "n"]]
@@ -287,7 +288,7 @@ class HeadImportance(Experiment):
         ends = bootstrap(kept["gates"], self.seed)
         axes = {"phase": PHASES, "number": len(heads), "gate": GATES}
         values = {name: ends.estimate[..., i] for i, name in enumerate(OUTCOMES)}
-        rows = _grid(axes, **values, low=ends.low[..., 0], high=ends.high[..., 0])
+        rows = grid(axes, **values, low=ends.low[..., 0], high=ends.high[..., 0])
         rows = rows[rows["phase"].isin(phases)].reset_index(drop=True)
         layer, head = np.array(heads)[rows.pop("number")].T
         return rows.assign(layer=layer, head=head)[
@@ -310,9 +311,9 @@ class HeadImportance(Experiment):
         for phase, league in self._leagues(kept, PHASES).items():
             rank = league.ranks_of(planted.layer, planted.head)
             axes = {"mode": MODES, "outcome": OUTCOMES}
-            effects = _grid(axes, rank=rank["effect"])
+            effects = grid(axes, rank=rank["effect"])
             effects.insert(0, "scored_by", effects.pop("mode") + " ablation")
-            measures = _grid({"scored_by": league.names}, rank=rank["measure"])
+            measures = grid({"scored_by": league.names}, rank=rank["measure"])
             both = [effects.assign(kind="effect"), measures.assign(kind="measure", outcome="")]
             found.append(pd.concat(both).assign(phase=phase, n=heads))
         return pd.concat(found, ignore_index=True)
@@ -381,13 +382,6 @@ def _tensor(ids: list[int], model: "Model") -> "torch.Tensor":
     return torch.tensor(ids, device=model.cfg.device)
 
 
-def _grid(axes: dict[str, int | Sequence], **values: np.ndarray) -> pd.DataFrame:
-    """Tidy rows of arrays whose axes are named, in order, with their labels or lengths."""
-    labels = [range(v) if isinstance(v, int) else v for v in axes.values()]
-    frame = pd.MultiIndex.from_product(labels, names=list(axes)).to_frame(index=False)
-    return frame.assign(**{name: np.ravel(value) for name, value in values.items()})
-
-
 def _mean(values: np.ndarray) -> np.ndarray:
     """Mean over the last axis of what is known; NaN where nothing is."""
     known = ~np.isnan(values)
@@ -436,7 +430,7 @@ def _measure_rows(leagues: dict[str, "League"]) -> pd.DataFrame:
         layers, heads = league.measures.shape[2:]
         axes = {"measure": league.names, "layer": layers, "head": heads}
         mean = np.nanmean(league.measures, axis=0)
-        found.append(_grid(axes, estimate=mean).assign(phase=phase))
+        found.append(grid(axes, estimate=mean).assign(phase=phase))
     rows = pd.concat(found, ignore_index=True)
     return rows[["measure", "phase", "layer", "head", "estimate"]]
 
@@ -464,7 +458,7 @@ def _leads(
     p = (1 + (draws <= 0).sum(axis=0)) / (1 + (~np.isnan(draws)).sum(axis=0))
     by_lot = league.by_lot(league.point()[0]) if less is None else np.zeros(p.shape[1:])
     axes = {"against": against, "scope": SCOPES, "measure": league.names, "mode": modes}
-    rows = _grid(
+    rows = grid(
         axes | {"outcome": OUTCOMES},
         difference=estimate[0],
         low=low,
@@ -505,7 +499,7 @@ def _agreement_rows(leagues: dict[str, "League"]) -> pd.DataFrame:
     for phase, league in leagues.items():
         estimate = league.agreement()
         axes = {"scope": SCOPES, "mode": MODES, "other": MODES, "outcome": OUTCOMES}
-        found.append(_grid(axes, spearman=estimate).assign(phase=phase, n=league.prompts))
+        found.append(grid(axes, spearman=estimate).assign(phase=phase, n=league.prompts))
     rows = pd.concat(found, ignore_index=True)
     rows = rows[rows["mode"] < rows["other"]].reset_index(drop=True)
     return rows[["mode", "other", "phase", "scope", "outcome", "spearman", "n"]]

@@ -10,6 +10,7 @@ import pandas as pd
 from pydantic import Field
 
 from experiments import Claim, Experiment, Results, UsageError
+from lenses.tidy import grid
 
 if TYPE_CHECKING:
     from lenses.against_random import AgainstRandom
@@ -208,7 +209,7 @@ class HeadSelection(Experiment):
 
         found = vars(bootstrap(values, self.seed))
         layers, heads = values.shape[-2:]
-        rows = _grid(first | {"layer": range(layers), "head": range(heads)}, **found)
+        rows = grid(first | {"layer": range(layers), "head": range(heads)}, **found)
         return rows[rows["n"] > 0].reset_index(drop=True)
 
     def _kind_rows(self, tokens: str, kept: "PerPrompt") -> pd.DataFrame:
@@ -390,12 +391,6 @@ def _components() -> tuple[str, ...]:
     return COMPONENTS
 
 
-def _grid(axes: dict[str, Sequence], **values: np.ndarray) -> pd.DataFrame:
-    """Tidy rows of arrays whose axes are named, in order, with their labels."""
-    frame = pd.MultiIndex.from_product(axes.values(), names=list(axes)).to_frame(index=False)
-    return frame.assign(**{name: np.ravel(value) for name, value in values.items()})
-
-
 def _mean_shares(weights: str, shares: np.ndarray) -> pd.DataFrame:
     """Mean over the heads that have shares, of each text."""
     flat = shares.reshape(*shares.shape[:2], -1)
@@ -403,7 +398,7 @@ def _mean_shares(weights: str, shares: np.ndarray) -> pd.DataFrame:
     total, count = np.where(known, flat, 0).sum(-1), known.sum(-1)
     value = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
     axes = {"prompt": range(len(shares)), "component": _components()}
-    rows = _grid(axes, value=value).assign(weights=weights)
+    rows = grid(axes, value=value).assign(weights=weights)
     return rows[["weights", "component", "prompt", "value"]]
 
 
@@ -419,7 +414,7 @@ def _pair_rows(one: "TokenPairs", names: np.ndarray) -> pd.DataFrame:
     found, score = (x.cpu().numpy() for x in one.top_pairs(min(PAIRS, size**2)))
     liked, column = (x.cpu().numpy() for x in one.favourites.topk(min(FAVOURITES, size)))
     frames = [
-        _grid(
+        grid(
             {"head": range(heads), "rank": range(values.shape[1])},
             from_token=begin, to_token=end, score=values,
         )
@@ -476,7 +471,7 @@ def _head_rows(tables: dict[str, pd.DataFrame], own: np.ndarray) -> pd.DataFrame
         name: means[:, CIRCUITS.index(circuit)].ravel()
         for name, circuit in (("matches", "QK, next pos"), ("copies", "OV"))
     }
-    rows = _grid({"layer": range(layers), "head": range(heads)}, **below).set_index(at)
+    rows = grid({"layer": range(layers), "head": range(heads)}, **below).set_index(at)
     rows = shares.reindex(rows.index, columns=_components()).join(kinds).join(rows)
     return rows.join(_words_of(tables["circuits"])).reset_index()
 
@@ -582,7 +577,7 @@ def _best_figures(results: Results) -> "dict[str, Drawing]":
 
     best, tokens = results.tables["best"], results.tables["example"]["token"].tolist()
     frames = [
-        _grid({"query": range(len(tokens)), "key": range(len(tokens))}, attention=pattern).assign(
+        grid({"query": range(len(tokens)), "key": range(len(tokens))}, attention=pattern).assign(
             layer=row.layer, head=row.head
         )
         for row, pattern in zip(best.itertuples(), results.arrays["pattern"], strict=True)

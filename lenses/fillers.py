@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 
 from lenses.policy import STATISTICS, over_layers, overlap, read, standardised, surprisals
 from lenses.statistics import benjamini_hochberg, bootstrap
+from lenses.tidy import grid
 from lenses.within import Effects, filler_effects
 from models.planted_dialect import planted_dialect
 from models.text import continue_text
@@ -72,12 +73,9 @@ class Filled:
         return [filler_effects(values, held, self.known, seed) for values in every]
 
 
-def _grid(axes: dict[str, int | Sequence], **values: np.ndarray) -> pd.DataFrame:
-    """Tidy rows of arrays whose axes are named, in order; undefined estimates left out."""
-    labels = [range(v) if isinstance(v, int) else v for v in axes.values()]
-    frame = pd.MultiIndex.from_product(labels, names=list(axes)).to_frame(index=False)
-    frame = frame.assign(**{name: np.ravel(value) for name, value in values.items()})
-    return frame.dropna(subset="estimate").reset_index(drop=True)
+def _known(axes: dict[str, int | Sequence], **values: np.ndarray) -> pd.DataFrame:
+    """Tidy rows; undefined estimates left out."""
+    return grid(axes, **values).dropna(subset="estimate").reset_index(drop=True)
 
 
 def _stacked(found: Sequence[Effects], *names: str) -> dict[str, np.ndarray]:
@@ -89,7 +87,7 @@ def effect_table(controls: dict[str, list[Effects]], prompts: int) -> pd.DataFra
     found = [own for own, *_ in controls.values()]
     values = _stacked(found, "estimate", "low", "high", "p", "p_any", "detectable")
     axes = {"control": list(controls), "filler": FILLERS[1:], "statistic": STATISTICS}
-    rows = _grid(axes, **values).assign(n=prompts)
+    rows = _known(axes, **values).assign(n=prompts)
     if len(rows):
         rows.insert(
             rows.columns.get_loc("detectable"), "q", benjamini_hochberg(rows["p"].to_numpy())
@@ -103,7 +101,7 @@ def excess_table(controls: dict[str, list[Effects]], prompts: int) -> pd.DataFra
     values = _stacked(found, "estimate", "low", "high", "p_any")
     models = len(found) // len(controls)
     axes = {"control": list(controls), "random_model": models, "filler": FILLERS[1:]}
-    return _grid(axes | {"statistic": STATISTICS}, **values).assign(n=prompts)
+    return _known(axes | {"statistic": STATISTICS}, **values).assign(n=prompts)
 
 
 def explained_table(controls: dict[str, list[Effects]], prompts: int) -> pd.DataFrame:
@@ -121,7 +119,7 @@ def explained_table(controls: dict[str, list[Effects]], prompts: int) -> pd.Data
         low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
         weights = {"weights": ["own" if number == 0 else f"random {number - 1}"]}
         ends = {"estimate": estimate, "low": low, "high": high}
-        rows.append(_grid(weights | {"filler": FILLERS[1:]}, **ends))
+        rows.append(_known(weights | {"filler": FILLERS[1:]}, **ends))
     return pd.concat(rows, ignore_index=True).assign(n=prompts)
 
 
@@ -151,7 +149,7 @@ def layer_table(filled: Filled, seed: int) -> pd.DataFrame:
     axes = {"control": [MAIN], "filler": FILLERS[1:], "statistic": STATISTICS}
     axes |= {"layer": filled.layers.shape[-1]}
     values = _stacked([found], "estimate", "low", "high", "p", "p_any", "detectable")
-    return _grid(axes, **values).assign(n=len(flat))
+    return _known(axes, **values).assign(n=len(flat))
 
 
 def filler_table(filled: Filled, seed: int) -> pd.DataFrame:
@@ -187,7 +185,7 @@ def control_table() -> pd.DataFrame:
         fillers = np.stack([given, greedy, sampled, np.roll(given, 1, axis=0), shuffled], axis=1)
         effects = _planted_fillers(planted.model, prompt, fillers).compared(MAIN, 0)
         axes = {"given": [name], "filler": FILLERS[1:], "statistic": STATISTICS}
-        found.append(_grid(axes, **_stacked(effects, "estimate", "low", "high", "p_any")))
+        found.append(_known(axes, **_stacked(effects, "estimate", "low", "high", "p_any")))
     rows = pd.concat(found, ignore_index=True).assign(n=len(prompt))
     return rows[rows["filler"].isin(OWN)].reset_index(drop=True)
 

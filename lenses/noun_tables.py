@@ -10,6 +10,7 @@ from lenses.edge_patching import PATCHED, EdgeReading
 from lenses.frames import best_elsewhere, frame_means, p_any
 from lenses.per_prompt import PerPrompt
 from lenses.statistics import benjamini_hochberg, bootstrap, sign_flip
+from lenses.tidy import grid
 
 MOVED = ("along", "length")
 """Of a movement: its share along that by the noun's own adjective, and its relative length."""
@@ -117,10 +118,3 @@ def edge_table(shares: Float[np.ndarray, "frame layer edge"], seed: int) -> pd.D
     rows = grid({"layer": layers, "head": edges}, **vars(bootstrap(shares, seed)))
     head = rows["head"].astype("Int64")
     return rows.assign(head=head.mask(head == edges - 1))
-
-
-def grid(axes: dict[str, int | Sequence], **values: np.ndarray) -> pd.DataFrame:
-    """Tidy rows of arrays whose axes are named, in order, with their labels or lengths."""
-    labels = [range(v) if isinstance(v, int) else v for v in axes.values()]
-    frame = pd.MultiIndex.from_product(labels, names=list(axes)).to_frame(index=False)
-    return frame.assign(**{name: np.ravel(value) for name, value in values.items()})

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from lenses.edge_patching import EdgeReading
-from lenses.noun_tables import NounTables, by_distance, edge_table, grid, kept_of
+from lenses.noun_tables import NounTables, by_distance, edge_table, kept_of
 from lenses.per_prompt import PerPrompt
 
 FRAMES = ["b", "b", "a", "c"]
@@ -94,8 +94,3 @@ def test_the_edge_of_all_heads_has_no_head():
     rows = edge_table(np.arange(12.0).reshape(2, 2, 3), 0)
     assert rows["head"].isna().tolist() == [False, False, True] * 2
     assert rows["estimate"].tolist() == [3, 4, 5, 6, 7, 8]
-
-
-def test_a_grid_names_the_axes_of_an_array():
-    rows = grid({"x": ["p", "q"], "y": 2}, value=np.array([[1, 2], [3, 4]]))
-    assert rows.to_numpy().tolist() == [["p", 0, 1], ["p", 1, 2], ["q", 0, 3], ["q", 1, 4]]
