@@ -4,7 +4,6 @@ Which prompt tokens does the answer depend on, and is the first layer's attentio
 
 import gc
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -12,53 +11,25 @@ import pandas as pd
 from pydantic import Field
 
 from experiments import Claim, Experiment, Results, UsageError
-from prompts.relevance import KeyedPrompt, keyed_prompts
+from lenses.tidy import grid
+from prompts.relevance import ROLES, KeyedPrompt, keyed_prompts
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
+    from lenses.keyed_texts import KeyedText
     from lenses.per_prompt import PerPrompt
-    from lenses.relevance import AttentionRows
-    from lenses.relevance_scores import Rankings
+    from lenses.text_relevance import TextRelevance
     from models import Model
     from viz import Drawing
 
 RANDOM_MODELS = 2
 """Models of the same shape with fresh weights, beside which mechanical claims are shown."""
-SHARES = (0.25, 0.5, 0.75)
-"""Shares of a prompt's tokens that are dropped."""
-ORDERS = (
-    "knock-out",
-    "attention, first layer",
-    "attention, mean",
-    "value-weighted, mean",
-    "integrated gradients",
-    "random",
-)
-"""By what the least relevant tokens are found."""
-DRAWS = 3
-"""Random choices of the tokens to drop, averaged."""
 BASELINE_DRAWS = 2_000
 """Random rankings of each prompt's tokens."""
 ENOUGH = 0.1
 """Another layer is a better guide if its rank correlation is higher by more."""
 TOLERANCE = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 1e-2}
 LEVEL = 0.05
-ROLES = ("key", "misleading")
-RANKERS = {
-    "knock-out of edges": None,
-    "knock-out of the embedding": None,
-    "attention, first layer": ("attention", "first"),
-    "attention, mean": ("attention", "mean"),
-    "attention, maximum": ("attention_max", "max"),
-    "without sink, mean": ("attention_without_sink", "mean"),
-    "value-weighted, first layer": ("value_weighted_sum", "first"),
-    "value-weighted, mean": ("value_weighted_sum", "mean"),
-    "gradient x input": ("gradient_x_input", "all"),
-    "integrated gradients": ("integrated_gradients", "all"),
-    "recency": ("recency", "none"),
-}
-"""What the words of a prompt are ranked by, and which relevance that is (means are over layers)."""
+FIRST_LAYER = "attention, first layer"
 
 
 class PromptRelevance(Experiment):
@@ -81,10 +52,11 @@ class PromptRelevance(Experiment):
     alone), `pairs` (generated x prompt tokens: drops and attention), `scores` (rank correlation
     with each truth: for the whole answer or each generated token, of sizes or signed values, first
     token in or out; `measure` random: 95 % of random rankings), `ranks` (of key and misleading
-    words among `tokens` ranked ones, 1 is first), `tweaking` (least relevant tokens dropped; does
-    the next token stay, does the whole text, what log-probability is lost), `sink` (per layer:
-    attention on the first token, an even share, its residual norm over the median of the others,
-    the window in tokens and the mass inside it), `against_random` (per prompt, behind the claims).
+    words among `tokens` ranked ones, 1 is first; `depends`: the answer is known to depend on it),
+    `tweaking` (least relevant tokens dropped; does the next token stay, does the whole text, what
+    log-probability is lost), `sink` (per layer: attention on the first token, an even share, its
+    residual norm over the median of the others, the window in tokens and the mass inside it),
+    `against_random` (per prompt, behind the claims).
     """
 
     quick: ClassVar[dict[str, Any]] = {"additions": 6}
@@ -102,6 +74,7 @@ class PromptRelevance(Experiment):
         """Continue the prompts, knock their tokens out, rank and drop them; then random models."""
         from lenses.knock_out import mean_embedding
         from lenses.per_prompt import PerPrompt
+        from lenses.text_relevance import TextRelevance, pair_rows, relevance_rows
 
         texts, own = self._continued(model), PerPrompt()
         relevance, pairs = self.rows("relevance"), self.rows("pairs")
@@ -109,10 +82,10 @@ class PromptRelevance(Experiment):
         batches = self._batches(texts)
         for batch in self.stream(batches, (relevance, pairs, own), "knocking out"):
             for text in batch:
-                read = _Read.of(model, text, reference)
-                relevance.append(_relevance_rows(model, read))
-                pairs.append(_pair_rows(model, read))
-                own.update(**self._summary(model, read))
+                found = TextRelevance.of(model, text, reference)
+                relevance.append(relevance_rows(model, found))
+                pairs.append(pair_rows(model, found))
+                own.update(**self._summary(model, found))
         return Results(
             tables={
                 "prompts": _prompt_rows(model, texts, own),
@@ -126,14 +99,17 @@ class PromptRelevance(Experiment):
             }
         )
 
-    def _texts(self, model: "Model") -> list["_Text"]:
+    def _texts(self, model: "Model") -> list["KeyedText"]:
         """The prompts as tokens, with the places of their keys."""
+        from lenses.keyed_texts import KeyedText
         from models.text import tokenize
 
         if model.card.arithmetic and not self.prompts:
             return self._sampled_additions(model)
         given = [KeyedPrompt("given", text) for text in self.prompts] or keyed_prompts()
-        texts = [_Text(i, prompt, tokenize(model, prompt.text)) for i, prompt in enumerate(given)]
+        texts = [
+            KeyedText(i, prompt, tokenize(model, prompt.text)) for i, prompt in enumerate(given)
+        ]
         for text in texts:
             needed = len(text.given) + self._new_tokens(model)
             if not text.given or needed > model.cfg.n_ctx:
@@ -143,7 +119,8 @@ class PromptRelevance(Experiment):
                 )
         return texts
 
-    def _sampled_additions(self, model: "Model") -> list["_Text"]:
+    def _sampled_additions(self, model: "Model") -> list["KeyedText"]:
+        from lenses.keyed_texts import KeyedText
         from prompts.additions import Addition
 
         form = model.card.arithmetic
@@ -151,7 +128,7 @@ class PromptRelevance(Experiment):
         written = form.write(sums)
         rows = [row[:n].tolist() for row, n in zip(written.tokens, written.prompt, strict=True)]
         return [
-            _Text(i, KeyedPrompt("addition", text, key="units"), row)
+            KeyedText(i, KeyedPrompt("addition", text, key="units"), row)
             for i, (text, row) in enumerate(zip(sums.texts, rows, strict=True))
         ]
 
@@ -159,35 +136,33 @@ class PromptRelevance(Experiment):
         form = model.card.arithmetic
         return form.digits + 1 if form else self.new_tokens
 
-    def _batches(self, texts: Sequence["_Text"]) -> list[Sequence["_Text"]]:
+    def _batches(self, texts: Sequence["KeyedText"]) -> list[Sequence["KeyedText"]]:
         return [texts[i : i + self.batch_size] for i in range(0, len(texts), self.batch_size)]
 
-    def _continued(self, model: "Model") -> list["_Text"]:
+    def _continued(self, model: "Model") -> list["KeyedText"]:
         """The prompts with the model's answers; those it says nothing to are left out."""
         from models.text import continue_text
 
         texts = self._texts(model)
         new = continue_text(model, [text.given for text in texts], self._new_tokens(model))
         answered = [
-            replace(text, new=more, **_keys(model, text.prompt, text.given))
-            for text, more in zip(texts, new, strict=True)
-            if more
+            text.answered(model, more) for text, more in zip(texts, new, strict=True) if more
         ]
         if not answered:
             raise UsageError(f"{model.card.name} ends every prompt at once: there is no answer")
         return answered
 
-    def _summary(self, model: "Model", read: "_Read") -> dict[str, np.ndarray]:
+    def _summary(self, model: "Model", found: "TextRelevance") -> dict[str, np.ndarray]:
         """What is kept of a prompt: its estimates, each with a first axis of one prompt."""
-        found, text = read.rankings, read.text
+        rankings, text = found.rankings, found.text
         rng, other = (np.random.default_rng([self.seed, text.number, i]) for i in range(2))
         both = (text.scored | (np.arange(len(text.given)) == 0), text.scored)
         kept = {
-            "scores": np.stack([found.scores(scored) for scored in both]),
-            "baseline": found.baseline(text.scored, BASELINE_DRAWS, other),
-            "ranks": _ranks(read),
-            "checks": _checks(model, read),
-            **_claimed_of(model, text, read.attention, found.truth[0].sum(0), _orders(read), rng),
+            "scores": np.stack([rankings.scores(scored) for scored in both]),
+            "baseline": rankings.baseline(text.scored, BASELINE_DRAWS, other),
+            "ranks": found.ranks(),
+            "checks": found.checks(model),
+            **found.seen.numbers(model, found.orders, rng),
         }
         return {name: value[None] for name, value in kept.items()}
 
@@ -198,17 +173,18 @@ class PromptRelevance(Experiment):
         told = labels(model.cfg.n_layers)
         axes = {"first_token": (True, False), "scope": SCOPES, "cell": len(told)}
         axes |= {"truth": TRUTHS, "target": TARGETS}
-        rows = _grid(axes, **vars(bootstrap(own["scores"], self.seed)))
+        rows = grid(axes, **vars(bootstrap(own["scores"], self.seed)))
         names = pd.DataFrame(told).astype({"layer": "Int64"})
         rows = names.iloc[rows.pop("cell")].reset_index(drop=True).join(rows)
         rows = rows[rows["n"] > 0]
         return pd.concat([rows, _baseline_rows(own["baseline"])], ignore_index=True)
 
     def _tweaking_rows(self, own: "PerPrompt") -> pd.DataFrame:
+        from lenses.dropped_tokens import ORDERS, OUTCOMES, SHARES
         from lenses.statistics import bootstrap
 
-        axes = {"share_dropped": SHARES, "order": ORDERS, "statistic": TWEAKS}
-        rows = _grid(axes, **vars(bootstrap(own["tweaks"], self.seed)))
+        axes = {"share_dropped": SHARES, "order": ORDERS, "statistic": OUTCOMES}
+        rows = grid(axes, **vars(bootstrap(own["tweaks"], self.seed)))
         return rows[rows["n"] > 0].reset_index(drop=True)
 
     def _sink_rows(self, model: "Model", own: "PerPrompt") -> pd.DataFrame:
@@ -224,7 +200,7 @@ class PromptRelevance(Experiment):
         return table.assign(n=len(own["mass"]))
 
     def _against_random(
-        self, model: "Model", texts: list["_Text"], own: "PerPrompt"
+        self, model: "Model", texts: list["KeyedText"], own: "PerPrompt"
     ) -> pd.DataFrame:
         """Per prompt, what the mechanical claims are about: own weights, then random ones."""
         from models import untrained
@@ -238,21 +214,17 @@ class PromptRelevance(Experiment):
             frames.append(_claimed_rows(kept, f"random {number}"))
         return pd.concat(frames, ignore_index=True)
 
-    def _read_random(self, twin: "Model", texts: list["_Text"], label: str) -> "PerPrompt":
+    def _read_random(self, twin: "Model", texts: list["KeyedText"], label: str) -> "PerPrompt":
         """What the mechanical claims are about, of an untrained model that reads the same texts."""
-        from lenses.knock_out import edge_drops
         from lenses.per_prompt import PerPrompt
-        from lenses.relevance import attention_rows
+        from lenses.text_relevance import AttentionSeen
 
         kept = PerPrompt()
         for batch in self.stream(self._batches(texts), kept, label):
             for text in batch:
-                tokens, prompt = text.tokens(twin), len(text.given)
-                attention = attention_rows(twin, tokens, prompt)
-                drops = edge_drops(twin, tokens, prompt).sum(0).numpy()
-                orders = {ORDERS[1]: _seen(attention, prompt)[0]}
+                seen = AttentionSeen.of(twin, text)
                 rng = np.random.default_rng([self.seed, text.number, 0])
-                found = _claimed_of(twin, text, attention, drops, orders, rng)
+                found = seen.numbers(twin, {FIRST_LAYER: seen.by_layer[0]}, rng)
                 kept.update(**{name: value[None] for name, value in found.items()})
         return kept
 
@@ -362,265 +334,10 @@ BEYOND = (
         "an even share: 0",
     ),
 )
-TWEAKS = ("next_token_stays", "text_stays", "loss")
 SINK = ("mass", "even", "norm_ratio", "inside_window")
 
 
-@dataclass(frozen=True)
-class _Text:
-    """A prompt as tokens, the model's answer, and where its words stand."""
-
-    number: int
-    prompt: KeyedPrompt
-    given: list[int]
-    new: list[int] = field(default_factory=list)
-    words: dict[str, list[list[int]]] = field(default_factory=dict)
-    """Role -> for each of its words, the positions of its tokens."""
-    key_row: int | None = None
-    """The generated token that depends on the key; None for the whole answer."""
-
-    @property
-    def scored(self) -> np.ndarray:
-        """Which prompt tokens are ranked: all but the first and the last."""
-        pos = np.arange(len(self.given))
-        return (pos > 0) & (pos < len(self.given) - 1)
-
-    def tokens(self, model: "Model") -> "Tensor":
-        """Prompt and answer."""
-        import torch
-
-        return torch.tensor(self.given + self.new, device=model.cfg.device)
-
-
-@dataclass(frozen=True)
-class _Read:
-    """Everything that is measured of one text."""
-
-    text: _Text
-    attention: "AttentionRows"
-    rankings: "Rankings"
-    whole: float
-    """What the answer loses when every prompt token has the reference embedding."""
-
-    @classmethod
-    def of(cls, model: "Model", text: _Text, reference: "Tensor") -> "_Read":
-        import torch
-
-        from lenses.knock_out import edge_drops, embedding_drops
-        from lenses.relevance import attention_rows, gradient_relevance
-        from lenses.relevance_scores import Rankings
-
-        tokens, prompt = text.tokens(model), len(text.given)
-        truth = torch.stack(
-            [edge_drops(model, tokens, prompt), embedding_drops(model, tokens, prompt, reference)]
-        )
-        attention = attention_rows(model, tokens, prompt)
-        gradient = gradient_relevance(model, tokens, prompt, reference)
-        return cls(text, attention, Rankings.of(attention, gradient, truth), gradient.whole)
-
-
-def _keys(model: "Model", prompt: KeyedPrompt, given: list[int]) -> dict[str, Any]:
-    """Where the words of a prompt stand, and which generated token depends on the key."""
-    if prompt.kind != "addition":
-        said = {role: getattr(prompt, role) for role in ROLES}
-        words = {role: _places(model, given, prompt.text, word) for role, word in said.items()}
-        return {"words": words}
-    form = model.card.arithmetic
-    digits = np.isin(given, form.digit_ids).astype(int)
-    edge = np.diff(digits, prepend=0, append=0)
-    units = edge[1:] == -1 if form.operands == "msb" else edge[:-1] == 1
-    words = {"key": [[int(pos)] for pos in np.flatnonzero(units)], "misleading": []}
-    return {"words": words, "key_row": -1 if form.answer == "msb" else 0}
-
-
-def _places(model: "Model", given: list[int], text: str, word: str) -> list[list[int]]:
-    """Positions of the tokens that spell the only occurrence of a word; none for no word."""
-    if not word:
-        return []
-    ends = [
-        len(model.tokenizer.decode(given[: pos + 1], skip_special_tokens=True))
-        for pos in range(len(given))
-    ]
-    start = text.index(word)
-    starts = [0, *ends[:-1]]
-    inside = [
-        pos
-        for pos, (low, high) in enumerate(zip(starts, ends, strict=True))
-        if low < start + len(word) and high > start
-    ]
-    return [inside]
-
-
-def _seen(attention: "AttentionRows", prompt: int) -> np.ndarray:
-    """Attention (mean over heads) that each prompt token gets, by layer."""
-    from lenses.relevance import over_rows
-
-    return over_rows(attention.rows[0], prompt)[:, :prompt].double().numpy()
-
-
-def _claimed_of(
-    model: "Model",
-    text: _Text,
-    attention: "AttentionRows",
-    drops: np.ndarray,
-    orders: dict[str, np.ndarray],
-    rng: np.random.Generator,
-) -> dict[str, np.ndarray]:
-    """What mechanical claims are about: the curve over layers, the sink, and dropping tokens."""
-    from lenses.relevance import inside_window, windows
-    from lenses.relevance_scores import agreement
-
-    prompt, rows = len(text.given), attention.rows[0]
-    curve = agreement(_seen(attention, prompt)[:, text.scored], drops[text.scored])[:, 0]
-    even = 1 / np.arange(prompt, prompt + len(text.new))
-    rest = attention.length[:, 1:]
-    ratio = attention.length[:, 0] / rest.median(-1).values if rest.numel() else rest.mean(-1)
-    return {
-        "curve": curve,
-        "mass": rows[..., 0].mean(-1).double().numpy(),
-        "even": np.full(len(rows), even.mean()),
-        "norm_ratio": ratio.double().numpy(),
-        "inside_window": inside_window(rows, prompt, windows(model)).double().numpy(),
-        "tweaks": _tweaks(model, text, orders, rng),
-    }
-
-
-def _orders(read: _Read) -> dict[str, np.ndarray]:
-    """What each of ORDERS but the random one goes by: the least is dropped first."""
-    found = read.rankings
-    return {
-        ORDERS[0]: abs(found.truth[0].sum(0)),
-        ORDERS[1]: found["attention", "first"],
-        ORDERS[2]: found["attention", "mean"],
-        ORDERS[3]: found["value_weighted_sum", "mean"],
-        ORDERS[4]: abs(found["integrated_gradients", "all"]),
-    }
-
-
-def _tweaks(
-    model: "Model", text: _Text, orders: dict[str, np.ndarray], rng: np.random.Generator
-) -> np.ndarray:
-    """What becomes of the answer when tokens are dropped [share order statistic].
-
-    NaN for orders that are not given, and where a share of the tokens is none.
-    """
-    from lenses.knock_out import answered, shortened
-
-    tokens, prompt = text.tokens(model), len(text.given)
-    plain, pos = answered(model, tokens[None], prompt), np.flatnonzero(text.scored)
-    found = np.full((len(SHARES), len(ORDERS), len(TWEAKS)), np.nan)
-    for row, count in zip(found, (round(share * len(pos)) for share in SHARES), strict=True):
-        if count == 0:
-            continue
-        dropped = [pos[np.argsort(v[pos], kind="stable")[:count]] for v in orders.values()]
-        dropped += [rng.permutation(pos)[:count] for _ in range(DRAWS)]
-        after = shortened(model, tokens, prompt, [places.tolist() for places in dropped])
-        same = (after.likeliest == plain.likeliest).numpy()
-        lost = (plain.log_probability.sum() - after.log_probability.sum(-1)).numpy()
-        values = np.stack([same[:, 0], same.all(1), lost], axis=1).astype(float)
-        row[[ORDERS.index(name) for name in orders]] = values[: len(orders)]
-        row[-1] = values[len(orders) :].mean(0)
-    return found
-
-
-def _checks(model: "Model", read: _Read) -> np.ndarray:
-    """How far rows are from summing to 1, what integrated gradients sum to and should, and the
-    answer's log-probability."""
-    from lenses.knock_out import answered
-    from lenses.relevance import LAYERED
-
-    sums = read.attention.rows.sum(-1)
-    first_sees_more = read.attention.rows.shape[-1] > read.attention.rows.shape[-2]
-    summing = [i for i, name in enumerate(LAYERED) if name != "attention_max"]
-    if not first_sees_more:  # the one token that the first row sees is the sink
-        sums[LAYERED.index("attention_without_sink"), :, 0] += 1
-    error = (sums[summing] - 1).abs().max().item()
-    plain = answered(model, read.text.tokens(model)[None], len(read.text.given))
-    integrated = read.rankings["integrated_gradients", "all"].sum()
-    return np.array([error, integrated, read.whole, plain.log_probability.sum().item()])
-
-
-def _ranks(read: _Read) -> np.ndarray:
-    """Rank of the words of each role by each of RANKERS [role ranker]; NaN without the word."""
-    from lenses.relevance_scores import rank_of
-
-    found, text = read.rankings, read.text
-    if text.key_row is None:
-        truth = found.truth.sum(1)
-        values = [found[name] for name in RANKERS.values() if name]
-    else:
-        truth = found.truth[:, text.key_row]
-        values = [found.of_token(name, text.key_row) for name in RANKERS.values() if name]
-    ranked = np.stack([*truth, *values])
-    return np.stack([rank_of(ranked, text.words[role], text.scored) for role in ROLES])
-
-
-def _grid(axes: dict[str, int | Sequence], **values: np.ndarray) -> pd.DataFrame:
-    """Tidy rows of arrays whose axes are named, in order, with their labels or lengths."""
-    labels = [range(v) if isinstance(v, int) else v for v in axes.values()]
-    frame = pd.MultiIndex.from_product(labels, names=list(axes)).to_frame(index=False)
-    return frame.assign(**{name: np.ravel(value) for name, value in values.items()})
-
-
-def _relevance_rows(model: "Model", read: _Read) -> pd.DataFrame:
-    """Every relevance and truth of every token that has one."""
-    from lenses.relevance import over_rows
-    from lenses.relevance_scores import TRUTHS, labels
-    from models.text import token_strings
-
-    text, found = read.text, read.rankings
-    told = labels(model.cfg.n_layers)
-    prompt, seen = len(text.given), over_rows(found.seen, len(text.given)).double().numpy()
-    values = np.full((len(told), seen.shape[1]), np.nan)
-    values[: len(seen)], values[:, :prompt] = seen, found.answer
-    truth = np.full((len(TRUTHS), seen.shape[1]), np.nan)
-    truth[:, :prompt] = found.truth.sum(1)
-    dropped = [(f"drop_{name}", "none", None) for name in TRUTHS]
-    names = pd.DataFrame([*dropped, *told], columns=["measure", "layers", "layer"])
-    names = names.astype({"layer": "Int64"})
-    rows = _grid({"cell": len(names), "pos": seen.shape[1]}, value=np.concatenate([truth, values]))
-    rows = rows.dropna(subset="value").reset_index(drop=True)
-    rows = names.iloc[rows.pop("cell")].reset_index(drop=True).join(rows)
-    ids = np.array(text.given + text.new[:-1])
-    tokens, role = np.array(token_strings(model, ids), dtype=object), _roles(text, len(ids))
-    return pd.DataFrame({
-        "prompt": text.number, "pos": rows["pos"], "token_id": ids[rows["pos"]],
-        "token": tokens[rows["pos"]], "role": role[rows["pos"]],
-        "phase": np.where(rows["pos"] < prompt, "prompt", "generated"),
-        **{name: rows[name] for name in ("measure", "layers", "layer", "value")},
-    })  # fmt: skip
-
-
-def _roles(text: _Text, length: int) -> np.ndarray:
-    """Which token belongs to which word: key, misleading or none."""
-    roles = np.full(length, "none", dtype=object)
-    for role, words in text.words.items():
-        roles[[pos for word in words for pos in word]] = role
-    return roles
-
-
-def _pair_rows(model: "Model", read: _Read) -> pd.DataFrame:
-    """Generated x prompt tokens: what each loses, and how it attends."""
-    from models.text import token_strings
-
-    text, found = read.text, read.rankings
-    axes = {"row": len(text.new), "pos": len(text.given)}
-    rows = _grid(
-        axes,
-        drop_edges=found.truth[0],
-        drop_embedding=found.truth[1],
-        attention_first=found.of_token(("attention", "first")),
-        attention_mean=found.of_token(("attention", "mean")),
-        value_weighted_mean=found.of_token(("value_weighted_sum", "mean")),
-    )
-    given, new = (token_strings(model, ids) for ids in (text.given, text.new))
-    rows.insert(0, "prompt", text.number)
-    rows.insert(2, "generated", [new[row] for row in rows["row"]])
-    rows.insert(4, "token", [given[pos] for pos in rows["pos"]])
-    return rows
-
-
-def _prompt_rows(model: "Model", texts: list[_Text], own: "PerPrompt") -> pd.DataFrame:
+def _prompt_rows(model: "Model", texts: list["KeyedText"], own: "PerPrompt") -> pd.DataFrame:
     said = [model.tokenizer.decode(text.new) for text in texts]
     checks = own["checks"]
     return pd.DataFrame(
@@ -633,10 +350,7 @@ def _prompt_rows(model: "Model", texts: list[_Text], own: "PerPrompt") -> pd.Dat
             "generated": said,
             "key": [text.prompt.key for text in texts],
             "misleading": [text.prompt.misleading for text in texts],
-            "key_is_said": [
-                bool(text.prompt.key) and text.prompt.key in words
-                for text, words in zip(texts, said, strict=True)
-            ],
+            "depends": [text.depends for text in texts],
             "given_tokens": [len(text.given) for text in texts],
             "generated_tokens": [len(text.new) for text in texts],
             "row_error": checks[:, 0],
@@ -665,9 +379,11 @@ def _baseline_rows(baseline: np.ndarray) -> pd.DataFrame:
     )  # fmt: skip
 
 
-def _rank_rows(texts: list[_Text], own: "PerPrompt") -> pd.DataFrame:
+def _rank_rows(texts: list["KeyedText"], own: "PerPrompt") -> pd.DataFrame:
+    from lenses.text_relevance import RANKERS
+
     axes = {"prompt": len(texts), "role": ROLES, "ranker": list(RANKERS)}
-    rows = _grid(axes, rank=own["ranks"]).dropna(subset="rank").reset_index(drop=True)
+    rows = grid(axes, rank=own["ranks"]).dropna(subset="rank").reset_index(drop=True)
     of = rows.pop("prompt").to_numpy()
     rows.insert(0, "prompt", [texts[i].number for i in of])
     rows.insert(1, "kind", [texts[i].prompt.kind for i in of])
@@ -676,13 +392,16 @@ def _rank_rows(texts: list[_Text], own: "PerPrompt") -> pd.DataFrame:
         for i, role in zip(of, rows["role"], strict=True)
     ]
     rows.insert(3, "word", words)
-    return rows.assign(tokens=[int(texts[i].scored.sum()) for i in of])
+    told = {"tokens": [int(texts[i].scored.sum()) for i in of]}
+    return rows.assign(**told, depends=np.array([texts[i].depends for i in of], dtype=bool))
 
 
 def _claimed_rows(kept: "PerPrompt", weights: str) -> pd.DataFrame:
     """One row per prompt and statistic that has a value."""
+    from lenses.dropped_tokens import ORDERS
+
     curve, tweaks = kept["curve"], kept["tweaks"][..., 0]
-    above = tweaks[..., ORDERS.index("attention, first layer")] - tweaks[..., -1]
+    above = tweaks[..., ORDERS.index(FIRST_LAYER)] - tweaks[..., -1]
     columns = {
         "first_layer": curve[:, 0],
         "first_less_best": _first_less_best(curve),
@@ -735,7 +454,11 @@ def _row_sums(prompts: pd.DataFrame, tolerance: float) -> Claim:
 
 
 def _key_claims(ranks: pd.DataFrame) -> list[Claim]:
-    """Whether knocking out, and the first layer, put the key before all other tokens."""
+    """Whether knocking out, and the first layer, put the key before all other tokens.
+
+    Only answers that are known to depend on the key can tell.
+    """
+    ranks = ranks[ranks["depends"]]
     key = ranks[ranks["role"] == "key"]
     stated = key[key["kind"].isin(["planted", "addition"])]
     by = dict(list(stated.groupby("ranker")))
@@ -747,7 +470,7 @@ def _key_claims(ranks: pd.DataFrame) -> list[Claim]:
         _share("Knocking out finds what the answer depends on: a word stated once, or the digits "
                "of the units", by.get("knock-out of edges", none)["rank"] == 1),
         _share("The first layer's attention is enough to find it",
-               by.get("attention, first layer", none)["rank"] == 1),
+               by.get(FIRST_LAYER, none)["rank"] == 1),
         _share("The first layer's attention is enough, where it is weighted by values",
                by.get("value-weighted, first layer", none)["rank"] == 1),
         _share("Knocking out finds the word when the fact is put in other words",
@@ -772,7 +495,7 @@ def _share(sentence: str, right: pd.Series) -> Claim:
         low=low,
         high=high,
         n=len(right),
-        unit="share of prompts",
+        unit="share of prompts whose answer is known to depend on the word",
         null=0.5,
         null_note="half of the prompts; by luck about one in as many as they have tokens",
         verdict=verdict,
@@ -875,12 +598,12 @@ COLOURED = {
 
 
 def _example_figures(results: Results) -> dict[str, "Drawing"]:
-    """The first prompt whose key is said, coloured by each relevance; else the first."""
+    """The first prompt that depends on its key, coloured by each relevance; else the first."""
     from viz import colored_tokens
 
     prompts = results.tables["prompts"]
-    said = prompts[prompts["key_is_said"]]
-    chosen = (said if len(said) else prompts).iloc[0]
+    depend = prompts[prompts["depends"]]
+    chosen = (depend if len(depend) else prompts).iloc[0]
     rows = results.tables["relevance"].query("phase == 'prompt'")
     rows = rows[rows["prompt"] == chosen["prompt"]]
     drawn = {
@@ -960,6 +683,7 @@ def _word_figures(ranks: pd.DataFrame) -> dict[str, "Drawing"]:
     from lenses.statistics import wilson
     from viz import bars
 
+    ranks = ranks[ranks["depends"]]
     if ranks.empty:
         return {}
     key = ranks[ranks["role"] == "key"].assign(first=lambda rows: rows["rank"] == 1)
@@ -970,7 +694,7 @@ def _word_figures(ranks: pd.DataFrame) -> dict[str, "Drawing"]:
         "Who finds the key": bars(
             share.reset_index(), "ranker", "share_of_prompts", series="kind",
             caption="How often what the answer is known to depend on is ranked before all other "
-            "tokens of the prompt, by kind of prompt.",
+            "tokens of the prompt, by kind of prompt. Prompts whose key is not said are left out.",
         )
     }  # fmt: skip
     misled = ranks[ranks["kind"] == "misleading"]

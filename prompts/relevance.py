@@ -7,6 +7,9 @@ from typing import Literal
 
 SHIPPED = Path(__file__).with_name("relevance.toml")
 
+ROLES = ("key", "misleading")
+"""Words of a prompt that are known."""
+
 Kind = Literal["planted", "reworded", "misleading", "addition", "given"]
 
 
@@ -23,6 +26,10 @@ class KeyedPrompt:
     name: str = ""
     of: str = ""
     """Name of the prompt that this one rewords."""
+
+    def depends(self, answer: str) -> bool:
+        """Whether an answer is known to depend on the key: it says it, or is that to a sum."""
+        return self.kind == "addition" or (bool(self.key) and self.key in answer)
 
 
 def keyed_prompts() -> list[KeyedPrompt]:

@@ -6,12 +6,12 @@ import pytest
 
 from experiments import Results, UsageError
 from experiments.prompt_relevance import (
-    ORDERS,
     PromptRelevance,
     _first_less_best,
-    _places,
     _share,
 )
+from lenses.dropped_tokens import ORDERS
+from lenses.keyed_texts import positions
 from lenses.relevance_scores import labels
 from models import load
 from models.text import tokenize
@@ -102,14 +102,24 @@ def test_every_learned_claim_holds_where_a_copying_head_is_planted(planted):
     claims = [c for c in experiment.claims(results) if c.kind == "learned"]
     assert [claim.verdict for claim in claims] == ["holds"] * 5
     assert [claim.estimate for claim in claims] == [1.0] * 5
-    assert results.tables["prompts"]["key_is_said"].all()
+    assert results.tables["prompts"]["depends"].all()
+
+
+def test_prompts_whose_key_is_not_said_tell_nothing(planted):
+    experiment, _, results = planted
+    ranks = results.tables["ranks"].copy()
+    unsaid = ranks["prompt"] < 3
+    ranks.loc[unsaid, ["rank", "depends"]] = [9.0, False]
+    claims = experiment.claims(Results(tables={**results.tables, "ranks": ranks}))
+    found = next(claim for claim in claims if claim.sentence.startswith("Knocking out finds what"))
+    assert (found.estimate, found.n) == (1.0, 36 - 3)
 
 
 def test_a_head_of_the_second_layer_is_not_found_in_the_first():
     from models.planted_copy import planted_copy
     from prompts.relevance import keyed_prompts
 
-    shipped = keyed_prompts()[:12]
+    shipped = [prompt for prompt in keyed_prompts() if prompt.kind == "planted"]
     model, _ = planted_copy([p.text for p in keyed_prompts()], [p.key for p in shipped], layer=1)
     experiment = PromptRelevance(new_tokens=1)
     results = measured(experiment, model)
@@ -157,8 +167,8 @@ def test_a_prompt_that_is_too_long_is_refused(planted):
 def test_a_word_is_found_in_its_tokens(planted):
     text = "Our dog is called Max and likes long walks. The name of our dog is"
     given = tokenize(planted[1], text)
-    assert _places(planted[1], given, text, "Max") == [[4]]
-    assert _places(planted[1], given, text, "") == []
+    assert positions(planted[1], given, text, "Max") == [[4]]
+    assert positions(planted[1], given, text, "") == []
 
 
 def test_the_best_other_layer_is_chosen_on_other_prompts():

@@ -48,7 +48,7 @@ def test_a_reworded_prompt_asks_for_the_same_word_in_the_same_words():
 def test_there_are_enough_of_each_kind():
     kinds = [prompt.kind for prompt in PROMPTS]
     assert {kind: kinds.count(kind) for kind in kinds} == {
-        "planted": 12,
+        "planted": 36,
         "reworded": 6,
         "misleading": 6,
     }
