@@ -76,7 +76,11 @@ def run(experiment: Experiment, *, fresh: bool = False, loader: Loader = load_mo
         manifest |= {"model": model_facts(model), "device": experiment.device}
         manifest["seconds"] = round(manifest.get("seconds", 0) + time.monotonic() - started, 2)
         manifest["peak_memory_bytes"] = _peak_memory(experiment.device)
-        finish(folder, experiment, manifest)
+        try:
+            finish(folder, experiment, manifest)
+        except Exception as error:
+            error.add_note(f"All that was measured is kept. Mend this, then: draw {folder}")
+            raise
     return folder
 
 

@@ -543,21 +543,11 @@ def _agreement_figures(scores: pd.DataFrame) -> dict[str, "Drawing"]:
     lines = edges[edges["layer"].notna() & edges["measure"].isin(LINES)]
     if lines.empty:  # prompts of so few tokens that nothing can be ranked
         return {}
-    deep = edges["layer"].max()
-    random = edges[edges["measure"] == "random"].merge(
-        pd.DataFrame({"layer": range(int(deep) + 1)}, dtype="Int64"), how="cross",
-        suffixes=("_none", "")
-    )  # fmt: skip
-    both = pd.concat([lines, random[lines.columns]], ignore_index=True)
-    both = both.assign(
-        layer=both["layer"].astype(int), line=both["measure"].map(MEASURES),
-        read=both["scope"].map(WHOLES),
-    )  # fmt: skip
+    random = edges[edges["measure"] == "random"]
     league = _league(told[told["scope"] == "answer"])
     return {
         "Rank correlation with the truth, layer by layer": curves(
-            both[["read", "line", "layer", "estimate", "low", "high", "n"]], "layer", "estimate",
-            series="line", facet="read",
+            _with_random(lines, random), "layer", "estimate", series="line", facet="read",
             caption="Spearman's correlation of what the rows that write the answer attend to with "
             "what knocking each prompt token out costs (edges cut; sizes; first token left out). "
             "If the first layer were enough, no line would rise after it. Bands: 95 % over "
@@ -570,6 +560,18 @@ def _agreement_figures(scores: pd.DataFrame) -> dict[str, "Drawing"]:
             "that see a token, not only over those that write the answer.",
         ),
     }  # fmt: skip
+
+
+def _with_random(lines: pd.DataFrame, random: pd.DataFrame) -> pd.DataFrame:
+    """The lines of the curve, and random rankings beside them at every layer."""
+    layers = pd.DataFrame({"layer": range(int(lines["layer"].max()) + 1)}, dtype="Int64")
+    everywhere = random.drop(columns="layer").merge(layers, how="cross")
+    both = pd.concat([lines, everywhere[lines.columns]], ignore_index=True)
+    both = both.assign(
+        layer=both["layer"].astype(int), line=both["measure"].map(MEASURES),
+        read=both["scope"].map(WHOLES),
+    )  # fmt: skip
+    return both[["read", "line", "layer", "estimate", "low", "high", "n"]]
 
 
 def _league(told: pd.DataFrame) -> pd.DataFrame:

@@ -74,25 +74,30 @@ def probe_table(
     for target, (label, group) in labels_of(sums, place).items():
         labels, groups = (torch.from_numpy(x).to(states.device) for x in (label, group))
         control = control_labels(groups, labels, seed)
-
-        def accuracy(
-            at: Tensor, goal: Tensor, groups: Tensor = groups
-        ) -> Float[np.ndarray, "site"]:
-            said = cross_validated(at, goal, groups, seed=seed)
-            return balanced_accuracy(said, goal).cpu().numpy()
-
-        found = accuracy(states, labels)
+        each = torch.arange(len(groups), device=groups.device)
+        one_hot = _one_hot(sums, place).to(states)
         values = {
-            "accuracy": found,
-            "control": accuracy(states, control, torch.arange(len(groups), device=groups.device)),
-            "input_tokens": float(accuracy(_one_hot(sums, place).to(states), labels)[0]),
-            "random_weights": accuracy(random, labels),
+            "accuracy": _accuracy(states, labels, groups, seed),
+            "control": _accuracy(states, control, each, seed),
+            "input_tokens": float(_accuracy(one_hot, labels, groups, seed)[0]),
+            "random_weights": _accuracy(random, labels, groups, seed),
             "chance": 1 / len(np.unique(label)),
         }
         rows.append(sites.assign(place=place, target=target, **values, n=len(label)))
     table = pd.concat(rows, ignore_index=True)
     table["selectivity"] = table["accuracy"] - table["control"]
     return table
+
+
+def _accuracy(
+    states: Float[Tensor, "site n d"],
+    labels: Int[Tensor, "n"],
+    groups: Int[Tensor, "n"],
+    seed: int,
+) -> Float[np.ndarray, "site"]:
+    """Balanced accuracy of a probe at each site, of groups that it has not seen."""
+    said = cross_validated(states, labels, groups, seed=seed)
+    return balanced_accuracy(said, labels).cpu().numpy()
 
 
 def _states(

@@ -476,7 +476,7 @@ def loaded(adder: GPT2LMHeadModel, style: AdditionFormat) -> Model:
 
 def main(arguments: list[str]) -> int:
     """Train the adder of one card, store it, and test what was stored; 0 if it is accepted."""
-    if len(arguments) != 1:
+    if len(arguments) != 1 or arguments[0].startswith("-"):
         print("usage: python -m models.train CARD", file=sys.stderr)
         return 2
     try:

@@ -125,9 +125,11 @@ def test_a_run_that_only_failed_to_draw_is_drawn_once_that_is_mended(counting, c
             "def figures(self, results):", "def figures(self, results):\n        raise ValueError"
         )
     )
-    assert command("run", counting)[0] == 1
+    code, _, err = command("run", counting)
     (path,) = tmp_path.glob("runs/counting/*/manifest.json")
     assert json.loads(path.read_text())["status"] == "failed"
+    assert code == 1
+    assert err.splitlines()[-1].endswith(f"then: draw runs/counting/{path.parent.name}")
     counting.write_text(text)
     assert command("draw", path.parent)[0] == 0
     assert manifest(path.parent)["status"] == "finished"

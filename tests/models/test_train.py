@@ -110,6 +110,11 @@ def test_an_untrained_adder_is_not_accepted_as_exact(
     assert "refused" in capsys.readouterr().out
 
 
+def test_help_is_how_it_is_used(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 2
+    assert capsys.readouterr().err == "usage: python -m models.train CARD\n"
+
+
 def test_a_card_that_is_no_adders_is_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
