@@ -1,5 +1,6 @@
 """Any number for each pair of two axes: rows x columns, with a panel for each facet."""
 
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from viz.canvas import WIDTH, colour_bar, heat, limits, panels, require, split, ticks
@@ -88,7 +89,8 @@ def _maps(
     figure, axes = panels(len(parts), wide * len(across) + margin, high * len(down) + 0.85)
     figure.set_figwidth(max(_NARROWEST, figure.get_figwidth()))
     figure.set_figheight(figure.get_figheight() + 0.75)
-    undefined = False
+    undefined, letters = False, int((wide * len(across) + 0.3) / (10 * _LETTER))
+    under = fill(axis_name(columns), max(8, letters))
     for number, (axis, (name, part)) in enumerate(zip(axes, parts.items(), strict=True)):
         grid = _wide(part, rows, columns, value, down, across).to_numpy(
             float, na_value=float("nan")
@@ -97,7 +99,7 @@ def _maps(
         heat(axis, grid, scale, **_written(part, names, (down, across), (wide, high)))
         ticks(axis, "y", [shorten(str(n), 16) for n in down], high * len(down), rotation=0)
         _ticks_across(axis, [shorten(str(n), 16) for n in across], wide)
-        axis.set(xlabel=axis_name(columns), ylabel=axis_name(rows) if number == 0 else "")
+        axis.set(xlabel=under, ylabel=axis_name(rows) if number == 0 else "")
         axis.set_title(label_of(name, "matplotlib"))
     colour_bar(figure, axes, title, undefined)
     return figure
