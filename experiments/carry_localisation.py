@@ -399,10 +399,11 @@ def _adds(answers: pd.Series) -> Claim:
 
 def _moves(sites: pd.DataFrame) -> Claim:
     """Whether anything is there to be found: the one head of the grid that luck explains least."""
-    sentence = "Some single head moves a carry."
+    sentence = "Some single head moves a carry, more often than luck explains."
     asked = sites
     if len(sites):
-        asked = sites[sites["pair"].isin(CARRIES) & (sites["kind"] == "head")]
+        carries = sites["pair"].isin(CARRIES) & (sites["prefix"] != "own")
+        asked = sites[carries & (sites["kind"] == "head")]
     if asked.empty:
         why = "a model that adds better, or more pairs (--per-cell): too few were solved"
         return Claim(
@@ -421,7 +422,8 @@ def _moves(sites: pd.DataFrame) -> Claim:
         null_note="the digit changes when the source has other digits of the same class",
         unit="share of pairs in which the digit becomes the source's, at the clearest of "
         f"{len(asked)} (L{best['layer']}H{best['head']} at {best['token']}, {best['pair']} pairs "
-        f"of place {best['place']}); p is corrected for all {len(sites)} interchanges (max-T)",
+        f"read at place {best['read_place']}, {best['direction']}); p is corrected for all "
+        f"{sites['p_max'].notna().sum()} interchanges (max-T)",
         verdict="holds" if best["p_max"] <= LEVEL else "undecided",
         decide="" if best["p_max"] <= LEVEL else "more pairs (--per-cell)",
     )

@@ -523,7 +523,7 @@ def _adds(moves: pd.DataFrame) -> Claim:
         n=n,
         null=0.1,
         null_note="a digit at random",
-        unit=f"share of additions; threshold {MOST:g}{copies}",
+        unit=f"share of digits; threshold {MOST:g}{copies}",
         verdict=verdict,
         decide="more prompts (--edits)" if verdict == "undecided" else "",
     )

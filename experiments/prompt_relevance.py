@@ -4,6 +4,7 @@ Which prompt tokens does the answer depend on, and is the first layer's attentio
 
 import gc
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -65,6 +66,8 @@ class PromptRelevance(Experiment):
     """Prompts to read; without any, shipped ones (adders: sampled additions)."""
     new_tokens: int = Field(4, ge=1)
     """Tokens the model answers with (an adder: as many digits as its answer has)."""
+    said: bool = True
+    """Claims count only prompts whose answer says the key; off, every prompt with one counts."""
     additions: int = Field(32, ge=1)
     """Additions sampled for an adder."""
     batch_size: int = Field(1, ge=1)
@@ -148,6 +151,8 @@ class PromptRelevance(Experiment):
         answered = [
             text.answered(model, more) for text, more in zip(texts, new, strict=True) if more
         ]
+        if not self.said:
+            answered = [replace(text, depends=bool(text.prompt.key)) for text in answered]
         if not answered:
             raise UsageError(f"{model.card.name} ends every prompt at once: there is no answer")
         return answered
@@ -473,9 +478,9 @@ def _key_claims(ranks: pd.DataFrame) -> list[Claim]:
                by.get(FIRST_LAYER, none)["rank"] == 1),
         _share("The first layer's attention is enough, where it is weighted by values",
                by.get("value-weighted, first layer", none)["rank"] == 1),
-        _share("Knocking out finds the word when the fact is put in other words",
+        _share("Knocking out finds the word, where it is said, when the fact is put in other words",
                reworded["rank"] == 1),
-        _share("Knocking out puts the word that decides before one that misleads",
+        _share("Knocking out puts the deciding word, where it is said, before one that misleads",
                both["key"] < both["misleading"]),
     ]  # fmt: skip
 
@@ -486,7 +491,7 @@ def _share(sentence: str, right: pd.Series) -> Claim:
 
     low, high = (float(end) for end in wilson(int(right.sum()), len(right)))
     verdict = Claim.judge(low, high, 0.5)
-    none = "a language model: prompts of this kind are sentences"
+    none = "a language model that says the word: prompts of this kind are sentences"
     why = "more prompts of this kind" if len(right) else none
     return Claim(
         kind="learned",
@@ -705,7 +710,7 @@ def _word_figures(ranks: pd.DataFrame) -> dict[str, "Drawing"]:
         drawn["Misleading words"] = bars(
             mean, "ranker", "rank", series="role",
             caption="Mean rank (1 is first) of the word that decides and of a word that misleads, "
-            "in prompts that have both.",
+            "in prompts that have both. Prompts whose key is not said are left out.",
         )  # fmt: skip
     return drawn
 

@@ -9,7 +9,15 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from lenses.contrasts import COUNTS, FEWEST, Contrast, by_direction, each_pair, luck_of
+from lenses.contrasts import (
+    COUNTS,
+    FEWEST,
+    LUCKY_DRAWS,
+    Contrast,
+    by_direction,
+    each_pair,
+    luck_of,
+)
 from lenses.interchange import Site
 from lenses.joint import LARGEST, heads_of
 from models import Model
@@ -76,14 +84,25 @@ def interchanges(
         opened = [Site(tokens[-1], heads=(head,)) for i in again for head in sites[i].heads]
         again += range(len(sites), len(sites) + len(opened))
         sites += opened
+    if not again:
+        return _described(first, sites, found), _luck(tried, screened, rng)
     measured = each_pair(model, fresh, [sites[i] for i in again], batch_size)
     second = by_direction(measured, fresh.direction)
-    second["site"] = np.array(again, dtype=int)[second["site"]]
+    second["site"] = np.array(again)[second["site"]]
     kept = first[~first["site"].isin(again)]
     both = pd.concat([kept, second]).sort_values(["site", "direction"], ignore_index=True)
     idle = {name: value[kept["site"].unique()] for name, value in screened.items()}
-    luck = [luck_of(idle, tried.direction, rng), luck_of(measured, fresh.direction, rng)]
-    return _described(both, sites, found), np.max(luck, axis=0)
+    luck = np.maximum(_luck(tried, idle, rng), _luck(fresh, measured, rng))
+    return _described(both, sites, found), luck
+
+
+def _luck(
+    found: Contrast, values: dict[str, np.ndarray], rng: np.random.Generator
+) -> Float[np.ndarray, "draw"]:
+    """What luck gives the sites of some pairs; none where there is no null source and no test."""
+    if found.null is None:
+        return np.zeros(LUCKY_DRAWS)
+    return luck_of(values, found.direction, rng)
 
 
 def _described(counts: pd.DataFrame, sites: Sequence[Site], found: Contrast) -> pd.DataFrame:

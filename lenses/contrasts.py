@@ -347,7 +347,9 @@ def rates(counts: pd.DataFrame, luck: Float[np.ndarray, "draw"]) -> pd.DataFrame
     `p` is one-sided and exact (McNemar): of the pairs in which just one of source and null source
     moves the read digit, is it the source more often? `q` is p corrected over all rows
     (Benjamini & Hochberg 1995); `p_max` is how often luck gives any row as large an excess
-    (`luck_of` over the whole table). Swapped digits have no null source and no test.
+    (`luck_of` over the whole table). Swapped digits have no null source and no test. Where members
+    have their own prefixes the source differs by one more token than the null source, which may
+    by itself explain an excess.
     """
     if counts.empty:  # no cell had enough pairs
         return counts

@@ -1,5 +1,6 @@
 """Prompts whose answer depends on a word that is known: planted, reworded, misled."""
 
+import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,8 @@ class KeyedPrompt:
 
     def depends(self, answer: str) -> bool:
         """Whether an answer is known to depend on the key: it says it, or is that to a sum."""
-        return self.kind == "addition" or (bool(self.key) and self.key in answer)
+        said = re.findall(r"\w+", answer)
+        return self.kind == "addition" or self.key in said
 
 
 def keyed_prompts() -> list[KeyedPrompt]:

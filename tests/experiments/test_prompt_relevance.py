@@ -13,7 +13,7 @@ from experiments.prompt_relevance import (
 from lenses.dropped_tokens import ORDERS
 from lenses.keyed_texts import positions
 from lenses.relevance_scores import labels
-from models import load
+from models import load, untrained
 from models.text import tokenize
 
 
@@ -113,6 +113,15 @@ def test_prompts_whose_key_is_not_said_tell_nothing(planted):
     claims = experiment.claims(Results(tables={**results.tables, "ranks": ranks}))
     found = next(claim for claim in claims if claim.sentence.startswith("Knocking out finds what"))
     assert (found.estimate, found.n) == (1.0, 36 - 3)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_random_weights_learn_nothing_when_every_prompt_counts(planted, seed):
+    experiment = PromptRelevance(said=False, new_tokens=1)
+    claims = experiment.claims(measured(experiment, untrained(planted[1], seed)))
+    learned = [claim for claim in claims if claim.kind == "learned"]
+    assert [claim.n for claim in learned] == [36, 36, 36, 6, 6]
+    assert all(claim.verdict != "holds" for claim in learned)
 
 
 def test_a_head_of_the_second_layer_is_not_found_in_the_first():

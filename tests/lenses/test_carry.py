@@ -111,6 +111,17 @@ def test_the_planted_heads_are_named_and_no_others(seed):
     assert last[heads.index].all()
 
 
+def test_a_large_model_in_which_nothing_moves_is_not_opened(monkeypatch):
+    planted = planted_carry(places=2, seed=0, heads=4)
+    model, style = planted.model, planted.model.card.arithmetic
+    found = contrast(model, style, Cell("swap", 0, 0, "same"), 36, 0, 512)
+    monkeypatch.setattr("lenses.carry.LARGE", 7)
+    table, luck = interchanges(model, found, 12, 512, np.random.default_rng(0))
+    assert "head" not in set(table["kind"])
+    assert (table["n"] == 12).all()
+    assert not luck.any()
+
+
 def test_a_large_model_is_opened_layer_by_layer(monkeypatch):
     planted = planted_carry(places=2, seed=0, heads=4)
     model, style = planted.model, planted.model.card.arithmetic

@@ -20,6 +20,17 @@ def test_every_key_is_stated_once_and_before_the_end():
         assert words(prompt.text)[-1] != prompt.key
 
 
+def test_no_key_stands_where_the_sink_may_be():
+    for prompt in PROMPTS:
+        assert not prompt.text.startswith(prompt.key), prompt.name
+
+
+def test_only_a_whole_word_is_said():
+    prompt = BY_NAME["drinks"]
+    assert prompt.depends(" tea. He is")
+    assert not prompt.depends(" team")
+
+
 def test_no_prompt_holds_the_key_of_another():
     keys = {prompt.key for prompt in PROMPTS}
     for prompt in PROMPTS:
