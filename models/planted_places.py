@@ -8,6 +8,7 @@ announced there is no place in the state, and nothing to look for: the copy is w
 control (the idea of Tracr: Lindner et al. 2023, section 1).
 """
 
+import re
 from functools import cache
 from pathlib import Path
 
@@ -71,13 +72,15 @@ def planted_places() -> Model:
 
 @cache
 def _vocabulary() -> dict[str, int]:
-    """Ids of words with a space before them, of sentences in front, and of single characters."""
+    """Ids of words, most with a space before them, and of single characters."""
     words = [word for words in (*PLACE_WORDS.values(), OTHER_WORDS) for word in words]
     words += [*PREFIX_WORDS.values(), *SMALL]
     spaced = [f" {word}" if word.isascii() else word for word in words]
     texts = [text.text for text in shipped_texts()] + [p.text for p in place_prompts(2, seed=0)]
     characters = sorted(set("".join(texts)) | set("0123456789 abcdefghijklmnopqrstuvwxyz"))
-    tokens = [*spaced, *FILLERS, *_announcements(), *characters]
+    # Whole sentences would be as long as each other, and pos would tell the place.
+    front = re.findall(" ?[^ ]+", "".join(FILLERS))
+    tokens = [*spaced, *front, *_announcements(), *characters]
     return {token: number for number, token in enumerate(dict.fromkeys(tokens))}
 
 

@@ -58,6 +58,7 @@ def test_as_many_claims_are_learned_as_are_corrected_for(planted, adder) -> None
         "Errors follow",
         "second digit after 1 decodes",
         "announced hold their place",
+        "answers hold their place",
         "treated as if",
     ],
 )
