@@ -187,7 +187,7 @@ def output_gradients(
         logits = model.run_with_hooks(given, return_type="logits", fwd_hooks=hooks)
         log_p = logits[0].float().log_softmax(dim=-1).gather(-1, true[:, None])[:, 0]
         found = [torch.autograd.grad(log_p @ row, seen, retain_graph=True) for row in weight]
-    return torch.stack([torch.cat(gradients) for gradients in found]).detach()
+    return torch.stack([torch.cat(gradients) for gradients in found]).detach().float()
 
 
 def _begin(resid: Tensor, hook: object) -> Tensor:

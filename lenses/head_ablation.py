@@ -98,7 +98,7 @@ def replacements(
     if len(texts) < 2:
         raise ValueError("mean and resample ablation take two texts at least")
     longest = max(z.shape[1] for z in texts)
-    total = torch.zeros_like(texts[0][:, :1]).repeat(1, longest, 1, 1)
+    total = torch.zeros_like(texts[0][:, :1], dtype=torch.float32).repeat(1, longest, 1, 1)
     count = torch.zeros(longest, device=total.device)
     for z in texts:
         total[:, : z.shape[1]] += z
@@ -108,7 +108,7 @@ def replacements(
         others = count.clone()
         others[: own.shape[1]] -= 1
         pos = torch.arange(own.shape[1], device=total.device)
-        reached = pos.clamp(max=int(others.nonzero().max()))
+        reached = pos.clamp(max=max(z.shape[1] for z in texts if z is not own) - 1)
         rest = total[:, reached] - own[:, reached]
         mean = rest / others[reached][:, None, None]
         found.append(Replacement(mean, following[:, pos.clamp(max=following.shape[1] - 1)]))

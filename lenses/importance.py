@@ -122,11 +122,11 @@ class Reader:
         replacement: Replacement,
     ) -> Float[np.ndarray, "measure phase layer head"]:
         counts = chosen.sum(axis=1, keepdims=True)
-        weight = torch.from_numpy(chosen / counts.clip(1)).to(clean.z)
+        weight = torch.from_numpy(chosen / counts.clip(1)).float().to(clean.z.device)
         gradients = output_gradients(self.model, tokens, clean, weight)
         found = [
             einsum(gradients, z, "phase layer pos head d, layer pos head d -> phase layer head")
-            for z in (clean.z, clean.z - replacement.mean)
+            for z in (clean.z.float(), clean.z.float() - replacement.mean)
         ]
         return np.where(counts[..., None] > 0, torch.stack(found).cpu().double().numpy(), np.nan)
 

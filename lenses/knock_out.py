@@ -131,7 +131,7 @@ def shortened(
     kept = torch.ones(len(dropped), len(tokens), dtype=torch.bool)
     for row, gone in zip(kept, dropped, strict=True):
         row[list(gone)] = False
-    texts = torch.stack([tokens[row.to(tokens.device)] for row in kept])
+    texts = tokens[kept.nonzero()[:, 1].view(len(kept), -1).to(tokens.device)]
     parts = [answered(model, part, prompt - len(dropped[0])) for part in texts.split(AT_ONCE)]
     return Answer(
         torch.cat([part.log_probability for part in parts]),

@@ -27,7 +27,7 @@ def reading_ahead(model: Model, texts: DigitTexts, where: list[Site]) -> pd.Data
     errors = []
     for prompt, pos in zip(some["prompt"], some["pos"], strict=True):
         ids = torch.tensor([texts.ids[prompt]], device=model.cfg.device)
-        row, at = torch.zeros(1, dtype=torch.long), torch.tensor([pos])
+        row, at = torch.tensor([[0], [pos]], device=ids.device)
         whole, cut = (
             read_states(model, part, where, row, at)[0] for part in (ids, ids[:, : pos + 1])
         )

@@ -62,7 +62,7 @@ def likeness(
     return Likeness(_cosines(seen, kernels), len(counted), _hsic(kernels))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)  # hooks are named by it, which would print every tensor
 class _Results:
     """Per layer, at the tokens counted: scaled z, W_O with gain, and inner products of results."""
 

@@ -17,6 +17,7 @@ from experiments._run import redraw, run
 from experiments._store import Tables
 from experiments._stream import Rows, Session
 from models import load, untrained
+from tests.accelerator import NAME, Pretended
 
 SEEDS = 20
 
@@ -111,6 +112,27 @@ def test_the_same_seed_gives_the_same_tables(experiment, adder, folder):
         pd.testing.assert_frame_equal(
             again[name].reset_index(drop=True), table, check_exact=True, check_dtype=False, obj=name
         )
+
+
+def test_an_accelerator_gives_the_same_tables(experiment, folder):
+    if not experiment.needs_model:
+        pytest.skip("trains its own models: tests/models/test_train.py")
+    stored = dict(Tables(folder / "tables").items())
+    with Pretended():
+        model = load("adder_6d_1l", device=NAME)
+        there = measured(experiment.model_copy(update={"device": NAME}), model)
+    for name, table in stored.items():
+        found = there[name].reset_index(drop=True).astype(table.dtypes)
+        pd.testing.assert_frame_equal(found, table, obj=name)
+
+
+def test_identities_hold_in_bfloat16(kind):
+    experiment = of_adder(kind, **kind.quick | {"dtype": "bfloat16"})
+    if not experiment.needs_model:
+        pytest.skip("trains its own models, always in bfloat16")
+    results = experiment.measure(load("adder_6d_1l", dtype="bfloat16"))
+    for claim in experiment.claims(results):
+        assert claim.kind != "identity" or claim.verdict == "holds", claim.sentence
 
 
 def test_it_redraws_from_disk(folder):

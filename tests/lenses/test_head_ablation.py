@@ -210,3 +210,8 @@ def test_the_planted_head_is_first_in_every_mode(seed) -> None:
     distractors = found[0].flatten(1, 2)[:, [i for i in range(12) if i != best]]
     assert distractors.max() < 1e-5
     assert found[1].flatten(1, 2)[:, [i for i in range(12) if i != best]].min() > 1e-5
+
+
+def test_means_of_half_precision_are_taken_in_full() -> None:
+    texts = [torch.ones(1, 2, 1, 1, dtype=torch.bfloat16) for _ in range(300)]
+    assert (replacements(texts)[0].mean == 1).all()

@@ -1,5 +1,6 @@
 """An adder trained from a card, checked on every question it can be asked."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,9 @@ from models.train import (
     training_sums,
 )
 from prompts.additions import PASS, Addition, AdditionFormat, Sums, every_pattern
+from tests.accelerator import NAME, Pretended
+
+SHORT = Training(layers=1, heads=2, width=16, steps=9, learning_rate=1e-3, batch=32, exact=False)
 
 SHIPPED = Path(__file__).parents[2] / "configs" / "models"
 WEIGHTS = Path(__file__).parents[2] / "models" / "weights"
@@ -289,14 +293,11 @@ def test_cells_are_told_apart_by_the_length_of_the_addends_where_widths_differ()
 
 def test_training_goes_on_exactly_from_a_stored_state() -> None:
     style = style_of("adder_6d_2l", digits=2)
-    recipe = Training(
-        layers=1, heads=2, width=16, steps=9, learning_rate=1e-3, batch=32, exact=False
-    )
-    straight = Trainer(style, recipe)
+    straight = Trainer(style, SHORT)
     for _ in range(4):
         straight.advance()
     stopped = straight.state()
-    resumed = Trainer(style, recipe.model_copy(update={"seed": 5}))
+    resumed = Trainer(style, SHORT.model_copy(update={"seed": 5}))
     resumed.advance()
     resumed.restore(stopped)
     for _ in range(5):
@@ -306,15 +307,24 @@ def test_training_goes_on_exactly_from_a_stored_state() -> None:
 
 
 def test_a_trainer_goes_back_to_before_its_first_step() -> None:
-    style = style_of("adder_6d_2l", digits=2)
-    recipe = Training(
-        layers=1, heads=2, width=16, steps=9, learning_rate=1e-3, batch=32, exact=False
-    )
-    trainer = Trainer(style, recipe)
+    trainer = Trainer(style_of("adder_6d_2l", digits=2), SHORT)
     fresh = trainer.state()
     first = trainer.advance()
     trainer.restore(fresh)
     assert np.array_equal(trainer.advance(), first)
+
+
+def test_training_is_the_same_on_an_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "autocast", lambda *_: nullcontext())
+    style = style_of("adder_6d_2l", digits=2)
+    here = Trainer(style, SHORT)
+    with Pretended():
+        there = Trainer(style, SHORT, NAME)
+        for _ in range(3):
+            np.testing.assert_allclose(there.advance(), here.advance(), rtol=1e-5)
+        resumed = Trainer(style, SHORT, NAME)
+        resumed.restore(there.state())
+        assert np.array_equal(resumed.advance(), there.advance())
 
 
 @pytest.mark.parametrize("name", TRAINED)
