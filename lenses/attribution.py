@@ -5,7 +5,7 @@ lengths of r come from d_head-wide forms: <r, u> = z . (W_O u) and norm(r A)^2 =
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
 
@@ -56,15 +56,13 @@ class Attributing:
         """What one text's heads contribute, in one more pass over it."""
         reading = _Reading(self.model.cfg.n_layers)
         self.model.run_with_hooks(tokens[None, :-1], fwd_hooks=reading.hooks(self.reads))
-        written = [Written.of(z[None], self.out, i) for i, z in enumerate(clean.z)]
         answer = self._answer(reading.last, clean)
-        found = {
-            "value_weighted": [
-                _value_weighted(*both, w) for both, w in zip(reading.moved, written, strict=True)
-            ],
-            "direct_logit": [_product(w, answer) for w in written],
-            "into_mlp": [self._into_mlp(w, i, reading.mid) for i, w in enumerate(written)],
-        }
+        found: dict[str, list[Tensor]] = {f.name: [] for f in fields(Attribution)}
+        for layer, (z, moved) in enumerate(zip(clean.z, reading.moved, strict=True)):
+            written = Written.of(z[None], self.out, layer)
+            found["value_weighted"].append(_value_weighted(*moved, written))
+            found["direct_logit"].append(_product(written, answer))
+            found["into_mlp"].append(self._into_mlp(written, layer, reading.mid))
         return Attribution(**{name: torch.stack(x, dim=1) for name, x in found.items()})
 
     def _answer(
@@ -150,19 +148,17 @@ def _mlp_gram(
     model: Model, out: AttentionOut, norm: FinalNorm, layer: int
 ) -> Float[Tensor, "head row col"]:
     """W A A^T W^T of each head, where A is the norm's gain and the weights of the neurons."""
-    W = out.W_O[layer].float()
-    if out.post_gain is not None:
-        W = W * out.post_gain[layer].float()
     read = norm.gain.float()[:, None] * _read_by_mlp(model, layer).float()
-    entering = einsum(norm.centred(W), read, "head d_head d_model, d_model n -> head d_head n")
+    W = norm.centred(out.gained(layer))
+    entering = einsum(W, read, "head d_head d_model, d_model n -> head d_head n")
     return einsum(entering, entering, "head row n, head col n -> head row col")
 
 
 def _read_by_mlp(model: Model, layer: int) -> Float[Tensor, "d_model neuron"]:
     """What the neurons read with: W_in, beside it W_gate where there is one."""
-    hooked: Any = model
-    both = [hooked.W_gate[layer]] if hooked.cfg.gated_mlp else []
-    return torch.cat([*both, hooked.W_in[layer]], dim=-1)
+    mlp: Any = model.blocks[layer].mlp  # the model's own W_in is a new stack of all layers'
+    both = [mlp.W_gate] if model.cfg.gated_mlp else []
+    return torch.cat([*both, mlp.W_in], dim=-1)
 
 
 def output_gradients(

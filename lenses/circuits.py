@@ -153,9 +153,6 @@ def _to_logits(
     model: Model, layer: int, tokens: Int[Tensor, "token"]
 ) -> Float[Tensor, "head d_head token"]:
     """From a layer's values to logits, along the direct path and up to the scales of norms."""
-    out, norm = attention_out(model), final_norm(model)
-    W_O = out.W_O[layer].float()
-    if out.post_gain is not None:
-        W_O = W_O * out.post_gain[layer].float()
+    W_O, norm = attention_out(model).gained(layer), final_norm(model)
     U = model.W_U[:, tokens].float() * norm.gain.float()[:, None]
     return einsum(norm.centred(W_O), U, "head d_head d_model, d_model token -> head d_head token")

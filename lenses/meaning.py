@@ -121,9 +121,7 @@ def value_lengths(
     out: AttentionOut, layer: int, values: Float[Tensor, "pos kv d_head"]
 ) -> Float[Tensor, "pos head"]:
     """norm(v_j W_O) of each head; the gain of a norm after attention included, its scale not."""
-    W = out.W_O[layer].float()
-    if out.post_gain is not None:
-        W = W * out.post_gain[layer].float()
+    W = out.gained(layer)
     gram = einsum(W, W, "head row d_model, head col d_model -> head row col")
     v = repeat(values, "pos kv d -> pos (kv group) d", group=len(W) // values.shape[1])
     power = einsum(v, gram, v, "pos head row, head row col, pos head col -> pos head")

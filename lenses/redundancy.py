@@ -26,8 +26,8 @@ from models import Model
 from models.parts import AttentionOut, attention_out
 from models.restart import run_from
 
-TOKENS = 32
-"""Tokens whose results stand at d_model width at a time, for cosines."""
+RESULTS = 2**25
+"""Numbers of results that stand at d_model width at a time, for cosines: 256 MB in float64."""
 LOGITS = 2**25
 """Logits held at a time: 128 MB in float32."""
 
@@ -52,9 +52,9 @@ def likeness(
 
     A result is what enters the residual stream: after the frozen scale of a norm after attention.
     """
-    out, seen = attention_out(model), _Results([], [], [], counted)
+    seen = _Results(attention_out(model), [], [], counted)
     hooks: list[tuple[str, Callable]] = [
-        (f"blocks.{layer}.attn.hook_z", partial(seen.take, out, layer))
+        (f"blocks.{layer}.attn.hook_z", partial(seen.take, layer))
         for layer in range(model.cfg.n_layers)
     ]
     model.run_with_hooks(texts, stop_at_layer=model.cfg.n_layers, fwd_hooks=hooks)
@@ -64,21 +64,31 @@ def likeness(
 
 @dataclass(frozen=True, repr=False)  # hooks are named by it, which would print every tensor
 class _Results:
-    """Per layer, at the tokens counted: scaled z, W_O with gain, and inner products of results."""
+    """Per layer, at the tokens counted: scaled z, and inner products of results."""
 
+    out: AttentionOut
     z: list[Float[Tensor, "token head d_head"]]
-    W: list[Float[Tensor, "head d_head d_model"]]
     kernels: list[Float[Tensor, "head token token"]]
     counted: Int[Tensor, "token 2"]
 
-    def take(self, out: AttentionOut, layer: int, z: Tensor, hook: object) -> None:
+    def results(self, tokens: slice) -> Float[Tensor, "token head d_model"]:
+        """What every head of the model writes at some tokens."""
+        every = [
+            einsum(
+                z[tokens], self.out.gained(layer, z.dtype),
+                "token head d_head, head d_head d_model -> token head d_model",
+            )
+            for layer, z in enumerate(self.z)
+        ]  # fmt: skip
+        return torch.cat(every, dim=1)
+
+    def take(self, layer: int, z: Tensor, hook: object) -> None:
         """Read a layer's heads."""
-        written = Written.of(z, out, layer)
+        written = Written.of(z, self.out, layer)
         row, pos = self.counted.mT
         own = (written.z * written.scale[..., None])[row, pos]
         turned = einsum(own, written.gram, "token head i, head i j -> token head j")
         self.z.append(own)
-        self.W.append(written.W)
         self.kernels.append(
             einsum(turned, own, "token head d_head, other head d_head -> head token other")
         )
@@ -90,14 +100,11 @@ def _cosines(
     """Sums of cosines; results are made for a few tokens at a time."""
     length = kernels.diagonal(dim1=-2, dim2=-1).clamp(min=0).sqrt().mT
     total = torch.zeros_like(kernels[:, 0, :1]) * torch.zeros_like(kernels[:, 0, 0])
-    for start in range(0, len(length), TOKENS):
-        few = slice(start, start + TOKENS)
-        results = [
-            einsum(z[few], W, "token head d_head, head d_head d_model -> token head d_model")
-            for z, W in zip(seen.z, seen.W, strict=True)
-        ]
+    size = max(1, RESULTS // (len(kernels) * seen.out.W_O.shape[-1]))
+    for start in range(0, len(length), size):
+        few = slice(start, start + size)
         long = length[few, :, None]
-        unit = torch.where(long > 0, torch.cat(results, dim=1) / long, 0)
+        unit = torch.where(long > 0, seen.results(few) / long, 0)
         total = total + einsum(unit, unit, "token a d_model, token b d_model -> a b")
     return total
 

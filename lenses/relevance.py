@@ -119,9 +119,7 @@ class _Reading:
 
         The scale of a norm after attention is one number a row: it cancels.
         """
-        W = self.out.W_O[layer].float()
-        if self.out.post_gain is not None:
-            W = W * self.out.post_gain[layer].float()
+        W = self.out.gained(layer)
         group = read.shape[0] // self.values.shape[1]
         v = repeat(self.values, "pos kv d_head -> pos (kv group) d_head", group=group)
         moved = einsum(v, W, "pos head d_head, head d_head d_model -> pos head d_model")

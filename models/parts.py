@@ -32,6 +32,13 @@ class AttentionOut:
     post_eps: float
     """Added to the mean square in that norm."""
 
+    def gained(
+        self, layer: int, dtype: torch.dtype = torch.float32
+    ) -> Float[Tensor, "head d_head d_model"]:
+        """A layer's W_O, times the gain of the norm after attention where there is one."""
+        W_O = self.W_O[layer].to(dtype)
+        return W_O if self.post_gain is None else W_O * self.post_gain[layer].to(dtype)
+
 
 @dataclass(frozen=True)
 class FinalNorm:
