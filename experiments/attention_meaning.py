@@ -78,7 +78,7 @@ class AttentionMeaning(Experiment):
                 draws = self._draws(found, number)
                 if np.isfinite(draws).all():
                     null.update(draws[None])
-                own.update(**_summary(found), null=np.nanmean(draws, axis=0)[None])
+                own.update(**_summary(found), null=_mean(np.moveaxis(draws, 0, -1), 1)[None])
         example = movement(model, _tensor(texts[0][1][:MOST_TOKENS], model))
         return Results(
             tables={
@@ -133,6 +133,11 @@ class AttentionMeaning(Experiment):
         from lenses.meaning import CONTROLS, DISTANCES, STEPS, WEIGHTS
         from lenses.statistics import benjamini_hochberg, bootstrap
 
+        if not null.state():
+            raise UsageError(
+                "tokens: in none of the texts is every rank correlation defined; read more of "
+                "each (--tokens), or others (--prompts)"
+            )
         found = bootstrap(own["each"], self.seed)
         drawn = null.state()["mean"][0]
         reached = np.nan_to_num(own["each"]).mean(axis=0)

@@ -99,6 +99,11 @@ def test_texts_are_cut_and_short_ones_refused(adder):
     assert found.tables["prompts"]["tokens"].tolist() == [15, 9]
 
 
+def test_texts_in_which_no_correlation_is_defined_are_refused(adder):
+    with pytest.raises(UsageError, match="in none of the texts is every rank correlation defined"):
+        AttentionMeaning(prompts=("00000", "11111")).measure(adder)
+
+
 def test_means_leave_out_what_is_undefined():
     values = np.array([[[1.0, np.nan], [3.0, np.nan]], [[np.nan] * 2] * 2])
     assert _mean(values, 2).tolist()[0] == 2
