@@ -74,7 +74,7 @@ class DigitPlaces(Experiment):
     """Prompts whose words are ranked among the whole vocabulary."""
     prefixes: int = Field(3, ge=1)
     """Texts for each number of two digits that one word says."""
-    probed: int = Field(800, ge=40)
+    probed: int = Field(800, ge=100)
     """Digits of each sample that probes are fitted to."""
     edits: int = Field(60, ge=2)
     """Texts in which a digit's state is moved to another place."""

@@ -76,9 +76,9 @@ class HeadImportance(Experiment):
 
     quick: ClassVar[Mapping[str, Any]] = {"additions": 8}
 
-    additions: int = Field(64, ge=2)
+    additions: int = Field(64, ge=3)
     """Additions for an adder, of all cells of carries: uniform ones hardly use all its heads."""
-    prompts: int = Field(16, ge=2)
+    prompts: int = Field(16, ge=3)
     """Prompts for a language model: shipped texts, facts and one-digit additions, in turn."""
     new_tokens: int = Field(10, ge=1)
     """Tokens a language model adds to each prompt (an adder: the digits of its answer)."""

@@ -8,6 +8,7 @@ at the default size, of slow ones in `make test-slow`.
 import numpy as np
 import pandas as pd
 import pytest
+from annotated_types import Ge
 
 from experiments import _stream
 from experiments._manifest import manifest_of
@@ -133,6 +134,26 @@ def test_identities_hold_in_bfloat16(kind):
     results = experiment.measure(load("adder_6d_1l", dtype="bfloat16"))
     for claim in experiment.claims(results):
         assert claim.kind != "identity" or claim.verdict == "holds", claim.sentence
+
+
+def least_values() -> list:
+    """Each numeric field at the least value that it may have, of every experiment."""
+    found = []
+    for name in names():
+        for field, about in find(name).model_fields.items():
+            least = [bound.ge for bound in about.metadata if isinstance(bound, Ge)]
+            if least and field not in {"seed", "batch_size", "places"}:
+                found.append(pytest.param(name, {field: least[0]}, id=f"{name}-{field}"))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "field"), least_values())
+def test_a_field_may_have_its_least_value(name, field, adder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    kind = find(name)
+    folder = run(of_adder(kind, **kind.quick | field), loader=lambda _: adder)
+    assert manifest_of(folder)["status"] == "finished"
 
 
 def test_it_redraws_from_disk(folder):
