@@ -11,7 +11,7 @@ import torch
 from einops import einsum
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from lenses.contributions import contributions
+from lenses.heads.contributions import contributions
 from models.hooked import hook_model
 
 RUNS = 5

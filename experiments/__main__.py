@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments import _commands
-from experiments._base import UsageError
-from experiments._registry import did_you_mean
+from experiments._contract.experiment import UsageError
+from experiments._runs.registry import did_you_mean
 
 
 class _Parser(argparse.ArgumentParser):

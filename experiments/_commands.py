@@ -8,11 +8,11 @@ import keyword
 import re
 from argparse import Namespace
 
-from experiments import _registry
-from experiments._arguments import configure
-from experiments._base import UsageError
-from experiments._manifest import manifest_of
-from experiments._manifest import verify as differences
+from experiments._contract.experiment import UsageError
+from experiments._runs import registry as _registry
+from experiments._runs.arguments import configure
+from experiments._runs.manifest import manifest_of
+from experiments._runs.manifest import verify as differences
 
 RUN_USAGE = "usage: run NAME|FILE [NAME ...] [--preset FILE] [--fresh] [--FIELD VALUE ...]"
 
@@ -32,8 +32,8 @@ def run(asked: Namespace) -> int:
         return _run_help(asked.names)
     kinds = [_registry.find(name) for name in asked.names]
     experiments = [configure(kind, asked.preset, asked.rest) for kind in kinds]
-    from experiments._run import RUNS
-    from experiments._run import run as run_one
+    from experiments._runs.run import RUNS
+    from experiments._runs.run import run as run_one
     from viz import write_gallery
 
     for experiment in experiments:
@@ -44,12 +44,12 @@ def run(asked: Namespace) -> int:
 
 def suite(asked: Namespace) -> int:
     """Run what a TOML file lists; what is finished is skipped, what is broken off is resumed."""
-    from experiments._suite import read_suite, run_suite
+    from experiments._runs.suite import read_suite, run_suite
 
     points = read_suite(asked.file)
     if not asked.dry_run:
         return run_suite(points)
-    from experiments._manifest import command
+    from experiments._runs.manifest import command
 
     for point in points:
         print(command(point))
@@ -58,7 +58,7 @@ def suite(asked: Namespace) -> int:
 
 def draw(asked: Namespace) -> int:
     """Draw a finished run anew from its stored numbers."""
-    from experiments._run import redraw
+    from experiments._runs.run import redraw
 
     redraw(asked.folder)
     print(asked.folder)
@@ -77,7 +77,7 @@ def verify(asked: Namespace) -> int:
 
 def browse(asked: Namespace) -> int:
     """Rebuild the gallery and print its path; with --serve, serve it on 127.0.0.1."""
-    from experiments._run import RUNS
+    from experiments._runs.run import RUNS
     from viz import write_gallery
 
     RUNS.mkdir(exist_ok=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from string import Template
 
-from experiments._base import UsageError
-from experiments._store import write_atomically
+from experiments._contract.experiment import UsageError
+from experiments._contract.files import write_atomically
 
 TEMPLATES = Path(__file__).parent / "_templates"
 

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from pydantic import Field
 
 from experiments import Claim, Experiment, Results
-from lenses.statistics import wilson
+from lenses.statistics.intervals import wilson
 from prompts.additions import Addition, AdditionFormat, Cells, Sums
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class AdditionAccuracy(Experiment):
 
     def measure(self, model: "Model") -> Results:
         """What the model says at every answer digit, after the right prefix and after its own."""
-        from lenses.answers import addition_format, answered
+        from lenses.addition.answers import addition_format, answered
 
         style = addition_format(model, self.places, self.examples, self.seed)
         how = {"places": style.digits, "seed": self.seed, "padded": style.pad}

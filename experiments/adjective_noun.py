@@ -12,9 +12,9 @@ from pydantic import Field
 from experiments import Claim, Experiment, Results, UsageError
 
 if TYPE_CHECKING:
-    from lenses.descriptions import Case
-    from lenses.noun_tables import NounTables
-    from lenses.per_prompt import PerPrompt
+    from lenses.flow.descriptions import Case
+    from lenses.flow.noun_tables import NounTables
+    from lenses.kept import PerPrompt
     from models import Model
     from viz import Drawing
 
@@ -63,7 +63,7 @@ class AdjectiveNoun(Experiment):
 
     def measure(self, model: "Model") -> Results:
         """Attention and movement of every noun; then single edges; then random models."""
-        from lenses.noun_tables import by_distance
+        from lenses.flow.noun_tables import by_distance
 
         read, skipped = self._read_texts(model)
         cases = [one.case for one in read]
@@ -90,7 +90,7 @@ class AdjectiveNoun(Experiment):
         """What can be read, and rows of `sentences` that cannot."""
         if model.card.arithmetic is not None:
             return self._additions(model), []
-        from lenses.descriptions import UnfitError, worded_case
+        from lenses.flow.descriptions import UnfitError, worded_case
         from prompts.adjectives import described_nouns
 
         if model.tokenizer is None:
@@ -113,7 +113,7 @@ class AdjectiveNoun(Experiment):
         return read, skipped
 
     def _additions(self, model: "Model") -> list["_Read"]:
-        from lenses.descriptions import added_cases
+        from lenses.flow.descriptions import added_cases
         from prompts.additions import Addition
 
         style = model.card.arithmetic
@@ -126,9 +126,9 @@ class AdjectiveNoun(Experiment):
 
     def _kept(self, model: "Model", cases: list["Case"], label: str) -> "PerPrompt":
         """Attention and movement of each case."""
-        from lenses.edge_patching import read_edges
-        from lenses.noun_tables import kept_of
-        from lenses.per_prompt import PerPrompt
+        from lenses.flow.edge_patching import read_edges
+        from lenses.flow.noun_tables import kept_of
+        from lenses.kept import PerPrompt
 
         kept = PerPrompt()
         for batch in self.stream(_batches(cases, self.batch_size), kept, label):
@@ -137,15 +137,15 @@ class AdjectiveNoun(Experiment):
         return kept
 
     def _tables(self, kept: "PerPrompt", cases: list["Case"]) -> "NounTables":
-        from lenses.noun_tables import NounTables
+        from lenses.flow.noun_tables import NounTables
 
         return NounTables(kept, _frames(cases), self.seed)
 
     def _edge_rows(self, model: "Model", cases: list["Case"]) -> pd.DataFrame:
         """One head's edge, or one layer's, in the first case of each frame."""
-        from lenses.edge_patching import each_edge
-        from lenses.noun_tables import edge_table
-        from lenses.per_prompt import PerPrompt
+        from lenses.flow.edge_patching import each_edge
+        from lenses.flow.noun_tables import edge_table
+        from lenses.kept import PerPrompt
 
         first: dict[str, Case] = {}
         for case in cases:
@@ -174,13 +174,13 @@ class AdjectiveNoun(Experiment):
 
     def planted(self) -> "Model":
         """A model one head of which moves adjectives to the nouns they describe."""
-        from models.planted_edge import planted_edge
+        from models.planted.edge import planted_edge
 
         return planted_edge(seed=self.seed).model
 
     def claims(self, results: Results) -> list[Claim]:
         """Is there a head that tells its adjective; do attention and movement follow?"""
-        from lenses.statistics import benjamini_hochberg
+        from lenses.statistics.intervals import benjamini_hochberg
 
         rows = results.tables["against_random"]
         wide = rows.pivot(index=["statistic", "weights"], columns="frame", values="value")
@@ -190,7 +190,7 @@ class AdjectiveNoun(Experiment):
 
     def _there_is_a_head(self, results: Results, values: pd.DataFrame) -> Claim:
         """Judged on frames in which the head was not chosen."""
-        from lenses.statistics import bootstrap
+        from lenses.statistics.intervals import bootstrap
 
         best = results.tables["best"]
         layer, head = _named(best)
@@ -216,7 +216,7 @@ class AdjectiveNoun(Experiment):
 
     def _beyond(self, values: pd.DataFrame, sentence: str, unit: str) -> Claim:
         """That a difference lies above zero, and above what it is in every random model."""
-        from lenses.against_random import above_zero_and_random
+        from lenses.statistics.against_random import above_zero_and_random
 
         values = values.dropna(axis="columns")
         random = values.filter(like="random ", axis="index").to_numpy()
@@ -332,7 +332,7 @@ def _example_rows(model: "Model", read: _Read, layer: int, head: int) -> pd.Data
     """Attention of the noun to every token of the first text and of its control."""
     import torch
 
-    from lenses.contributions import attention_patterns
+    from lenses.heads.contributions import attention_patterns
     from models.text import token_strings, tokenize
 
     whole = model.card.arithmetic is None
@@ -419,7 +419,7 @@ def _movement_figures(results: Results) -> "dict[str, Drawing]":
 
 
 def _edge_figures(results: Results) -> "dict[str, Drawing]":
-    from lenses.statistics import spearman
+    from lenses.statistics.correlations import spearman
     from viz import head_grid, scatter
 
     edges = results.tables["edges"]

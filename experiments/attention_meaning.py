@@ -9,12 +9,11 @@ import pandas as pd
 from pydantic import Field
 
 from experiments import Claim, Experiment, Results, UsageError
-from lenses.tidy import grid
+from lenses.statistics.grid import grid
 
 if TYPE_CHECKING:
-    from lenses.meaning import Movement
-    from lenses.moments import Moments
-    from lenses.per_prompt import PerPrompt
+    from lenses.kept import Moments, PerPrompt
+    from lenses.states.meaning import Movement
     from models import Model
     from viz import Drawing
 
@@ -67,9 +66,8 @@ class AttentionMeaning(Experiment):
 
     def measure(self, model: "Model") -> Results:
         """Read each text once, with the null's draws; then the same texts in random models."""
-        from lenses.meaning import movement
-        from lenses.moments import Moments
-        from lenses.per_prompt import PerPrompt
+        from lenses.kept import Moments, PerPrompt
+        from lenses.states.meaning import movement
 
         texts, own, null = self._texts(model), PerPrompt(), Moments()
         for batch in self.stream(self._batches(texts), (own, null), "reading"):
@@ -123,15 +121,15 @@ class AttentionMeaning(Experiment):
 
     def _draws(self, found: "Movement", number: int) -> np.ndarray:
         """Correlations with the meanings of sources exchanged at random, by draw."""
-        from lenses.meaning import moves_with_weight, permutations
+        from lenses.states.meaning import moves_with_weight, permutations
 
         rng = np.random.default_rng([self.seed, number])
         return moves_with_weight(found, permutations(found.weight.shape[-1], DRAWS, rng))
 
     def _head_rows(self, own: "PerPrompt", null: "Moments") -> pd.DataFrame:
         """By layer and head; texts in which a correlation is undefined count as 0 in p."""
-        from lenses.meaning import CONTROLS, DISTANCES, STEPS, WEIGHTS
-        from lenses.statistics import benjamini_hochberg, bootstrap
+        from lenses.states.meaning import CONTROLS, DISTANCES, STEPS, WEIGHTS
+        from lenses.statistics.intervals import benjamini_hochberg, bootstrap
 
         if not null.state():
             raise UsageError(
@@ -158,8 +156,8 @@ class AttentionMeaning(Experiment):
         return rows[rows["n"] > 0].reset_index(drop=True)
 
     def _layer_rows(self, own: "PerPrompt") -> pd.DataFrame:
-        from lenses.meaning import CONTROLS, DISTANCES, STEPS, WEIGHTS
-        from lenses.statistics import bootstrap
+        from lenses.states.meaning import CONTROLS, DISTANCES, STEPS, WEIGHTS
+        from lenses.statistics.intervals import bootstrap
 
         axes = {"step": STEPS, "distance": DISTANCES, "layer": own["recency"].shape[-1]}
         means = bootstrap(_mean(own["each"], 1), self.seed)
@@ -173,8 +171,8 @@ class AttentionMeaning(Experiment):
         self, model: "Model", texts: list[tuple[int, list[int]]], own: "PerPrompt"
     ) -> pd.DataFrame:
         """Per text, means over all heads: own weights less their null, then random weights."""
-        from lenses.meaning import movement
-        from lenses.per_prompt import PerPrompt
+        from lenses.kept import PerPrompt
+        from lenses.states.meaning import movement
         from models import untrained
 
         frames = [_claimed(own["each"], own["null"], "own")]
@@ -212,7 +210,7 @@ class AttentionMeaning(Experiment):
         The second is judged on differences within texts. `p` is one-sided, that luck puts it above
         both: the larger of the two.
         """
-        from lenses.against_random import above_zero_and_random
+        from lenses.statistics.against_random import above_zero_and_random
 
         said = {"kind": "mechanical", "sentence": sentence, "unit": f"{UNIT}, less its null"}
         part = rows[(rows["weight"] == weight) & (rows["control"] == control)]
@@ -293,7 +291,7 @@ def _tensor(ids: list[int], model: "Model"):
 
 def _summary(found: "Movement") -> dict[str, np.ndarray]:
     """What is kept of a text, each with a first axis of one text."""
-    from lenses.meaning import moves_with_weight, recency_moves
+    from lenses.states.meaning import moves_with_weight, recency_moves
 
     as_it_is = np.arange(found.weight.shape[-1])[None]
     return {
@@ -326,7 +324,7 @@ def _prompt_rows(
 
 def _claimed(each: np.ndarray, null: np.ndarray, weights: str) -> pd.DataFrame:
     """Mean over all heads per text, less its null; and the best head's mean over all texts."""
-    from lenses.meaning import CONTROLS, DISTANCES, STEPS, WEIGHTS
+    from lenses.states.meaning import CONTROLS, DISTANCES, STEPS, WEIGHTS
 
     axes = {"prompt": len(each), "control": CONTROLS, "weight": WEIGHTS}
     axes |= {"step": STEPS, "distance": DISTANCES}
@@ -339,7 +337,7 @@ def _claimed(each: np.ndarray, null: np.ndarray, weights: str) -> pd.DataFrame:
 
 def _corrected(claims: list[Claim]) -> list[Claim]:
     """The claims with p corrected over all that have one; what luck may explain does not hold."""
-    from lenses.statistics import benjamini_hochberg
+    from lenses.statistics.intervals import benjamini_hochberg
 
     tested = [claim for claim in claims if claim.p is not None]
     q = iter(benjamini_hochberg(np.array([claim.p for claim in tested])).tolist() if tested else [])
@@ -404,7 +402,7 @@ def _head_figures(heads: pd.DataFrame) -> dict[str, "Drawing"]:
 
 
 def _null_figures(rows: pd.DataFrame) -> dict[str, "Drawing"]:
-    from lenses.statistics import bootstrap
+    from lenses.statistics.intervals import bootstrap
     from viz import bars
 
     rows = rows[(rows["step"] == "block") & (rows["distance"] == "divergence")]

@@ -8,13 +8,13 @@ import pandas as pd
 from pydantic import Field, model_validator
 
 from experiments import Claim, Experiment, Results
-from lenses.statistics import benjamini_hochberg, wilson
+from lenses.statistics.intervals import benjamini_hochberg, wilson
 from prompts.additions import AdditionFormat, Cells
 
 if TYPE_CHECKING:
     from models import Model
-    from models.checkpoints import Course
-    from models.train import Training
+    from models.train.checkpoints import Course
+    from models.train.recipe import Training
     from viz import Drawing
 
 SIGNS = {**{str(digit): digit for digit in range(10)}, "+": 10, "=": 11, "<bos>": 12}
@@ -95,7 +95,7 @@ class CarryEmergence(Experiment):
 
     def measure(self, model: "Model | None") -> Results:
         """Train, and examine on the way; no model is needed."""
-        from lenses.births import agreements, all_births, order
+        from lenses.addition.births import agreements, all_births, order
 
         course = self._course()
         tables = {name: self.rows(name) for name in ("loss", "cells", "roles", "ablation")}
@@ -130,7 +130,7 @@ class CarryEmergence(Experiment):
 
     def _course(self) -> "Course":
         """What is examined: trainings that go on here, or that were kept."""
-        from models.checkpoints import Kept, Trainings
+        from models.train.checkpoints import Kept, Trainings
 
         if self.trained:
             return Kept(list(self.trained), self.device)
@@ -139,7 +139,7 @@ class CarryEmergence(Experiment):
         return Trainings(style, recipes, self.examined, self.device)
 
     def _recipe(self, seed: int) -> "Training":
-        from models.train import Training
+        from models.train.recipe import Training
 
         return Training(
             layers=self.layers, heads=self.heads, width=self.width, steps=self.steps,
@@ -149,7 +149,7 @@ class CarryEmergence(Experiment):
 
     def _examined(self, adder: "Model", style: AdditionFormat) -> dict[str, pd.DataFrame]:
         """The cells, and the reduced battery: interchange and ablation."""
-        from lenses.emergence import cell_losses, head_ablations, head_roles, with_accuracy
+        from lenses.addition.emergence import cell_losses, head_ablations, head_roles, with_accuracy
 
         asked = Cells(style.digits, self.per_cell, self.seed, padded=style.pad).sums
         few = Cells(style.digits, -(-self.per_cell // 4), self.seed + 1, padded=style.pad).sums
@@ -187,7 +187,7 @@ MORE_TRAININGS = (
 
 def _learned(cells: pd.DataFrame) -> Claim:
     """At the end of every training each cell is solved."""
-    from lenses.births import SOLVED
+    from lenses.addition.births import SOLVED
 
     last = cells[cells["step"] == cells.groupby("seed")["step"].transform("max")]
     first = cells[cells["step"] == cells.groupby("seed")["step"].transform("min")]
@@ -235,7 +235,7 @@ def _nothing_at_first(roles: pd.DataFrame) -> Claim:
 
 def _comes_later(sentence: str, earlier: str, later: str, order: pd.DataFrame) -> Claim:
     """Whether one part comes after another, in doublings of the steps of training, over seeds."""
-    from lenses.births import mean_of_few
+    from lenses.addition.births import mean_of_few
 
     rows = order[(order["earlier"] == earlier) & (order["later"] == later)].dropna()
     if rows.empty:
@@ -389,7 +389,7 @@ def at_the_end(
 
 def side_by_side(roles: pd.DataFrame) -> pd.DataFrame:
     """Single heads at the end, each in the row of the head of the first seed that it matches."""
-    from lenses.births import final_roles, matched
+    from lenses.addition.births import final_roles, matched
 
     final = final_roles(roles)
     first = next(iter(final.values()))

@@ -9,8 +9,8 @@ from pydantic import Field
 from experiments import Claim, Experiment, Results
 
 if TYPE_CHECKING:
-    from experiments._stream import Rows
-    from lenses.contrasts import Cell, Contrast
+    from experiments._contract.rows import Rows
+    from lenses.addition.contrasts import Cell, Contrast
     from models import Model
     from prompts.additions import AdditionFormat
     from viz import Drawing
@@ -116,9 +116,9 @@ class CarryLocalisation(Experiment):
         return self.model_copy(update=chosen)._measure(model)
 
     def _measure(self, model: "Model") -> Results:
-        from lenses.answers import addition_format
-        from lenses.carry import roles, shared_roles, without_untested
-        from lenses.contrasts import rates
+        from lenses.addition.answers import addition_format
+        from lenses.addition.contrasts import rates
+        from lenses.addition.roles import roles, shared_roles, without_untested
 
         style = addition_format(model, self.places, self.examples, self.seed)
         tables = self._behaviour(model, style)
@@ -150,14 +150,14 @@ class CarryLocalisation(Experiment):
 
     def planted(self) -> "Model":
         """An adder whose weights were written by code, one head of which moves the carry."""
-        from models.planted import planted_carry
+        from models.planted.carry import planted_carry
 
         return planted_carry(places=6, seed=self.seed).model
 
     def _behaviour(self, model: "Model", style: "AdditionFormat") -> dict[str, pd.DataFrame]:
         """Accuracy of each cell's digit after right ones, and of whole answers written freely."""
-        from lenses.answers import answered
-        from lenses.per_prompt import PerPrompt
+        from lenses.addition.answers import answered
+        from lenses.kept import PerPrompt
         from prompts.additions import Addition, Cells
 
         how = {"places": style.digits, "seed": self.seed, "padded": style.pad}
@@ -192,9 +192,9 @@ class CarryLocalisation(Experiment):
 
         And the largest excess over null sources that luck gives any site.
         """
-        from lenses.carry import interchanges
-        from lenses.contrasts import FEWEST, LUCKY_DRAWS, cells
-        from lenses.per_prompt import PerPrompt
+        from lenses.addition.contrasts import FEWEST, LUCKY_DRAWS, cells
+        from lenses.addition.roles import interchanges
+        from lenses.kept import PerPrompt
 
         pairs, counts, luck = self.rows("pairs"), self.rows("counts"), PerPrompt()
         luck.update(of_cells=np.zeros((1, LUCKY_DRAWS)))
@@ -213,7 +213,7 @@ class CarryLocalisation(Experiment):
     def _contrast(
         self, model: "Model", style: "AdditionFormat", cell: "Cell", seed: int
     ) -> "Contrast":
-        from lenses.contrasts import contrast
+        from lenses.addition.contrasts import contrast
 
         count = self.screen + self.per_cell
         return contrast(model, style, cell, count, seed, self.at_once, solved=self.solved)
@@ -222,9 +222,9 @@ class CarryLocalisation(Experiment):
         self, model: "Model", style: "AdditionFormat", pairs: pd.DataFrame
     ) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Smallest sets of heads, and single edges, of every cell that one carry or sum decides."""
-        from lenses.contrasts import FEWEST, Cell
-        from lenses.edges import edge_table, edges_of
-        from lenses.joint import joint_sets
+        from lenses.addition.contrasts import FEWEST, Cell
+        from lenses.addition.edges import edge_table, edges_of
+        from lenses.addition.sets import joint_sets
 
         enough = pairs[(pairs["n"] >= FEWEST) & pairs["pair"].isin(["local", "cascade", "base"])]
         there = [Cell(*row) for row in enough[["pair", "place", "run", "prefix"]].to_numpy()]
@@ -247,8 +247,8 @@ class CarryLocalisation(Experiment):
 
     def _attention(self, model: "Model", style: "AdditionFormat") -> pd.DataFrame:
         """Attention to each column, where each answer digit is said."""
-        from lenses.carry_attention import staircase
-        from lenses.contrasts import Cell, contrast
+        from lenses.addition.attention import staircase
+        from lenses.addition.contrasts import Cell, contrast
 
         rows = self.rows("attention")
         places = range(style.digits + 1 if style.pad else style.digits)
@@ -263,7 +263,7 @@ class CarryLocalisation(Experiment):
 
     def _questions(self, style: "AdditionFormat") -> dict[str, Any]:
         """The additions asked under ablation, and others from which mean activations come."""
-        from lenses.sufficiency import Questions
+        from lenses.addition.sufficiency import Questions
         from prompts.additions import Addition, Cells
 
         how = {"places": style.digits, "padded": style.pad}
@@ -278,9 +278,9 @@ class CarryLocalisation(Experiment):
         self, model: "Model", style: "AdditionFormat", roles: pd.DataFrame
     ) -> pd.DataFrame:
         """Accuracy of each cell's digit without one head; of large models, those with a role."""
-        from lenses.ablation import MODES
-        from lenses.carry import is_large, kept_heads
-        from lenses.sufficiency import accuracy_with
+        from lenses.addition.roles import is_large, kept_heads
+        from lenses.addition.sufficiency import accuracy_with
+        from lenses.patching.head_sets import MODES
 
         asked, rows = self._questions(style), self.rows("ablation")
         layers, heads = model.cfg.n_layers, model.cfg.n_heads
@@ -305,8 +305,14 @@ class CarryLocalisation(Experiment):
         self, model: "Model", style: "AdditionFormat", roles: pd.DataFrame
     ) -> pd.DataFrame:
         """Accuracy with nothing but the heads that have a role, or as many random ones."""
-        from lenses.carry import kept_heads
-        from lenses.sufficiency import accuracy_with, by_place, every_head, keeping, random_alike
+        from lenses.addition.roles import kept_heads
+        from lenses.addition.sufficiency import (
+            accuracy_with,
+            by_place,
+            every_head,
+            keeping,
+            random_alike,
+        )
 
         asked, rows, kept = self._questions(style), self.rows("sufficiency"), kept_heads(roles)
         rng = np.random.default_rng(self.seed)
@@ -329,7 +335,7 @@ class CarryLocalisation(Experiment):
 
     def _probes(self, model: "Model", style: "AdditionFormat") -> pd.DataFrame:
         """What linear probes read at each site, beside their controls and an untrained twin."""
-        from lenses.carry_probes import probe_table
+        from lenses.addition.probes import probe_table
         from models import untrained
 
         rows, twin = self.rows("probes"), untrained(model, self.seed)
@@ -344,7 +350,7 @@ class CarryLocalisation(Experiment):
         """One addition with its answer, and every head's attention pattern on it."""
         import torch
 
-        from lenses.contributions import attention_patterns
+        from lenses.heads.contributions import attention_patterns
         from models.text import token_strings
         from prompts.additions import Cells
 
@@ -363,7 +369,7 @@ def _frame(rows: "Rows") -> pd.DataFrame:
 
 def _accuracy(frame: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     """Share of `right` rows in each group, with its Wilson interval."""
-    from lenses.statistics import wilson
+    from lenses.statistics.intervals import wilson
 
     table = frame.groupby(by)["right"].agg(n="size", correct="sum").reset_index()
     low, high = wilson(table["correct"].to_numpy(), table["n"].to_numpy())
@@ -431,7 +437,7 @@ def _moves(sites: pd.DataFrame) -> Claim:
 
 def _small_sets(tables: Any) -> pd.DataFrame:
     """Sets that explain a cell and are evidence: up to three heads, and up to half of all."""
-    from lenses.joint import LARGEST
+    from lenses.addition.sets import LARGEST
 
     heads = len(tables["attention"][["layer", "head"]].drop_duplicates())
     joint = tables["joint"]
@@ -465,7 +471,7 @@ def _place_claim(tables: Any, place: int) -> Claim:
 
 def _ruled_out(tried: pd.DataFrame) -> bool:
     """Whether every small set was tried, and none may yet turn out to explain the place."""
-    from lenses.joint import EXPLAINS, LARGEST
+    from lenses.addition.sets import EXPLAINS, LARGEST
 
     small = tried[tried["size"] <= LARGEST]
     every = tried["searched"].str.contains("sets of up to").all()
@@ -516,7 +522,7 @@ def _too_few_pairs(about: str, pairs: pd.DataFrame, place: int) -> Claim:
 
 def _over_nines(tables: Any) -> Claim:
     """In how many cells (place, run of nines) the carry is written by few heads."""
-    from lenses.statistics import wilson
+    from lenses.statistics.intervals import wilson
 
     joint = tables["joint"]
     cascades = tables["pairs"].query("pair == 'cascade' and prefix != 'shared'")
@@ -554,7 +560,7 @@ def _relayed(roles: pd.DataFrame) -> str:
 
 def _suffices(tables: Any) -> Claim:
     """The heads with a role keep nearly all of the accuracy; as many random ones do not."""
-    from lenses.sufficiency import WHOLE
+    from lenses.addition.sufficiency import WHOLE
 
     table = tables["sufficiency"].query("sample == 'uniform' and mode == 'mean'")
     table = table[table["place"] == WHOLE].set_index("kept")

@@ -12,7 +12,7 @@ from pydantic import Field
 from experiments import Claim, Experiment, Results, UsageError
 
 if TYPE_CHECKING:
-    from lenses.exchanges import EveryValue, Exchanges, Slot
+    from lenses.digits.exchanges import EveryValue, Exchanges, Slot
     from models import Model
     from viz import Drawing
 
@@ -84,7 +84,7 @@ class DigitGeometry(Experiment):
 
     def measure(self, model: "Model") -> Results:
         """States of every digit in every slot, here and in untrained twins; then the edits."""
-        from lenses.geometry import bases, gram
+        from lenses.digits.geometry import bases, gram
 
         asked = self._asked(model)
         states = self._states(model, asked.every, "states")
@@ -103,7 +103,7 @@ class DigitGeometry(Experiment):
 
     def _asked(self, model: "Model") -> "_Asked":
         """The prompts, in the model's own format (UsageError where digits are no tokens)."""
-        from lenses import exchanges as ex
+        from lenses.digits import exchanges as ex
         from models import ModelError
 
         form, seed = model.card.arithmetic, self.seed
@@ -126,8 +126,8 @@ class DigitGeometry(Experiment):
         self, model: "Model", every: "EveryValue", label: str
     ) -> np.ndarray:  # [slot layer context value d]
         """The state of each value at its pos, in every context."""
-        from lenses.exchanges import states_at
-        from lenses.per_prompt import PerPrompt
+        from lenses.digits.exchanges import states_at
+        from lenses.kept import PerPrompt
 
         kept = PerPrompt()
         chunks = [
@@ -146,7 +146,7 @@ class DigitGeometry(Experiment):
 
     def _twins(self, model: "Model", every: "EveryValue") -> np.ndarray:
         """Gram matrices of models with random weights [twin slot layer value value]."""
-        from lenses.geometry import gram
+        from lenses.digits.geometry import gram
         from models import untrained
 
         grams = []
@@ -187,9 +187,9 @@ class DigitGeometry(Experiment):
         label: str,
     ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
         """Tokens said after each edit [layer row], with the other token written, and unedited."""
-        from lenses.answers import likeliest
-        from lenses.exchanges import entering, said_after
-        from lenses.per_prompt import PerPrompt
+        from lenses.addition.answers import likeliest
+        from lenses.digits.exchanges import entering, said_after
+        from lenses.kept import PerPrompt
 
         steps = {layer: self._steps(states[:, layer].mean(1), patterns, rows) for layer in layers}
         kept, plain = PerPrompt(), PerPrompt()
@@ -214,7 +214,7 @@ class DigitGeometry(Experiment):
         self, means: np.ndarray, patterns: np.ndarray, rows: "Exchanges"
     ) -> dict[str, np.ndarray]:
         """What each edit adds to the state of each row's digit [row d], by the edit's name."""
-        from lenses import geometry as geo
+        from lenses.digits import geometry as geo
 
         rng = np.random.default_rng(self.seed)  # the same permutations at every layer
         made = geo.fits(means, patterns, rng, self.permuted_fits)
@@ -228,8 +228,8 @@ class DigitGeometry(Experiment):
 
     def _helix(self, model: "Model") -> pd.DataFrame:
         """Numbers that are single tokens: shares of the helix, and what a move along it does."""
-        from lenses import exchanges as ex
-        from lenses import geometry as geo
+        from lenses.digits import exchanges as ex
+        from lenses.digits import geometry as geo
 
         slots, seed = ex.NUMBER_SLOTS, self.seed
         every = ex.language_values(model, slots, NUMBER_CONTEXTS, seed, NUMBERS)
@@ -282,8 +282,8 @@ class DigitGeometry(Experiment):
         """
         import torch
 
-        from lenses.geometry import bases, projector
-        from models.planted import planted_carry
+        from lenses.digits.geometry import bases, projector
+        from models.planted.carry import planted_carry
 
         model = planted_carry(places=3).model
         ids = torch.from_numpy(model.card.arithmetic.digit_ids)
@@ -327,7 +327,7 @@ def share_tables(
     sites: pd.DataFrame, states: np.ndarray, grams: np.ndarray, twins: np.ndarray, seed: int
 ) -> dict[str, pd.DataFrame]:
     """`shares` of each site and `by_layer`, of all places together."""
-    from lenses import geometry as geo
+    from lenses.digits import geometry as geo
 
     flat, order = grams.reshape(-1, *grams.shape[2:]), np.arange(geo.DIGITS)
     by_site = states.reshape(-1, *states.shape[2:])
@@ -351,7 +351,7 @@ def _site_rows(
     sites: pd.DataFrame, found: np.ndarray, drawn: np.ndarray, null: np.ndarray
 ) -> pd.DataFrame:
     """Each component at each site with its interval, and what permuted labels give."""
-    from lenses.geometry import COMPONENTS, max_t
+    from lenses.digits.geometry import COMPONENTS, max_t
 
     (low, high), (null_low, null_high) = _ends(drawn), _ends(null)
     values = {"share": found, "low": low, "high": high, "null": null.mean(0)}
@@ -372,7 +372,7 @@ def _ends(draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _layer_rows(pooled: dict[str, tuple[np.ndarray, ...]]) -> pd.DataFrame:
     """Tidy rows of what is [component layer]."""
-    from lenses.geometry import COMPONENTS
+    from lenses.digits.geometry import COMPONENTS
 
     parts = []
     for weights, (share, low, high) in pooled.items():
@@ -386,7 +386,7 @@ def _layer_rows(pooled: dict[str, tuple[np.ndarray, ...]]) -> pd.DataFrame:
 
 def dimensions(sites: pd.DataFrame, grams: np.ndarray, twins: np.ndarray) -> pd.DataFrame:
     """Participation ratio of the ten digits at each site, beside untrained models' mean."""
-    from lenses.geometry import participation_ratio
+    from lenses.digits.geometry import participation_ratio
 
     random = participation_ratio(twins).mean(0).ravel()
     own = participation_ratio(grams).ravel()
@@ -464,7 +464,7 @@ def edit_rows(moves: pd.DataFrame, fits: pd.DataFrame) -> pd.DataFrame:
 
     Wilson intervals; for permuted labels, where 95 % of the permuted fits lie.
     """
-    from lenses.statistics import wilson
+    from lenses.statistics.intervals import wilson
 
     grouped = moves.groupby(["reads", "layer", "edit"], sort=False)
     table = grouped.agg(n=("success", "size"), success=("success", "mean"), kept=("kept", "mean"))
@@ -488,7 +488,7 @@ def pair_rows(moves: pd.DataFrame) -> pd.DataFrame:
 
 def helix_rows(layer: int, held: dict[str, float], right: dict[str, np.ndarray]) -> pd.DataFrame:
     """Share of the numbers' variation, and success, of each way to move a number."""
-    from lenses.statistics import wilson
+    from lenses.statistics.intervals import wilson
 
     names = {"other token": "other token", "all": "all of the difference", "fit": "helix"}
     names |= {"best": "best directions, as many", "random": "random direction"}
@@ -506,7 +506,7 @@ def helix_rows(layer: int, held: dict[str, float], right: dict[str, np.ndarray])
 
 def _adds(moves: pd.DataFrame) -> Claim:
     """Whether its answers are worth reading: those to additions, before anything is moved."""
-    from lenses.statistics import wilson
+    from lenses.statistics.intervals import wilson
 
     prompts = moves.drop_duplicates("prompt")
     copied = prompts["operand"] == "copy"
@@ -565,8 +565,8 @@ MORE_MODELS = "ten digits allow no finer test: the same in models trained from o
 
 def _goes_by_it(sentence: str, moves: pd.DataFrame, fits: pd.DataFrame, seed: int) -> Claim:
     """That moves along line and circle come through more often than along permuted fits."""
-    from lenses.geometry import beyond_controls
-    from lenses.statistics import bootstrap
+    from lenses.digits.geometry import beyond_controls
+    from lenses.statistics.intervals import bootstrap
 
     p = {}
     for layer, some in fits.groupby("layer"):
@@ -613,7 +613,7 @@ ALIKE = 0.1
 
 def _corrected(claims: list[Claim]) -> list[Claim]:
     """The claims with p corrected for their number (Benjamini & Hochberg 1995)."""
-    from lenses.statistics import benjamini_hochberg
+    from lenses.statistics.intervals import benjamini_hochberg
 
     found = []
     q = benjamini_hochberg(np.array([claim.p for claim in claims]))

@@ -13,8 +13,8 @@ from experiments import Claim, Experiment, Results
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from lenses.digit_reading import DigitReading, Words
-    from lenses.digit_texts import DigitTexts
+    from lenses.digits.reading import DigitReading, Words
+    from lenses.digits.texts import DigitTexts
     from models import Model
     from viz import Drawing
 
@@ -81,9 +81,9 @@ class DigitPlaces(Experiment):
 
     def measure(self, model: "Model") -> Results:
         """Read every text with the model and with its untrained twin, then test, probe and edit."""
-        from lenses.place_edits import reading_ahead
-        from lenses.place_errors import error_rows
-        from lenses.place_probes import answers_by_probe, probe_tables, transfer_tables
+        from lenses.digits.edits import reading_ahead
+        from lenses.digits.errors import error_rows
+        from lenses.digits.probes import answers_by_probe, probe_tables, transfer_tables
         from models import untrained
 
         texts, words = self._texts(model), self._words(model)
@@ -108,7 +108,7 @@ class DigitPlaces(Experiment):
         return Results(tables)
 
     def _texts(self, model: "Model") -> "DigitTexts":
-        from lenses.digit_texts import texts_of_prompts, texts_of_sums
+        from lenses.digits.texts import texts_of_prompts, texts_of_sums
         from prompts.place_values import adder_sums, place_prompts
 
         style = model.card.arithmetic
@@ -117,7 +117,7 @@ class DigitPlaces(Experiment):
         return texts_of_sums(style, adder_sums(style, ADDER_SUMS * self.per_length, self.seed))
 
     def _words(self, model: "Model") -> "Words":
-        from lenses.digit_reading import Words
+        from lenses.digits.reading import Words
         from prompts.place_values import PLACE_WORDS
 
         return Words.none() if model.card.arithmetic else Words.of(model, PLACE_WORDS)
@@ -126,9 +126,9 @@ class DigitPlaces(Experiment):
         self, model: "Model", texts: "DigitTexts", words: "Words", label: str
     ) -> "DigitReading":
         """Every digit's state as logits of words, some states, and the mean state of each place."""
-        from lenses.decoding import Decoder, MeanStates, read_states, readouts, sites
-        from lenses.digit_reading import DigitReading, is_operand, some_sites
-        from lenses.per_prompt import PerPrompt
+        from lenses.digits.reading import DigitReading, is_operand, some_sites
+        from lenses.kept import PerPrompt
+        from lenses.states.decoding import Decoder, MeanStates, read_states, readouts, sites
 
         where, how = sites(model), readouts(model)
         few, kept, means = some_sites(where, PROBED_SITES), PerPrompt(), MeanStates(20)
@@ -148,7 +148,7 @@ class DigitPlaces(Experiment):
         """Mean state of each site over other texts (of an adder: over the same)."""
         import torch
 
-        from lenses.decoding import MeanStates, read_states, sites
+        from lenses.states.decoding import MeanStates, read_states, sites
         from models.text import right_pad, tokenize
         from prompts.texts import shipped_texts
 
@@ -169,8 +169,8 @@ class DigitPlaces(Experiment):
         self, model: "Model", own: "DigitReading", twin: "DigitReading"
     ) -> tuple[dict[str, Any], pd.DataFrame]:
         """All that is asked of words, and the contrasts of prefixes."""
-        from lenses.place_errors import error_rows
-        from lenses.place_words import (
+        from lenses.digits.errors import error_rows
+        from lenses.digits.words import (
             answers_by_word,
             confusion_rows,
             score_rows,
@@ -194,8 +194,8 @@ class DigitPlaces(Experiment):
 
     def _ranks(self, model: "Model", own: "DigitReading") -> dict[str, Any]:
         """Rank of each digit's place word in some prompts, and what the first one decodes to."""
-        from lenses.decoding import read_states
-        from lenses.place_words import decoded_rows, rank_rows
+        from lenses.digits.words import decoded_rows, rank_rows
+        from lenses.states.decoding import read_states
 
         some = own.some_numbers(self.ranked)
         texts = own.texts.chosen(some)
@@ -217,11 +217,11 @@ class DigitPlaces(Experiment):
         self, model: "Model", own: "DigitReading"
     ) -> tuple[pd.DataFrame, pd.DataFrame]:
         """The word of a number of two digits, read at its second digit."""
-        from lenses.decoding import read_states
-        from lenses.digit_reading import Words
-        from lenses.digit_texts import DigitTexts, texts_of_prompts
-        from lenses.per_prompt import PerPrompt
-        from lenses.place_words import prefix_tables
+        from lenses.digits.reading import Words
+        from lenses.digits.texts import DigitTexts, texts_of_prompts
+        from lenses.digits.words import prefix_tables
+        from lenses.kept import PerPrompt
+        from lenses.states.decoding import read_states
         from prompts.place_values import PREFIX_WORDS, prefix_prompts
 
         words = Words.of(model, {number: (word,) for number, word in PREFIX_WORDS.items()})
@@ -246,8 +246,8 @@ class DigitPlaces(Experiment):
 
     def _edited(self, model: "Model", own: "DigitReading") -> tuple[pd.DataFrame, pd.DataFrame]:
         """A digit's state moved to another place, in some texts."""
-        from lenses.per_prompt import PerPrompt
-        from lenses.place_edits import edit_effects, edit_plan, edit_tables
+        from lenses.digits.edits import edit_effects, edit_plan, edit_tables
+        from lenses.kept import PerPrompt
 
         plan, kept = edit_plan(own, self.edits, self.seed), PerPrompt()
         starts = range(0, len(plan), self.batch_size)
@@ -279,7 +279,7 @@ class DigitPlaces(Experiment):
 
     def planted(self) -> "Model":
         """A model whose digits carry their place's word, and are copied, iff it is announced."""
-        from models.planted_places import planted_places
+        from models.planted.places import planted_places
 
         return planted_places()
 
@@ -481,7 +481,7 @@ def _strings(model: "Model", ids: pd.Series) -> list[str]:
 
 def answer_rows(own: "DigitReading") -> pd.DataFrame:
     """Answer digits that the model would have said after the right ones before them."""
-    from lenses.statistics import wilson
+    from lenses.statistics.intervals import wilson
 
     digits = own.digits.assign(right=own.right)
     answers = digits[digits["part"] == "c"].groupby(["kind", "announced"])["right"]
@@ -529,7 +529,7 @@ def _finite(value: float) -> float | None:
 
 def _adds(answers: pd.DataFrame) -> Claim:
     """How many digits of its sums are right: what errors are told by, and how far to trust them."""
-    from lenses.statistics import wilson
+    from lenses.statistics.intervals import wilson
 
     sums = answers[answers["kind"] == "addition"]
     n, correct = int(sums["n"].sum()), int(sums["correct"].sum())
@@ -580,7 +580,7 @@ SAID = {
 
 def _place_word(tables: Tables, sample: str) -> Claim:
     """The word of a digit's place stands out beyond all nulls, more than in codes."""
-    from lenses.place_words import best_layer
+    from lenses.digits.words import best_layer
 
     sentence = f"{SAID[sample]} decode to the word of their place more than to other places' words."
     best = best_layer(tables["tests"], sample) if "tests" in tables else None
@@ -611,7 +611,7 @@ def _word_verdict(
     tests: pd.DataFrame, sample: str, best: pd.Series, codes: pd.Series
 ) -> tuple[str, str]:
     """Holds beyond every null; fails where no layer, or no more than codes, reaches NEGLIGIBLE."""
-    from lenses.place_words import LENS
+    from lenses.digits.words import LENS
 
     if best["p"] <= ALPHA and best["low"] > 0 and codes["low"] > 0:
         return "holds", ""
@@ -681,7 +681,7 @@ def _prefix_word(contrasts: pd.DataFrame) -> Claim:
 
 def _place_beyond(tables: Tables, sample: str) -> Claim:
     """Probes of the place beat pos and token, and the same probes with random weights."""
-    from lenses.place_probes import JUDGED
+    from lenses.digits.probes import JUDGED
 
     sentence = f"{SAID[sample]} hold their place beyond what pos, index and digit tell (probes)."
     probes = tables["probes"].query("sample == @sample") if "probes" in tables else pd.DataFrame()

@@ -11,12 +11,12 @@ import pandas as pd
 from pydantic import Field, FilePath
 
 from experiments import Claim, Experiment, Results, UsageError
-from experiments._base import Verdict
-from lenses.tidy import grid
+from experiments._contract.claims import Verdict
+from lenses.statistics.grid import grid
 
 if TYPE_CHECKING:
-    from lenses.contributions import Contributions
-    from lenses.per_prompt import PerPrompt
+    from lenses.heads.contributions import Contributions
+    from lenses.kept import PerPrompt
     from models import Model
     from viz import Drawing
 
@@ -75,8 +75,8 @@ class HeadContributions(Experiment):
 
     def measure(self, model: "Model") -> Results:
         """Write the continuations, then read all of it once, and once per random model."""
-        from lenses.contributions import attention_patterns
-        from lenses.per_prompt import PerPrompt
+        from lenses.heads.contributions import attention_patterns
+        from lenses.kept import PerPrompt
 
         texts = self._continued(model, self._texts(model))
         contributions, components = self.rows("contributions"), self.rows("components")
@@ -142,7 +142,7 @@ class HeadContributions(Experiment):
 
     def _continued(self, model: "Model", texts: list["_Text"]) -> list["_Text"]:
         """The texts with what the model adds to them."""
-        from lenses.per_prompt import PerPrompt
+        from lenses.kept import PerPrompt
         from models.text import continue_text
 
         count, written = self._new_tokens(model), PerPrompt()
@@ -159,7 +159,7 @@ class HeadContributions(Experiment):
         """Each text of a batch with what its forward pass says."""
         import torch
 
-        from lenses.contributions import contributions
+        from lenses.heads.contributions import contributions
         from models.text import right_pad
 
         tokens, lengths = right_pad([text.ids for text in batch])
@@ -186,7 +186,7 @@ class HeadContributions(Experiment):
 
     def _summary(self, model: "Model", text: "_Text", one: "Contributions") -> dict:
         """What is kept of a prompt: its estimates, each with a first axis of one prompt."""
-        from lenses.head_means import head_means, head_spreads
+        from lenses.heads.means import head_means, head_spreads
 
         chosen = self._chosen(text)
         kept = {
@@ -201,8 +201,8 @@ class HeadContributions(Experiment):
     def _agreement(
         self, model: "Model", text: "_Text", one: "Contributions", **only: tuple[str, ...]
     ) -> np.ndarray:
-        from lenses.agreement import prompt_agreement
-        from lenses.directions import random_direction_cosines
+        from lenses.heads.agreement import prompt_agreement
+        from lenses.statistics.random_directions import random_direction_cosines
 
         rng = np.random.default_rng([self.seed, text.number])
         lengths = one.l2_norm[0].numpy()
@@ -211,8 +211,8 @@ class HeadContributions(Experiment):
         return prompt_agreement(cosine, lengths, null, surprisal, text.generated, **only)
 
     def _head_rows(self, own: "PerPrompt") -> pd.DataFrame:
-        from lenses.head_means import HEAD_MEASURES
-        from lenses.statistics import bootstrap
+        from lenses.heads.means import HEAD_MEASURES
+        from lenses.statistics.intervals import bootstrap
 
         found = bootstrap(own["heads"], self.seed)
         layers, heads = found.n.shape[2:]
@@ -220,8 +220,9 @@ class HeadContributions(Experiment):
         return grid(axes, **vars(found)).query("n > 0").reset_index(drop=True)
 
     def _correlation_rows(self, own: "PerPrompt", *, adjusted: bool) -> pd.DataFrame:
-        from lenses.agreement import LEVELS, PHASES
-        from lenses.statistics import CORRELATIONS, benjamini_hochberg, bootstrap, sign_flip
+        from lenses.heads.agreement import LEVELS, PHASES
+        from lenses.statistics.correlations import CORRELATIONS
+        from lenses.statistics.intervals import benjamini_hochberg, bootstrap, sign_flip
 
         agreement = own["agreement"][:, 2:] if adjusted else own["agreement"][:, :2]
         estimate, null = agreement[..., 0], agreement[..., 1]
@@ -241,9 +242,9 @@ class HeadContributions(Experiment):
         return rows[[*first, *(name for name in values if name != "n"), "q", "n"]]
 
     def _spread_rows(self, own: "PerPrompt", model: "Model") -> pd.DataFrame:
-        from lenses.contributions import output_gain
-        from lenses.head_means import SPREADS
-        from lenses.statistics import bootstrap
+        from lenses.heads.contributions import output_gain
+        from lenses.heads.means import SPREADS
+        from lenses.statistics.intervals import bootstrap
 
         found = bootstrap(own["spreads"], self.seed)
         gain = output_gain(model).square().mean(dim=-1).sqrt().mean(dim=-1).numpy()
@@ -258,7 +259,7 @@ class HeadContributions(Experiment):
         self, model: "Model", texts: list["_Text"], own: "PerPrompt"
     ) -> pd.DataFrame:
         """The per-prompt numbers behind the mechanical claims: own weights, then random ones."""
-        from lenses.statistics import CORRELATIONS
+        from lenses.statistics.correlations import CORRELATIONS
         from models import untrained
 
         spearman = list(CORRELATIONS).index("spearman")
@@ -273,8 +274,8 @@ class HeadContributions(Experiment):
         return pd.concat(frames, ignore_index=True)
 
     def _read_random(self, twin: "Model", texts: list["_Text"], label: str) -> "PerPrompt":
-        from lenses.head_means import head_spreads
-        from lenses.per_prompt import PerPrompt
+        from lenses.heads.means import head_spreads
+        from lenses.kept import PerPrompt
 
         kept = PerPrompt()
         for batch in self.stream(self._batches(texts), kept, label):
@@ -290,7 +291,7 @@ class HeadContributions(Experiment):
         self, spreads: np.ndarray, agreement: np.ndarray, weights: str, model: "Model"
     ) -> pd.DataFrame:
         """One row per prompt and statistic; `null` is what its stated null gives."""
-        from lenses.agreement import LEVELS
+        from lenses.heads.agreement import LEVELS
 
         rises = agreement[:, :, 1] - agreement[:, :, 0]  # prompt control level kind
         controls = {"none": rises[:, 0 if self.include_first else 1], "adjusted": rises[:, 2]}
@@ -383,7 +384,7 @@ class HeadContributions(Experiment):
         The second is judged on differences within prompts. `p` is one-sided, that luck puts it
         beyond both its null and the highest random model: the larger of the two.
         """
-        from lenses.statistics import bootstrap, sign_flip
+        from lenses.statistics.intervals import bootstrap, sign_flip
 
         said = {"kind": "mechanical", "sentence": sentence, "unit": unit}
         effects = _effects(rows, sign)
@@ -521,7 +522,7 @@ def _repeated(tokens: pd.DataFrame, **axes: int | Sequence) -> pd.DataFrame:
 
 
 def _contribution_rows(tokens: pd.DataFrame, one: "Contributions") -> pd.DataFrame:
-    from lenses.head_means import HEAD_MEASURES
+    from lenses.heads.means import HEAD_MEASURES
 
     layers, heads = one.l2_norm.shape[2:]
     rows = _repeated(tokens, layer=layers, head=heads)
@@ -533,7 +534,7 @@ def _contribution_rows(tokens: pd.DataFrame, one: "Contributions") -> pd.DataFra
 
 def _component_rows(tokens: pd.DataFrame, one: "Contributions") -> pd.DataFrame:
     """Shares of the block's output, and of what attention writes; each sums to 1."""
-    from lenses.contributions import COMPONENTS
+    from lenses.heads.contributions import COMPONENTS
 
     layers = one.component_share.shape[2]
     block = _repeated(tokens, layer=layers, component=COMPONENTS, whole=["resid_post"]).assign(
@@ -564,7 +565,7 @@ def _prompt_rows(model: "Model", texts: list[_Text], own: "PerPrompt") -> pd.Dat
 
 
 def _gain_rows(model: "Model") -> pd.DataFrame:
-    from lenses.contributions import output_gain
+    from lenses.heads.contributions import output_gain
 
     singular = output_gain(model).numpy()
     return grid(
@@ -626,7 +627,7 @@ def _verdict(own: _Ends, above: _Ends, below: _Ends) -> tuple[Verdict, str]:
 
 def _corrected(claims: list[Claim]) -> list[Claim]:
     """The claims with p corrected over all that have one; what luck may explain does not hold."""
-    from lenses.statistics import benjamini_hochberg
+    from lenses.statistics.intervals import benjamini_hochberg
 
     tested = [claim for claim in claims if claim.p is not None]
     q = iter(benjamini_hochberg(np.array([claim.p for claim in tested])).tolist())

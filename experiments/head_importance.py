@@ -12,14 +12,14 @@ import pandas as pd
 from pydantic import Field
 
 from experiments import Claim, Experiment, Results, UsageError
-from experiments._base import Verdict
-from lenses.tidy import grid
+from experiments._contract.claims import Verdict
+from lenses.statistics.grid import grid
 
 if TYPE_CHECKING:
     import torch
 
-    from lenses.league import League
-    from lenses.per_prompt import PerPrompt
+    from lenses.heads.league import League
+    from lenses.kept import PerPrompt
     from models import Model
     from prompts.additions import AdditionFormat
     from viz import Drawing
@@ -87,7 +87,7 @@ class HeadImportance(Experiment):
 
     def measure(self, model: "Model") -> Results:
         """Read and remove all heads; the same in random models; gates; the planted control."""
-        from lenses.head_ablation import MODES
+        from lenses.patching.single_heads import MODES
 
         texts = self._texts(model)
         own = self._read(model, texts, "removing heads", MODES)
@@ -111,7 +111,7 @@ class HeadImportance(Experiment):
 
     def _texts(self, model: "Model") -> list["_Text"]:
         """What the model is given, with what it adds to it."""
-        from lenses.per_prompt import PerPrompt
+        from lenses.kept import PerPrompt
         from models.text import continue_text
 
         form = model.card.arithmetic
@@ -166,9 +166,9 @@ class HeadImportance(Experiment):
         self, model: "Model", texts: Sequence["_Text"], label: str, modes: tuple[str, ...]
     ) -> "PerPrompt":
         """Measures and effects in every text; turned changes where all modes are asked for."""
-        from lenses.head_ablation import MODES, read_clean, replacements
-        from lenses.importance import Reader
-        from lenses.per_prompt import PerPrompt
+        from lenses.heads.importance import Reader
+        from lenses.kept import PerPrompt
+        from lenses.patching.single_heads import MODES, read_clean, replacements
 
         reader = Reader.of(model, self.seed, modes, with_null=modes == MODES)
         tokens = [_tensor(text.ids, model) for text in texts]
@@ -183,8 +183,8 @@ class HeadImportance(Experiment):
 
     def _leagues(self, kept: "PerPrompt", phases: tuple[str, ...]) -> dict[str, "League"]:
         """The measures that the model has, against effects, by phase."""
-        from lenses.importance import MEASURES, SIGNED
-        from lenses.league import League
+        from lenses.heads.importance import MEASURES, SIGNED
+        from lenses.heads.league import League
 
         measures, effects = kept["measures"], kept["effects"]
         has = ~np.isnan(measures).all(axis=(0, 2, 3, 4))
@@ -198,8 +198,8 @@ class HeadImportance(Experiment):
 
     def _effect_rows(self, own: "PerPrompt", matters: dict[str, np.ndarray]) -> pd.DataFrame:
         """What removing each head does, beside the same change turned at random."""
-        from lenses.head_ablation import MODES, OUTCOMES
-        from lenses.statistics import bootstrap
+        from lenses.patching.single_heads import MODES, OUTCOMES
+        from lenses.statistics.intervals import bootstrap
 
         found = []
         for phase, is_in in matters.items():
@@ -220,8 +220,8 @@ class HeadImportance(Experiment):
         self, leagues: dict[str, "League"], matters: dict[str, np.ndarray]
     ) -> pd.DataFrame:
         """How each measure ranks each effect."""
-        from lenses.head_ablation import MODES, OUTCOMES
-        from lenses.league import SCOPES
+        from lenses.heads.league import SCOPES
+        from lenses.patching.single_heads import MODES, OUTCOMES
 
         found = []
         for phase, league in leagues.items():
@@ -242,7 +242,7 @@ class HeadImportance(Experiment):
         leagues: dict[str, "League"],
     ) -> pd.DataFrame:
         """How far each measure is ahead of the baselines; and further than in random models."""
-        from lenses.head_ablation import MODES
+        from lenses.patching.single_heads import MODES
         from models import untrained
 
         half, main = texts[::2], MODES.index(MAIN["mode"])
@@ -273,9 +273,9 @@ class HeadImportance(Experiment):
         """Effects of the heads that matter most, over the values of their gate."""
         import torch
 
-        from lenses.head_ablation import OUTCOMES, gate_effects, read_clean
-        from lenses.per_prompt import PerPrompt
-        from lenses.statistics import bootstrap
+        from lenses.kept import PerPrompt
+        from lenses.patching.single_heads import OUTCOMES, gate_effects, read_clean
+        from lenses.statistics.intervals import bootstrap
 
         heads = _largest(own["effects"][:, 0, 0, PHASES.index(phases[-1]), :, :, 0])
         kept, gates = PerPrompt(), torch.tensor(GATES)
@@ -297,8 +297,8 @@ class HeadImportance(Experiment):
 
     def _control_rows(self) -> pd.DataFrame:
         """How everything ranks the one head that matters in a planted model."""
-        from lenses.head_ablation import MODES, OUTCOMES
-        from models.planted_head import planted_head
+        from lenses.patching.single_heads import MODES, OUTCOMES
+        from models.planted.head import planted_head
         from models.text import continue_text
 
         planted = planted_head(seed=self.seed)
@@ -446,8 +446,8 @@ def _leads(
 
     With `less`, another model's league on the same prompts, the difference of the two.
     """
-    from lenses.head_ablation import OUTCOMES
-    from lenses.league import SCOPES
+    from lenses.heads.league import SCOPES
+    from lenses.patching.single_heads import OUTCOMES
 
     against = (*BASELINES, "the better")
     estimate, draws = (_ahead(league, x) for x in (league.point(), league.draws))
@@ -482,7 +482,7 @@ def _ahead(league: "League", found: np.ndarray) -> np.ndarray:
 
 def _corrected(rows: pd.DataFrame) -> pd.Series:
     """The larger p, corrected over the measures that are neither baselines nor drawn by lot."""
-    from lenses.statistics import benjamini_hochberg
+    from lenses.statistics.intervals import benjamini_hochberg
 
     larger = rows[["p", "p_by_lot"]].max(axis=1, skipna=False)
     tested = ~rows["measure"].isin((*BASELINES, "random_score")) & larger.notna()
@@ -492,8 +492,8 @@ def _corrected(rows: pd.DataFrame) -> pd.Series:
 
 def _agreement_rows(leagues: dict[str, "League"]) -> pd.DataFrame:
     """Whether two ways of removing heads rank them alike."""
-    from lenses.head_ablation import MODES, OUTCOMES
-    from lenses.league import SCOPES
+    from lenses.heads.league import SCOPES
+    from lenses.patching.single_heads import MODES, OUTCOMES
 
     found = []
     for phase, league in leagues.items():

@@ -11,8 +11,8 @@ from pydantic import Field
 from experiments import Claim, Experiment, Results
 
 if TYPE_CHECKING:
-    from lenses.against_random import AgainstRandom
-    from lenses.per_prompt import PerPrompt
+    from lenses.kept import PerPrompt
+    from lenses.statistics.against_random import AgainstRandom
     from models import Model
     from viz import Drawing
 
@@ -74,7 +74,7 @@ class HeadRedundancy(Experiment):
 
     def measure(self, model: "Model") -> Results:
         """Likeness, then removal of single heads and of chosen pairs; the same in random models."""
-        from lenses.redundancy import cka, merges
+        from lenses.heads.redundancy import cka, merges
 
         rows = self._rows(model)
         alike, overlaps = self._alike(model, rows, "likeness"), _overlaps(model)
@@ -118,8 +118,8 @@ class HeadRedundancy(Experiment):
         """Sums over the tokens of each group of texts, for every pair of heads."""
         import torch
 
-        from lenses.per_prompt import PerPrompt
-        from lenses.redundancy import likeness
+        from lenses.heads.redundancy import likeness
+        from lenses.kept import PerPrompt
         from models.text import right_pad
 
         kept, device = PerPrompt(), model.cfg.device
@@ -143,9 +143,9 @@ class HeadRedundancy(Experiment):
         """Cost in each text of removing each head [head] and each pair [pair], in nats."""
         import torch
 
-        from lenses.head_ablation import read_clean, removal_effects, replacements
-        from lenses.per_prompt import PerPrompt
-        from lenses.redundancy import joint_effects
+        from lenses.heads.redundancy import joint_effects
+        from lenses.kept import PerPrompt
+        from lenses.patching.single_heads import read_clean, removal_effects, replacements
 
         kept = PerPrompt()
         tokens = [torch.from_numpy(text.ids).to(model.cfg.device) for text in rows]
@@ -182,14 +182,14 @@ class HeadRedundancy(Experiment):
 
     def _removable(self, weights: str, costs: np.ndarray) -> dict[str, Any]:
         """The share of heads that can go alone, over texts."""
-        from lenses.redundancy import share_below
+        from lenses.heads.redundancy import share_below
 
         share, low, high = share_below(costs, NEGLIGIBLE, self.seed)
         told = {"weights": weights, "share": share, "low": low, "high": high}
         return told | {"n": len(costs), "heads": costs.shape[1]}
 
     def _single_rows(self, costs: np.ndarray, heads: int) -> pd.DataFrame:
-        from lenses.statistics import bootstrap
+        from lenses.statistics.intervals import bootstrap
 
         number = np.arange(costs.shape[1])
         found = vars(bootstrap(costs, self.seed))
@@ -200,7 +200,7 @@ class HeadRedundancy(Experiment):
         self, chosen: "_Chosen", costs: "PerPrompt", alike: np.ndarray, heads: int
     ) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Each pair that was removed jointly; and the mean over pairs of each kind."""
-        from lenses.statistics import bootstrap
+        from lenses.statistics.intervals import bootstrap
 
         (one, other), single, both = chosen.pairs.T, costs["single"], costs["both"]
         interaction = both - single[:, one] - single[:, other]
@@ -227,8 +227,8 @@ class HeadRedundancy(Experiment):
         ]
 
     def _likeness_claims(self, rows: pd.DataFrame) -> list[Claim]:
-        from lenses.against_random import against_random
-        from lenses.statistics import benjamini_hochberg
+        from lenses.statistics.against_random import against_random
+        from lenses.statistics.intervals import benjamini_hochberg
 
         found = []
         for measure in LIKE:
@@ -244,7 +244,7 @@ class HeadRedundancy(Experiment):
 
     def planted(self) -> "Model":
         """An adder with two equal heads, of which either suffices."""
-        from models.planted_twins import planted_twins
+        from models.planted.twins import planted_twins
 
         return planted_twins(seed=self.seed)[0]
 
@@ -286,7 +286,7 @@ def _batches(items: Sequence, size: int) -> list:
 
 def _overlaps(model: "Model") -> dict[str, np.ndarray]:
     """Subspace overlap [head head] of what heads write to and of what queries are read from."""
-    from lenses.redundancy import subspace_overlap
+    from lenses.heads.redundancy import subspace_overlap
     from models.parts import attention_out
 
     read, out = model.W_Q.detach().transpose(-2, -1), attention_out(model)
@@ -335,7 +335,7 @@ def _mean_likeness(
     weights: str, alike: "PerPrompt", overlaps: dict[str, np.ndarray]
 ) -> pd.DataFrame:
     """Mean over pairs of each measure, of each group of texts; overlaps have no groups."""
-    from lenses.redundancy import cka
+    from lenses.heads.redundancy import cka
 
     upper = np.triu_indices(alike["hsic"].shape[-1], 1)
     values = {
@@ -443,7 +443,7 @@ def _names(single: pd.DataFrame) -> list[str]:
 
 def _cluster_figures(results: Results) -> "dict[str, Drawing]":
     """CKA as an ordered matrix, and the tree behind the order."""
-    from lenses.redundancy import leaf_order
+    from lenses.heads.redundancy import leaf_order
     from viz import dendrogram, heat_map
 
     merged, names = results.tables["merges"], _names(results.tables["single"])

@@ -10,12 +10,12 @@ import pandas as pd
 from pydantic import Field
 
 from experiments import Claim, Experiment, Results, UsageError
-from lenses.tidy import grid
+from lenses.statistics.grid import grid
 
 if TYPE_CHECKING:
-    from lenses.against_random import AgainstRandom
-    from lenses.circuits import TokenPairs
-    from lenses.per_prompt import PerPrompt
+    from lenses.heads.circuits import TokenPairs
+    from lenses.kept import PerPrompt
+    from lenses.statistics.against_random import AgainstRandom
     from models import Model
     from prompts.additions import Written
     from viz import Drawing
@@ -51,10 +51,10 @@ class HeadSelection(Experiment):
     (duplicate), to what followed those (induction) and to the first token (sink): on random
     tokens, all different, that are repeated once (queries: the repetition), and on texts.
 
-    *Circuits*: QK and OV between pairs of tokens, by effective embeddings (lenses/circuits.py),
-    rows centred, in standard deviations of the head. A pair's score is its own, beyond what its
-    second token gets from all. `matches` and `copies`: the share of other tokens that a token's
-    own exceeds, .5 by chance.
+    *Circuits*: QK and OV between pairs of tokens, by effective embeddings
+    (lenses/heads/circuits.py), rows centred, in standard deviations of the head. A pair's score is
+    its own, beyond what its second token gets from all. `matches` and `copies`: the share of other
+    tokens that a token's own exceeds, .5 by chance.
 
     Tables: `heads` (all of it, one row a head), `shares` (layer, head, component, estimate, low,
     high, n), `kinds` (kind, tokens, layer, head, estimate, low, high, even (what even attention
@@ -150,8 +150,8 @@ class HeadSelection(Experiment):
         """Shares [component layer head] of each text."""
         import torch
 
-        from lenses.per_prompt import PerPrompt
-        from lenses.selection import score_shares
+        from lenses.heads.selection import score_shares
+        from lenses.kept import PerPrompt
 
         kept, device = PerPrompt(), model.cfg.device
         for batch in self.stream(_batches(exchanges, self.batch_size), kept, label):
@@ -192,8 +192,8 @@ class HeadSelection(Experiment):
         """Attention by kind [kind layer head] of each sequence, from pos `first` on."""
         import torch
 
-        from lenses.per_prompt import PerPrompt
-        from lenses.selection import attention_by_kind
+        from lenses.heads.selection import attention_by_kind
+        from lenses.kept import PerPrompt
 
         kept = PerPrompt()
         for batch in self.stream(_batches(units, self.batch_size), kept, label):
@@ -205,7 +205,7 @@ class HeadSelection(Experiment):
 
     def _estimates(self, values: np.ndarray, **first: Sequence[str]) -> pd.DataFrame:
         """Means over texts [prompt first layer head] with intervals, where there is any."""
-        from lenses.statistics import bootstrap
+        from lenses.statistics.intervals import bootstrap
 
         found = vars(bootstrap(values, self.seed))
         layers, heads = values.shape[-2:]
@@ -213,7 +213,7 @@ class HeadSelection(Experiment):
         return rows[rows["n"] > 0].reset_index(drop=True)
 
     def _kind_rows(self, tokens: str, kept: "PerPrompt") -> pd.DataFrame:
-        from lenses.selection import KINDS
+        from lenses.heads.selection import KINDS
 
         rows = self._estimates(kept["attention"], kind=KINDS)
         even = pd.Series(np.nanmean(kept["even"], axis=0), index=KINDS)
@@ -222,8 +222,8 @@ class HeadSelection(Experiment):
 
     def _best_rows(self, kept: "PerPrompt") -> pd.DataFrame:
         """For each kind the head with most attention in every second sequence, in the others."""
-        from lenses.selection import KINDS
-        from lenses.statistics import bootstrap
+        from lenses.heads.selection import KINDS
+        from lenses.statistics.intervals import bootstrap
 
         flat = kept["attention"].reshape(len(kept["attention"]), len(KINDS), -1)
         heads = kept["attention"].shape[-1]
@@ -239,7 +239,7 @@ class HeadSelection(Experiment):
         """Token pairs of each head, and own_below [layer circuit head token]."""
         import torch
 
-        from lenses.circuits import circuits
+        from lenses.heads.circuits import circuits
         from models.text import token_strings
 
         names = np.array(token_strings(model, words), dtype=object)
@@ -290,7 +290,7 @@ class HeadSelection(Experiment):
         )
 
     def _copy_claim(self, copies: pd.DataFrame) -> Claim:
-        from lenses.statistics import bootstrap
+        from lenses.statistics.intervals import bootstrap
 
         found = bootstrap(copies["own_below"].to_numpy()[:, None], self.seed)
         estimate, low, high = (float(x[0]) for x in (found.estimate, found.low, found.high))
@@ -308,8 +308,8 @@ class HeadSelection(Experiment):
 
     def _mechanical(self, rows: pd.DataFrame) -> list[Claim]:
         """That a component moves scores more than with random weights."""
-        from lenses.against_random import against_random
-        from lenses.statistics import benjamini_hochberg
+        from lenses.statistics.against_random import against_random
+        from lenses.statistics.intervals import benjamini_hochberg
 
         found = []
         for component in MOVES:
@@ -324,7 +324,7 @@ class HeadSelection(Experiment):
 
     def planted(self) -> "Model":
         """A model with a head of each kind, whose weights are written by code."""
-        from models.planted_selection import planted_selection
+        from models.planted.selection import planted_selection
 
         return planted_selection(self.seed).model
 
@@ -386,7 +386,7 @@ def _start(model: "Model") -> list[int]:
 
 
 def _components() -> tuple[str, ...]:
-    from lenses.selection import COMPONENTS
+    from lenses.heads.selection import COMPONENTS
 
     return COMPONENTS
 
@@ -430,7 +430,7 @@ def _copy_rows(
     model: "Model", words: np.ndarray, own: np.ndarray, best: pd.DataFrame
 ) -> pd.DataFrame:
     """own_below of every token in the OV circuit of the best induction head."""
-    from lenses.circuits import CIRCUITS
+    from lenses.heads.circuits import CIRCUITS
     from models.text import token_strings
 
     chosen = best.set_index("kind").loc["induction"]
@@ -451,7 +451,7 @@ def _patterns(model: "Model", ids: np.ndarray, best: pd.DataFrame) -> np.ndarray
     """Attention [kind query key] of the best head of each kind."""
     import torch
 
-    from lenses.contributions import attention_patterns
+    from lenses.heads.contributions import attention_patterns
 
     every = attention_patterns(model, torch.from_numpy(ids).to(model.cfg.device)).numpy()
     return every[best["layer"].to_numpy(), best["head"].to_numpy()]
@@ -459,7 +459,7 @@ def _patterns(model: "Model", ids: np.ndarray, best: pd.DataFrame) -> np.ndarray
 
 def _head_rows(tables: dict[str, pd.DataFrame], own: np.ndarray) -> pd.DataFrame:
     """One row a head, with all that was found of it."""
-    from lenses.circuits import CIRCUITS
+    from lenses.heads.circuits import CIRCUITS
 
     at = ["layer", "head"]
     shares = tables["shares"].pivot(index=at, columns="component", values="estimate")

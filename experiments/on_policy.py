@@ -12,8 +12,8 @@ from pydantic import Field
 from experiments import Claim, Experiment, Results, UsageError
 
 if TYPE_CHECKING:
-    from lenses.fillers import Filled
-    from lenses.per_prompt import PerPrompt
+    from lenses.kept import PerPrompt
+    from lenses.states.fillers import Filled
     from models import Model
     from viz import Drawing
 
@@ -79,8 +79,8 @@ class OnPolicy(Experiment):
 
     def measure(self, model: "Model") -> Results:
         """Write and read every filler, read them in random models, compare; then the control."""
-        from lenses import fillers
-        from lenses.per_prompt import PerPrompt
+        from lenses.kept import PerPrompt
+        from lenses.states import fillers
 
         texts, own = self._texts(model), PerPrompt()
         width = max(text.most for text in texts)
@@ -151,7 +151,7 @@ class OnPolicy(Experiment):
 
     def _filled(self, model: "Model", text: "_Text", width: int) -> dict[str, np.ndarray]:
         """What is kept of a prompt: fillers, how they were read, and the identity."""
-        from lenses.policy import generate, history, largest_differences, read, surprisals
+        from lenses.states.policy import generate, history, largest_differences, read, surprisals
 
         greedy = generate(model, text.prompt, text.most, _end(model))
         start = len(text.prompt)
@@ -172,7 +172,7 @@ class OnPolicy(Experiment):
         return {name: np.asarray(value)[None] for name, value in kept.items()}
 
     def _fillers(self, model: "Model", text: "_Text", greedy: list[int]) -> np.ndarray:
-        """Tokens of each of lenses.fillers.FILLERS [filler pos], as long as the shortest."""
+        """Tokens of each of lenses.states.fillers.FILLERS [filler pos], as long as the shortest."""
         rng = np.random.default_rng([self.seed, text.number])
         sampled = _sampled(model, text, int(rng.integers(2**31)))
         rows = [text.given, greedy, sampled, text.other]
@@ -192,8 +192,8 @@ class OnPolicy(Experiment):
 
     def _random(self, model: "Model", texts: list["_Text"], own: "PerPrompt") -> list[np.ndarray]:
         """Statistics [prompt filler pos statistic layer] of the same texts in random models."""
-        from lenses.per_prompt import PerPrompt
-        from lenses.policy import read
+        from lenses.kept import PerPrompt
+        from lenses.states.policy import read
         from models import untrained
 
         found, rows = [], list(zip(texts, own["fillers"], own["length"], strict=True))
@@ -213,7 +213,7 @@ class OnPolicy(Experiment):
 
     def claims(self, results: Results) -> list[Claim]:
         """The identity and the control; whether own text differs; whether surprisal explains it."""
-        from lenses.fillers import CONTROLS
+        from lenses.states.fillers import CONTROLS
 
         control = _control_claim(results.tables["positive_control"])
         about = [(filler, held) for filler in OWN for held in list(CONTROLS)[1:]]
@@ -223,7 +223,7 @@ class OnPolicy(Experiment):
 
     def _identities(self, rows: pd.DataFrame) -> list[Claim]:
         """That states while writing are those of one pass over what was written."""
-        from lenses.policy import STATISTICS
+        from lenses.states.policy import STATISTICS
 
         tolerance = TOLERANCE[self.dtype]
         said = {
@@ -317,7 +317,7 @@ def _sampled(model: "Model", text: _Text, seed: int) -> list[int]:
 
     That writes up to what the tokenizer calls the end, which for an adder is just any token.
     """
-    from lenses.policy import generate
+    from lenses.states.policy import generate
     from models.text import continue_text
 
     if _end(model) is None:
@@ -340,7 +340,7 @@ def _padded(values: np.ndarray, width: int, filling: float) -> np.ndarray:
 
 def _prompt_rows(model: "Model", texts: list[_Text], own: "PerPrompt") -> pd.DataFrame:
     """What stands after each prompt, as it was compared."""
-    from lenses.fillers import FILLERS
+    from lenses.states.fillers import FILLERS
 
     decode = model.tokenizer.decode
     return pd.DataFrame(
@@ -355,7 +355,7 @@ def _prompt_rows(model: "Model", texts: list[_Text], own: "PerPrompt") -> pd.Dat
 
 
 def _identity_rows(own: "PerPrompt") -> pd.DataFrame:
-    from lenses.policy import STATISTICS
+    from lenses.states.policy import STATISTICS
 
     states = own["states"]
     rows = pd.DataFrame(states, columns=list(STATISTICS))
@@ -367,8 +367,8 @@ def _token_rows(
     model: "Model", filled: "Filled", fillers: np.ndarray, numbers: np.ndarray
 ) -> pd.DataFrame:
     """Every token that is compared."""
-    from lenses.fillers import FILLERS
-    from lenses.policy import STATISTICS
+    from lenses.states.fillers import FILLERS
+    from lenses.states.policy import STATISTICS
     from models.text import token_strings
 
     axes = {"prompt": numbers, "filler": FILLERS, "pos": range(fillers.shape[-1])}
@@ -470,7 +470,7 @@ def _explained_claim(results: Results, filler: str) -> Claim:
 
 
 def _effect_figures(results: Results) -> dict[str, "Drawing"]:
-    from lenses.fillers import MAIN
+    from lenses.states.fillers import MAIN
     from viz import bars
 
     effects = results.tables["effects"]
@@ -506,9 +506,9 @@ def _effect_figures(results: Results) -> dict[str, "Drawing"]:
 
 def _text_figures(tokens: pd.DataFrame) -> dict[str, "Drawing"]:
     """Means over prompts by filler and position, of long texts a few positions together."""
-    from lenses.fillers import FILLERS
-    from lenses.policy import STATISTICS
-    from lenses.statistics import bootstrap
+    from lenses.states.fillers import FILLERS
+    from lenses.states.policy import STATISTICS
+    from lenses.statistics.intervals import bootstrap
     from viz import curves
 
     step, parts = max(1, (tokens["pos"].max() + 1) // 5), []

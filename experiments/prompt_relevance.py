@@ -12,13 +12,13 @@ import pandas as pd
 from pydantic import Field
 
 from experiments import Claim, Experiment, Results, UsageError
-from lenses.tidy import grid
+from lenses.statistics.grid import grid
 from prompts.relevance import ROLES, KeyedPrompt, keyed_prompts
 
 if TYPE_CHECKING:
-    from lenses.keyed_texts import KeyedText
-    from lenses.per_prompt import PerPrompt
-    from lenses.text_relevance import TextRelevance
+    from lenses.flow.keyed_texts import KeyedText
+    from lenses.flow.one_text import TextRelevance
+    from lenses.kept import PerPrompt
     from models import Model
     from viz import Drawing
 
@@ -75,9 +75,9 @@ class PromptRelevance(Experiment):
 
     def measure(self, model: "Model") -> Results:
         """Continue the prompts, knock their tokens out, rank and drop them; then random models."""
-        from lenses.knock_out import mean_embedding
-        from lenses.per_prompt import PerPrompt
-        from lenses.text_relevance import TextRelevance, pair_rows, relevance_rows
+        from lenses.flow.one_text import TextRelevance, pair_rows, relevance_rows
+        from lenses.kept import PerPrompt
+        from lenses.patching.knock_out import mean_embedding
 
         texts, own = self._continued(model), PerPrompt()
         relevance, pairs = self.rows("relevance"), self.rows("pairs")
@@ -104,7 +104,7 @@ class PromptRelevance(Experiment):
 
     def _texts(self, model: "Model") -> list["KeyedText"]:
         """The prompts as tokens, with the places of their keys."""
-        from lenses.keyed_texts import KeyedText
+        from lenses.flow.keyed_texts import KeyedText
         from models.text import tokenize
 
         if model.card.arithmetic and not self.prompts:
@@ -123,7 +123,7 @@ class PromptRelevance(Experiment):
         return texts
 
     def _sampled_additions(self, model: "Model") -> list["KeyedText"]:
-        from lenses.keyed_texts import KeyedText
+        from lenses.flow.keyed_texts import KeyedText
         from prompts.additions import Addition
 
         form = model.card.arithmetic
@@ -172,8 +172,8 @@ class PromptRelevance(Experiment):
         return {name: value[None] for name, value in kept.items()}
 
     def _score_rows(self, model: "Model", own: "PerPrompt") -> pd.DataFrame:
-        from lenses.relevance_scores import SCOPES, TARGETS, TRUTHS, labels
-        from lenses.statistics import bootstrap
+        from lenses.flow.scores import SCOPES, TARGETS, TRUTHS, labels
+        from lenses.statistics.intervals import bootstrap
 
         told = labels(model.cfg.n_layers)
         axes = {"first_token": (True, False), "scope": SCOPES, "cell": len(told)}
@@ -185,16 +185,16 @@ class PromptRelevance(Experiment):
         return pd.concat([rows, _baseline_rows(own["baseline"])], ignore_index=True)
 
     def _tweaking_rows(self, own: "PerPrompt") -> pd.DataFrame:
-        from lenses.dropped_tokens import ORDERS, OUTCOMES, SHARES
-        from lenses.statistics import bootstrap
+        from lenses.flow.dropped_tokens import ORDERS, OUTCOMES, SHARES
+        from lenses.statistics.intervals import bootstrap
 
         axes = {"share_dropped": SHARES, "order": ORDERS, "statistic": OUTCOMES}
         rows = grid(axes, **vars(bootstrap(own["tweaks"], self.seed)))
         return rows[rows["n"] > 0].reset_index(drop=True)
 
     def _sink_rows(self, model: "Model", own: "PerPrompt") -> pd.DataFrame:
-        from lenses.relevance import windows
-        from lenses.statistics import bootstrap
+        from lenses.flow.relevance import windows
+        from lenses.statistics.intervals import bootstrap
 
         table = pd.DataFrame({"layer": range(model.cfg.n_layers)})
         for name in SINK:
@@ -221,8 +221,8 @@ class PromptRelevance(Experiment):
 
     def _read_random(self, twin: "Model", texts: list["KeyedText"], label: str) -> "PerPrompt":
         """What the mechanical claims are about, of an untrained model that reads the same texts."""
-        from lenses.per_prompt import PerPrompt
-        from lenses.text_relevance import AttentionSeen
+        from lenses.flow.one_text import AttentionSeen
+        from lenses.kept import PerPrompt
 
         kept = PerPrompt()
         for batch in self.stream(self._batches(texts), kept, label):
@@ -235,7 +235,7 @@ class PromptRelevance(Experiment):
 
     def planted(self) -> "Model":
         """A model whose first layer copies the key of each shipped prompt."""
-        from models.planted_copy import planted_copy
+        from models.planted.copy import planted_copy
 
         shipped = keyed_prompts()
         texts, keys = ([getattr(p, name) for p in shipped] for name in ("text", "key"))
@@ -260,7 +260,7 @@ class PromptRelevance(Experiment):
         The second is judged on differences within prompts. `p` is one-sided, that luck puts it
         above both: the larger of the two.
         """
-        from lenses.against_random import above_zero_and_random
+        from lenses.statistics.against_random import above_zero_and_random
 
         said = {"kind": "mechanical", "sentence": sentence, "unit": unit}
         wide = _by_weights(values.get(statistic))
@@ -284,7 +284,7 @@ class PromptRelevance(Experiment):
 
     def _enough(self, rows: pd.DataFrame) -> Claim:
         """That no other layer's attention is a better guide by more than ENOUGH."""
-        from lenses.statistics import bootstrap
+        from lenses.statistics.intervals import bootstrap
 
         wide = _by_weights(rows)
         found = bootstrap(wide["own"].to_numpy(), self.seed)
@@ -368,7 +368,7 @@ def _prompt_rows(model: "Model", texts: list["KeyedText"], own: "PerPrompt") -> 
 
 def _baseline_rows(baseline: np.ndarray) -> pd.DataFrame:
     """Where 95 % of the means over prompts of random rankings lie."""
-    from lenses.relevance_scores import SCOPES
+    from lenses.flow.scores import SCOPES
 
     known = baseline[~np.isnan(baseline).any(axis=(1, 2))]
     if not len(known):
@@ -385,7 +385,7 @@ def _baseline_rows(baseline: np.ndarray) -> pd.DataFrame:
 
 
 def _rank_rows(texts: list["KeyedText"], own: "PerPrompt") -> pd.DataFrame:
-    from lenses.text_relevance import RANKERS
+    from lenses.flow.one_text import RANKERS
 
     axes = {"prompt": len(texts), "role": ROLES, "ranker": list(RANKERS)}
     rows = grid(axes, rank=own["ranks"]).dropna(subset="rank").reset_index(drop=True)
@@ -403,7 +403,7 @@ def _rank_rows(texts: list["KeyedText"], own: "PerPrompt") -> pd.DataFrame:
 
 def _claimed_rows(kept: "PerPrompt", weights: str) -> pd.DataFrame:
     """One row per prompt and statistic that has a value."""
-    from lenses.dropped_tokens import ORDERS
+    from lenses.flow.dropped_tokens import ORDERS
 
     curve, tweaks = kept["curve"], kept["tweaks"][..., 0]
     above = tweaks[..., ORDERS.index(FIRST_LAYER)] - tweaks[..., -1]
@@ -487,7 +487,7 @@ def _key_claims(ranks: pd.DataFrame) -> list[Claim]:
 
 def _share(sentence: str, right: pd.Series) -> Claim:
     """A learned claim that more than half of the prompts are so."""
-    from lenses.statistics import wilson
+    from lenses.statistics.intervals import wilson
 
     low, high = (float(end) for end in wilson(int(right.sum()), len(right)))
     verdict = Claim.judge(low, high, 0.5)
@@ -510,7 +510,7 @@ def _share(sentence: str, right: pd.Series) -> Claim:
 
 def _corrected(claims: list[Claim]) -> list[Claim]:
     """The claims with p corrected over all that have one; what luck may explain does not hold."""
-    from lenses.statistics import benjamini_hochberg
+    from lenses.statistics.intervals import benjamini_hochberg
 
     tested = [claim for claim in claims if claim.p is not None]
     if not tested:
@@ -687,7 +687,7 @@ def _normalisations(rows: pd.DataFrame) -> dict[str, "Drawing"]:
 
 def _word_figures(ranks: pd.DataFrame) -> dict[str, "Drawing"]:
     """How often each ranker puts the key first; none where no prompt has a key."""
-    from lenses.statistics import wilson
+    from lenses.statistics.intervals import wilson
     from viz import bars
 
     ranks = ranks[ranks["depends"]]

@@ -3,8 +3,6 @@
 import re
 import tomllib
 from difflib import get_close_matches
-from functools import lru_cache
-from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Any, Literal
 
@@ -217,32 +215,6 @@ class Card(BaseModel):
     def at(self, path: Path) -> Path:
         """A path of the card as an absolute path."""
         return (self._folder / path.expanduser()).resolve()
-
-    def weights_files(self) -> list[Path]:
-        """The files whose bytes are the weights, fetched where needed; raises ModelError."""
-        from models.fetch import weights_of
-
-        return weights_of(self)
-
-    def weights_sha256(self) -> str:
-        """Of the weights file; of the lines `sha256 name` where there are several (shards)."""
-        return sha256_of_files(self.weights_files())
-
-
-def sha256_of_files(files: list[Path]) -> str:
-    """The sha256 of one file, or of the list of sha256s of several."""
-    digests = [_sha256(file, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    if len(files) == 1:
-        return digests[0]
-    lines = (f"{digest} {file.name}\n" for digest, file in zip(digests, files, strict=True))
-    return sha256("".join(lines).encode()).hexdigest()
-
-
-@lru_cache
-def _sha256(file: Path, _size: int, _mtime_ns: int) -> str:
-    """Of the file's bytes, once for each state of the file."""
-    with file.open("rb") as stream:
-        return file_digest(stream, "sha256").hexdigest()
 
 
 def cards() -> list[Card]:

@@ -12,13 +12,15 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
+from hashlib import file_digest, sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO
 
 from filelock import FileLock
 
-from models.card import Card, ModelError, sha256_of_files
+from models.card import Card, ModelError
 
 HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "tokenizer*"]
 HUB_SECONDS = 10
@@ -31,7 +33,7 @@ def cache_folder() -> Path:
     return user_cache_path("carrylens", ensure_exists=True)
 
 
-def weights_of(card: Card) -> list[Path]:
+def weights_files(card: Card) -> list[Path]:
     """The files that hold a card's weights, checked against its sha256 (raises ModelError)."""
     files = _files(card)
     if absent := [file for file in files if not file.is_file()]:
@@ -42,6 +44,27 @@ def weights_of(card: Card) -> list[Path]:
             f"{card.sha256[:12]}...: damaged or another file; get it again or correct the card"
         )
     return files
+
+
+def weights_sha256(card: Card) -> str:
+    """Of the weights file; of the lines `sha256 name` where there are several (shards)."""
+    return sha256_of_files(weights_files(card))
+
+
+def sha256_of_files(files: list[Path]) -> str:
+    """The sha256 of one file, or of the list of sha256s of several."""
+    digests = [_sha256(file, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    if len(files) == 1:
+        return digests[0]
+    lines = (f"{digest} {file.name}\n" for digest, file in zip(digests, files, strict=True))
+    return sha256("".join(lines).encode()).hexdigest()
+
+
+@lru_cache
+def _sha256(file: Path, _size: int, _mtime_ns: int) -> str:
+    """Of the file's bytes, once for each state of the file."""
+    with file.open("rb") as stream:
+        return file_digest(stream, "sha256").hexdigest()
 
 
 def _files(card: Card) -> list[Path]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from models.card import Card, ModelError, NativeConfig
-from models.fetch import weights_of
+from models.fetch import weights_files
 from models.sources import refuse_not_finite
 
 
@@ -99,7 +99,7 @@ def native_weights(card: Card, config: NativeConfig) -> dict[str, Tensor]:
 
     Raises ModelError for a file that is damaged or does not fit the card's `[config]`.
     """
-    file = weights_of(card)[0]
+    file = weights_files(card)[0]
     try:
         found = load_file(file)
     except (SafetensorError, OSError, ValueError) as error:

@@ -13,12 +13,12 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 from transformers.utils import logging as transformers_logging
 
 from models.card import Card, ModelError
-from models.fetch import plain_folder, snapshot, weights_of
+from models.fetch import plain_folder, snapshot, weights_files
 
 
 def folder_of(card: Card) -> Path:
     """The folder in Hugging Face format that holds a card's model (raises ModelError)."""
-    files = weights_of(card)
+    files = weights_files(card)
     if card.source == "transformers":
         return snapshot(card)
     try:

@@ -1,19 +1,36 @@
-"""The architecture as a table, checked against every import in the source."""
+"""The architecture as tables, checked against every import in the source."""
 
 import ast
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).parent.parent
 
 MAY_IMPORT = {
     "experiments": {"lenses", "viz", "models", "prompts"},
+    "experiments/_contract": {"lenses/statistics", "viz", "models"},
+    "experiments/_runs": {"experiments/_contract", "models", "viz", "prompts"},
     "lenses": {"models", "prompts"},
+    "lenses/statistics": set(),
+    "lenses/patching": {"models", "prompts"},
+    "lenses/heads": {"lenses/patching", "lenses/statistics", "models", "prompts"},
+    "lenses/states": {"lenses/heads", "lenses/statistics", "models", "prompts"},
+    "lenses/flow": {"lenses", "lenses/patching", "lenses/statistics", "models", "prompts"},
+    "lenses/addition": {
+        "lenses/patching", "lenses/states", "lenses/statistics", "models", "prompts",
+    },
+    "lenses/digits": {"lenses/states", "lenses/statistics", "models", "prompts"},
     "models": {"prompts"},
+    "models/planted": {"models", "prompts"},
+    "models/train": {"models", "prompts"},
     "prompts": set(),
     "viz": set(),
-}
+    "viz/figures": {"viz"},
+}  # fmt: skip
+"""What each folder may import besides itself. A folder without subfolders named stands for all of
+its subfolders; `lenses` alone stands for the files that lie in it (texts.py, kept.py)."""
+
+WHOLE = {"viz", "models", "prompts", "experiments/_contract"}
+"""Folders whose subfolders come along with them."""
 
 ONLY_IN = {
     "transformer_lens": {"models"},
@@ -27,37 +44,91 @@ ONLY_IN = {
     "jinja2": {"viz"},
     "torch": {"models", "lenses", "experiments"},
 }
+"""Where a library may be imported: folders or files, and all that lies below them."""
+
+NEVER = {"lenses/statistics": {"torch"}}
+"""What a folder never imports, although one around it may."""
 
 NAMES_THAT_SAY_NOTHING = {"utils", "common", "helpers", "core", "misc"}
-SOURCES = sorted(path for folder in MAY_IMPORT for path in (ROOT / folder).rglob("*.py"))
+TOP = {"experiments", "lenses", "models", "prompts", "viz"}
+SOURCES = sorted(path for folder in TOP for path in (ROOT / folder).rglob("*.py"))
 
 
 def imported(tree: ast.Module) -> set[str]:
-    """The first part of every absolute import, wherever in the file it stands."""
+    """Every module that is imported, wherever in the file it stands."""
     nodes = list(ast.walk(tree))
     plain = {a.name for n in nodes if isinstance(n, ast.Import) for a in n.names}
     froms = {n.module for n in nodes if isinstance(n, ast.ImportFrom) and n.module and not n.level}
-    return {name.split(".")[0] for name in plain | froms}
+    return plain | froms
 
 
-def relative(path: Path) -> str:
-    return path.relative_to(ROOT).as_posix()
+def folder_of(path: str) -> str:
+    """The row of the table for a file: the folder it lies in, which must be named there."""
+    folder = path.rpartition("/")[0]
+    assert folder in MAY_IMPORT, f"{path}: name its folder in MAY_IMPORT, with what it may import"
+    return folder
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=relative)
-def test_imports_go_one_way(path):
-    folder = path.relative_to(ROOT).parts[0]
-    names = imported(ast.parse(path.read_text("utf-8")))
-    assert names & MAY_IMPORT.keys() <= MAY_IMPORT[folder] | {folder}
-    for name in names & ONLY_IN.keys():
-        assert ONLY_IN[name] & {folder, relative(path)}, f"{name} is imported in {relative(path)}"
+def module_folder(name: str) -> str | None:
+    """The folder of a module of the project; None for a library."""
+    if name.split(".")[0] not in TOP:
+        return None
+    parts = name.split(".")
+    while parts and not (ROOT.joinpath(*parts)).is_dir():
+        parts.pop()
+    return "/".join(parts)
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=relative)
-def test_no_module_is_named_after_nothing(path):
-    assert path.stem not in NAMES_THAT_SAY_NOTHING
+def problems(path: str, names: set[str]) -> list[str]:
+    """What the imports of a file break, a sentence each."""
+    mine, found = folder_of(path), []
+    allowed = MAY_IMPORT[mine] | {mine}
+    for name in sorted(names):
+        folder, library = module_folder(name), name.split(".")[0]
+        # An upper folder may import any folder below it, and what its own subfolders hold.
+        reach = {folder, *(f for f in WHOLE if folder and folder.startswith(f + "/"))}
+        below = mine in TOP and folder is not None and folder.split("/")[0] in allowed
+        if folder is not None and not below and not reach & allowed:
+            found.append(f"{path} imports {name}, but {mine} may import {sorted(allowed)}")
+        around = {"/".join(path.split("/")[:n]) for n in range(1, path.count("/") + 2)}
+        if not around & ONLY_IN.get(library, around):
+            found.append(f"{path} imports {library}; only {sorted(ONLY_IN[library])} may")
+        if library in NEVER.get(mine, set()):
+            found.append(f"{path} imports {library}; {mine} never does")
+    return found
 
 
-def test_the_table_catches_a_wrong_import():
-    assert imported(ast.parse("def f():\n    from models.text import tokenize")) == {"models"}
-    assert "models" not in MAY_IMPORT["viz"]
+def test_imports_go_one_way():
+    assert [
+        problem
+        for path in SOURCES
+        for problem in problems(
+            path.relative_to(ROOT).as_posix(), imported(ast.parse(path.read_text("utf-8")))
+        )
+    ] == []
+
+
+def test_imports_make_no_circle():
+    needs = {}
+    for path in SOURCES:
+        name = path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".")
+        tree = ast.parse(path.read_text("utf-8"))
+        at_top = ast.Module([node for node in tree.body if not isinstance(node, ast.If)], [])
+        needs[name.removesuffix(".__init__")] = imported(at_top)
+    while free := {name for name, names in needs.items() if not names - {name} & needs.keys()}:
+        needs = {k: names - free for k, names in needs.items() if k not in free}
+    assert not needs, f"these import each other: {sorted(needs)}"
+
+
+def test_no_module_is_named_after_nothing():
+    assert [path for path in SOURCES if path.stem in NAMES_THAT_SAY_NOTHING] == []
+
+
+def test_the_tables_catch_a_wrong_import():
+    assert imported(ast.parse("def f():\n    from models.text import tokenize")) == {"models.text"}
+    assert problems("viz/page.py", {"models.text"})
+    assert problems("viz/figures/grids.py", {"torch"})
+    assert problems("lenses/flow/scores.py", {"lenses.addition.roles"})
+    assert problems("lenses/statistics/intervals.py", {"torch"})
+    assert problems("lenses/heads/means.py", {"lenses.states.probes"})
+    assert not problems("lenses/heads/means.py", {"lenses.statistics.grid", "torch"})

@@ -4,8 +4,9 @@ import tomllib
 from pathlib import Path
 from string import Template
 
-from experiments import _commands, _registry
+from experiments import _commands
 from experiments._new import TEMPLATES
+from experiments._runs import registry as _registry
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")

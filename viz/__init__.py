@@ -8,34 +8,34 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from viz.anatomy import model_map
     from viz.drawing import Drawing, Widget
+    from viz.figures.anatomy import model_map
+    from viz.figures.grids import along_text, cell_grid, head_grid
+    from viz.figures.matrices import heat_map
+    from viz.figures.plots import bars, curves, scatter
+    from viz.figures.points import point_map
+    from viz.figures.tokens import attention_patterns, colored_tokens
+    from viz.figures.trees import dendrogram
     from viz.gallery import write_gallery
-    from viz.grids import along_text, cell_grid, head_grid
     from viz.labels import label
-    from viz.matrices import heat_map
     from viz.page import write_page
-    from viz.plots import bars, curves, scatter
-    from viz.points import point_map
-    from viz.tokens import attention_patterns, colored_tokens
-    from viz.trees import dendrogram
 
 _HOME = {
     "Drawing": "drawing",
     "Widget": "drawing",
-    "along_text": "grids",
-    "attention_patterns": "tokens",
-    "bars": "plots",
-    "cell_grid": "grids",
-    "colored_tokens": "tokens",
-    "curves": "plots",
-    "dendrogram": "trees",
-    "head_grid": "grids",
-    "heat_map": "matrices",
+    "along_text": "figures.grids",
+    "attention_patterns": "figures.tokens",
+    "bars": "figures.plots",
+    "cell_grid": "figures.grids",
+    "colored_tokens": "figures.tokens",
+    "curves": "figures.plots",
+    "dendrogram": "figures.trees",
+    "head_grid": "figures.grids",
+    "heat_map": "figures.matrices",
     "label": "labels",
-    "model_map": "anatomy",
-    "point_map": "points",
-    "scatter": "plots",
+    "model_map": "figures.anatomy",
+    "point_map": "figures.points",
+    "scatter": "figures.plots",
     "write_gallery": "gallery",
     "write_page": "page",
 }

@@ -13,7 +13,7 @@ from experiments.addition_accuracy import (
     saying,
     with_interval,
 )
-from lenses.answers import answered
+from lenses.addition.answers import answered
 from models import ModelError, load
 from models.text import continue_text, tokenize
 from prompts.additions import Addition, AdditionFormat, Cells, Sums

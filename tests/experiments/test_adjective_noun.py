@@ -6,10 +6,10 @@ import torch
 
 from experiments import Results, UsageError
 from experiments.adjective_noun import LEAST, AdjectiveNoun
-from lenses.descriptions import added_cases
-from lenses.edge_patching import read_edges
+from lenses.flow.descriptions import added_cases
+from lenses.flow.edge_patching import read_edges
 from models import load, untrained
-from models.planted_edge import planted_edge
+from models.planted.edge import planted_edge
 from prompts.additions import Addition
 
 

@@ -7,7 +7,7 @@ import torch
 
 from experiments import Results, UsageError
 from experiments.attention_meaning import DRAWS, AttentionMeaning, _mean, _pairs
-from lenses.meaning import movement, moves_with_weight, permutations
+from lenses.states.meaning import movement, moves_with_weight, permutations
 from models import load
 from prompts.additions import Addition
 

@@ -9,8 +9,8 @@ import torch
 
 from experiments import Results
 from experiments.carry_emergence import AGREE, IN_ORDER, CarryEmergence, side_by_side
-from lenses.births import ROLES, agreements, all_births, order
-from models.train import main
+from lenses.addition.births import ROLES, agreements, all_births, order
+from models.train.__main__ import main
 
 STEPS = (0, 10, 20, 40, 80, 160)
 HEADS = 4
@@ -44,7 +44,7 @@ def course(base: int, carry: int, runs: int, attention: int, seeds: int = 3) -> 
         cells,
         columns=["seed", "step", "place", "run", "carry", "n", "correct", "known", "loss"],
     )
-    from lenses.emergence import with_accuracy
+    from lenses.addition.emergence import with_accuracy
 
     cells = with_accuracy(cells)
     columns = ["seed", "step", "kind", "layer", "head", "place", "role", "carry_flip", "base_flip"]

@@ -4,9 +4,9 @@ import pandas as pd
 import pytest
 
 from experiments.carry_localisation import CarryLocalisation, _ruled_out
-from lenses.carry import without_untested
+from lenses.addition.roles import without_untested
 from models import load, untrained
-from models.planted import planted_carry
+from models.planted.carry import planted_carry
 
 SMALL = {"per_cell": 40, "screen": 6, "per_ablation": 2, "probed": 50, "uniform": 60}
 

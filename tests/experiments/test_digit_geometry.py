@@ -22,7 +22,7 @@ from experiments.digit_geometry import (
     share_tables,
     some_points,
 )
-from lenses.geometry import bases, gram
+from lenses.digits.geometry import bases, gram
 from models import load
 from models.native import vocabulary_tokenizer
 

@@ -10,13 +10,14 @@ import pandas as pd
 import pytest
 from annotated_types import Ge
 
-from experiments import _stream
-from experiments._manifest import manifest_of
-from experiments._manifest import verify as differences
-from experiments._registry import find, names
-from experiments._run import redraw, run
-from experiments._store import Tables
-from experiments._stream import Rows, Session
+from experiments._contract import stream as _stream
+from experiments._contract.rows import Rows
+from experiments._contract.stream import Session
+from experiments._runs.manifest import manifest_of
+from experiments._runs.manifest import verify as differences
+from experiments._runs.registry import find, names
+from experiments._runs.run import redraw, run
+from experiments._runs.store import Tables
 from models import load, untrained
 from tests.accelerator import NAME, Pretended
 
@@ -117,7 +118,7 @@ def test_the_same_seed_gives_the_same_tables(experiment, adder, folder):
 
 def test_an_accelerator_gives_the_same_tables(experiment, folder):
     if not experiment.needs_model:
-        pytest.skip("trains its own models: tests/models/test_train.py")
+        pytest.skip("trains its own models: tests/models/train/test_train.py")
     stored = dict(Tables(folder / "tables").items())
     with Pretended():
         model = load("adder_6d_1l", device=NAME)

@@ -12,8 +12,8 @@ from experiments.head_importance import (
     _Leads,
     _Text,
 )
-from lenses.head_ablation import MODES
-from lenses.importance import MEASURES, SIGNED
+from lenses.heads.importance import MEASURES, SIGNED
+from lenses.patching.single_heads import MODES
 from models import load
 from models.text import tokenize
 

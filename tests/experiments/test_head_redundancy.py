@@ -6,7 +6,7 @@ import torch
 from experiments import Results
 from experiments.head_redundancy import HeadRedundancy, _Chosen, _chosen, _covering_claim
 from models import load
-from models.planted_twins import planted_twins
+from models.planted.twins import planted_twins
 
 QUICK = {"model": "adder_6d_1l", "additions": 24}
 

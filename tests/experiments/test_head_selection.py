@@ -6,7 +6,7 @@ import torch
 from experiments import Results, UsageError
 from experiments.head_selection import HeadSelection, _mean_shares
 from models import load
-from models.planted_selection import planted_selection
+from models.planted.selection import planted_selection
 
 QUICK = {"model": "adder_6d_1l", "texts": 3, "repeats": 8}
 

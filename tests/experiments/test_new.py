@@ -4,8 +4,9 @@ import sys
 
 import pytest
 
-from experiments import UsageError, _registry
+from experiments import UsageError
 from experiments._new import write_experiment
+from experiments._runs import registry as _registry
 
 
 def test_what_new_writes_runs_and_its_test_passes(tmp_path, command, monkeypatch):

@@ -6,7 +6,7 @@ import pytest
 
 from experiments import Results, UsageError
 from experiments.on_policy import FEWEST, OnPolicy
-from lenses.fillers import FILLERS, OWN
+from lenses.states.fillers import FILLERS, OWN
 from models import load
 from prompts.additions import Addition
 

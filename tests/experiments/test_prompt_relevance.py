@@ -10,9 +10,9 @@ from experiments.prompt_relevance import (
     _first_less_best,
     _share,
 )
-from lenses.dropped_tokens import ORDERS
-from lenses.keyed_texts import positions
-from lenses.relevance_scores import labels
+from lenses.flow.dropped_tokens import ORDERS
+from lenses.flow.keyed_texts import positions
+from lenses.flow.scores import labels
 from models import load, untrained
 from models.text import tokenize
 
@@ -125,7 +125,7 @@ def test_random_weights_learn_nothing_when_every_prompt_counts(planted, seed):
 
 
 def test_a_head_of_the_second_layer_is_not_found_in_the_first():
-    from models.planted_copy import planted_copy
+    from models.planted.copy import planted_copy
     from prompts.relevance import keyed_prompts
 
     shipped = [prompt for prompt in keyed_prompts() if prompt.kind == "planted"]

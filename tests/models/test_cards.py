@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from models import ModelError, cards, find_card, load
-from models.card import SHIPPED, Card, sha256_of_files
+from models.card import SHIPPED, Card
+from models.fetch import sha256_of_files, weights_sha256
 from models.text import tokenize
 
 NATIVE = """
@@ -123,10 +124,10 @@ def test_sha256_follows_the_bytes_of_the_weights(tmp_path):
     (tmp_path / "m.gguf").write_bytes(b"abc")
     card = Card.of("mine", tmp_path, {"source": "gguf", "path": "m.gguf"})
     known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    assert card.weights_sha256() == known
+    assert weights_sha256(card) == known
     (tmp_path / "m.gguf").write_bytes(b"abcd")
-    assert card.weights_sha256() != known
-    assert sha256_of_files([tmp_path / "m.gguf"] * 2) != card.weights_sha256()
+    assert weights_sha256(card) != known
+    assert sha256_of_files([tmp_path / "m.gguf"] * 2) != weights_sha256(card)
 
 
 ADDS = """

@@ -11,6 +11,7 @@ from einops import rearrange
 
 from models import find_card, load, untrained
 from models.card import ModelError
+from models.fetch import weights_files, weights_sha256
 from models.sources import folder_of
 from models.text import continue_text, token_strings, tokenize
 
@@ -29,7 +30,7 @@ def gemma3():
 
 def test_smollm2_is_what_its_card_says(smollm2):
     assert [identity.ok for identity in smollm2.identities] == [True] * 6
-    assert smollm2.card.weights_sha256() == smollm2.card.sha256
+    assert weights_sha256(smollm2.card) == smollm2.card.sha256
     assert (smollm2.cfg.n_heads, smollm2.cfg.n_key_value_heads) == (9, 3)
 
 
@@ -41,7 +42,7 @@ def test_gemma3_is_what_its_card_says(gemma3):
 
 @pytest.mark.parametrize(("name", "bits"), [("smollm2", 5.7), ("gemma3_270m_q4", 7.4)])
 def test_note_on_quantised_weights_is_true(name, bits):
-    tensors = gguf.GGUFReader(find_card(name).weights_files()[0]).tensors
+    tensors = gguf.GGUFReader(weights_files(find_card(name))[0]).tensors
     kinds = {tensor.tensor_type.name[:2] for tensor in tensors}
     embedding = next(t.tensor_type.name for t in tensors if t.name == "token_embd.weight")
     mean = 8 * sum(int(t.n_bytes) for t in tensors) / sum(int(t.n_elements) for t in tensors)
@@ -97,7 +98,7 @@ def test_untrained_twin_knows_nothing(smollm2):
 def test_permuted_weights_are_caught_by_the_likelihood(tmp_path: Path, monkeypatch):
     """The queries and keys of SmolLM2 in another order than .gguf files have them in."""
     file = tmp_path / "permuted.gguf"
-    shutil.copy(find_card("smollm2").weights_files()[0], file)
+    shutil.copy(weights_files(find_card("smollm2"))[0], file)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     _undo_order(file)
     card = tmp_path / "permuted.toml"

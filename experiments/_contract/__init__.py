@@ -1,0 +1,1 @@
+"""What an experiment is written with: Experiment, Claim, Table, Reading, stream, rows."""

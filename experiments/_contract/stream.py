@@ -1,0 +1,128 @@
+"""Checkpoints and exact resume of a stream of batches, and tables that live on disk."""
+
+from __future__ import annotations
+
+import signal
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Sized
+from contextlib import contextmanager
+from contextvars import ContextVar
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
+
+from experiments._contract.files import write_safetensors
+from experiments._contract.progress import progress, say
+from experiments._contract.rows import Rows
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Batch = TypeVar("Batch")
+CHECKPOINT_SECONDS = 2.0
+
+
+@runtime_checkable
+class Keep(Protocol):
+    """What a stream accumulates: its whole state as arrays, and back."""
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Everything needed to go on from here."""
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        """Become what `state` was taken from."""
+
+
+class Session:
+    """Where a running experiment keeps what it has measured so far."""
+
+    def __init__(self, folder: Path | None = None, label: str = "") -> None:
+        self._temporary = None if folder else tempfile.TemporaryDirectory(prefix="carrylens-")
+        self.folder = folder or Path(self._temporary.name)
+        self.label, self.stopping = label, False
+        self._streams = 0
+
+    def rows(self, name: str) -> Rows:
+        """An empty table `name`, whose parts lie beside the checkpoints."""
+        return Rows(name, self.folder / "rows" / name, owner=self._temporary)
+
+    def stream(
+        self, batches: Iterable[Batch], keep: Keep | Iterable[Keep], label: str
+    ) -> Iterator[Batch]:
+        """See `Experiment.stream`."""
+        kept = [keep] if isinstance(keep, Keep) else list(keep)
+        path = self.folder / f"stream-{self._streams}.safetensors"
+        self._streams += 1
+        return self._stream(batches, _Checkpoint(path, kept), f"{self.label} {label}".strip())
+
+    def _stream(
+        self, batches: Iterable[Batch], checkpoint: _Checkpoint, label: str
+    ) -> Iterator[Batch]:
+        done, total = checkpoint.load(), len(batches) if isinstance(batches, Sized) else None
+        with progress(label, total, done) as tell:
+            for batch in islice(iter(batches), done, None):
+                yield batch  # control comes back when the batch has been used to the full
+                done += 1
+                checkpoint.save(done, now=self.stopping)
+                if self.stopping:
+                    raise KeyboardInterrupt
+                tell(done)
+        checkpoint.save(done, now=True)
+
+
+class _Checkpoint:
+    """The state of what a stream keeps, after a number of batches."""
+
+    def __init__(self, path: Path, kept: list[Keep]) -> None:
+        self.path, self.kept, self._saved = path, kept, time.monotonic()
+
+    def load(self) -> int:
+        """The number of batches done before, whose state is restored; 0 at a first start."""
+        from safetensors.numpy import load_file
+
+        if not self.path.exists():
+            return 0
+        stored = load_file(self.path)
+        for i, keep in enumerate(self.kept):
+            mine = {k.removeprefix(f"{i}."): v for k, v in stored.items() if k.startswith(f"{i}.")}
+            keep.restore(mine)
+        return int(stored["done"])
+
+    def save(self, done: int, now: bool) -> None:
+        """Write the state after `done` batches: `now`, or if the last is long enough ago."""
+        import numpy as np
+
+        if not now and time.monotonic() - self._saved < CHECKPOINT_SECONDS:
+            return
+        state = {f"{i}.{k}": v for i, keep in enumerate(self.kept) for k, v in keep.state().items()}
+        write_safetensors(self.path, {"done": np.array(done), **state})
+        self._saved = time.monotonic()
+
+
+_current: ContextVar[Session | None] = ContextVar("session", default=None)
+
+
+def current_session() -> Session:
+    """The session of the run that is going on, or a throwaway one (in a notebook, say)."""
+    return _current.get() or Session()
+
+
+@contextmanager
+def session(folder: Path, label: str) -> Iterator[Session]:
+    """Make `folder` the place of checkpoints; Ctrl-C waits for the batch, a second one does not."""
+    running = Session(folder, label)
+    token = _current.set(running)
+    before = signal.signal(signal.SIGINT, lambda *_: _stop(running))
+    try:
+        yield running
+    finally:
+        signal.signal(signal.SIGINT, before)
+        _current.reset(token)
+
+
+def _stop(running: Session) -> None:
+    if running.stopping:
+        raise KeyboardInterrupt
+    running.stopping = True
+    say("Stopping after this batch, to keep it; press Ctrl-C again to stop at once.")

@@ -1,0 +1,1 @@
+"""From a name to a finished folder: registry, arguments, manifest, store, run, suite."""

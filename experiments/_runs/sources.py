@@ -1,0 +1,94 @@
+"""The files of this project that an experiment is made of, followed through its imports."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+
+from experiments._contract.files import sha256
+
+ROOT = Path(__file__).resolve().parents[2]
+DATA = (".toml", ".txt")
+"""What a module reads from its own folder: prompts and texts."""
+NOT_MEASURED = ("viz", "experiments/_runs")
+"""Folders that draw and store numbers; what they do changes none."""
+
+
+def files_behind(file: Path) -> list[Path]:
+    """An experiment's file and every file of the project that it imports, near or far.
+
+    Followed with `ast`, wherever in a file an import stands. Of a module that has data of its own
+    name beside it (prompts/facts.py, prompts/facts.toml), the data too. Drawing is left out: it
+    changes no number.
+    """
+    found, waiting = set(), [file.resolve()]
+    while waiting:
+        path = waiting.pop()
+        if path not in found:
+            found.add(path)
+            waiting += _imported(path, path.stat().st_mtime_ns)
+    data = {path.with_suffix(end) for path in found for end in DATA}
+    named = {path.parent / name for path in found for name in _data_names(path)}
+    return sorted(found | {path for path in data | named if path.is_file()})
+
+
+def source_hash(file: Path) -> str:
+    """One sha256 over the names and contents of all files behind an experiment."""
+    lines = (f"{sha256(path)} {_name(path, file)}\n" for path in files_behind(file))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _name(path: Path, file: Path) -> str:
+    """Relative to the project, so that a checkout may lie anywhere; else relative to `file`."""
+    for top in (ROOT, file.resolve().parent):
+        if path.is_relative_to(top):
+            return path.relative_to(top).as_posix()
+    return path.name
+
+
+@lru_cache(maxsize=4096)
+def _imported(path: Path, _mtime_ns: int) -> tuple[Path, ...]:
+    tree = ast.parse(path.read_bytes(), filename=str(path))
+    return tuple(hit for name in _modules(tree) for hit in _files(name, path.parent))
+
+
+def _modules(tree: ast.Module) -> Iterator[str]:
+    """Dotted names that may be modules: of `from a import b`, both `a` and `a.b`."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = "." * node.level + (node.module or "")
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def _files(name: str, beside: Path) -> Iterator[Path]:
+    """The files of a module and of the packages around it, if they are the project's.
+
+    A package whose names come on demand (`models.load`) hands on all that it mentions, since
+    its own imports are followed like any other's.
+    """
+    level = len(name) - len(name.lstrip("."))
+    starts = [beside.joinpath(*[".."] * (level - 1))] if level else [ROOT, beside]
+    parts = [part for part in name.split(".") if part]
+    for start in starts:
+        for end in range(1, len(parts) + 1):
+            at = start.joinpath(*parts[:end])
+            for path in (at.with_suffix(".py"), at / "__init__.py"):
+                if path.is_file() and not _draws(path):
+                    yield path.resolve()
+
+
+def _draws(path: Path) -> bool:
+    return any(path.resolve().is_relative_to(ROOT / folder) for folder in NOT_MEASURED)
+
+
+def _data_names(path: Path) -> list[str]:
+    """Names of data files that a module mentions and that lie beside it."""
+    tree = ast.parse(path.read_bytes(), filename=str(path))
+    strings = (n.value for n in ast.walk(tree) if isinstance(n, ast.Constant))
+    return [text for text in strings if isinstance(text, str) and text.endswith(DATA)]

@@ -1,0 +1,120 @@
+"""A run on disk: tables, arrays and a manifest, written so that a reader never sees half of one."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from experiments._contract.files import write_atomically, write_safetensors
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    import pyarrow as pa
+
+    from experiments._contract.rows import Rows
+
+CSV_ROWS = 50_000
+GROUP_ROWS = 65_536
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """What a run says of itself."""
+    return json.loads((folder / "manifest.json").read_text("utf-8"))
+
+
+def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Replace a run's manifest."""
+    text = json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False)
+    write_atomically(folder / "manifest.json", text.encode())
+
+
+class Tables(Mapping[str, "pd.DataFrame"]):
+    """A run's tables by name, each read from its Parquet file when first asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._read = folder, {}
+
+    def __getitem__(self, name: str) -> pd.DataFrame:
+        import pandas as pd
+
+        if name not in self._read:
+            path = self._folder / f"{name}.parquet"
+            if not path.exists():
+                raise KeyError(f"no table {name!r} among {sorted(self)}")
+            self._read[name] = pd.read_parquet(path)
+        return self._read[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(path.stem for path in self._folder.glob("*.parquet")))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+def write_tables(folder: Path, tables: Mapping[str, pd.DataFrame | Rows]) -> list[dict[str, Any]]:
+    """Write each table as Parquet, and as CSV where it is short; say what was written."""
+    return [_write_table(folder, name, table) for name, table in tables.items()]
+
+
+def write_arrays(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write each array as a safetensors file of its own."""
+    for name, array in arrays.items():
+        write_safetensors(folder / "arrays" / f"{name}.safetensors", {name: array})
+
+
+def read_arrays(folder: Path) -> dict[str, np.ndarray]:
+    """A run's arrays by name."""
+    from safetensors.numpy import load_file
+
+    files = sorted((folder / "arrays").glob("*.safetensors"))
+    return {path.stem: load_file(path)[path.stem] for path in files}
+
+
+def _write_table(folder: Path, name: str, table: pd.DataFrame | Rows) -> dict[str, Any]:
+    import pyarrow.parquet as pq
+
+    path = folder / "tables" / f"{name}.parquet"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary, rows = path.with_name(f".{name}.tmp"), 0
+    batches = _row_groups(table)
+    first = next(batches)
+    settings = {"compression": "zstd", "write_page_checksum": True}
+    with pq.ParquetWriter(temporary, first.schema, **settings) as writer:
+        for group in _chain(first, batches):
+            writer.write_table(group.cast(first.schema), row_group_size=GROUP_ROWS)
+            rows += len(group)
+    os.replace(temporary, path)
+    csv = f"tables/{name}.csv" if rows <= CSV_ROWS else None
+    if csv:
+        pq.read_table(path).to_pandas().to_csv(folder / csv, index=False)
+    files = {"parquet": f"tables/{name}.parquet", "csv": csv}
+    return {"name": name, "rows": rows, "columns": first.schema.names, **files}
+
+
+def _row_groups(table: pd.DataFrame | Rows) -> Iterator[pa.Table]:
+    """The table in groups of equal size, whatever the parts it was written in."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not hasattr(table, "parts"):
+        yield pa.Table.from_pandas(table, preserve_index=False).replace_schema_metadata()
+        return
+    held: pa.Table | None = None
+    for path in table.parts():
+        part = pq.read_table(path).replace_schema_metadata()
+        held = part if held is None else pa.concat_tables([held, part.cast(held.schema)])
+        while len(held) >= GROUP_ROWS:
+            yield held.slice(0, GROUP_ROWS)
+            held = held.slice(GROUP_ROWS)
+    if held is None:
+        raise ValueError(f"table {table.name!r} was never appended to")
+    yield held
+
+
+def _chain(first: pa.Table, rest: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    yield first
+    yield from rest

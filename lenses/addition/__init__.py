@@ -1,0 +1,1 @@
+"""Adders and their carries."""

@@ -1,0 +1,124 @@
+"""What a linear probe reads of a column's carry, class and digit, at each site (SCIENCE 6, 7)."""
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from lenses.addition.contrasts import token_positions
+from lenses.patching.interchange import activations
+from lenses.states.probes import balanced_accuracy, control_labels, cross_validated
+from models import Model
+from prompts.additions import AdditionFormat, Cells, Sums
+
+TARGETS = ("carry_in", "tri_state", "digit_sum")
+"""c_i; K, P or G of column i - 1; s_i mod 10."""
+
+MOST_LAYERS = 6
+
+
+def probed_sums(style: AdditionFormat, place: int, count: int, seed: int) -> Sums:
+    """About `count` additions, as many for each cell of an answer digit: all runs, both carries."""
+    longest = Cells(style.digits, 1, seed, padded=style.pad).sums.cell
+    number = int((longest[:, 0] == place).sum())
+    sums = Cells(style.digits, -(-count // number), seed, padded=style.pad).sums
+    chosen = sums[sums.place == place]
+    return Sums(chosen.a, chosen.b, chosen.places)
+
+
+def labels_of(sums: Sums, place: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Labels of each target for an answer digit, and the groups that are held out together.
+
+    A group is the digits of the column that decides, whichever comes first: 3 + 4 and 4 + 3 are
+    never on both sides. (The column above the addends has no digits of its own.)
+    """
+    below, own = place - 1, place
+    found = {
+        "carry_in": (sums.carry[:, place], _pair(sums, below)),
+        "tri_state": (sums.classes[:, below], _pair(sums, below)),
+    }
+    if own < sums.places:
+        found["digit_sum"] = (sums.uncarried[:, own], _pair(sums, own))
+    return found
+
+
+def _pair(sums: Sums, column: int) -> Int[np.ndarray, "n"]:
+    both = np.sort(np.stack([sums.a_digits[:, column], sums.b_digits[:, column]], 1), axis=1)
+    return both @ np.array([10, 1])
+
+
+def probed_layers(model: Model) -> list[int]:
+    """Every layer; of deep models MOST_LAYERS, evenly spaced, the last among them."""
+    layers = model.cfg.n_layers
+    return np.unique(
+        np.linspace(0, layers - 1, min(layers, MOST_LAYERS)).round().astype(int)
+    ).tolist()
+
+
+def probe_table(
+    model: Model, twin: Model, style: AdditionFormat, place: int, count: int, seed: int,
+    batch_size: int,
+) -> pd.DataFrame:  # fmt: skip
+    """Balanced accuracy of each target of an answer digit at the sites where it may stand.
+
+    Sites are the residual stream after each layer at the digits of columns i and i - 1, at the
+    last sign, and where A_i is said. Beside it: the same probe on a `control` task (a random label
+    for each held-out group), on one-hot digits of all columns up to i (`input_tokens`), and at the
+    same site of a model with `random_weights`; chance is one in the number of labels.
+    """
+    sums = probed_sums(style, place, count, seed)
+    sites, states = _states(model, style, sums, place, batch_size)
+    _, random = _states(twin, style, sums, place, batch_size)
+    rows = []
+    for target, (label, group) in labels_of(sums, place).items():
+        labels, groups = (torch.from_numpy(x).to(states.device) for x in (label, group))
+        control = control_labels(groups, labels, seed)
+        each = torch.arange(len(groups), device=groups.device)
+        one_hot = _one_hot(sums, place).to(states)
+        values = {
+            "accuracy": _accuracy(states, labels, groups, seed),
+            "control": _accuracy(states, control, each, seed),
+            "input_tokens": float(_accuracy(one_hot, labels, groups, seed)[0]),
+            "random_weights": _accuracy(random, labels, groups, seed),
+            "chance": 1 / len(np.unique(label)),
+        }
+        rows.append(sites.assign(place=place, target=target, **values, n=len(label)))
+    table = pd.concat(rows, ignore_index=True)
+    table["selectivity"] = table["accuracy"] - table["control"]
+    return table
+
+
+def _accuracy(
+    states: Float[Tensor, "site n d"],
+    labels: Int[Tensor, "n"],
+    groups: Int[Tensor, "n"],
+    seed: int,
+) -> Float[np.ndarray, "site"]:
+    """Balanced accuracy of a probe at each site, of groups that it has not seen."""
+    said = cross_validated(states, labels, groups, seed=seed)
+    return balanced_accuracy(said, labels).cpu().numpy()
+
+
+def _states(
+    model: Model, style: AdditionFormat, sums: Sums, place: int, batch_size: int
+) -> tuple[pd.DataFrame, Float[Tensor, "site n d"]]:
+    """The residual stream after each layer at the tokens that matter for an answer digit."""
+    written, named = style.write(sums), token_positions(style, sums)
+    read = written.at[:, place] - 1
+    columns = [column for column in (place, place - 1) if column < style.digits]
+    at = {f"{name}{column}": named[f"{name}{column}"] for column in columns for name in "ab"}
+    at |= {"read": read}
+    acts, rows = activations(model, written.tokens[:, :-1], batch_size), np.arange(len(sums))
+    sites = [(layer, token) for layer in probed_layers(model) for token in at]
+    table = pd.DataFrame(sites, columns=["layer", "token"])
+    table.insert(1, "pos", [int(at[token][0]) for _, token in sites])
+    states = [acts.resid[layer][rows, at[token]] for layer, token in sites]
+    return table, torch.stack(states).float()
+
+
+def _one_hot(sums: Sums, place: int) -> Float[Tensor, "1 n d"]:
+    """The digits of all columns up to the place, one-hot: what the input tokens tell a line."""
+    digits = [x[:, : place + 1] for x in (sums.a_digits, sums.b_digits)]
+    hot = np.concatenate([np.eye(10)[x].reshape(len(sums), -1) for x in digits], axis=1)
+    return torch.from_numpy(hot).float()[None]

@@ -1,0 +1,1 @@
+"""The states of digits and of their decimal places."""

@@ -1,0 +1,59 @@
+"""Whether answers are wrong where the place is missing from a digit's state."""
+
+import numpy as np
+import pandas as pd
+
+from lenses.statistics.logistic import resampled_logistic
+
+ENOUGH = 50
+"""Right and wrong digits that a regression needs."""
+PER_CELL = 5
+"""Digits of one kind, place and length from which the mean of these is taken off the score."""
+FEATURES = ("score", "length", "place", "run", "carry", "is_addition")
+
+
+def error_rows(answers: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Log-odds of a wrong answer digit per standard deviation of each feature, for copies and sums.
+
+    `answers` has one row a digit: prompt, kind, wrong, layer (where the score was read), the
+    score (how much of its place is in the state) and the other features. The score counts as its
+    difference from digits of the same kind and place (`_within`): it cannot stand for the place.
+    Prompts are resampled; p is one-sided, that a coefficient is not negative. Without ENOUGH right
+    and wrong digits there is no estimate, nor for a feature that does not vary.
+    """
+    answers = answers.assign(is_addition=(answers["kind"] == "addition").astype(int))
+    answers["score"] = _within(answers)
+    kinds = sorted(answers["kind"].unique(), reverse=True)
+    frames = []
+    for chosen in [kinds, *([kind] for kind in kinds if len(kinds) > 1)]:
+        part = answers[answers["kind"].isin(chosen)]
+        wrong = part["wrong"].to_numpy()
+        values = {name: np.full(len(FEATURES), np.nan) for name in ("estimate", "low", "high", "p")}
+        if min(wrong.sum(), (~wrong).sum()) >= ENOUGH:
+            values = _regressed(part, wrong, seed)
+        frame = pd.DataFrame({"kind": " and ".join(chosen), "feature": FEATURES, **values})
+        frames.append(frame.assign(n=len(part), wrong=int(wrong.sum()), layer=part["layer"].max()))
+    return pd.concat(frames, ignore_index=True)
+
+
+def _within(answers: pd.DataFrame) -> np.ndarray:
+    """The score minus its mean over digits of the same kind and place; of that length, if enough.
+
+    Errors that depend on the place alone, in whatever way, are then no reason for a coefficient.
+    """
+    score = answers["score"].astype(float)
+    score = score - score.groupby([answers["kind"], answers["place"]]).transform("mean")
+    cell = score.groupby([answers["kind"], answers["place"], answers["length"]])
+    score -= cell.transform("mean").where(cell.transform("size") >= PER_CELL, 0.0)
+    return np.where(score.abs() > 1e-9, score, 0.0)
+
+
+def _regressed(part: pd.DataFrame, wrong: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+    """Coefficients with their intervals; none for a feature that does not vary."""
+    features = part[list(FEATURES)].to_numpy(float)
+    estimate, drawn = resampled_logistic(features, wrong, part["prompt"].to_numpy(), seed)
+    low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
+    p = (1 + (drawn >= 0).sum(0)) / (1 + len(drawn))
+    varies = features.std(axis=0) > 0
+    values = {"estimate": estimate, "low": low, "high": high, "p": p}
+    return {name: np.where(varies, value, np.nan) for name, value in values.items()}

@@ -1,0 +1,346 @@
+"""Whether digits decode to the word of their place, against nulls."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from lenses.digits.reading import SAMPLES, DigitReading, Words, describe
+from lenses.states.decoding import Readout
+from lenses.statistics.intervals import benjamini_hochberg, bootstrap
+from lenses.statistics.word_scores import (
+    advantage,
+    class_means,
+    max_t,
+    one_sided_p,
+    other_words_null,
+    resampled_advantage,
+    scores,
+    shuffled_labels_null,
+)
+
+LENS = {"decoder": "U", "norm": "final, centred"}
+"""The readout that claims are about: the logit lens on centred states."""
+
+
+def score_rows(own: DigitReading) -> Iterator[pd.DataFrame]:
+    """Every scored digit's score at every layer, a readout at a time."""
+    rows = np.flatnonzero(own.label >= 0)
+    names = ["prompt", "kind", "pos", "phase", "sample", "place", "length"]
+    digits = own.digits.loc[rows, names].reset_index(drop=True)
+    for number, how in enumerate(own.how):
+        logits = own.logits[rows, number, :, : len(own.scored)]
+        found = scores(logits, own.label[rows])
+        wide = digits.loc[np.repeat(np.arange(len(rows)), len(own.layers))]
+        wide = wide.assign(layer=np.tile(own.layers, len(rows)), **describe(how))
+        yield wide.assign(score=found.ravel()).reset_index(drop=True)
+
+
+def word_tests(own: DigitReading, twin: DigitReading, seed: int) -> pd.DataFrame:
+    """Mean scores by sample, readout, statistic and layer, each against its nulls."""
+    frames = []
+    for sample in SAMPLES:
+        for number, how in enumerate(own.how):
+            named = {"sample": sample, **describe(how)}
+            for statistic, values in _statistics(own, twin, sample, number, seed).items():
+                rows = pd.DataFrame({"statistic": statistic, "layer": own.layers, **values})
+                frames.append(rows.assign(**named))
+    tests = pd.concat(frames, ignore_index=True)
+    single = tests[["p_words", "p_labels"]].max(axis=1).fillna(tests["p"])
+    known = single.notna()
+    tests.loc[known, "q"] = benjamini_hochberg(single[known].to_numpy())
+    ahead = ["sample", "decoder", "norm", "statistic", "layer", "estimate", "low", "high"]
+    return tests[[*ahead, "p_words", "p_labels", "p", "q", "n"]]
+
+
+def _statistics(
+    own: DigitReading, twin: DigitReading, sample: str, number: int, seed: int
+) -> dict[str, dict[str, np.ndarray]]:
+    """Each statistic's values over layers, for one sample and readout; none without digits."""
+    rows = own.of(sample) & (own.label >= 0)
+    codes = own.of(sample, numbers=False) & (own.label >= 0)
+    if not _every_class(own, rows):
+        return {}
+    found = {
+        "place": against_nulls(own, number, rows, own.label, seed),
+        "place, random weights": against_nulls(twin, number, rows, own.label, seed),
+    }
+    if own.scored[:3] == (0, 1, 2):
+        thirds = own.digits["place"].to_numpy() % 3
+        rival = against_nulls(own, number, own.of(sample), thirds, seed, classes=3)
+        found["position in group of three"] = rival
+        found["place minus group of three"] = _minus_thirds(own, number, rows, seed)
+    if _every_class(own, codes):
+        found["place, in codes"] = against_nulls(own, number, codes, own.label, seed)
+        found["numbers minus codes"] = _minus_codes(own, number, rows, codes, seed)
+    return found
+
+
+def _every_class(own: DigitReading, rows: Bool[np.ndarray, "n"]) -> bool:
+    """Whether each scored place has digits among the rows."""
+    return len(np.unique(own.label[rows])) == len(own.scored) >= 3
+
+
+def against_nulls(
+    own: DigitReading,
+    number: int,
+    rows: Bool[np.ndarray, "n"],
+    label: Int[np.ndarray, "n"],
+    seed: int,
+    classes: int | None = None,
+) -> dict[str, np.ndarray]:
+    """Advantage at each site with its interval over prompts and its p under both nulls."""
+    classes, known = classes or len(own.scored), len(own.words.places)
+    logits = own.logits[rows, number].astype(float)
+    pool = np.r_[:classes, known : logits.shape[-1]]
+    true, label = logits[..., :classes], label[rows]
+    observed = advantage(class_means(true, label, classes))
+    drawn = other_words_null(class_means(logits[..., pool], label, classes), seed)
+    length = own.digits["length"].to_numpy()[rows]
+    traded = shuffled_labels_null(true, label, length, seed)
+    prompt = own.digits["prompt"].to_numpy()[rows]
+    again = resampled_advantage(scores(true, label), label, prompt, seed)
+    low, high = np.quantile(again, [0.025, 0.975], axis=0)
+    return {
+        "estimate": observed,
+        "low": low,
+        "high": high,
+        "p_words": one_sided_p(observed, drawn),
+        "p_labels": one_sided_p(observed, traded),
+        "p": np.maximum(max_t(observed, drawn), max_t(observed, traded)),
+        "n": np.full(len(observed), len(label)),
+    }
+
+
+def _minus_thirds(
+    own: DigitReading, number: int, rows: Bool[np.ndarray, "n"], seed: int
+) -> dict[str, np.ndarray]:
+    """From the thousands on: the place's own word against one, ten or hundred, as the rival has it.
+
+    From each word its mean over places is taken, or the commoner word would win.
+    """
+    classes, label = len(own.scored), own.label[rows]
+    logits = own.logits[rows, number, :, :classes].astype(float)
+    logits -= class_means(logits, label, classes).mean(1)
+    high = np.array(own.scored)[label] >= 3
+    third = np.array(own.scored)[label] % 3
+    row = np.arange(len(label))
+    gain = logits[row, :, label] - logits[row, :, third]
+    prompt = own.digits["prompt"].to_numpy()[rows]
+    drawn = resampled_advantage(gain, label, prompt, seed, high)
+    estimate = np.mean([gain[label == c].mean(0) for c in np.unique(label[high])], axis=0)
+    return _resampled(estimate, drawn, int(high.sum()))
+
+
+def _resampled(
+    estimate: Float[np.ndarray, "site"], drawn: Float[np.ndarray, "resample site"], n: int
+) -> dict[str, np.ndarray]:
+    """An estimate with its interval, and p: one-sided, that it is not above zero."""
+    low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
+    p = (1 + (drawn <= 0).sum(0)) / (1 + len(drawn))
+    return {"estimate": estimate, "low": low, "high": high, "p": p, "n": np.full(len(p), n)}
+
+
+def _minus_codes(
+    own: DigitReading,
+    number: int,
+    rows: Bool[np.ndarray, "n"],
+    codes: Bool[np.ndarray, "n"],
+    seed: int,
+) -> dict[str, np.ndarray]:
+    """Copied numbers against the same digits as a code, prompts and twins resampled together."""
+    copies = rows & (own.digits["kind"] == "copy").to_numpy()
+    both, classes = copies | codes, len(own.scored)
+    label = own.label[both]
+    score = scores(own.logits[both, number, :, :classes], label)
+    digits = own.digits[both]
+    pair = digits["twin"].where(digits["twin"] >= 0, digits["prompt"]).to_numpy()
+    again = [resampled_advantage(score, label, pair, seed, part[both]) for part in (copies, codes)]
+    means = [
+        np.mean([score[part[both] & (label == c)].mean(0) for c in range(classes)], axis=0)
+        for part in (copies, codes)
+    ]
+    return _resampled(means[0] - means[1], again[0] - again[1], len(np.unique(pair)))
+
+
+def best_layer(tests: pd.DataFrame, sample: str, statistic: str = "place") -> pd.Series | None:
+    """The layer where a statistic stands out most, by the logit lens on centred states."""
+    chosen = tests.query("sample == @sample and statistic == @statistic")
+    for name, value in LENS.items():
+        chosen = chosen[chosen[name] == value]
+    if chosen.empty:
+        return None
+    return chosen.sort_values(["p", "estimate"], ascending=[True, False]).iloc[0]
+
+
+def rank_rows(
+    own: DigitReading, states: Float[Tensor, "site n d"], digits: pd.DataFrame, how: Readout
+) -> pd.DataFrame:
+    """Rank, log-probability (nats) and score of each digit's own place word at every layer.
+
+    Of a word's forms the best ranked counts, and the sum of their probabilities.
+    """
+    number = own.words.number(digits["place"].to_numpy())
+    rows, classes = np.flatnonzero(number >= 0), len(own.words.places)
+    number, states = number[rows], states[:, rows]
+    most = max(len(ids) for ids in own.words.ids[:classes])
+    forms = np.array([(*ids, *[ids[0]] * (most - len(ids))) for ids in own.words.ids[:classes]])
+    logprob, rank = own.decoder.ranked(states, how, torch.from_numpy(forms[number]))
+    extra = torch.tensor([[i >= len(own.words.ids[n]) for i in range(most)] for n in number])
+    total = logprob.cpu().masked_fill(extra, -torch.inf).logsumexp(-1).T.numpy()
+    logits = own.words.logits(own.decoder, states, how)[..., :classes]
+    layers = len(own.layers)
+    names = ["prompt", "kind", "pos", "token", "phase", "sample", "place", "length"]
+    table = digits.iloc[np.repeat(rows, layers)][names].reset_index(drop=True)
+    named = own.words.table.drop_duplicates("place").set_index("place")["word"]
+    return table.assign(
+        layer=np.tile(own.layers, len(rows)),
+        **describe(how),
+        word=table["place"].map(named),
+        rank=rank.amin(-1).T.cpu().numpy().ravel(),
+        logprob=total.ravel(),
+        score=scores(logits, number).ravel(),
+    )
+
+
+def decoded_rows(
+    own: DigitReading, states: Float[Tensor, "site n d"], digits: pd.DataFrame, how: Readout
+) -> pd.DataFrame:
+    """The likeliest token of each digit's state at every layer, and its probability."""
+    logprob, ids = (x[..., 0].T.cpu().numpy() for x in own.decoder.likeliest(states, how))
+    names = ["prompt", "pos", "token", "phase", "part", "place"]
+    table = digits.iloc[np.repeat(np.arange(len(digits)), len(own.layers))][names]
+    layers = np.tile(own.layers, len(digits))
+    table = table.reset_index(drop=True).assign(layer=layers, **describe(how))
+    return table.assign(decoded_id=ids.ravel(), probability=np.exp(logprob.ravel()))
+
+
+def confusion_rows(own: DigitReading, tests: pd.DataFrame) -> pd.DataFrame:
+    """Share of each place's digits to which each place's word comes first, at the best layer.
+
+    From each word's logit its mean over places is taken, or the commonest word would always win.
+    """
+    frames, classes = [], len(own.scored)
+    for sample in SAMPLES:
+        best = best_layer(tests, sample)
+        if best is None:
+            continue
+        site, number = own.layers.tolist().index(best["layer"]), _lens(own)
+        rows = own.of(sample) & (own.label >= 0)
+        logits, label = own.logits[rows, number, site, :classes].astype(float), own.label[rows]
+        usual = class_means(logits[:, None], label, classes)[0].mean(0)
+        first = (logits - usual).argmax(-1)
+        counts = np.zeros((classes, classes), dtype=int)
+        np.add.at(counts, (label, first), 1)
+        place, word = np.indices(counts.shape).reshape(2, -1)
+        names = np.array(own.scored)
+        frame = pd.DataFrame({"place": names[place], "decoded_place": names[word]})
+        n = counts.sum(1)[place]
+        frames.append(
+            frame.assign(sample=sample, layer=best["layer"], share=counts.ravel() / n, n=n)
+        )
+    return pd.concat(frames, ignore_index=True)
+
+
+def _lens(own: DigitReading) -> int:
+    """Which of the readouts claims are about."""
+    return next(i for i, how in enumerate(own.how) if describe(how) == LENS)
+
+
+def answers_by_word(own: DigitReading, tests: pd.DataFrame) -> pd.DataFrame:
+    """Answer digits of copies and sums with the mean score of the given digits at their place.
+
+    At the layer where the words of announced digits stand out most.
+    """
+    best = best_layer(tests, "announced")
+    layer = own.layers[-1] if best is None else best["layer"]
+    site, classes = own.layers.tolist().index(layer), len(own.scored)
+    rows = np.flatnonzero((own.label >= 0) & own.digits["kind"].isin(["copy", "addition"]))
+    digits = own.digits.loc[rows].reset_index(drop=True)
+    digits["score"] = scores(own.logits[rows, _lens(own), site, :classes], own.label[rows])
+    digits["wrong"] = ~own.right[rows]
+    given = digits[digits["part"] != "c"].groupby(["prompt", "place"])["score"].mean()
+    answers = digits[digits["part"] == "c"].drop(columns="score")
+    joined = answers.merge(given.reset_index(), on=["prompt", "place"])
+    return joined.assign(layer=layer)
+
+
+def prefix_tables(
+    words: Words,
+    logits: Float[np.ndarray, "n readout site word"],
+    rank: Int[np.ndarray, "n readout site"],
+    prefix: Int[np.ndarray, "n"],
+    own: DigitReading,
+    seed: int,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Ranks of each prefix's word, and two contrasts by layer: its advantage and its lift.
+
+    Rows alternate: a number that one word says, then another first digit before the same second
+    one. What the second digit says by itself, as 3 says thirteen, is in both, and is taken off.
+    Lift is the log2 of how many times nearer to the first rank the word stands after its own.
+    Contrasts are about ten to nineteen: all begin with 1, so what 1 says by itself is no advantage.
+    """
+    number, lift = _lens(own), np.log2(rank[1::2] / rank[::2])
+    teens = prefix[::2] // 10 == 1
+    rise = (logits[::2, number] - logits[1::2, number])[teens]
+    contrasts = []
+    if len(np.unique(prefix[::2][teens])) >= 3:
+        contrasts = [
+            _prefix_contrasts(words, rise, prefix[::2][teens], own, seed),
+            _by_layer("prefix lift", own.layers, vars(bootstrap(lift[teens, number], seed))),
+        ]
+    table = pd.concat(list(_prefix_ranks(rank, lift, prefix[::2], own)), ignore_index=True)
+    named = {place: word for word, place in words.table[["word", "place"]].itertuples(index=False)}
+    table.insert(1, "word", table["prefix"].map(named))
+    none = pd.DataFrame({"statistic": []})
+    return table, pd.concat(contrasts, ignore_index=True) if contrasts else none
+
+
+def _prefix_ranks(
+    rank: Int[np.ndarray, "n readout site"],
+    lift: Float[np.ndarray, "pair readout site"],
+    prefix: Int[np.ndarray, "pair"],
+    own: DigitReading,
+) -> Iterator[pd.DataFrame]:
+    """Median ranks and mean lift of each prefix, for each readout and layer."""
+    for number, how in enumerate(own.how):
+        for site, layer in enumerate(own.layers):
+            frame = pd.DataFrame({"prefix": prefix, "lift": lift[:, number, site]})
+            frame = frame.assign(
+                rank=rank[::2, number, site], control_rank=rank[1::2, number, site]
+            )
+            grouped = frame.groupby("prefix").agg(
+                rank=("rank", "median"), control_rank=("control_rank", "median"),
+                lift=("lift", "mean"), n=("lift", "size"),
+            )  # fmt: skip
+            yield grouped.reset_index().assign(layer=layer, **describe(how))
+
+
+def _prefix_contrasts(
+    words: Words,
+    logits: Float[np.ndarray, "n site word"],
+    prefix: Int[np.ndarray, "n"],
+    own: DigitReading,
+    seed: int,
+) -> pd.DataFrame:
+    """By how much more the first digit raises a prefix's own word than the other prefixes' words.
+
+    `logits` are differences from those after another first digit. p: max-T over layers.
+    """
+    known, label = np.unique(words.number(prefix), return_inverse=True)
+    classes, pool = len(known), np.r_[known, len(words.places) : logits.shape[-1]]
+    logits = logits[..., pool].astype(float)
+    true = logits[..., :classes]
+    observed = advantage(class_means(true, label, classes))
+    null = other_words_null(class_means(logits, label, classes), seed)
+    again = resampled_advantage(scores(true, label), label, np.arange(len(label)), seed)
+    low, high = np.quantile(again, [0.025, 0.975], axis=0)
+    values = {"estimate": observed, "low": low, "high": high, "p": max_t(observed, null)}
+    return _by_layer("prefix word", own.layers, values | {"n": len(label)})
+
+
+def _by_layer(statistic: str, layers: np.ndarray, values: dict) -> pd.DataFrame:
+    return pd.DataFrame({"statistic": statistic, "layer": layers, **values})

@@ -1,0 +1,1 @@
+"""Which token reaches which, and along which edge."""

@@ -1,0 +1,209 @@
+"""Everything that is measured of one text: which tokens matter, by knock-outs and by relevances."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lenses.flow.dropped_tokens import ORDERS, after_dropping
+from lenses.flow.keyed_texts import KeyedText
+from lenses.flow.relevance import (
+    LAYERED,
+    AttentionRows,
+    attention_rows,
+    gradient_relevance,
+    inside_window,
+    over_rows,
+    windows,
+)
+from lenses.flow.scores import TRUTHS, Rankings, agreement, labels, rank_of
+from lenses.patching.knock_out import answered, edge_drops, embedding_drops
+from lenses.statistics.grid import grid
+from models import Model
+from models.text import token_strings
+from prompts.relevance import ROLES
+
+RANKERS = {
+    "knock-out of edges": None,
+    "knock-out of the embedding": None,
+    "attention, first layer": ("attention", "first"),
+    "attention, mean": ("attention", "mean"),
+    "attention, maximum": ("attention_max", "max"),
+    "without sink, mean": ("attention_without_sink", "mean"),
+    "value-weighted, first layer": ("value_weighted_sum", "first"),
+    "value-weighted, mean": ("value_weighted_sum", "mean"),
+    "gradient x input": ("gradient_x_input", "all"),
+    "integrated gradients": ("integrated_gradients", "all"),
+    "recency": ("recency", "none"),
+}
+"""What the words of a prompt are ranked by, and which relevance that is (means are over layers)."""
+
+
+@dataclass(frozen=True)
+class AttentionSeen:
+    """What attention says of a text, in any model that reads it, and what cutting its tokens costs.
+
+    These are the numbers that are compared with models of random weights.
+    """
+
+    text: KeyedText
+    attention: AttentionRows
+    drops: Float[np.ndarray, "token"]
+    """What the answer loses when no later token may attend to a token (nats)."""
+
+    @classmethod
+    def of(cls, model: Model, text: KeyedText) -> "AttentionSeen":
+        """Read a text with its answer, and cut off each token of its prompt in turn."""
+        tokens, prompt = text.tokens(model), len(text.given)
+        drops = edge_drops(model, tokens, prompt).sum(0).double().numpy()
+        return cls(text, attention_rows(model, tokens, prompt), drops)
+
+    @property
+    def by_layer(self) -> Float[np.ndarray, "layer token"]:
+        """Attention (mean over heads) that each prompt token gets."""
+        prompt = len(self.text.given)
+        return over_rows(self.attention.rows[0], prompt)[:, :prompt].double().numpy()
+
+    def numbers(
+        self,
+        model: Model,
+        orders: dict[str, Float[np.ndarray, "token"]],
+        rng: np.random.Generator,
+    ) -> dict[str, np.ndarray]:
+        """The curve of agreement over layers, the sink, and what dropping tokens does."""
+        prompt, rows, scored = len(self.text.given), self.attention.rows[0], self.text.scored
+        even = 1 / np.arange(prompt, prompt + len(self.text.new))
+        return {
+            "curve": agreement(self.by_layer[:, scored], self.drops[scored])[:, 0],
+            "mass": rows[..., 0].mean(-1).double().numpy(),
+            "even": np.full(len(rows), even.mean()),
+            "norm_ratio": self._norm_ratio(),
+            "inside_window": inside_window(rows, prompt, windows(model)).double().numpy(),
+            "tweaks": after_dropping(model, self.text, orders, rng),
+        }
+
+    def _norm_ratio(self) -> Float[np.ndarray, "layer"]:
+        """Length of the first token's state over the median of the others'."""
+        first, rest = self.attention.length[:, 0], self.attention.length[:, 1:]
+        usual = rest.median(-1).values if rest.numel() else rest.mean(-1)
+        return (first / usual).double().numpy()
+
+
+@dataclass(frozen=True)
+class TextRelevance:
+    """All that one text shows: both truths, every relevance, and how they rank its words."""
+
+    seen: AttentionSeen
+    rankings: Rankings
+    whole: float
+    """What the answer loses when every prompt token has the reference embedding."""
+
+    @classmethod
+    def of(cls, model: Model, text: KeyedText, reference: Float[Tensor, "d"]) -> "TextRelevance":
+        """Measure a text; `reference` is the embedding that tokens are replaced by."""
+        tokens, prompt = text.tokens(model), len(text.given)
+        edges = edge_drops(model, tokens, prompt)
+        truth = torch.stack([edges, embedding_drops(model, tokens, prompt, reference)])
+        attention = attention_rows(model, tokens, prompt)
+        gradient = gradient_relevance(model, tokens, prompt, reference)
+        rankings = Rankings.of(attention, gradient, truth)
+        seen = AttentionSeen(text, attention, rankings.truth[0].sum(0))
+        return cls(seen, rankings, gradient.whole)
+
+    @property
+    def text(self) -> KeyedText:
+        """What was read."""
+        return self.seen.text
+
+    @property
+    def orders(self) -> dict[str, Float[np.ndarray, "token"]]:
+        """What each of ORDERS but the random one goes by: the least is dropped first."""
+        found = self.rankings
+        return {
+            ORDERS[0]: abs(self.seen.drops),
+            ORDERS[1]: found["attention", "first"],
+            ORDERS[2]: found["attention", "mean"],
+            ORDERS[3]: found["value_weighted_sum", "mean"],
+            ORDERS[4]: abs(found["integrated_gradients", "all"]),
+        }
+
+    def ranks(self) -> Float[np.ndarray, "role ranker"]:
+        """Rank of the words of each role by each of RANKERS; NaN without the word."""
+        found, text = self.rankings, self.text
+        if text.key_row is None:
+            truth = found.truth.sum(1)
+            values = [found[name] for name in RANKERS.values() if name]
+        else:
+            truth = found.truth[:, text.key_row]
+            values = [found.of_token(name, text.key_row) for name in RANKERS.values() if name]
+        ranked = np.stack([*truth, *values])
+        return np.stack([rank_of(ranked, text.words[role], text.scored) for role in ROLES])
+
+    def checks(self, model: Model) -> Float[np.ndarray, "4"]:
+        """How far rows are from summing to 1, what integrated gradients sum to and should, and the
+        answer's log-probability."""
+        rows = self.seen.attention.rows
+        sums = rows.sum(-1)
+        first_sees_more = rows.shape[-1] > rows.shape[-2]
+        if not first_sees_more:  # the one token that the first row sees is the sink
+            sums[LAYERED.index("attention_without_sink"), :, 0] += 1
+        summing = [i for i, name in enumerate(LAYERED) if name != "attention_max"]
+        error = (sums[summing] - 1).abs().max().item()
+        plain = answered(model, self.text.tokens(model)[None], len(self.text.given))
+        integrated = self.rankings["integrated_gradients", "all"].sum()
+        return np.array([error, integrated, self.whole, plain.log_probability.sum().item()])
+
+
+def relevance_rows(model: Model, found: TextRelevance) -> pd.DataFrame:
+    """Every relevance and truth of every token that has one."""
+    text, rankings = found.text, found.rankings
+    told, prompt = labels(model.cfg.n_layers), len(text.given)
+    seen = over_rows(rankings.seen, prompt).double().numpy()
+    values = np.full((len(told), seen.shape[1]), np.nan)
+    values[: len(seen)], values[:, :prompt] = seen, rankings.answer
+    truth = np.full((len(TRUTHS), seen.shape[1]), np.nan)
+    truth[:, :prompt] = rankings.truth.sum(1)
+    dropped = [(f"drop_{name}", "none", None) for name in TRUTHS]
+    names = pd.DataFrame([*dropped, *told], columns=["measure", "layers", "layer"])
+    names = names.astype({"layer": "Int64"})
+    rows = grid({"cell": len(names), "pos": seen.shape[1]}, value=np.concatenate([truth, values]))
+    rows = rows.dropna(subset="value").reset_index(drop=True)
+    rows = names.iloc[rows.pop("cell")].reset_index(drop=True).join(rows)
+    ids = np.array(text.given + text.new[:-1])
+    tokens, role = np.array(token_strings(model, ids), dtype=object), _roles(text, len(ids))
+    return pd.DataFrame({
+        "prompt": text.number, "pos": rows["pos"], "token_id": ids[rows["pos"]],
+        "token": tokens[rows["pos"]], "role": role[rows["pos"]],
+        "phase": np.where(rows["pos"] < prompt, "prompt", "generated"),
+        **{name: rows[name] for name in ("measure", "layers", "layer", "value")},
+    })  # fmt: skip
+
+
+def _roles(text: KeyedText, length: int) -> np.ndarray:
+    """Which token belongs to which word: key, misleading or none."""
+    roles = np.full(length, "none", dtype=object)
+    for role, words in text.words.items():
+        roles[[pos for word in words for pos in word]] = role
+    return roles
+
+
+def pair_rows(model: Model, found: TextRelevance) -> pd.DataFrame:
+    """Generated x prompt tokens: what each loses, and how it attends."""
+    text, rankings = found.text, found.rankings
+    axes = {"row": len(text.new), "pos": len(text.given)}
+    rows = grid(
+        axes,
+        drop_edges=rankings.truth[0],
+        drop_embedding=rankings.truth[1],
+        attention_first=rankings.of_token(("attention", "first")),
+        attention_mean=rankings.of_token(("attention", "mean")),
+        value_weighted_mean=rankings.of_token(("value_weighted_sum", "mean")),
+    )
+    given, new = (token_strings(model, ids) for ids in (text.given, text.new))
+    rows.insert(0, "prompt", text.number)
+    rows.insert(2, "generated", [new[row] for row in rows["row"]])
+    rows.insert(4, "token", [given[pos] for pos in rows["pos"]])
+    return rows

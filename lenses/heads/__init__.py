@@ -1,0 +1,1 @@
+"""What a head writes, what it is worth, and what it selects."""

@@ -1,0 +1,1 @@
+"""What a model predicts when something in it is removed or exchanged."""

@@ -1,0 +1,1 @@
+"""What a hidden state says: decoded, probed, moved."""

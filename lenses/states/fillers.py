@@ -1,0 +1,202 @@
+"""The same positions after the same prompts, filled with different text: what differs, by table.
+
+Each filler is compared with the first of FILLERS within prompt and position, and CONTROLS say
+what is held fixed beside these. The same texts read by random models say what lies in the words.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Bool, Float, Int
+
+from lenses.states.policy import STATISTICS, over_layers, overlap, read, standardised, surprisals
+from lenses.statistics.fixed_effects import Effects, filler_effects
+from lenses.statistics.grid import grid
+from lenses.statistics.intervals import benjamini_hochberg, bootstrap
+from models.planted.dialect import planted_dialect
+from models.text import continue_text
+
+FILLERS = ("given", "greedy", "sampled", "other", "shuffled")
+"""What follows a prompt; all others are compared with the first."""
+OWN = ("greedy", "sampled")
+"""Those that the model wrote."""
+CONTROLS = {"position": 0, "position, surprisal": 2, "position, surprisal, history": 4}
+"""What is held fixed, and how many of the covariates that takes."""
+MAIN = "position, surprisal"
+FOUND = 0.05
+"""p_any up to which a statistic is said to differ."""
+LAYER_RESAMPLES = 1_000
+PLANTED = {"prompts": 32, "prompt": 8, "new_tokens": 16}
+"""What the planted model reads and writes."""
+
+
+@dataclass(frozen=True)
+class Filled:
+    """Prompts with all their fillers, read; statistics are in standard deviations."""
+
+    known: Bool[np.ndarray, "prompt pos"]
+    """Tokens that are compared, in all fillers of the prompt."""
+    covariates: Float[np.ndarray, "prompt filler pos 4"]
+    """Surprisal, log(1 + surprisal), mean surprisal before, repeated; 0 where not known."""
+    layers: Float[np.ndarray, "prompt filler pos statistic layer"]
+    values: Float[np.ndarray, "prompt filler pos statistic"]
+    """Over layers."""
+    random: list[Float[np.ndarray, "prompt filler pos statistic"]]
+    """The same of each random model."""
+
+    @classmethod
+    def of(
+        cls,
+        surprisal: Float[np.ndarray, "prompt filler pos"],
+        history: Float[np.ndarray, "prompt filler pos 2"],
+        statistics: Float[np.ndarray, "prompt filler pos statistic layer"],
+        random: Sequence[Float[np.ndarray, "prompt filler pos statistic layer"]] = (),
+    ) -> "Filled":
+        """From numbers as they were read; where one filler's surprisal is NaN nothing is known."""
+        known = ~np.isnan(surprisal).any(axis=1)
+        nats, layers = np.nan_to_num(surprisal)[..., None], standardised(statistics, known)
+        return cls(
+            known=known,
+            covariates=np.concatenate([nats, np.log1p(nats), history], axis=-1),
+            layers=layers,
+            values=over_layers(layers, known),
+            random=[over_layers(standardised(twin, known), known) for twin in random],
+        )
+
+    def compared(self, control: str, seed: int) -> list[Effects]:
+        """Effects on the statistics: own weights, then their excess over each random model's."""
+        held = self.covariates[..., : CONTROLS[control]]
+        every = (self.values, *(self.values - random for random in self.random))
+        return [filler_effects(values, held, self.known, seed) for values in every]
+
+
+def _known(axes: dict[str, int | Sequence], **values: np.ndarray) -> pd.DataFrame:
+    """Tidy rows; undefined estimates left out."""
+    return grid(axes, **values).dropna(subset="estimate").reset_index(drop=True)
+
+
+def _stacked(found: Sequence[Effects], *names: str) -> dict[str, np.ndarray]:
+    return {name: np.stack([getattr(one, name) for one in found]) for name in names}
+
+
+def effect_table(controls: dict[str, list[Effects]], prompts: int) -> pd.DataFrame:
+    """One row per control, filler and statistic; q is corrected over the table."""
+    found = [own for own, *_ in controls.values()]
+    values = _stacked(found, "estimate", "low", "high", "p", "p_any", "detectable")
+    axes = {"control": list(controls), "filler": FILLERS[1:], "statistic": STATISTICS}
+    rows = _known(axes, **values).assign(n=prompts)
+    if len(rows):
+        rows.insert(
+            rows.columns.get_loc("detectable"), "q", benjamini_hochberg(rows["p"].to_numpy())
+        )
+    return rows
+
+
+def excess_table(controls: dict[str, list[Effects]], prompts: int) -> pd.DataFrame:
+    """Effects less those in each random model, where a statistic varies in both."""
+    found = [one for _, *others in controls.values() for one in others]
+    values = _stacked(found, "estimate", "low", "high", "p_any")
+    models = len(found) // len(controls)
+    axes = {"control": list(controls), "random_model": models, "filler": FILLERS[1:]}
+    return _known(axes | {"statistic": STATISTICS}, **values).assign(n=prompts)
+
+
+def explained_table(controls: dict[str, list[Effects]], prompts: int) -> pd.DataFrame:
+    """Share of the effects with position alone that is gone with surprisal held fixed, too.
+
+    1 - <held, plain> / <plain, plain> over the statistics that differ (p_any up to FOUND) with
+    position alone in these weights. Of these (`own`) and of each random model; rows where nothing
+    differs are left out.
+    """
+    plain, held = controls["position"], controls[MAIN]
+    rows, found = [], plain[0].p_any <= FOUND
+    for number in range(len(plain)):
+        was, left = _effects(plain, number), _effects(held, number)
+        estimate, drawn = (_gone(found, *pair) for pair in zip(was, left, strict=True))
+        low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
+        weights = {"weights": ["own" if number == 0 else f"random {number - 1}"]}
+        ends = {"estimate": estimate, "low": low, "high": high}
+        rows.append(_known(weights | {"filler": FILLERS[1:]}, **ends))
+    return pd.concat(rows, ignore_index=True).assign(n=prompts)
+
+
+def _effects(found: list[Effects], number: int) -> list[np.ndarray]:
+    """Effects in one model (0: these weights), estimated [filler cell] and resampled."""
+    pairs = [(found[0].estimate, found[number].estimate)]
+    pairs.append((found[0].resampled, found[number].resampled))
+    return [np.nan_to_num(own - excess if number else own) for own, excess in pairs]
+
+
+def _gone(
+    found: Bool[np.ndarray, "filler cell"],
+    was: Float[np.ndarray, "*draw filler cell"],
+    left: Float[np.ndarray, "*draw filler cell"],
+) -> Float[np.ndarray, "*draw filler"]:
+    """1 - the projection of what is left on what was, over what was found; NaN for nothing."""
+    was = np.where(found, was, 0)
+    with np.errstate(invalid="ignore"):
+        return 1 - (was * left).sum(axis=-1) / (was**2).sum(axis=-1)
+
+
+def layer_table(filled: Filled, seed: int) -> pd.DataFrame:
+    """Effects layer by layer, position and surprisal held fixed; p_any is over all of them."""
+    flat = filled.layers.reshape(*filled.layers.shape[:3], -1)
+    held = filled.covariates[..., : CONTROLS[MAIN]]
+    found = filler_effects(flat, held, filled.known, seed, LAYER_RESAMPLES)
+    axes = {"control": [MAIN], "filler": FILLERS[1:], "statistic": STATISTICS}
+    axes |= {"layer": filled.layers.shape[-1]}
+    values = _stacked([found], "estimate", "low", "high", "p", "p_any", "detectable")
+    return _known(axes, **values).assign(n=len(flat))
+
+
+def filler_table(filled: Filled, seed: int) -> pd.DataFrame:
+    """Mean surprisal and repetition of each filler, and how its surprisals overlap the first's."""
+    known = filled.known[:, None, :, None]
+    both = filled.covariates[..., [0, 3]]
+    means = (both * known).sum(axis=2) / known.sum(axis=2)
+    found, repeated = bootstrap(means[..., 0], seed), means[..., 1].mean(axis=0)
+    nats = [filled.covariates[:, i, :, 0][filled.known] for i in range(len(FILLERS))]
+    ends = {"surprisal": found.estimate, "low": found.low, "high": found.high}
+    shared = [overlap(part, nats[0]) for part in nats]
+    return pd.DataFrame(
+        {"filler": FILLERS} | ends | {"repeated": repeated, "overlap": shared, "n": found.n}
+    )
+
+
+def control_table() -> pd.DataFrame:
+    """What is found, surprisal held fixed, where a planted model attends to its own words.
+
+    The given text is in turn in twins of its words, which do differ inside, and what it sampled
+    itself once more, from which its sampled text cannot differ. Always the same prompts.
+    """
+    planted, start, new = planted_dialect(), PLANTED["prompt"], PLANTED["new_tokens"]
+    rows = planted.twins(PLANTED["prompts"], start + new, 0)
+    prompt, twins = rows[:, :start], rows[:, start:]
+    greedy, sampled, again = (
+        np.array(continue_text(planted.model, prompt.tolist(), new, temperature=t, seed=seed))
+        for t, seed in ((0, 0), (1, 0), (1, 1))
+    )
+    found = []
+    for name, given in {"twins of its words": twins, "its own, again": again}.items():
+        shuffled = np.random.default_rng(0).permuted(given, axis=1)
+        fillers = np.stack([given, greedy, sampled, np.roll(given, 1, axis=0), shuffled], axis=1)
+        effects = _planted_fillers(planted.model, prompt, fillers).compared(MAIN, 0)
+        axes = {"given": [name], "filler": FILLERS[1:], "statistic": STATISTICS}
+        found.append(_known(axes, **_stacked(effects, "estimate", "low", "high", "p_any")))
+    rows = pd.concat(found, ignore_index=True).assign(n=len(prompt))
+    return rows[rows["filler"].isin(OWN)].reset_index(drop=True)
+
+
+def _planted_fillers(
+    model, prompt: Int[np.ndarray, "prompt pos"], fillers: Int[np.ndarray, "prompt filler new"]
+) -> Filled:
+    start, shape = prompt.shape[1], fillers.shape
+    whole = np.concatenate([np.repeat(prompt[:, None], shape[1], axis=1), fillers], axis=-1)
+    tokens = torch.from_numpy(whole.reshape(-1, whole.shape[-1])).to(model.cfg.device)
+    found = read(model, tokens, start, start)
+    nats = surprisals(found, fillers.reshape(-1, shape[-1])).reshape(shape)
+    statistics = found.statistics.reshape(*shape, *found.statistics.shape[2:])
+    return Filled.of(nats, np.zeros((*shape, 2)), statistics)

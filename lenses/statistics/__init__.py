@@ -1,0 +1,1 @@
+"""Numbers in, numbers out: intervals, tests, correlations; neither torch nor a model."""

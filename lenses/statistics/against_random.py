@@ -1,0 +1,85 @@
+"""Whether a number of a trained model lies beyond those of models with random weights."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from lenses.statistics.intervals import bootstrap, sign_flip
+
+LEVEL = 0.05
+"""Of two-sided tests."""
+
+
+@dataclass(frozen=True)
+class AgainstRandom:
+    """A mean over prompts beside the same of several random models."""
+
+    estimate: float
+    low: float
+    high: float
+    n: int
+    p: float
+    """One-sided, that luck puts it above what it is held against (sign flips of prompts)."""
+    random: Float[np.ndarray, "model"]
+    """Means of the random models."""
+    verdict: Literal["holds", "fails", "undecided"]
+    """On "more than with random weights", as the function that made it says."""
+
+    @property
+    def note(self) -> str:
+        """The random models in words."""
+        count = len(self.random)
+        return (
+            f"random weights, {count} models: {self.random.min():.3g} to {self.random.max():.3g} "
+            f"(one more such model lies above all of them in 1 of {count + 1} cases)"
+        )
+
+
+def against_random(
+    own: Float[np.ndarray, "prompt"], random: Float[np.ndarray, "model prompt"], seed: int = 0
+) -> AgainstRandom:
+    """Own numbers of prompts held against those of random models on the same prompts.
+
+    Differences are formed within prompts, from the random model with the highest mean (to hold)
+    and from that with the lowest (to fail). Prompts in which any number is missing are left out.
+    """
+    known = ~(np.isnan(own) | np.isnan(random).any(0))
+    own, random = own[known], random[:, known]
+    means = random.mean(1)
+    above, below = own - random[means.argmax()], own - random[means.argmin()]
+    values = np.stack([own, above, below], axis=1)
+    found, p = bootstrap(values, seed), sign_flip(values, seed)
+    verdict: Literal["holds", "fails", "undecided"] = "undecided"
+    if found.low[1] > 0 and p[1] <= LEVEL:
+        verdict = "holds"
+    elif found.high[2] < 0 and p[2] <= LEVEL:
+        verdict = "fails"
+    luck = p[1] / 2 if found.estimate[1] > 0 else 1 - p[1] / 2
+    ends = (float(x[0]) for x in (found.estimate, found.low, found.high))
+    return AgainstRandom(*ends, int(known.sum()), float(luck), means, verdict)
+
+
+def above_zero_and_random(
+    own: Float[np.ndarray, "prompt"], random: Float[np.ndarray, "model prompt"], seed: int = 0
+) -> AgainstRandom:
+    """Own numbers of prompts held against zero, and against those of the highest random model.
+
+    Differences from it are formed within prompts. `p` is the larger of the two one-sided ones. It
+    holds where both lie above zero, and fails where it lies below zero or below all random models.
+    """
+    means = random.mean(1)
+    over = [own, own - random[means.argmax()], own - random[means.argmin()]]
+    found, two_sided = (
+        bootstrap(np.stack(over, axis=1), seed),
+        sign_flip(np.stack(over[:2], 1), seed),
+    )
+    p = np.where(found.estimate[:2] > 0, two_sided / 2, 1 - two_sided / 2).max()
+    verdict: Literal["holds", "fails", "undecided"] = "undecided"
+    if found.low[:2].min() > 0:
+        verdict = "holds"
+    elif found.high[[0, 2]].min() < 0:
+        verdict = "fails"
+    ends = (float(x[0]) for x in (found.estimate, found.low, found.high))
+    return AgainstRandom(*ends, len(own), float(p), means, verdict)

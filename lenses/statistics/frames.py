@@ -1,0 +1,57 @@
+"""Sentences that share a frame are no independent evidence: estimates over frames.
+
+Within a frame sentences are averaged; frames are resampled, and their signs flipped. A head that
+is the best of many is estimated where it was not chosen.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from lenses.statistics.intervals import RESAMPLES
+
+
+def frame_means(
+    values: Float[np.ndarray, "case *cell"], frames: Sequence[str]
+) -> Float[np.ndarray, "frame *cell"]:
+    """Means over the cases of each frame, frames as they first come; NaN is no value."""
+    names = np.array(frames)
+    found = []
+    for name in dict.fromkeys(frames):
+        part = values[names == name]
+        known = ~np.isnan(part)
+        total, count = np.where(known, part, 0).sum(0), known.sum(0)
+        found.append(np.where(count > 0, total / np.maximum(count, 1), np.nan))
+    return np.stack(found)
+
+
+def best_elsewhere(
+    values: Float[np.ndarray, "frame cell"],
+) -> tuple[Int[np.ndarray, "frame"], Float[np.ndarray, "frame"]]:
+    """For each frame the cell with the highest mean over the others, and its value in this one.
+
+    The mean of these values has no bias from having taken the best of many. Raises ValueError for
+    a single frame.
+    """
+    if len(values) < 2:
+        raise ValueError("one frame leaves no others to choose by")
+    others = values.sum(axis=0) - values
+    chosen = others.argmax(axis=1)
+    return chosen, values[np.arange(len(values)), chosen]
+
+
+def p_any(
+    values: Float[np.ndarray, "frame cell"], seed: int = 0, resamples: int = RESAMPLES
+) -> Float[np.ndarray, "cell"]:
+    """p of each cell's mean against the largest of all cells by chance (max-T, two-sided).
+
+    Signs of frames are flipped at random, all cells of a frame together; the observed signs count
+    as one of the flips. (Westfall & Young 1993, section 2.6.)
+    """
+    rng = np.random.default_rng(seed)
+    signs = rng.choice([-1.0, 1.0], size=(resamples, len(values)))
+    largest = np.sort(np.abs(signs @ values).max(axis=1))
+    reached = np.abs(values.sum(axis=0)) * (1 - 1e-12)  # flipping all signs must count as reached
+    beyond = resamples - np.searchsorted(largest, reached)
+    return (1 + beyond) / (1 + resamples)

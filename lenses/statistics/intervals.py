@@ -1,0 +1,128 @@
+"""Intervals, correlations and tests on small tables of per-prompt numbers.
+
+What varies between prompts is the unit of evidence: a statistic is computed once per prompt, and
+only then are prompts resampled, so that ten thousand resamples cost a matrix product.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int, Num
+from scipy import stats
+
+RESAMPLES = 10_000
+CHUNK = 2**24  # float64 numbers held at a time: 128 MB
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """Estimates with 95 % percentile intervals; `low` and `high` are NaN where n < 2."""
+
+    estimate: Float[np.ndarray, "*cell"]
+    low: Float[np.ndarray, "*cell"]
+    high: Float[np.ndarray, "*cell"]
+    n: Int[np.ndarray, "*cell"]
+
+
+def wilson(
+    correct: Num[np.ndarray, "*cell"] | int, n: Num[np.ndarray, "*cell"] | int, level: float = 0.95
+) -> tuple[Float[np.ndarray, "*cell"], Float[np.ndarray, "*cell"]]:
+    """Low and high ends of the score interval of proportions `correct / n`, 95 % unless told.
+
+    Nothing observed (n = 0) says nothing: the interval is then 0 to 1. (Wilson 1927, JASA 22.)
+    Raises ValueError where `correct` is not between 0 and n.
+    """
+    correct, n = np.asarray(correct, dtype=float), np.asarray(n, dtype=float)
+    if np.any((correct < 0) | (correct > n)):
+        raise ValueError("correct must lie between 0 and n")
+    z = stats.norm.ppf((1 + level) / 2)
+    trials = np.maximum(n, 1)
+    share = correct / trials
+    middle = (share + z**2 / (2 * trials)) / (1 + z**2 / trials)
+    half = z / (1 + z**2 / trials) * np.sqrt((share * (1 - share) + z**2 / (4 * trials)) / trials)
+    # The ends are exactly 0 and 1 for none and all correct; rounding would miss them by 1e-17.
+    low = np.where(correct == 0, 0.0, middle - half)
+    high = np.where(correct == n, 1.0, middle + half)
+    return low, high
+
+
+def bootstrap(
+    estimates: Float[np.ndarray, "prompt *cell"], seed: int = 0, resamples: int = RESAMPLES
+) -> Intervals:
+    """Means over prompts with percentile intervals, prompts resampled with replacement.
+
+    A NaN is a prompt that has no estimate in that cell: it is left out of that cell's mean, and
+    `n` counts what is left. Every cell sees the same resamples, so differences of cells are best
+    formed per prompt before the call. (Efron & Tibshirani 1993, section 13.3.)
+    """
+    prompts, cells = estimates.shape[0], estimates.shape[1:]
+    flat = estimates.reshape(prompts, int(np.prod(cells))).astype(float)
+    known = ~np.isnan(flat)
+    n = known.sum(axis=0)
+    with np.errstate(invalid="ignore"):
+        estimate = np.where(known, flat, 0).sum(axis=0) / n
+    low, high = np.full(flat.shape[1], np.nan), np.full(flat.shape[1], np.nan)
+    if prompts >= 2:
+        # Draws with replacement enter a mean only through how often each prompt is drawn.
+        draws = np.random.default_rng(seed).multinomial(
+            prompts, np.full(prompts, 1 / prompts), size=resamples
+        )
+        for part in np.array_split(np.flatnonzero(n >= 2), -(-flat.size * resamples // CHUNK)):
+            low[part], high[part] = _resampled_ends(draws.astype(float), flat[:, part])
+    return Intervals(*(x.reshape(cells) for x in (estimate, low, high, n)))
+
+
+def _resampled_ends(
+    draws: Float[np.ndarray, "resample prompt"], flat: Float[np.ndarray, "prompt cell"]
+) -> tuple[Float[np.ndarray, "cell"], Float[np.ndarray, "cell"]]:
+    known = ~np.isnan(flat)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        means = (draws @ np.where(known, flat, 0)) / (draws @ known.astype(float))
+    # A resample that misses every prompt of a cell has no mean; it is NaN and is left out.
+    ends = np.nanquantile if np.isnan(means).any() else np.quantile
+    low, high = ends(means, [0.025, 0.975], axis=0)
+    return low, high
+
+
+def sign_flip(
+    differences: Float[np.ndarray, "prompt *cell"], seed: int = 0, resamples: int = RESAMPLES
+) -> Float[np.ndarray, "*cell"]:
+    """Two-sided p-values of "the mean difference is zero": signs of prompts flipped at random.
+
+    NaN is a prompt without an estimate. The observed signs count as one of the flips, so p is never
+    0 and is 1 for a single prompt. (Fisher 1935; Phipson & Smyth 2010 for the added one.)
+    """
+    flat = np.nan_to_num(differences.reshape(differences.shape[0], -1).astype(float))
+    rng = np.random.default_rng(seed)
+    signs = rng.choice([-1.0, 1.0], size=(resamples, flat.shape[0]))
+    observed = np.abs(flat.sum(axis=0))
+    # Flipping all signs gives the same absolute sum up to rounding; it must count as reached.
+    reached = observed - 1e-12 * np.abs(flat).sum(axis=0)
+    beyond = np.zeros(flat.shape[1])
+    for part in np.array_split(signs, max(1, -(-flat.shape[1] * resamples // CHUNK))):
+        beyond += (np.abs(part @ flat) >= reached).sum(axis=0)
+    return ((1 + beyond) / (1 + resamples)).reshape(differences.shape[1:])
+
+
+def largest_by_luck(
+    differences: Num[np.ndarray, "prompt cell"], rng: np.random.Generator, draws: int
+) -> Float[np.ndarray, "draw"]:
+    """The largest of all cells' sums, each over its standard deviation, as signs are flipped.
+
+    A prompt's sign is the same in all cells, so that cells keep what they share. A cell whose own
+    value is above all but a share .05 of the draws has more than luck in it, however many cells
+    there are (max-T: Westfall & Young 1993, section 2.3). Never below 0, which is what cells
+    without a difference have.
+    """
+    spread = np.sqrt((differences.astype(float) ** 2).sum(0))
+    scaled = differences[:, spread > 0] / spread[spread > 0]
+    signs = rng.choice([-1.0, 1.0], size=(draws, len(differences)))
+    return (signs @ scaled).max(axis=1, initial=0)
+
+
+def benjamini_hochberg(p: Float[np.ndarray, "*cell"]) -> Float[np.ndarray, "*cell"]:
+    """Adjusted p-values q over the whole grid: q <= .05 keeps the false discovery rate at .05.
+
+    (Benjamini & Hochberg 1995, JRSS B 57.)
+    """
+    return stats.false_discovery_control(p.ravel()).reshape(p.shape)

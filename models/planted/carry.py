@@ -1,0 +1,281 @@
+"""Adders whose weights are written by code: which heads move the carry is known beforehand.
+
+A method that says where a carry happens is tried on these first (the idea of Tracr: Lindner et al.
+2023, section 1). Two blocks, no norms; what follows is about the pos from which A_i is read.
+
+Block 0: a head attends to columns j < i with weights that fall tenfold from one to the next, and
+moves the sum of (a_j + b_j - 9) so weighted: it is positive iff there is a carry, since a column
+outweighs all below it, and nines cancel to exactly zero. Its MLP makes that a bit. Block 1: a head
+attends to a_i and b_i; its MLP looks up the digit of s_i + c_i. All other heads attend and move at
+random; nothing reads what they write, which is as long as what the planted head of their block
+writes.
+"""
+
+from dataclasses import dataclass
+from math import log
+from pathlib import Path
+
+import numpy as np
+import torch
+from einops import einsum
+from jaxtyping import Float
+from torch import Tensor
+from torch.linalg import vector_norm
+
+from models.card import Card, NativeConfig
+from models.loading import native_model
+from models.native import in_bridge_names
+from models.protocol import Model
+from prompts.additions import Addition, AdditionFormat
+
+PLACES = range(2, 7)
+"""Digits of an addend: with more, float32 no longer tells a carry from none over all nines."""
+
+TOKENS = {**{str(digit): digit for digit in range(10)}, "+": 10, "=": 11, "<bos>": 12}
+D_HEAD = 16
+"""Its root, by which scores are divided, is a power of two: scores stay what they are."""
+IGNORED = 16
+"""Axes of the residual stream that random heads write to and nothing reads."""
+NEVER = -100.0
+"""A score whose softmax is zero in float32."""
+LOGIT = 10.0
+"""Of the digit that is said; all others have 0."""
+NEURONS = 41
+"""Of an MLP: as many as tents over 0 to 38 have ends, 38 being twice the largest s_i + c_i."""
+SUMS = 256
+"""Additions over which the lengths of what heads write are averaged."""
+
+
+@dataclass(frozen=True)
+class PlantedCarry:
+    """An exact adder, and the heads that make it one."""
+
+    model: Model
+    heads: dict[int, tuple[tuple[int, int], ...]]
+    """Place of an answer digit -> (layer, head) of those that move the carry into it, jointly."""
+    base: tuple[int, int]
+    """(layer, head) of the one that reads the column of each digit."""
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Which heads are planted, and where in the residual stream things stand."""
+
+    style: AdditionFormat
+    n_heads: int
+    carry: tuple[int, ...]
+    base: int
+
+    @property
+    def n_ctx(self) -> int:
+        """Tokens of an addition with its answer."""
+        return len(self.style.layout) + 3 * self.style.digits - 2
+
+    @property
+    def axes(self) -> dict[str, slice]:
+        """Axes of the residual stream, by what stands on them."""
+        names = ("token", "pos", "below", "bit", "column", "digit", "ignored")
+        ends = np.cumsum([len(TOKENS), self.n_ctx, 2, 2, 1, 10, IGNORED]).tolist()
+        return dict(zip(names, map(slice, [0, *ends[:-1]], ends), strict=True))
+
+    def at(self, name: str) -> int:
+        """The first axis of what is called `name`."""
+        return self.axes[name].start
+
+    @property
+    def d_model(self) -> int:
+        """Width of the residual stream."""
+        return self.axes["ignored"].stop
+
+
+def planted_carry(
+    *, places: int = 3, shared: bool = False, heads: int = 6, seed: int = 0
+) -> PlantedCarry:
+    """An adder of numbers of `places` digits whose carry is moved by one known head of block 0.
+
+    Where it is `shared`, by two: where only one of them says that there is a carry, the model says
+    a digit that is neither the one with nor the one without. Which of the `heads` heads of each
+    block are planted, and what the others do, is drawn by `seed`.
+
+    Raises ValueError for numbers or blocks of a size that cannot be planted.
+    """
+    if places not in PLACES:
+        raise ValueError(f"places: {places} is not within {PLACES[0]} to {PLACES[-1]}")
+    if heads < 2 + shared:
+        raise ValueError(f"heads: {heads} are too few, {2 + shared} needed: planted and another")
+    rng = torch.Generator().manual_seed(seed)
+    order = torch.randperm(heads, generator=rng).tolist()
+    style = AdditionFormat(
+        digits=places, layout=("<bos>", "a", "+", "b", "=", "c"), vocabulary=TOKENS
+    )
+    base = int(torch.randint(heads, (1,), generator=rng))
+    plan = _Plan(style, heads, tuple(sorted(order[: 1 + shared])), base)
+    weights = _weights(plan, rng)
+    _make_as_long(plan, weights)
+    moving = tuple((0, head) for head in plan.carry)
+    return PlantedCarry(
+        _model(plan, weights), dict.fromkeys(range(1, places + 1), moving), (1, base)
+    )
+
+
+def _model(plan: _Plan, weights: dict[str, Tensor]) -> Model:
+    """The model that has these weights."""
+    config = NativeConfig(
+        n_layers=2,
+        n_heads=plan.n_heads,
+        d_model=plan.d_model,
+        d_head=D_HEAD,
+        d_mlp=NEURONS,
+        n_ctx=plan.n_ctx,
+        d_vocab=len(TOKENS),
+        act_fn="relu",
+    )
+    fields = {
+        "source": "native",
+        "weights": "planted_carry.safetensors",
+        "notes": "Weights written by code (models/planted/carry.py); there is no file of them.",
+        "arithmetic": plan.style.model_dump(),
+        "config": config.model_dump(),
+    }
+    card = Card.of("planted_carry", Path.cwd(), fields)
+    return native_model(card, config, in_bridge_names(weights, config))
+
+
+def _weights(plan: _Plan, rng: torch.Generator) -> dict[str, Tensor]:
+    """Every weight in HookedTransformer's names; biases that are left out are zero."""
+    W_E, W_pos = torch.zeros(len(TOKENS), plan.d_model), torch.zeros(plan.n_ctx, plan.d_model)
+    W_E[:, plan.axes["token"]] = torch.eye(len(TOKENS))
+    W_pos[:, plan.axes["pos"]] = torch.eye(plan.n_ctx)
+    W_U = torch.zeros(plan.d_model, len(TOKENS))
+    W_U[plan.axes["digit"], :10] = LOGIT * torch.eye(10)
+    first, second = _random_heads(plan, rng), _random_heads(plan, rng)
+    for number, head in enumerate(plan.carry):
+        below = plan.at("below") + number
+        _plant(plan, first, head, _scores_below(plan.style), {"<bos>": -0.5}, below)
+    _plant(plan, second, plan.base, _scores_here(plan.style), {"<bos>": -4.5}, plan.at("column"))
+    blocks = (first | _carry_mlp(plan), second | _digit_mlp(plan))
+    weights = {
+        f"blocks.{layer}.{k}": v for layer, block in enumerate(blocks) for k, v in block.items()
+    }
+    outer = {"embed.W_E": W_E, "pos_embed.W_pos": W_pos, "unembed.W_U": W_U}
+    return outer | weights
+
+
+def _random_heads(plan: _Plan, rng: torch.Generator) -> dict[str, Tensor]:
+    """Heads that attend by token and pos, move all but each other's, and write what is ignored."""
+    shape = (plan.n_heads, plan.d_model, D_HEAD)
+    W_Q, W_K, W_V = (torch.randn(shape, generator=rng) for _ in range(3))
+    read, written = plan.axes["pos"].stop, plan.axes["ignored"]
+    W_Q[:, read:], W_K[:, read:], W_V[:, written] = 0, 0, 0
+    W_O = torch.zeros(plan.n_heads, D_HEAD, plan.d_model)
+    W_O[:, :, written] = torch.randn(plan.n_heads, D_HEAD, IGNORED, generator=rng)
+    # Scores spread by about one, so that a head attends to several tokens, and unevenly.
+    return {"attn.W_Q": 0.7 * W_Q, "attn.W_K": 0.7 * W_K, "attn.W_V": W_V, "attn.W_O": W_O}
+
+
+def _plant(
+    plan: _Plan,
+    block: dict[str, Tensor],
+    head: int,
+    scores: Float[Tensor, "answer pos"],
+    values: dict[str, float],
+    axis: int,
+) -> None:
+    """Make a head attend by `scores`, and write digits (less 4.5) and other `values` to an axis."""
+    W_Q, W_K, W_V, W_O = (block[f"attn.W_{which}"][head] for which in "QKVO")
+    for weight in (W_Q, W_K, W_V, W_O):
+        weight.zero_()
+    pos = plan.axes["pos"]
+    for place in range(len(scores)):
+        W_Q[pos.start + plan.style.read_at(place), place] = D_HEAD**0.5
+    W_K[pos, : len(scores)] = scores.T
+    W_V[:10, 0] = torch.arange(10) - 4.5
+    for token, value in values.items():
+        W_V[TOKENS[token], 0] = value
+    W_O[0, axis] = 1
+
+
+def _scores_below(style: AdditionFormat) -> Float[Tensor, "answer pos"]:
+    """Attention to the columns below each place, falling tenfold; <bos> weighs as the units do.
+
+    With -.5 at <bos>, what is moved is positive iff there is a carry, and never zero.
+    """
+    scores = _no_scores(style)
+    for place in range(style.digits + 1):
+        scores[place, 0] = -place * log(10)
+        for below in range(place):
+            scores[place, _operands(style, below)] = (below - place) * log(10)
+    return scores
+
+
+def _scores_here(style: AdditionFormat) -> Float[Tensor, "answer pos"]:
+    """Attention to both digits of each place's column; to <bos> above the addends."""
+    scores = _no_scores(style)
+    for place in range(style.digits):
+        scores[place, _operands(style, place)] = 0
+    scores[style.digits, 0] = 0
+    return scores
+
+
+def _no_scores(style: AdditionFormat) -> Float[Tensor, "answer pos"]:
+    return torch.full((style.digits + 1, len(style.layout) + 3 * style.digits - 2), NEVER)
+
+
+def _operands(style: AdditionFormat, place: int) -> list[int]:
+    """The pos of a column's two digits."""
+    return [style.operand_at("a", place), style.operand_at("b", place)]
+
+
+def _carry_mlp(plan: _Plan) -> dict[str, Tensor]:
+    """A bit for each head that moves the carry: 1 where what it wrote is positive, else 0."""
+    W_in, b_in, W_out = _empty_mlp(plan)
+    n = plan.style.digits
+    units = 10.0**-n / (2 * sum(10.0**-k for k in range(1, n + 1)) + 10.0**-n)
+    for number in range(len(plan.carry)):
+        on, over = 2 * number, 2 * number + 1
+        # The least that a carry writes is half the weight of the units: here it becomes 2.
+        W_in[plan.at("below") + number, [on, over]] = 4 / units
+        b_in[over] = -1
+        W_out[[on, over], plan.at("bit") + number] = torch.tensor([1.0, -1.0])
+    return {"mlp.W_in": W_in, "mlp.b_in": b_in, "mlp.W_out": W_out}
+
+
+def _digit_mlp(plan: _Plan) -> dict[str, Tensor]:
+    """The digit of m / 2 for m = 2 s_i + 2 c_i, by a tent over every m.
+
+    An odd m is a carry that only one of two heads claims: the digit five above is neither's.
+    """
+    W_in, b_in, W_out = _empty_mlp(plan)
+    # What stands for the column is (s - 9) / 2, the mean of both digits less 4.5.
+    W_in[plan.at("column")] = 4
+    W_in[plan.axes["bit"]] = 2 / len(plan.carry)
+    b_in[:] = 19 - torch.arange(NEURONS)
+    for m in range(NEURONS - 2):
+        digit = (m // 2 + 5 * (m % 2)) % 10
+        W_out[m : m + 3, plan.at("digit") + digit] += torch.tensor([1.0, -2.0, 1.0])
+    return {"mlp.W_in": W_in, "mlp.b_in": b_in, "mlp.W_out": W_out}
+
+
+def _empty_mlp(plan: _Plan) -> tuple[Tensor, Tensor, Tensor]:
+    """W_in, b_in and W_out of zeros."""
+    W_in, W_out = torch.zeros(plan.d_model, NEURONS), torch.zeros(NEURONS, plan.d_model)
+    return W_in, torch.zeros(NEURONS), W_out
+
+
+@torch.no_grad()
+def _make_as_long(plan: _Plan, weights: dict[str, Tensor]) -> None:
+    """Scale what random heads write to the mean length of what is planted in their block."""
+    model, style = _model(plan, weights), plan.style
+    sums = Addition(style.digits, SUMS, seed=0).sums
+    tokens = torch.from_numpy(np.ascontiguousarray(style.write(sums).tokens))
+    z = model.run_with_cache(tokens, names_filter=lambda name: name.endswith("hook_z"))[1]
+    reads = [style.read_at(place) for place in range(style.digits + 1)]
+    for layer, planted in enumerate((plan.carry[0], plan.base)):
+        W_O = weights[f"blocks.{layer}.attn.W_O"]
+        written = einsum(
+            z[f"blocks.{layer}.attn.hook_z"][:, reads],
+            W_O,
+            "batch read head d_head, head d_head d_model -> batch read head d_model",
+        )
+        length = vector_norm(written, dim=-1).mean((0, 1))
+        W_O *= (length[planted] / length)[:, None, None]

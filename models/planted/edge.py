@@ -1,0 +1,121 @@
+"""A model in which one head moves adjectives to the nouns that they describe, and to no other.
+
+It is the model of `planted_copy` with the adjectives of the shipped sentences for keys. A head of
+its first layer looks for words that only stand before a noun where the adjective describes
+something else, and marks what comes after them; where it did, the copying head of the second
+layer looks at the first token instead. All other heads attend and write at random.
+"""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from models.card import Card
+from models.loading import native_model
+from models.native import in_bridge_names
+from models.planted.copy import N_CTX, planted_copy
+from models.protocol import Model
+from prompts.adjectives import Described, Wording, described_nouns
+
+CERTAIN = 256.0
+"""Score of a word that is looked for; of the first token half; so that no other gets any weight."""
+
+
+class PlantedEdge(NamedTuple):
+    """The model, and the (layer, head) that moves adjectives to their nouns."""
+
+    model: Model
+    layer: int
+    head: int
+
+
+def planted_edge(*, heads: int = 6, seed: int = 0) -> PlantedEdge:
+    """A model of two layers; which head does what, and all that is random, is drawn by `seed`."""
+    said = described_nouns()
+    known, head = planted_copy(
+        _texts(said), {word for one in said for word in (one.adjective, *one.instead)},
+        layer=1, layers=2, heads=heads, seed=seed,
+    )  # fmt: skip
+    weights = {"embed.W_E": known.W_E, "pos_embed.W_pos": known.W_pos, "unembed.W_U": known.W_U}
+    for number in range(2):
+        for name in ("W_Q", "W_K", "W_V", "W_O"):
+            weights[f"blocks.{number}.attn.{name}"] = getattr(known, name)[number].clone()
+        # The last of the axes that nothing reads becomes the mark.
+        weights[f"blocks.{number}.attn.W_O"][:, :, -1] = 0
+    vocabulary = known.tokenizer.get_vocab()
+    marking = int(torch.randint(heads, (1,), generator=torch.Generator().manual_seed(seed)))
+    first, second = (
+        {name: weights[f"blocks.{number}.attn.{name}"][of] for name in ("W_Q", "W_K", "W_V", "W_O")}
+        for number, of in ((0, marking), (1, head))
+    )
+    _look_for(first, [vocabulary[word] for word in closing_words(said)], len(vocabulary))
+    _look_away(second, len(vocabulary))
+    return PlantedEdge(_model(known, weights), 1, head)
+
+
+def closing_words(said: Iterable[Described]) -> list[str]:
+    """Words that stand before the noun in controls, and nowhere up to the noun in other texts.
+
+    Raises ValueError for a control without such a word.
+    """
+    said = list(said)
+    elsewhere = {word for one in said for word in _words(one.own, one.own.noun[1])}
+    found: set[str] = set()
+    for one in said:
+        closing = set(_words(one.control, one.control.noun[0])) - elsewhere
+        if not closing:
+            raise ValueError(f"nothing tells {one.control.text!r} from what describes a noun")
+        found |= closing
+    return sorted(found)
+
+
+def _words(wording: Wording, end: int) -> list[str]:
+    return re.findall(r" ?\w+|[^\w\s]", wording.text[:end].rstrip())
+
+
+def _texts(said: Iterable[Described]) -> list[str]:
+    """Every text, with every adjective."""
+    return [
+        wording.text
+        for one in said
+        for word in (one.adjective, *one.instead)
+        for wording in one.changed(word)
+    ]
+
+
+def _look_for(head: dict[str, Tensor], words: list[int], told: int) -> None:
+    """Attend to these words alone, or else to the first token alone; write 1 for a word."""
+    for weight in head.values():
+        weight.zero_()
+    head["W_Q"][told : told + N_CTX, 0] = CERTAIN * head["W_Q"].shape[-1] ** 0.5
+    head["W_K"][told, 0] = 0.5
+    head["W_K"][words, 0] = 1
+    head["W_V"][words, 0] = 1
+    head["W_O"][0, -1] = 1
+
+
+def _look_away(head: dict[str, Tensor], told: int) -> None:
+    """Make keys worth nothing where there is a mark; without a key, attend to the first token."""
+    query = head["W_Q"][told, 0].clone()
+    head["W_Q"][-1, 0] = -2 * query
+    # Keys fill the first columns of W_K only as far as there are words: 1 is free.
+    head["W_Q"][told : told + N_CTX, 1] = query
+    head["W_K"][told, 1] = 0.5
+
+
+def _model(known: Model, weights: dict[str, Tensor]) -> Model:
+    config = known.card.config
+    fields = {
+        "source": "native",
+        "weights": "planted_edge.safetensors",
+        "notes": "Weights written by code (models/planted/edge.py); there is no file of them.",
+        "config": config.model_dump(),
+    }
+    card = Card.of("planted_edge", Path.cwd(), fields)
+    model = native_model(card, config, in_bridge_names(weights, config))
+    model.tokenizer = known.tokenizer
+    return model

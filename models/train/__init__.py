@@ -1,0 +1,1 @@
+"""Training small adders from their cards, in steps: `python -m models.train CARD`."""

@@ -1,0 +1,108 @@
+"""Tables of what fillers change, by hand and on a planted model."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from lenses.states import fillers
+from lenses.states.fillers import CONTROLS, FILLERS, MAIN, Filled
+from lenses.states.policy import STATISTICS, standardised
+
+SHAPE = (6, len(FILLERS), 5)
+
+
+def drawn(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(*SHAPE, len(STATISTICS), 2))
+
+
+@pytest.fixture(scope="module")
+def filled() -> Filled:
+    rng = np.random.default_rng(0)
+    surprisal = rng.uniform(0, 5, SHAPE)
+    surprisal[1, 2, 3] = np.nan
+    history = rng.uniform(0, 1, (*SHAPE, 2))
+    return Filled.of(surprisal, history, drawn(1), [drawn(2), drawn(3)])
+
+
+@pytest.fixture(scope="module")
+def controls(filled):
+    return {name: filled.compared(name, 0) for name in CONTROLS}
+
+
+def test_a_token_that_cannot_be_said_leaves_its_place_out(filled) -> None:
+    assert not filled.known[1, 3]
+    assert filled.known.sum() == 29
+    assert np.isfinite(filled.covariates).all()
+
+
+def test_excess_is_own_less_random(filled, controls) -> None:
+    own = fillers.effect_table(controls, 6).set_index(["control", "filler", "statistic"])
+    random = Filled(filled.known, filled.covariates, filled.layers, filled.random[1], []).compared(
+        MAIN, 0
+    )[0]
+    rows = fillers.excess_table(controls, 6).query("random_model == 1 and control == @MAIN")
+    assert len(rows) == 4 * len(STATISTICS)
+    for row in rows.itertuples():
+        at = FILLERS.index(row.filler) - 1, STATISTICS.index(row.statistic)
+        expected = own.loc[(MAIN, row.filler, row.statistic), "estimate"] - random.estimate[at]
+        assert row.estimate == pytest.approx(expected)
+
+
+def test_explained_is_the_share_that_goes_away_of_what_is_found(controls) -> None:
+    p_any = np.ones((4, len(STATISTICS)))
+    p_any[0, [1, 2]] = 0.01
+    own = replace(controls["position"][0], p_any=p_any)
+    rows = fillers.explained_table(controls | {"position": [own, *controls["position"][1:]]}, 6)
+    rows = rows.set_index(["weights", "filler"])
+    was, left = (controls[name][0].estimate[0, [1, 2]] for name in ("position", MAIN))
+    assert rows.loc[("own", "greedy"), "estimate"] == pytest.approx(1 - was @ left / (was @ was))
+    assert set(rows.index) == {(w, "greedy") for w in ("own", "random 0", "random 1")}
+    assert (rows["low"] <= rows["estimate"]).all()
+
+
+def test_what_follows_surprisal_alone_is_explained_whatever_noise_stands_beside_it() -> None:
+    rng = np.random.default_rng(0)
+    surprisal = rng.gamma(2, 1, (30, len(FILLERS), 8)) + np.arange(len(FILLERS))[:, None]
+    layers = rng.normal(size=(30, len(FILLERS), 8, len(STATISTICS), 1))
+    layers[..., 0, 0] += 2 * surprisal
+    filled = Filled.of(surprisal, np.zeros((*surprisal.shape, 2)), layers, [])
+    rows = fillers.explained_table({name: filled.compared(name, 0) for name in CONTROLS}, 30)
+    assert rows["estimate"].between(0.8, 1.2).all()
+    assert len(rows) == 4
+
+
+def test_layers_are_effects_of_each_layer(filled) -> None:
+    rows = fillers.layer_table(filled, 0)
+    assert len(rows) == 4 * len(STATISTICS) * 2
+    alone = standardised(drawn(1)[..., 3, 1], filled.known)
+    held = filled.covariates[..., : CONTROLS[MAIN]]
+    expected = fillers.filler_effects(alone[..., None], held, filled.known).estimate[0, 0]
+    row = rows.query("filler == 'greedy' and statistic == @STATISTICS[3] and layer == 1")
+    assert row["estimate"].item() == pytest.approx(expected)
+
+
+def test_fillers_are_told_apart_by_surprisal(filled) -> None:
+    rows = fillers.filler_table(filled, 0).set_index("filler")
+    nats = np.where(filled.known[:, None], filled.covariates[..., 0], np.nan)
+    assert rows.loc["other", "surprisal"] == pytest.approx(np.nanmean(nats[:, 3], axis=1).mean())
+    assert rows.loc["given", "overlap"] == 1
+
+
+def test_a_statistic_without_variation_has_no_rows(filled) -> None:
+    values = drawn(4)
+    values[..., 2, :] = 7
+    flat = Filled.of(np.ones(SHAPE), np.zeros((*SHAPE, 2)), values, [drawn(5)])
+    found = {name: flat.compared(name, 0) for name in CONTROLS}
+    assert STATISTICS[2] not in set(fillers.effect_table(found, 6)["statistic"])
+    nothing = Filled.of(np.ones(SHAPE), np.zeros((*SHAPE, 2)), values * 0, [])
+    assert fillers.effect_table({MAIN: nothing.compared(MAIN, 0)}, 6).empty
+
+
+def test_the_planted_difference_is_found_and_no_other() -> None:
+    rows = fillers.control_table()
+    found = rows.query("given == 'twins of its words' and statistic == 'attention_on_filler'")
+    assert found["filler"].tolist() == ["greedy", "sampled"]
+    assert (found["low"] > 1).all()
+    assert (found["p_any"] < 0.001).all()
+    assert rows.query("given == 'its own, again' and filler == 'sampled'")["p_any"].min() > 0.05

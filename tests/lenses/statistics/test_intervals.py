@@ -1,0 +1,144 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from lenses.statistics import intervals as statistics
+from lenses.statistics.correlations import kendall, pearson, spearman
+from lenses.statistics.intervals import (
+    benjamini_hochberg,
+    bootstrap,
+    largest_by_luck,
+    sign_flip,
+    wilson,
+)
+
+
+@pytest.mark.parametrize(("correct", "n"), [(0, 10), (3, 10), (10, 10), (997, 1000), (0, 1)])
+def test_wilson_equals_scipy(correct: int, n: int) -> None:
+    expected = stats.binomtest(correct, n).proportion_ci(method="wilson")
+    assert np.allclose(wilson(correct, n), expected, atol=1e-12)
+
+
+def test_wilson_of_nothing_is_everything_and_works_on_grids() -> None:
+    low, high = wilson(np.array([[0, 5]]), np.array([[0, 5]]))
+    assert low[0, 0] == 0
+    assert high[0, 0] == 1
+    assert high[0, 1] == 1
+    assert low.shape == (1, 2)
+    with pytest.raises(ValueError, match="between 0 and n"):
+        wilson(3, 2)
+
+
+def test_bootstrap_finds_the_normal_interval_of_a_mean() -> None:
+    estimates = np.random.default_rng(1).normal(3, 2, size=(400, 2, 3))
+    found = bootstrap(estimates)
+    error = estimates.std(axis=0) / 20
+    assert np.allclose(found.estimate, estimates.mean(axis=0))
+    assert np.allclose(found.low, found.estimate - 1.96 * error, atol=0.1 * error.max())
+    assert np.allclose(found.high, found.estimate + 1.96 * error, atol=0.1 * error.max())
+    assert (found.n == 400).all()
+
+
+def test_bootstrap_equals_resampling_rows_one_by_one() -> None:
+    estimates = np.random.default_rng(2).exponential(size=12)
+    rng = np.random.default_rng(3)
+    means = [rng.choice(estimates, 12).mean() for _ in range(20_000)]
+    found = bootstrap(estimates[:, None], resamples=50_000)
+    assert np.allclose([found.low[0], found.high[0]], np.quantile(means, [0.025, 0.975]), atol=0.02)
+
+
+def test_bootstrap_is_seeded_and_leaves_missing_prompts_out(monkeypatch) -> None:
+    estimates = np.random.default_rng(4).normal(size=(9, 50))
+    estimates[4:, 0] = np.nan
+    found, again = bootstrap(estimates, seed=5), bootstrap(estimates, seed=5)
+    assert found.n[0] == 4
+    assert found.n[1] == 9
+    assert found.estimate[0] == pytest.approx(estimates[:4, 0].mean())
+    assert np.array_equal(found.low, again.low)
+    monkeypatch.setattr(statistics, "CHUNK", 100_000)
+    assert np.allclose(bootstrap(estimates, seed=5).high, found.high)
+
+
+def test_one_prompt_has_an_estimate_and_no_interval() -> None:
+    found = bootstrap(np.array([[2.0, np.nan]]))
+    assert found.estimate[0] == 2
+    assert np.isnan(found.low).all()
+    assert np.isnan(found.high).all()
+    assert np.isnan(found.estimate[1])
+    assert found.n.tolist() == [1, 0]
+
+
+def test_sign_flip_agrees_with_scipy_and_is_exact_when_all_signs_agree() -> None:
+    differences = np.random.default_rng(6).normal(0.4, 1, size=15)
+    exact = stats.permutation_test(
+        (differences,), np.mean, permutation_type="samples", n_resamples=np.inf
+    ).pvalue
+    assert sign_flip(differences[:, None])[0] == pytest.approx(exact, abs=0.015)
+    # Two of the 2^4 sign patterns reach the observed sum.
+    assert sign_flip(np.ones((4, 1)) * 0.1)[0] == pytest.approx(2 / 16, abs=0.01)
+    assert sign_flip(np.array([[7.0]]))[0] == 1
+
+
+def test_the_largest_by_luck_of_one_cell_is_binomial_and_copies_of_it_add_nothing() -> None:
+    once = largest_by_luck(np.ones((9, 1)), np.random.default_rng(0), 20_000)
+    heads = stats.binom.sf([4, 6, 8], 9, 0.5)  # of 9 signs at least 5, 7, all: sums 1, 5, 9
+    found = [(once >= total / 3 - 1e-9).mean() for total in (1, 5, 9)]
+    assert np.allclose(found, heads, atol=0.01)
+    copies = largest_by_luck(np.ones((9, 50)), np.random.default_rng(0), 20_000)
+    assert np.allclose(once, copies)
+    silent = largest_by_luck(np.zeros((9, 4)), np.random.default_rng(0), 10)
+    assert not silent.any()
+
+
+def test_the_largest_by_luck_keeps_the_error_of_a_grid_that_shares_prompts() -> None:
+    rng, rejected = np.random.default_rng(3), 0
+    for seed in range(200):
+        shared = rng.normal(size=(30, 1))
+        cells = shared + rng.normal(size=(30, 25))
+        luck = largest_by_luck(cells, np.random.default_rng(seed), 400)
+        own = (cells.sum(0) / np.sqrt((cells**2).sum(0))).max()
+        rejected += (1 + (luck >= own).sum()) / 401 <= 0.05
+    assert 2 <= rejected <= 20  # 10 are expected
+
+
+def test_benjamini_hochberg_by_hand() -> None:
+    p = np.array([[0.01, 0.04], [0.03, 0.20]])
+    assert np.allclose(benjamini_hochberg(p), [[0.04, 0.16 / 3], [0.16 / 3, 0.20]])
+
+
+points = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=3, max_size=70)
+
+
+@given(points)
+def test_correlations_equal_scipy_with_ties(pairs: list[tuple[int, int]]) -> None:
+    x, y = np.array(pairs, dtype=float).T
+    if np.ptp(x) == 0 or np.ptp(y) == 0:
+        assert all(np.isnan(f(x, y)) for f in (pearson, spearman, kendall))
+        return
+    assert pearson(x, y) == pytest.approx(stats.pearsonr(x, y).statistic, abs=1e-9)
+    assert spearman(x, y) == pytest.approx(stats.spearmanr(x, y).statistic, abs=1e-9)
+    assert kendall(x, y) == pytest.approx(stats.kendalltau(x, y).statistic, abs=1e-9)
+
+
+def test_correlations_work_on_rows() -> None:
+    x, y = np.random.default_rng(7).normal(size=(2, 4, 3, 33))
+    for ours, theirs in ((spearman, stats.spearmanr), (kendall, stats.kendalltau)):
+        rows = zip(x.reshape(-1, 33), y.reshape(-1, 33), strict=True)
+        expected = np.reshape([theirs(a, b).statistic for a, b in rows], (4, 3))
+        assert np.allclose(ours(x, y), expected)
+
+
+def test_two_points_are_no_correlation() -> None:
+    two = np.array([[0.0, 1.0]])
+    assert all(np.isnan(f(two, two)).all() for f in (pearson, spearman, kendall))
+
+
+def test_a_row_with_a_nan_is_undefined() -> None:
+    x, y = np.random.default_rng(8).normal(size=(2, 2, 9))
+    x[0, 4] = np.nan
+    for correlation in (pearson, spearman, kendall):
+        found = correlation(x, y)
+        assert np.isnan(found[0])
+        assert not np.isnan(found[1])

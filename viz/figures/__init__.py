@@ -1,0 +1,1 @@
+"""Figures, one shape a file: tidy tables in, drawings out."""
