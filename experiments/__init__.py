@@ -1,6 +1,46 @@
-"""Questions asked of transformers: one file is one experiment, and the file's stem is its name."""
+"""Questions asked of transformers: one file is one experiment, and the file's stem is its name.
 
-from experiments._contract.claims import Claim
-from experiments._contract.experiment import Experiment, Results, UsageError
+Importing this costs nothing: `list` and `--help` are answered from the source of an experiment.
+"""
 
-__all__ = ["Claim", "Experiment", "Results", "UsageError"]
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from experiments._contract.errors import UsageError
+
+if TYPE_CHECKING:
+    from experiments._contract.claims import Claim, Estimate, corrected
+    from experiments._contract.experiment import Experiment, Results
+    from experiments._contract.reading import Reading
+    from experiments._contract.rows import Rows
+    from experiments._contract.tables import Table
+
+_HOME = {
+    "Claim": "claims",
+    "Estimate": "claims",
+    "Experiment": "experiment",
+    "Reading": "reading",
+    "Results": "experiment",
+    "Rows": "rows",
+    "Table": "tables",
+    "corrected": "claims",
+}
+
+__all__ = [
+    "Claim",
+    "Estimate",
+    "Experiment",
+    "Reading",
+    "Results",
+    "Rows",
+    "Table",
+    "UsageError",
+    "corrected",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs pandas and pydantic when it is first asked for."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"experiments._contract.{_HOME[name]}"), name)

@@ -1,14 +1,12 @@
 """The command line: `python -m experiments`, also installed as `carrylens`."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from experiments import _commands
-from experiments._contract.experiment import UsageError
+from experiments._contract.errors import UsageError
 from experiments._runs.registry import did_you_mean
 
 

@@ -1,6 +1,7 @@
-"""What each command of the command line does."""
+"""What each command of the command line does.
 
-from __future__ import annotations
+Each imports what it needs when it is asked for, so that `list` and `--help` answer at once.
+"""
 
 import functools
 import http.server
@@ -8,21 +9,19 @@ import keyword
 import re
 from argparse import Namespace
 
-from experiments._contract.experiment import UsageError
-from experiments._runs import registry as _registry
-from experiments._runs.arguments import configure
-from experiments._runs.manifest import manifest_of
-from experiments._runs.manifest import verify as differences
+from experiments._contract.errors import UsageError
+from experiments._runs import registry
+from experiments._runs.words import split
 
 RUN_USAGE = "usage: run NAME|FILE [NAME ...] [--preset FILE] [--fresh] [--FIELD VALUE ...]"
 
 
 def list_(_: Namespace) -> int:
     """Show every experiment and the question it asks."""
-    names = _registry.names()
+    names = registry.names()
     width = max(map(len, names), default=0)
     for name in names:
-        print(f"{name:<{width}}  {_registry.question(name)}")
+        print(f"{name:<{width}}  {registry.question(name)}")
     return 0
 
 
@@ -30,15 +29,21 @@ def run(asked: Namespace) -> int:
     """Run experiments by name or by file; `run NAME --help` shows an experiment's fields."""
     if asked.help or not asked.names:
         return _run_help(asked.names)
-    kinds = [_registry.find(name) for name in asked.names]
-    experiments = [configure(kind, asked.preset, asked.rest) for kind in kinds]
+    for name in asked.names:
+        registry.refuse_unknown_fields(name, split(asked.rest), "command line")
+    from experiments._runs.answer import answer_lines
+    from experiments._runs.arguments import configure
+    from experiments._runs.finding import find
+    from experiments._runs.manifest import manifest_of
     from experiments._runs.run import RUNS
     from experiments._runs.run import run as run_one
     from viz import write_gallery
 
-    for experiment in experiments:
-        print(run_one(experiment, fresh=asked.fresh), flush=True)
+    kinds = [find(name) for name in asked.names]
+    for experiment in [configure(kind, asked.preset, asked.rest) for kind in kinds]:
+        folder = run_one(experiment, fresh=asked.fresh)
         write_gallery(RUNS)
+        print(*answer_lines(folder, manifest_of(folder)), folder, sep="\n", flush=True)
     return 0
 
 
@@ -67,6 +72,9 @@ def draw(asked: Namespace) -> int:
 
 def verify(asked: Namespace) -> int:
     """Compare every file of a run with the manifest."""
+    from experiments._runs.manifest import manifest_of
+    from experiments._runs.manifest import verify as differences
+
     problems = differences(asked.folder)
     for problem in problems:
         print(problem)
@@ -116,7 +124,7 @@ def new(asked: Namespace) -> int:
 
     if not re.fullmatch(r"[a-z][a-z0-9_]*", asked.name) or keyword.iskeyword(asked.name):
         raise UsageError(f"{asked.name!r} is no name for a file: use lower_case_words")
-    for path in write_experiment(asked.name, _registry.FOLDER.parent):
+    for path in write_experiment(asked.name, registry.FOLDER.parent):
         print(path)
     return 0
 
@@ -135,10 +143,10 @@ def doctor(_: Namespace) -> int:
 def _run_help(names: list[str]) -> int:
     print(RUN_USAGE)
     if not names:
-        print("The experiments are:", ", ".join(_registry.names()))
+        print("The experiments are:", ", ".join(registry.names()))
     for name in names:
-        print(f"\n{name}: {_registry.question(name)}\n")
-        for field in _registry.field_help(name):
+        print(f"\n{name}: {registry.question(name)}\n")
+        for field in registry.field_help(name):
             print(f"  --{field.name.replace('_', '-')} {field.annotation} = {field.default}")
             print(f"      {field.help}")
     return 0

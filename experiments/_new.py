@@ -1,11 +1,9 @@
 """The file of a new experiment, and its test, to start from."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from string import Template
 
-from experiments._contract.experiment import UsageError
+from experiments._contract.errors import UsageError
 from experiments._contract.files import write_atomically
 
 TEMPLATES = Path(__file__).parent / "_templates"

@@ -1,45 +1,47 @@
 """Which additions does the model get right?"""
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float, Int
+import torch
+from jaxtyping import Float, Int
 from pydantic import Field
 
-from experiments import Claim, Experiment, Results
-from lenses.statistics.intervals import wilson
+from experiments import Claim, Estimate, Experiment, Reading, Results, Table
+from lenses.addition.answers import addition_format, answered
+from lenses.addition.emergence import CELL, with_accuracy
+from lenses.kept import PerPrompt
+from lenses.statistics.intervals import share, wilson
+from models import load
 from prompts.additions import Addition, AdditionFormat, Cells, Sums
+from viz import Drawing, bars, cell_grid
 
 if TYPE_CHECKING:
     from models import Model
-    from viz import Drawing
 
 SOLVED = 0.95
 """A cell counts as solved where the Wilson lower bound of its accuracy reaches this (SCIENCE 6)."""
-
 LIKE = 0.05
 """Accuracies that differ by less are taken for alike."""
+SHARES = "n correct accuracy low high"
+PREFIX = {"given": "after the right digits", "generated": "after its own digits"}
+"""What stands before a digit, as tables say it and in words."""
+PREFIXES = "what stands before the digit: `given` the right digits, `generated` the model's own"
+SAMPLE = "`cells` for questions drawn by cell, `uniform` for those drawn uniformly"
 
-CELL = ["place", "run", "carry"]
+Prefix = Literal["given", "generated"]
 
 
 class AdditionAccuracy(Experiment):
     """Accuracy of each answer digit, by what must be carried into it and over how many nines.
 
-    A cell is (place, run, carry): the digit's decimal place, how many columns just below it sum
+    A *cell* is (place, run, carry): the digit's decimal place, how many columns just below it sum
     to nine, and the carry into it. Uniform questions hardly ever hold long runs, so each cell is
     sampled. An adder is asked in its own format; a language model is shown solved additions
-    first, numbers begin with no zero, and each digit must be one token.
-
-    Tables: `cells` (place, run, carry, n, correct, accuracy, low, high: the digit at `place` after
-    the right digits), `cells_generated` (after the model's own digits), `look_ahead` (place,
-    look_ahead, at_most, longest), `digits` (uniform questions, by place and by prefix: given or
-    generated),
-    `answers` (whole answers to uniform questions, and how many a column-wise sum without carries
-    gets), `errors` (digits of the cells that are wrong, by prefix, place and kind), `mistakes`
-    (every wrong answer the model wrote).
+    first, numbers begin with no zero, and each digit must be one token. Every digit is read twice:
+    after the right digits, and after those that the model itself wrote.
     """
 
     batch_size: int = Field(128, ge=1)
@@ -53,20 +55,82 @@ class AdditionAccuracy(Experiment):
     examples: int = Field(1, ge=0)
     """Solved additions that a language model is shown before each question."""
 
+    tables: ClassVar[Mapping[str, Table]] = {
+        "cells": Table(
+            "A row is a cell; its digit is read after the right digits.",
+            key="place run carry",
+            more=SHARES,
+        ),
+        "cells_generated": Table(
+            "A row is a cell; its digit is read after the digits that the model itself wrote.",
+            key="place run carry",
+            more=SHARES,
+        ),
+        "look_ahead": Table(
+            "A row is a decimal place with the runs of nines that the model sees through.",
+            key="place",
+            columns={
+                "look_ahead": "longest run up to which every cell is solved; -1 if none is",
+                "at_most": "longest run up to which every cell may yet turn out to be solved",
+                "longest": "longest run that the place allows",
+            },
+        ),
+        "digits": Table(
+            "A row is a decimal place in uniform questions.",
+            key="prefix place",
+            columns={"prefix": PREFIXES},
+            more=SHARES,
+        ),
+        "answers": Table(
+            "The one row is about whole answers to uniform questions.",
+            more=f"{SHARES} without_carries",
+        ),
+        "errors": Table(
+            "A row is a kind of wrong digit at a decimal place, in questions drawn by cell.",
+            key="prefix place kind",
+            columns={
+                "prefix": PREFIXES,
+                "kind": "`carry lost`, `carry invented` or `other`",
+                "errors": "how many digits are wrong in this way",
+                "share": "share of the n digits that are wrong in this way",
+            },
+            more="n low high",
+        ),
+        "mistakes": Table(
+            "A row is a wrong answer that the model wrote.",
+            key="sample prompt",
+            columns={
+                "sample": SAMPLE,
+                "a": "first addend",
+                "b": "second addend",
+                "answer": "the right sum",
+                "said": "what the model wrote; `_` is no digit, `...` a digit too many",
+            },
+        ),
+    }
+    reading: ClassVar[Reading] = Reading(
+        causal="No: answers are read, and nothing inside the model is changed.",
+        assumes="The sampled questions stand for their cell, and the form of the question is one "
+        "that the model can read.",
+        stressed="Every cell has its own sample, and the worst cell is compared with the worst of "
+        "as many cells that are all alike; the form of the question is not varied.",
+        not_shown="How the model adds. High accuracy on uniform questions says nothing about long "
+        "runs of nines, which hardly occur there.",
+    )
+
     def measure(self, model: "Model") -> Results:
         """What the model says at every answer digit, after the right prefix and after its own."""
-        from lenses.addition.answers import addition_format, answered
-
         style = addition_format(model, self.places, self.examples, self.seed)
         how = {"places": style.digits, "seed": self.seed, "padded": style.pad}
         samples = {
             "cells": Cells(per_cell=self.per_cell, **how).sums,
             "uniform": Addition(count=self.uniform, **how).sums,
         }
-        said = {name: Said(style.digits) for name in samples}
+        said = {name: PerPrompt() for name in samples}
         for name, sums in samples.items():
-            for batch in self.stream(sums.batches(self.batch_size), said[name], f"{name}"):
-                said[name].update(*answered(model, style, batch))
+            for batch in self.stream(sums.batches(self.batch_size), said[name], name):
+                given, generated, ends = answered(model, style, batch)
+                said[name].update(given=given, generated=generated, ends=ends)
         cells, uniform = (Marked(style, samples[name], said[name]) for name in samples)
         tables = {
             "cells": by_cell(cells, "given"),
@@ -79,27 +143,28 @@ class AdditionAccuracy(Experiment):
         tables["mistakes"] = tables["mistakes"].reset_index(drop=True)
         return Results(tables | {"look_ahead": look_ahead(tables["cells"])})
 
-    def figures(self, results: Results) -> "dict[str, Drawing]":
-        """Accuracy by cell and by digit, look-ahead, and kinds of errors."""
-        from viz import bars, cell_grid
-
-        tables = results.tables
-        return {
-            "Accuracy by cell": cell_grid(tables["cells"], caption=CELLS_CAPTION),
-            "Accuracy by cell, on its own": cell_grid(
-                tables["cells_generated"], caption=GENERATED_CAPTION
-            ),
-            "Accuracy by digit": bars(
-                tables["digits"], "place", "accuracy", series="prefix", caption=DIGITS_CAPTION
-            ),
-            "Kinds of errors": bars(
-                tables["errors"].query("prefix == 'given'"),
-                "place",
-                "share",
-                series="kind",
-                caption=ERRORS_CAPTION,
-            ),
-        }
+    def headline(self, results: Results) -> str:
+        """How many sums are right, and where the model is weakest."""
+        cells, whole = results.tables["cells"], results.tables["answers"].iloc[0]
+        text = f"The model answers {whole['correct']:.0f} of {whole['n']:.0f} random sums correctly"
+        worst, failing = cells.loc[cells["low"].idxmin()], int((_at_most(cells) < SOLVED).sum())
+        open_ = int((cells["low"] < SOLVED).sum())
+        if failing:
+            text += (
+                f". Its weakest spot: {_digits_of(worst)} are right {worst['accuracy']:.0%} of the "
+                f"time; {failing} of {len(cells)} cells (place, run of nines, carry) fail."
+            )
+        elif open_:
+            text += (
+                ". No cell (place, run of nines, carry) is known to fail, but "
+                f"{open_} of {len(cells)} have too few questions to be sure."
+            )
+        else:
+            text += (
+                f", and every digit at least {SOLVED:.0%} of the time: at every place, with or "
+                "without a carry, over any run of nines."
+            )
+        return text.replace("%", " %")
 
     def claims(self, results: Results) -> list[Claim]:
         """Does it add, is every cell solved, do carries cross nines, does a uniform sample lie?"""
@@ -113,70 +178,55 @@ class AdditionAccuracy(Experiment):
             _uniform_hides(results.tables["digits"].query("prefix == 'given'"), cells, self.seed),
         ]
 
+    def figures(self, results: Results) -> dict[str, Drawing]:
+        """Accuracy by cell and by digit, and kinds of errors."""
+        tables = results.tables
+        digits = tables["digits"].assign(before=tables["digits"]["prefix"].map(PREFIX))
+        return {
+            "Accuracy by cell": cell_grid(
+                tables["cells"],
+                caption="Accuracy of the answer digit at each place after the right digits, by how "
+                "many columns just below it sum to nine (run) and whether a carry comes in. A "
+                "model that looks only so far ahead is right on short runs and fails beyond.",
+            ),
+            "Accuracy by cell, on its own": cell_grid(
+                tables["cells_generated"],
+                caption="The same digits after what the model itself wrote before them: an early "
+                "mistake is passed on.",
+            ),
+            "Accuracy by digit": bars(
+                digits, "place", "accuracy", series="before",
+                caption="Accuracy by decimal place on uniform questions, where long runs hardly "
+                "occur: a model may be near 1 everywhere here and yet fail some of the cells "
+                "above.",
+            ),
+            "Kinds of errors": bars(
+                tables["errors"].query("prefix == 'given'"), "place", "share", series="kind",
+                caption="Share of the cells' digits that are wrong, by kind: a carry lost (the "
+                "digit is what the column gives without it), a carry invented (one more than it "
+                "should be), or anything else. By decimal place, after the right digits.",
+            ),
+        }  # fmt: skip
+
     def planted(self) -> "Model":
         """The exact adder, made to say the right digits whatever its weights compute."""
-        from models import load
-
         return saying(load("adder_6d_2l"), lambda sums: sums.answer_digits)
 
 
-CELLS_CAPTION = (
-    "Accuracy of the answer digit at each place after the right digits before it, by how many "
-    "columns just below it sum to nine (run) and whether a carry comes in. A model that looks "
-    "only so far ahead is right on short runs and fails beyond."
+CROSS = (
+    "Carries cross nines: at least 95 % of the digits that a carry reaches over one or more nines "
+    "are right."
 )
-GENERATED_CAPTION = (
-    "The same digits after what the model itself wrote before them: an early mistake is passed on."
+STOP = (
+    "A column that sums to 9 is not mistaken for a carry when none comes in: at least 95 % of the "
+    "digits above such columns are right."
 )
-DIGITS_CAPTION = (
-    "Accuracy by decimal place on uniform questions, where long runs hardly occur: a model may be "
-    "near 1 everywhere here and yet fail some of the cells above."
-)
-ERRORS_CAPTION = (
-    "Share of the cells' digits that are wrong, by kind: a carry lost (the digit is what the "
-    "column gives without it), a carry invented (one more than it should be), or anything else. "
-    "By decimal place, after the right digits."
-)
-CROSS = "Carries cross nines: digits that a carry reaches over one or more nines are right."
-STOP = "Nines alone bring no carry: digits above one or more nines that none reaches are right."
-
-Prefix = Literal["given", "generated"]
-
-
-class Said:
-    """The digit a model says at each place of each answer, -1 where it says something else."""
-
-    def __init__(self, places: int) -> None:
-        nothing = np.zeros((0, places + 1), dtype=np.int64)
-        self._parts = {"given": nothing, "generated": nothing, "ends": np.zeros(0, dtype=bool)}
-
-    def update(
-        self,
-        given: Int[np.ndarray, "batch answer"],
-        generated: Int[np.ndarray, "batch answer"],
-        ends: Bool[np.ndarray, "batch"],
-    ) -> None:
-        """Add a batch: digits after the right prefix, after its own, and whether it then ends."""
-        new = {"given": given, "generated": generated, "ends": ends}
-        self._parts = {k: np.concatenate([v, new[k]]) for k, v in self._parts.items()}
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        """`given`, `generated` or `ends`, for all batches so far."""
-        return self._parts[name]
-
-    def state(self) -> dict[str, np.ndarray]:
-        """All of it."""
-        return dict(self._parts)
-
-    def restore(self, state: dict[str, np.ndarray]) -> None:
-        """Go back to a state."""
-        self._parts = dict(state)
 
 
 class Marked:
     """What a model said, marked against the ground truth."""
 
-    def __init__(self, style: AdditionFormat, sums: Sums, said: Said) -> None:
+    def __init__(self, style: AdditionFormat, sums: Sums, said: PerPrompt) -> None:
         self.sums, self.said, self.padded = sums, said, style.pad
         self.written = style.write(sums).written
         self.right = {
@@ -207,20 +257,14 @@ def by_place(marked: Marked) -> pd.DataFrame:
 def accuracy(frame: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     """Share of `right` rows in each group, with its Wilson interval."""
     grouped = frame.groupby(by)["right"]
-    return with_interval(grouped.agg(n="size", correct="sum").reset_index())
-
-
-def with_interval(counts: pd.DataFrame) -> pd.DataFrame:
-    """`correct` of `n` as accuracy, low and high (Wilson)."""
-    low, high = wilson(counts["correct"].to_numpy(), counts["n"].to_numpy())
-    return counts.assign(accuracy=counts["correct"] / counts["n"], low=low, high=high)
+    return with_accuracy(grouped.agg(n="size", correct="sum").reset_index())
 
 
 def whole_answers(marked: Marked) -> pd.DataFrame:
     """How many whole answers are right, beside the share that a sum without carries gets right."""
     counts = pd.DataFrame({"n": [len(marked.whole)], "correct": [int(marked.whole.sum())]})
     without = (marked.sums.uncarried == marked.sums.answer_digits).all(1).mean()
-    return with_interval(counts).assign(without_carries=without)
+    return with_accuracy(counts).assign(without_carries=without)
 
 
 def error_kinds(marked: Marked) -> pd.DataFrame:
@@ -304,8 +348,6 @@ def saying(model: "Model", digits: Callable[[Sums], Int[np.ndarray, "n answer"]]
     model.embed.register_forward_pre_hook(lambda _, inputs: seen.update(tokens=inputs[0]))
 
     def overwrite(_module, _inputs, logits):
-        import torch
-
         said = torch.from_numpy(style.digit_ids[digits(_read(style, seen["tokens"]))])
         for place in range(style.digits + 1):
             logits[:, style.read_at(place)].fill_(0).scatter_(1, said[:, place, None], 1)
@@ -329,73 +371,65 @@ def _read(style: AdditionFormat, tokens) -> Sums:
     return Sums(a, b, style.digits)
 
 
-def _needed(estimate: float, threshold: float) -> int:
-    """Questions after which a 95 % interval around `estimate` no longer holds `threshold`."""
-    spread = max(estimate * (1 - estimate), threshold * (1 - threshold))
-    return int(np.ceil(3.84 * spread / max(abs(estimate - threshold), 0.005) ** 2))
-
-
-def _claim(sentence: str, row: pd.Series, threshold: float, option: str, **fields) -> Claim:
-    """A learned claim that an accuracy exceeds a threshold."""
-    verdict = Claim.judge(row["low"], row["high"], threshold)
-    need = _needed(row["accuracy"], threshold)
-    decide = f"about {need} questions ({option})" if verdict == "undecided" else ""
-    return Claim(
-        kind="learned",
-        sentence=sentence,
-        estimate=row["accuracy"],
-        low=row["low"],
-        high=row["high"],
-        n=int(row["n"]),
-        null=threshold,
-        verdict=verdict,
-        decide=decide,
-        **fields,
-    )
+def _digits_of(cell: pd.Series) -> str:
+    """The digits of a cell in words: `at place 5, carries over 4 nines`."""
+    place, run, carry = (int(cell[name]) for name in CELL)
+    nines = "one nine" if run == 1 else f"{run} nines"
+    if run:
+        kind = f"carries over {nines}" if carry else f"digits above {nines} and without a carry"
+    else:
+        kind = "carries from the column just below" if carry else "digits without a carry"
+    return f"at place {place}, {kind}"
 
 
 def _adds(answers: pd.Series) -> Claim:
     """More whole answers are right than a sum without carries would get."""
-    return _claim(
-        "It adds: more uniform questions are answered right than by adding without carries.",
-        answers,
-        float(answers["without_carries"]),
-        "--uniform",
+    without = float(answers["without_carries"])
+    return Claim.learned(
+        "The model adds: it answers more uniform questions correctly than addition without carries "
+        "would.",
+        share(answers["correct"], answers["n"]),
+        above=without,
+        null=without,
         null_note="share of these questions that need no carry",
+        unit="share of whole answers that are right",
+        more="uniform questions (--uniform)",
     )
 
 
 def _every_cell_is_solved(cells: pd.DataFrame) -> Claim:
     """The worst cell is solved; it fails where that is beyond luck among so many cells."""
-    worst = cells.loc[cells["low"].idxmin()].copy()
-    if worst["high"] < SOLVED:
-        worst["high"] = wilson(worst["correct"], worst["n"], 1 - 0.05 / len(cells))[1]
-    where = f"place {worst['place']:.0f}, run {worst['run']:.0f}, carry {worst['carry']:.0f}"
-    return _claim(
-        "Every cell is solved.",
-        worst,
-        SOLVED,
-        "--per-cell",
-        null_note=f"least accuracy of a solved cell; the estimate is of the worst: {where}",
+    row = cells["low"].idxmin()
+    worst, high = cells.loc[row], cells.loc[row, "high"]
+    if high < SOLVED:
+        high = _at_most(cells)[row]
+    where = f"accuracy in the weakest cell: {_digits_of(worst)}"
+    return Claim.learned(
+        f"Every cell (place, run of nines, carry coming in) is solved: at least {SOLVED:.0%} of "
+        "its digits are right.".replace("%", " %"),
+        Estimate(worst["accuracy"], worst["low"], high, int(worst["n"])),
+        above=SOLVED,
+        unit=where if worst["accuracy"] < 1 else "accuracy in each cell",
+        decide="more questions in each cell (--per-cell): 73, all of them right, are the fewest "
+        "that show a cell to be solved",
     )
 
 
+def _at_most(cells: pd.DataFrame) -> pd.Series:
+    """Upper ends of the accuracy of every cell, corrected for their number (Bonferroni)."""
+    high = wilson(cells["correct"].to_numpy(), cells["n"].to_numpy(), 1 - 0.05 / len(cells))[1]
+    return pd.Series(high, cells.index)
+
+
 def _pooled(sentence: str, cells: pd.DataFrame) -> Claim:
-    """The digits of several cells, taken together, are right; undecided without any."""
-    if cells.empty:
-        return Claim(
-            kind="learned",
-            sentence=sentence,
-            estimate=0,
-            low=0,
-            high=1,
-            n=0,
-            verdict="undecided",
-            decide="sums so short have no such digit: --places 3",
-        )
-    total = with_interval(cells[["n", "correct"]].sum().to_frame().T).iloc[0]
-    return _claim(
-        sentence, total, SOLVED, "--per-cell", null_note="least accuracy to count as right"
+    """The digits of several cells, taken together, are right; not tested without any."""
+    return Claim.learned(
+        sentence,
+        share(*cells[["correct", "n"]].sum()),
+        above=SOLVED,
+        unit="share of digits that are right",
+        more="questions in these cells together (--per-cell)",
+        needs="longer sums, in which a carry can cross a nine (--places 3)",
     )
 
 
@@ -412,19 +446,18 @@ def _uniform_hides(digits: pd.DataFrame, cells: pd.DataFrame, seed: int) -> Clai
     below, above = _newcombe(worst)
     p = float((1 + (null >= gap).sum()) / (1 + len(null)))
     holds = p <= 0.05 and below > 0
-    verdict = "holds" if holds else "fails" if above <= LIKE else "undecided"
-    return Claim(
-        kind="mechanical",
-        sentence="Uniform accuracy hides a cell that is worse than the rest of its place.",
-        estimate=gap,
-        low=below,
-        high=above,
-        n=int(worst["n"]),
-        p=p,
+    where = f"{_digits_of(worst)} are right only {worst['accuracy']:.0%} of the time"
+    if not holds:
+        where = "some cell is far less accurate than its place is on average"
+    return Claim.mechanical(
+        f"Average accuracy hides a weak spot: {where}.".replace("%", " %"),
+        Estimate(gap, below, above, int(worst["n"]), p),
+        above=0,
+        verdict="holds" if holds else "fails" if above <= LIKE else "undecided",
         null=float(null.mean()),
         null_note="the worst of as many cells that are all alike (random weights: not measured)",
-        verdict=verdict,
-        decide="more questions in each cell (--per-cell)" if verdict == "undecided" else "",
+        unit="accuracy at the place on average, minus accuracy in the cell",
+        decide="more questions in each cell (--per-cell)",
     )
 
 

@@ -1,19 +1,35 @@
 """Does a token that is attended to more move the meaning more?"""
 
-import gc
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
+import torch
 from pydantic import Field
 
-from experiments import Claim, Experiment, Results, UsageError
+from experiments import Claim, Experiment, Reading, Results, Table, UsageError, corrected
+from lenses.kept import Moments, PerPrompt
+from lenses.states.meaning import (
+    CONTROLS,
+    DISTANCES,
+    STEPS,
+    WEIGHTS,
+    Movement,
+    movement,
+    moves_with_weight,
+    permutations,
+    recency_moves,
+)
+from lenses.statistics.against_random import above_zero_and_twins
 from lenses.statistics.grid import grid
+from lenses.statistics.intervals import benjamini_hochberg, bootstrap
+from lenses.texts import sampled_additions
+from models.text import tokenize
+from prompts.texts import shipped_texts
+from viz import bars, curves, head_grid, heat_map
 
 if TYPE_CHECKING:
-    from lenses.kept import Moments, PerPrompt
-    from lenses.states.meaning import Movement
     from models import Model
     from viz import Drawing
 
@@ -24,34 +40,53 @@ DRAWS = 200
 LEVEL = 0.05
 LEAST = 6
 """Tokens of the shortest text that is read."""
-DECIDE = "more texts: the interval spans the threshold"
 TOLERANCE = {"float32": 1e-3, "float16": 5e-2, "bfloat16": 2e-1}
 """Of log-probabilities, in nats."""
 MOST_TOKENS = 24
 """Tokens of the first text that are drawn."""
+UNIT = "rank correlation of attention with movement"
+ABOUT = {
+    "attention": ("attention", "none", "block"),
+    "attention, value-weighted": ("value_weighted", "none", "block"),
+    "attention, position held": ("attention", "position", "block"),
+    "attention, its own change": ("attention", "none", "attention"),
+}
+"""Means over heads that are claimed to lie above chance: weight, control and step."""
+SENTENCES = (
+    "On average over heads, the meaning of a token moves more towards the tokens that it attends "
+    "to more.",
+    "On average over heads, the meaning of a token moves more towards the tokens that attention "
+    "takes more from (weighted by the length of the values that it moves).",
+    "On average over heads, the meaning of a token moves more towards the tokens that it attends "
+    "to more, also when their position is held fixed.",
+    "On average over heads, what attention alone changes moves the meaning of a token more towards "
+    "the tokens that it attends to more.",
+)
+"""One for each of ABOUT."""
+WHICH = {
+    "control": "`none`, or `position`: the attended token's position held fixed",
+    "weight": "attention, or attention weighted by values",
+    "step": "what moves the state: attention alone, or the whole block",
+    "distance": "nearer by Jensen-Shannon divergence of decoded words, or by cosine of states",
+}
 
 
 class AttentionMeaning(Experiment):
     """Each token's state is decoded before and after a step; has it moved to what it attends to?
 
-    A token's meaning is the distribution that the logit lens reads off its state. Token i moves
-    towards an earlier token j by as much as the Jensen-Shannon divergence of the two falls (or the
-    cosine of the two states rises) when attention (resid_pre to resid_pre + attn_out), or the
-    whole block (to resid_post), has changed i. For each token, these movements are rank-correlated
-    with its attention to the sources j, raw and value-weighted, head by head, and averaged over a
-    text; the first token is no source. The null gives each source the meaning of another token of
-    the text at random. Since both attention and movement may favour near tokens, each is also
-    given with the source's position held fixed. Intervals (95 %) come from resampling texts.
-
-    Tables: `prompts` (what was read; `output_error`: decoded last state against the model's own
-    log-probabilities), `heads` (correlation by layer and head, its `null`, p of "no more than the
-    null" from random orders, q over the table's heads, and `p_any`, corrected by the largest of
-    all heads), `layers` (mean over heads, and of recency: the source's position in its stead),
-    `against_random` (per text, behind the claims). Arrays, of the first text: `attention` [layer,
-    head, query, key], `towards` [layer, query, key] (whole block, divergence).
+    A token's meaning is the distribution over next words that the logit lens reads off its state.
+    A token moves towards an earlier token (a source) by as much as the Jensen-Shannon divergence
+    of the two meanings falls, or the cosine of the two states rises, when attention alone, or the
+    whole block, has changed it. For each token, these movements are rank-correlated with its
+    attention to the sources, raw and weighted by values, head by head, and averaged over a text;
+    the first token is no source. For comparison each source gets the meaning of another token of
+    the text at random (sources exchanged). Since both attention and movement may favour near
+    tokens, each is also given with the source's position held fixed. Intervals (95 %) come from
+    resampling texts. The arrays are of the first text: `attention` [layer, head, query, key] and
+    `towards` [layer, query, key] (whole block, divergence).
     """
 
-    quick: ClassVar[dict[str, Any]] = {"additions": 8}
+    quick: ClassVar[Mapping[str, Any]] = {"additions": 8}
 
     prompts: tuple[str, ...] = ()
     """Texts to read; without any, shipped ones of many kinds (adders: sampled additions)."""
@@ -64,13 +99,51 @@ class AttentionMeaning(Experiment):
     batch_size: int = Field(1, ge=1)
     """Texts between two checkpoints; each passes the model by itself."""
 
+    tables: ClassVar[Mapping[str, Table]] = {
+        "prompts": Table(
+            "A row is a text that was read.", key="prompt", columns={
+                "text": "what was read of it",
+                "tokens": "number of its tokens",
+                "output_error": "largest difference of the decoded last state's log-probabilities "
+                "from the model's own, in nats",
+            }),
+        "heads": Table(
+            "A row is the rank correlation of a head's attention with movement, mean over texts.",
+            key="control weight step distance layer head", columns=WHICH | {
+                "null": "the same with sources exchanged, mean over random orders",
+                "p": "share of random orders in which it is as high",
+                "q": "p corrected over the heads of the same kind",
+                "largest_by_chance": "the highest of all heads is below this in 95 % of the orders",
+            }, more="estimate low high p_any n"),
+        "layers": Table(
+            "A row is the same of a layer, mean over heads.",
+            key="control weight step distance layer", columns=WHICH | {
+                "weight": "attention, attention weighted by values, or in its stead recency: the "
+                "source's position",
+            }, more="estimate low high n"),
+        "against_random": Table(
+            "A row is the same of one text, mean over all heads, with these or random weights.",
+            key="weights prompt control weight step distance", columns=WHICH | {
+                "value": "rank correlation",
+                "null": "the same with sources exchanged; 0 for random weights",
+                "excess": "value minus null",
+                "largest_head": "that of the best head, mean over texts",
+            }),
+    }  # fmt: skip
+    reading: ClassVar[Reading] = Reading(
+        causal="No: attention and movement are both read off one forward pass, and correlated.",
+        assumes="The logit lens reads the meaning of a state also in early layers, and ranks of "
+        "attention within a row can be compared over tokens.",
+        stressed="Sources exchanged, the source's position held fixed, and random weights; the "
+        "decoded last state is checked against the model's own output.",
+        not_shown="That attention causes the movement: what follows it in the block, and what came "
+        "before, may move the state the same way.",
+    )
+
     def measure(self, model: "Model") -> Results:
         """Read each text once, with the null's draws; then the same texts in random models."""
-        from lenses.kept import Moments, PerPrompt
-        from lenses.states.meaning import movement
-
         texts, own, null = self._texts(model), PerPrompt(), Moments()
-        for batch in self.stream(self._batches(texts), (own, null), "reading"):
+        for batch in self.stream(texts, (own, null), "reading", self.batch_size):
             for number, ids in batch:
                 found = movement(model, _tensor(ids, model))
                 draws = self._draws(found, number)
@@ -91,13 +164,55 @@ class AttentionMeaning(Experiment):
             },
         )
 
+    def headline(self, results: Results) -> str:
+        """Whether the mean over heads lies above chance, by how much, and which head leads."""
+        _, whole, *_, alone, any_head = self.claims(results)
+        best = _best_head(results.tables["heads"])
+        doubt = "" if any_head.verdict == "holds" else ", no more than chance may explain"
+        held = (
+            f"With position held fixed, {_name(best)} is strongest ({best['estimate']:.2f}{doubt})."
+        )
+        if whole.estimate is None or alone.estimate is None:
+            return f"One text cannot tell whether meaning moves to what is attended to. {held}"
+        answer = {
+            (True, True): "Yes, on average over heads",
+            (True, False): "Yes after the whole block, but this is not shown for attention alone",
+            (False, True): "Yes by what attention itself changes, but this is not shown after the "
+            "whole block",
+            (False, False): "This is not shown",
+        }[whole.verdict == "holds", alone.verdict == "holds"]
+        return (
+            f"{answer}: the rank correlation of attention with the movement of meaning, minus that "
+            f"by chance, is {alone.estimate:.2f} for attention's own change and "
+            f"{whole.estimate:.2f} for the whole block. {held}"
+        )
+
+    def claims(self, results: Results) -> list[Claim]:
+        """Means over all heads, as they are and with position held fixed; then any single head."""
+        tolerance = TOLERANCE[self.dtype]
+        return [
+            Claim.identity(
+                "The last state decodes to what the model predicts.",
+                results.tables["prompts"]["output_error"], within=tolerance,
+                unit=f"largest difference of log-probabilities (nats); tolerance {tolerance:g}",
+            ),
+            *corrected([*self._mean_claims(results), _any_head(results)], decide="more texts"),
+        ]  # fmt: skip
+
+    def figures(self, results: Results) -> dict[str, "Drawing"]:
+        """The means beside their nulls, layers, heads, and the best head on the first text."""
+        return {
+            **_null_figures(results.tables["against_random"]),
+            **_head_figures(results.tables["heads"]),
+            **_layer_figures(results.tables["layers"]),
+            **_example_figures(results),
+        }
+
     def _texts(self, model: "Model") -> list[tuple[int, list[int]]]:
         """What is read, as numbered tokens."""
-        from models.text import tokenize
-        from prompts.texts import shipped_texts
-
         if model.card.arithmetic and not self.prompts:
-            return list(enumerate(self._sampled_additions(model)))
+            sampled = sampled_additions(model.card.arithmetic, self.additions, self.seed)
+            return [(text.number, text.given + text.expected) for text in sampled]
         given = self.prompts or [text.text for text in shipped_texts()]
         texts = [tokenize(model, text)[: self.tokens] for text in given]
         short = [number for number, ids in enumerate(texts) if len(ids) < LEAST]
@@ -107,30 +222,13 @@ class AttentionMeaning(Experiment):
         known = [ids for ids in texts if len(ids) >= LEAST]
         return list(enumerate(known if self.prompts else known[: self.texts]))
 
-    def _sampled_additions(self, model: "Model") -> list[list[int]]:
-        from prompts.additions import Addition
-
-        form = model.card.arithmetic
-        sums = Addition(form.digits, self.additions, self.seed, padded=form.pad).sums
-        written = form.write(sums)
-        ends = written.at.max(axis=1) + 1
-        return [row[:end].tolist() for row, end in zip(written.tokens, ends, strict=True)]
-
-    def _batches(self, texts: Sequence) -> list[Sequence]:
-        return [texts[i : i + self.batch_size] for i in range(0, len(texts), self.batch_size)]
-
-    def _draws(self, found: "Movement", number: int) -> np.ndarray:
+    def _draws(self, found: Movement, number: int) -> np.ndarray:
         """Correlations with the meanings of sources exchanged at random, by draw."""
-        from lenses.states.meaning import moves_with_weight, permutations
-
         rng = np.random.default_rng([self.seed, number])
         return moves_with_weight(found, permutations(found.weight.shape[-1], DRAWS, rng))
 
-    def _head_rows(self, own: "PerPrompt", null: "Moments") -> pd.DataFrame:
+    def _head_rows(self, own: PerPrompt, null: Moments) -> pd.DataFrame:
         """By layer and head; texts in which a correlation is undefined count as 0 in p."""
-        from lenses.states.meaning import CONTROLS, DISTANCES, STEPS, WEIGHTS
-        from lenses.statistics.intervals import benjamini_hochberg, bootstrap
-
         if not null.state():
             raise UsageError(
                 "tokens: in none of the texts is every rank correlation defined; read more of "
@@ -155,10 +253,7 @@ class AttentionMeaning(Experiment):
         )  # fmt: skip
         return rows[rows["n"] > 0].reset_index(drop=True)
 
-    def _layer_rows(self, own: "PerPrompt") -> pd.DataFrame:
-        from lenses.states.meaning import CONTROLS, DISTANCES, STEPS, WEIGHTS
-        from lenses.statistics.intervals import bootstrap
-
+    def _layer_rows(self, own: PerPrompt) -> pd.DataFrame:
         axes = {"step": STEPS, "distance": DISTANCES, "layer": own["recency"].shape[-1]}
         means = bootstrap(_mean(own["each"], 1), self.seed)
         rows = grid({"control": CONTROLS, "weight": WEIGHTS, **axes}, **vars(means))
@@ -168,131 +263,41 @@ class AttentionMeaning(Experiment):
         return rows[rows["n"] > 0].reset_index(drop=True)
 
     def _against_random(
-        self, model: "Model", texts: list[tuple[int, list[int]]], own: "PerPrompt"
+        self, model: "Model", texts: list[tuple[int, list[int]]], own: PerPrompt
     ) -> pd.DataFrame:
         """Per text, means over all heads: own weights less their null, then random weights."""
-        from lenses.kept import PerPrompt
-        from lenses.states.meaning import movement
-        from models import untrained
-
         frames = [_claimed(own["each"], own["null"], "own")]
-        for number in range(RANDOM_MODELS):
-            twin, kept = untrained(model, self.seed + number), PerPrompt()
-            label = f"random weights {number + 1}/{RANDOM_MODELS}"
-            for batch in self.stream(self._batches(texts), kept, label):
+        for number, twin in enumerate(self.twins(model, RANDOM_MODELS)):
+            kept, label = PerPrompt(), f"random weights {number + 1}/{RANDOM_MODELS}"
+            for batch in self.stream(texts, kept, label, self.batch_size):
                 for _, ids in batch:
                     kept.update(**_summary(movement(twin, _tensor(ids, twin))))
-            del twin
-            gc.collect()  # a hooked model refers to itself: uncollected, twins would pile up
             frames.append(_claimed(kept["each"], 0 * kept["each"], f"random {number}"))
         return pd.concat(frames, ignore_index=True)
 
-    def claims(self, results: Results) -> list[Claim]:
-        """Means over all heads, as they are and with position held fixed; then any single head."""
-        prompts, rows = results.tables["prompts"], results.tables["against_random"]
-        error, tolerance = prompts["output_error"].max(), TOLERANCE[self.dtype]
-        decoded = Claim(
-            kind="identity",
-            sentence="The last state decodes to what the model says",
-            estimate=error,
-            n=len(prompts),
-            unit=f"largest difference of log-probabilities (nats); tolerance {tolerance:g}",
-            verdict="holds" if error <= tolerance else "fails",
-        )
-        means = [self._mean_claim(rows, *about) for about in ABOUT]
-        return [decoded, *_corrected([*means, self._any_head(results)])]
-
-    def _mean_claim(
-        self, rows: pd.DataFrame, sentence: str, weight: str, control: str, step: str
-    ) -> Claim:
-        """That the mean over heads lies above its null, and above that in every random model.
-
-        The second is judged on differences within texts. `p` is one-sided, that luck puts it above
-        both: the larger of the two.
-        """
-        from lenses.statistics.against_random import above_zero_and_random
-
-        said = {"kind": "mechanical", "sentence": sentence, "unit": f"{UNIT}, less its null"}
-        part = rows[(rows["weight"] == weight) & (rows["control"] == control)]
-        part = part[(part["step"] == step) & (part["distance"] == "divergence")]
-        wide = part.pivot(index="prompt", columns="weights", values="excess").dropna()
-        if len(wide) < 2:
-            why = "at least two texts, and a model whose movements vary"
-            return Claim(**said, estimate=0, n=len(wide), verdict="undecided", decide=why)
-        random = wide.filter(like="random ").to_numpy().T
-        found = above_zero_and_random(wide["own"].to_numpy(), random, self.seed)
-        return Claim(
-            **said,
-            estimate=found.estimate,
-            low=found.low,
-            high=found.high,
-            n=found.n,
-            p=found.p,
-            null=found.random.mean(),
-            null_note=f"random weights, {RANDOM_MODELS} models; sources exchanged: subtracted",
-            verdict=found.verdict,
-            decide=DECIDE if found.verdict == "undecided" else "",
-        )
-
-    def _any_head(self, results: Results) -> Claim:
-        """That the best head, position held fixed, is beyond the best of all heads by chance."""
-        heads, rows = results.tables["heads"], results.tables["against_random"]
-        chosen = "weight == 'attention' and control == 'position'"
-        chosen += " and step == 'block' and distance == 'divergence'"
-        best = heads.query(chosen).sort_values("estimate").iloc[-1]
-        random = rows.query(chosen)
-        random = random[random["weights"] != "own"].groupby("weights")["largest_head"].first().max()
-        lucky, beaten = best["p_any"] > LEVEL, random >= best["estimate"]
-        why = (
-            "more texts" if lucky else "random models have such heads: more of them, or more texts"
-        )
-        return Claim(
-            kind="mechanical",
-            sentence="There is a head whose attention, position held fixed, goes with movement "
-            f"(layer {best['layer']:.0f}, head {best['head']:.0f} at best)",
-            unit=UNIT,
-            estimate=best["estimate"],
-            low=best["low"] if best["n"] > 1 else None,
-            high=best["high"] if best["n"] > 1 else None,
-            n=int(best["n"]),
-            p=best["p_any"],
-            null=best["largest_by_chance"],
-            null_note="best of all heads, sources exchanged: 95 % are below; best with random "
-            f"weights: {random:.2f}",
-            verdict="undecided" if lucky or beaten else "holds",
-            decide=why if lucky or beaten else "",
-        )
-
-    def figures(self, results: Results) -> dict[str, "Drawing"]:
-        """Layers, heads, the nulls, and the best head on the first text."""
-        return {
-            **_layer_figures(results.tables["layers"]),
-            **_head_figures(results.tables["heads"]),
-            **_null_figures(results.tables["against_random"]),
-            **_example_figures(results),
-        }
+    def _mean_claims(self, results: Results) -> list[Claim]:
+        """That each of ABOUT lies above its null, and above that in every random model."""
+        rows = results.tables["against_random"]
+        claims = []
+        for sentence, (label, about) in zip(SENTENCES, ABOUT.items(), strict=True):
+            found = above_zero_and_twins(_about(rows, *about), "excess", self.seed)
+            claims.append(Claim.mechanical(
+                sentence, found, unit=f"{UNIT}, minus the same with sources exchanged",
+                null=found and found.random.mean(),
+                null_note=f"mean of {RANDOM_MODELS} models with random weights",
+                more="texts (--texts, adders --additions)",
+                needs="2 texts or more, in which attention and states vary",
+                family="Meaning moves towards what is attended to more", label=label,
+            ))  # fmt: skip
+        return claims
 
 
-UNIT = "rank correlation of attention with movement"
-MORE = "In the mean over heads, the meaning moves more towards what is attended to more"
-ABOUT = (
-    (MORE, "attention", "none", "block"),
-    (f"{MORE}, attention weighted by values", "value_weighted", "none", "block"),
-    (f"{MORE}, position held fixed", "attention", "position", "block"),
-    (f"{MORE}, by what attention alone changes", "attention", "none", "attention"),
-)
-
-
-def _tensor(ids: list[int], model: "Model"):
-    import torch
-
+def _tensor(ids: list[int], model: "Model") -> torch.Tensor:
     return torch.tensor(ids, device=model.cfg.device)
 
 
-def _summary(found: "Movement") -> dict[str, np.ndarray]:
+def _summary(found: Movement) -> dict[str, np.ndarray]:
     """What is kept of a text, each with a first axis of one text."""
-    from lenses.states.meaning import moves_with_weight, recency_moves
-
     as_it_is = np.arange(found.weight.shape[-1])[None]
     return {
         "each": moves_with_weight(found, as_it_is),
@@ -310,7 +315,7 @@ def _mean(values: np.ndarray, axes: int) -> np.ndarray:
 
 
 def _prompt_rows(
-    model: "Model", texts: list[tuple[int, list[int]]], own: "PerPrompt"
+    model: "Model", texts: list[tuple[int, list[int]]], own: PerPrompt
 ) -> pd.DataFrame:
     return pd.DataFrame(
         {
@@ -324,8 +329,6 @@ def _prompt_rows(
 
 def _claimed(each: np.ndarray, null: np.ndarray, weights: str) -> pd.DataFrame:
     """Mean over all heads per text, less its null; and the best head's mean over all texts."""
-    from lenses.states.meaning import CONTROLS, DISTANCES, STEPS, WEIGHTS
-
     axes = {"prompt": len(each), "control": CONTROLS, "weight": WEIGHTS}
     axes |= {"step": STEPS, "distance": DISTANCES}
     best = np.nan_to_num(each).mean(axis=0).max(axis=(-2, -1))
@@ -335,19 +338,38 @@ def _claimed(each: np.ndarray, null: np.ndarray, weights: str) -> pd.DataFrame:
     return rows.dropna().reset_index(drop=True)
 
 
-def _corrected(claims: list[Claim]) -> list[Claim]:
-    """The claims with p corrected over all that have one; what luck may explain does not hold."""
-    from lenses.statistics.intervals import benjamini_hochberg
-
-    tested = [claim for claim in claims if claim.p is not None]
-    q = iter(benjamini_hochberg(np.array([claim.p for claim in tested])).tolist() if tested else [])
-    return [claim if claim.p is None else _with_p(claim, next(q)) for claim in claims]
+def _about(rows: pd.DataFrame, weight: str, control: str, step: str) -> pd.DataFrame:
+    """The rows of one weight, control and step, by divergence."""
+    chosen = (rows["weight"] == weight) & (rows["control"] == control) & (rows["step"] == step)
+    return rows[chosen & (rows["distance"] == "divergence")]
 
 
-def _with_p(claim: Claim, p: float) -> Claim:
-    lucky = claim.verdict == "holds" and p > LEVEL
-    undecided = {"verdict": "undecided", "decide": "more texts: luck may explain it"}
-    return claim.model_copy(update={"p": p} | (undecided if lucky else {}))
+def _best_head(heads: pd.DataFrame) -> pd.Series:
+    """The head with the highest correlation, position held fixed (whole block, divergence)."""
+    return _about(heads, "attention", "position", "block").sort_values("estimate").iloc[-1]
+
+
+def _name(head: pd.Series) -> str:
+    return f"L{head['layer']:.0f}H{head['head']:.0f}"
+
+
+def _any_head(results: Results) -> Claim:
+    """That the best head, position held fixed, is beyond the best of all heads by chance."""
+    best = _best_head(results.tables["heads"])
+    rows = _about(results.tables["against_random"], "attention", "position", "block")
+    random = rows[rows["weights"] != "own"].groupby("weights")["largest_head"].first().max()
+    by_chance = best["p_any"] > LEVEL
+    undecided = by_chance or random >= best["estimate"]
+    return Claim.mechanical(
+        "The best head's attention goes with movement, position held fixed, more than that of the "
+        f"best head does by chance or with random weights ({_name(best)}).",
+        best, unit=UNIT, p=best["p_any"], null=best["largest_by_chance"],
+        null_note="sources exchanged: 95 % of the best heads are below; best head with random "
+        f"weights: {random:.2f}",
+        verdict="undecided" if undecided else "holds",
+        decide="more texts" if by_chance else "more texts: models with random weights have such a "
+        "head too",
+    )  # fmt: skip
 
 
 PANELS = {
@@ -364,9 +386,48 @@ LINES = {
 }
 
 
-def _layer_figures(layers: pd.DataFrame) -> dict[str, "Drawing"]:
-    from viz import curves
+def _null_figures(rows: pd.DataFrame) -> dict[str, "Drawing"]:
+    found = []
+    for label, about in ABOUT.items():
+        part = _about(rows, *about)
+        own, random = part[part["weights"] == "own"], part[part["weights"] != "own"]
+        shown = {
+            "these weights": own.groupby("prompt")["value"],
+            "sources exchanged": own.groupby("prompt")["null"],
+            "random weights": random.groupby("prompt")["value"],
+        }
+        for kind, values in shown.items():
+            ends = bootstrap(values.mean().to_numpy())
+            found.append((kind, label, *(end.item() for end in vars(ends).values())))
+    columns = ["kind", "attention", "correlation", "low", "high", "n"]
+    return {
+        "Does meaning move towards what is attended to": bars(
+            pd.DataFrame(found, columns=columns), "attention", "correlation", series="kind",
+            reference=0,
+            caption="Rank correlation of attention with the movement of decoded meaning, mean over "
+            "all heads and layers, beside the same with each source's meaning exchanged for "
+            "another token's, and in models with random weights. Movement is by the whole block, "
+            "in the last row by attention alone. 95 % intervals over texts.",
+        )
+    }  # fmt: skip
 
+
+def _head_figures(heads: pd.DataFrame) -> dict[str, "Drawing"]:
+    rows = heads.query("weight == 'attention' and step == 'block' and distance == 'divergence'")
+    names = {"none": "as it is", "position": "position held fixed"}
+    rows = rows.assign(control=rows["control"].map(names))
+    return {
+        "Each head": head_grid(
+            rows[["layer", "head", "control", "estimate", "p_any", "n"]], "estimate",
+            facet="control", label=UNIT,
+            caption="Rank correlation of each head's attention with the movement of the decoded "
+            "state (whole block), as it is and with the source's position held fixed. The table "
+            "says which are beyond the best of all heads by chance (p_any).",
+        )
+    }  # fmt: skip
+
+
+def _layer_figures(layers: pd.DataFrame) -> dict[str, "Drawing"]:
     line = [LINES.get(pair) for pair in zip(layers["weight"], layers["control"], strict=True)]
     panel = [PANELS[pair] for pair in zip(layers["step"], layers["distance"], strict=True)]
     rows = layers.assign(line=line, panel=panel, correlation=layers["estimate"])
@@ -384,66 +445,12 @@ def _layer_figures(layers: pd.DataFrame) -> dict[str, "Drawing"]:
     }  # fmt: skip
 
 
-def _head_figures(heads: pd.DataFrame) -> dict[str, "Drawing"]:
-    from viz import head_grid
-
-    rows = heads.query("weight == 'attention' and step == 'block' and distance == 'divergence'")
-    names = {"none": "as it is", "position": "position held fixed"}
-    rows = rows.assign(control=rows["control"].map(names))
-    return {
-        "Each head": head_grid(
-            rows[["layer", "head", "control", "estimate", "p_any", "n"]], "estimate",
-            facet="control", label="rank correlation of attention with movement",
-            caption="Rank correlation of each head's attention with the movement of the decoded "
-            "state (whole block), as it is and with the source's position held fixed. The table "
-            "says which are beyond the best of all heads by chance (p_any).",
-        )
-    }  # fmt: skip
-
-
-def _null_figures(rows: pd.DataFrame) -> dict[str, "Drawing"]:
-    from lenses.statistics.intervals import bootstrap
-    from viz import bars
-
-    rows = rows[(rows["step"] == "block") & (rows["distance"] == "divergence")]
-    own = rows[rows["weights"] == "own"]
-    kinds = {
-        "these weights": own.assign(shown=own["value"]),
-        "sources exchanged": own.assign(shown=own["null"]),
-        "random weights": rows[rows["weights"] != "own"].assign(shown=lambda r: r["value"]),
-    }
-    found = []
-    for kind, part in kinds.items():
-        for (weight, control), cell in part.groupby(["weight", "control"]):
-            ends = bootstrap(cell.groupby("prompt")["shown"].mean().to_numpy())
-            said = weight.replace("_", "-") + (", position held" if control == "position" else "")
-            found.append((kind, said, *(end.item() for end in vars(ends).values())))
-    columns = ["kind", "attention", "correlation", "low", "high", "n"]
-    return {
-        "Beside the nulls": bars(
-            pd.DataFrame(found, columns=columns), "attention", "correlation", series="kind",
-            reference=0,
-            caption="Mean over all heads and layers (whole block, decoded), beside the same with "
-            "each source's meaning exchanged for another token's, and in models with random "
-            "weights. 95 % intervals over texts.",
-        )
-    }  # fmt: skip
-
-
 def _example_figures(results: Results) -> dict[str, "Drawing"]:
     """What the best head attends to on the first text, beside what its layer moves towards."""
-    from viz import heat_map
-
-    heads = results.tables["heads"].query(
-        "weight == 'attention' and control == 'position' and step == 'block' "
-        "and distance == 'divergence'"
-    )
-    if heads.empty:
-        return {}
-    best = heads.loc[heads["estimate"].idxmax()]
+    best = _best_head(results.tables["heads"])
     layer, head = int(best["layer"]), int(best["head"])
     panels = {
-        f"attention of layer {layer}, head {head}": results.arrays["attention"][layer, head],
+        f"attention of {_name(best)}": results.arrays["attention"][layer, head],
         f"movement in layer {layer}": results.arrays["towards"][layer],
     }
     rows = pd.concat([_pairs(name, values) for name, values in panels.items()], ignore_index=True)

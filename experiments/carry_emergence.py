@@ -1,5 +1,6 @@
 """When in training does each part of addition appear?"""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -7,51 +8,77 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, model_validator
 
-from experiments import Claim, Experiment, Results
-from lenses.statistics.intervals import benjamini_hochberg, wilson
+from experiments import Claim, Estimate, Experiment, Reading, Results, Table, corrected
+from lenses.addition.births import (
+    SOLVED,
+    agreements,
+    all_births,
+    final_roles,
+    matched,
+    mean_of_few,
+    order,
+)
+from lenses.addition.emergence import cell_losses, head_ablations, head_roles, with_accuracy
+from lenses.statistics.intervals import share
+from models.train.checkpoints import Course, Kept, Trainings
+from models.train.recipe import Training
 from prompts.additions import AdditionFormat, Cells
+from viz import Drawing, bars, curves, heat_map
 
 if TYPE_CHECKING:
     from models import Model
-    from models.train.checkpoints import Course
-    from models.train.recipe import Training
-    from viz import Drawing
 
 SIGNS = {**{str(digit): digit for digit in range(10)}, "+": 10, "=": 11, "<bos>": 12}
 """The vocabulary of the adders trained here."""
-
 MOST_AT_FIRST = 0.05
-"""More than this share of heads with a role at step 0 would say that the method finds ghosts."""
-
+"""More than this share of heads with a role at step 0 would mean that the method finds ghosts."""
 LETTERS = {"none": "·", "carry": "c", "base_add": "b", "both": "cb", "combiner": "n"}
 """How roles are written into the cells of a figure."""
+PARTS = {
+    "base": "column sums",
+    "carry": "carries over no nines",
+    "longest run": "carries over the longest run of nines",
+    "base head": "heads that move sums",
+    "carry head": "heads that move carries",
+    "base attention": "layers that move sums",
+    "carry attention": "layers that move carries",
+}
+"""Parts of addition in words; carries over one nine or more are `run 1`, `run 2`, ..."""
+TOLD = ("base", "carry", "longest run", "carry head")
+"""Parts of addition that the headline dates."""
+LEARNED = "Every training ends with an adder that solves every cell."
+NOTHING = "Before training, heads have no role: fewer than 5 % of them show one at a place."
+LATER = "Carries over the longest run of nines are learned later than carries over no nines."
+AGREE = {
+    "within place": "Different trainings end alike: matched heads share more roles than they would "
+    "if the roles of each place were dealt to random heads of any layer.",
+    "within layer and place": "Different trainings group places into heads alike: matched heads "
+    "share more roles than if the roles of each place were dealt to random heads of the same "
+    "layer.",
+}
+TRAINING = {"seed": "seed of the training: of its first weights and its additions"}
+AT_STEP = TRAINING | {"step": "steps of training done"}
 
 
 class CarryEmergence(Experiment):
     """Adders are trained from several seeds and examined on the way: what they can do, and how.
 
-    At about 15 steps of each training, more where the loss falls: accuracy and loss of every cell
-    (place, run of nines below, carry in), which heads move which digit when they are interchanged
-    between minimal pairs, and what is lost without each head. A part of addition is *born* at the
-    first of these steps from which on it is there; it came after the step examined before.
+    Examined are about 15 steps of each training, more where the loss falls. At each of them three
+    things are measured: accuracy and loss of every cell (a place of the answer, the run of nines
+    just below it, and the carry that comes in); which heads move which digit when their output is
+    exchanged between two additions that differ in one thing (a minimal pair); and what is lost
+    without each head. A part of addition is *born* at the first of these steps from which on it is
+    always there, so it came after the step examined before.
 
-    Parts, by place: *base* (the digit is right or one off by the carry, no nines below), *carry*
-    (given that, it is right, with a carry and without), *run r* (the same over r nines); and
-    *base head*, *carry head* (a single head has that role), *base attention*, *carry attention*
-    (all heads of one layer together move it). Pairs are not filtered by whether the adder solves
+    Parts of a place are skills: its *base* (the digit is right or one off, so that only the carry
+    may be missing; no nines below), its *carry* (of these digits, those that are right, with a
+    carry and without), and *run r* (the same over r nines). Others are how it is done: a single
+    head moves the base or the carry (*base head*, *carry head*), or all heads of one layer do
+    together (*base attention*, *carry attention*). Pairs are used whether or not the adder solves
     them, so that every step is asked the same.
 
-    Tables: `loss` (seed, step, place, loss: in nats, mean over the steps since the last row),
-    `cells` (seed, step, place, run, carry, n, correct, known, loss, accuracy, low, high: the digit
-    after the right ones; `known` counts those right but for the carry), `roles` (seed, step, kind:
-    one head or the layer's whole attention, layer, head, place, role, and the rates that make it),
-    `ablation` (seed, step, layer, head, place, carry, n, correct, accuracy, low, high: without
-    that head), `births` (seed, part, place, before, step: last examined without it, first with
-    it; empty where it never came), `order` (earlier, later, seed, doublings of the steps of
-    training between the two, places over which it is a mean; only *run r* is asked as *carry* is,
-    other parts have bars of their own), `agreement` (pair of seeds, dealt, estimate, null, low,
-    high, p: share of roles that coincide at the end when heads are matched; null is the mean, low
-    to high 95 % of it, with the roles of each place dealt out at random).
+    Only carries over more or fewer nines are asked in the same way; other parts have bars of their
+    own, so that their order alone tells little.
     """
 
     needs_model: ClassVar[bool] = False
@@ -87,6 +114,91 @@ class CarryEmergence(Experiment):
     trained: tuple[Path, ...] = ()
     """Folders of `models.train` with steps that were kept (keep_at), read instead of training."""
 
+    tables: ClassVar[Mapping[str, Table]] = {
+        "loss": Table(
+            "A row is the loss of one answer digit at one step of a training.",
+            key="seed step place",
+            columns=AT_STEP | {"loss": "loss in nats, mean over the steps since the row before"},
+        ),
+        "cells": Table(
+            "A row is a cell of the answer at one step of a training: how often its digit is right "
+            "after the right digits before it.",
+            key="seed step place run carry",
+            columns=AT_STEP
+            | {
+                "known": "how many of n are right or one off, as without the carry",
+                "loss": "mean loss of the digit in nats",
+            },
+            more="n correct accuracy low high",
+        ),
+        "roles": Table(
+            "A row is a head, or all heads of a layer together, at one step of a training: which "
+            "digits of a place change when its output is exchanged.",
+            key="seed step kind layer head place",
+            columns=AT_STEP
+            | {
+                "kind": "`head`, or `attention` for all heads of the layer together",
+                "head": "number of the head in its layer, from 0; -1 for all of them together",
+                "role": "`carry`, `base_add` (the column's sum), `both`, `combiner` (carries over "
+                "nines only) or `none`; given to single heads",
+            },
+            more="carry_flip carry_null base_flip base_change nines_flip nines_null",
+        ),
+        "ablation": Table(
+            "A row is the accuracy of a place, with or without a carry, when the output of one "
+            "head is replaced by its mean.",
+            key="seed step layer head place carry",
+            columns=AT_STEP,
+            more="n correct accuracy low high",
+        ),
+        "births": Table(
+            "A row is a part of addition at one place in one training: when it came to stay.",
+            key="seed part place",
+            columns=TRAINING
+            | {
+                "part": "`base`, `carry`, `run r`, `base head`, `carry head`, `base attention` or "
+                "`carry attention`",
+                "before": "last step examined without it; empty where it never came",
+                "step": "first step from which on it was there; empty where it never came",
+            },
+        ),
+        "order": Table(
+            "A row compares when two parts of addition came in one training.",
+            key="earlier later seed",
+            columns=TRAINING
+            | {
+                "earlier": "the part expected first",
+                "later": "the part expected after it",
+                "doublings": "how often the steps of training doubled between the two, mean over "
+                "places",
+                "places": "places at which both came",
+            },
+        ),
+        "agreement": Table(
+            "A row is the share of roles that coincide at the end of two trainings, heads matched "
+            "within their layer.",
+            key="pair dealt",
+            columns={
+                "pair": "the two seeds, or `all` for the mean over pairs",
+                "dealt": "where roles may go when they are dealt out at random",
+                "null": "mean share when the roles are dealt out at random",
+                "low": "lower end of 95 % of the shares with dealt roles",
+                "high": "upper end of 95 % of the shares with dealt roles",
+            },
+            more="estimate p",
+        ),
+    }
+    reading: ClassVar[Reading] = Reading(
+        causal="yes for heads: a head's output is exchanged with that of another addition, or "
+        "replaced by its mean; what an adder can do is behaviour",
+        assumes="the steps examined are dense enough to date a part, a head's mean is a fair "
+        "absence, and these trainings stand for others of their size",
+        stressed="that the method finds no roles in random weights: heads are examined before the "
+        "first step; that shared roles are no luck: they are held against roles dealt at random",
+        not_shown="that larger models or other ways of writing additions learn in this order, or "
+        "that nothing of a part was there before it passed its bar",
+    )
+
     @model_validator(mode="after")
     def _heads_divide_the_width(self) -> "CarryEmergence":
         if self.width % self.heads:
@@ -95,8 +207,6 @@ class CarryEmergence(Experiment):
 
     def measure(self, model: "Model | None") -> Results:
         """Train, and examine on the way; no model is needed."""
-        from lenses.addition.births import agreements, all_births, order
-
         course = self._course()
         tables = {name: self.rows(name) for name in ("loss", "cells", "roles", "ablation")}
         keep = [course, *tables.values()]
@@ -106,41 +216,22 @@ class CarryEmergence(Experiment):
                 found |= self._examined(course.adder(), course.style)
             for name, rows in found.items():
                 if len(rows):
-                    tables[name].append(labelled(rows, seed, step))
+                    rows = rows.drop(columns="step", errors="ignore")
+                    tables[name].append(rows.assign(seed=seed, step=step))
         frames = {name: rows.frame() for name, rows in tables.items()}
         born = all_births(frames["cells"], frames["roles"])
         agreed = agreements(frames["roles"], self.seed)
         return Results({**frames, "births": born, "order": order(born), "agreement": agreed})
 
-    def figures(self, results: Results) -> "dict[str, Drawing]":
-        """Loss by place and cell, births on a time line, roles side by side, and agreement."""
-        tables = results.tables
-        return {
-            **timelines(tables["births"]),
-            **learning(tables["loss"], tables["cells"]),
-            **at_the_end(tables["roles"], tables["ablation"], tables["agreement"]),
-        }
-
-    def claims(self, results: Results) -> list[Claim]:
-        """Do the adders learn, do long runs come last, do the seeds end alike?"""
-        tables = results.tables
-        tested = [_comes_later(*asked, tables["order"]) for asked in IN_ORDER]
-        tested += [_agree(dealt, tables["agreement"]) for dealt in AGREE]
-        return [_learned(tables["cells"]), _nothing_at_first(tables["roles"]), *corrected(tested)]
-
-    def _course(self) -> "Course":
+    def _course(self) -> Course:
         """What is examined: trainings that go on here, or that were kept."""
-        from models.train.checkpoints import Kept, Trainings
-
         if self.trained:
             return Kept(list(self.trained), self.device)
         style = AdditionFormat(digits=self.places, layout=("<bos>", *"a+b=c"), vocabulary=SIGNS)
         recipes = [self._recipe(self.seed + number) for number in range(self.seeds)]
         return Trainings(style, recipes, self.examined, self.device)
 
-    def _recipe(self, seed: int) -> "Training":
-        from models.train.recipe import Training
-
+    def _recipe(self, seed: int) -> Training:
         return Training(
             layers=self.layers, heads=self.heads, width=self.width, steps=self.steps,
             warm_up=self.steps // 10, learning_rate=self.learning_rate, batch=self.batch_size,
@@ -149,8 +240,6 @@ class CarryEmergence(Experiment):
 
     def _examined(self, adder: "Model", style: AdditionFormat) -> dict[str, pd.DataFrame]:
         """The cells, and the reduced battery: interchange and ablation."""
-        from lenses.addition.emergence import cell_losses, head_ablations, head_roles, with_accuracy
-
         asked = Cells(style.digits, self.per_cell, self.seed, padded=style.pad).sums
         few = Cells(style.digits, -(-self.per_cell // 4), self.seed + 1, padded=style.pad).sums
         return {
@@ -159,242 +248,229 @@ class CarryEmergence(Experiment):
             "ablation": head_ablations(adder, style, few),
         }
 
+    def headline(self, results: Results) -> str:
+        """When sums, carries, and carries over nines came, and what is solved at the end."""
+        cells, births = at_the_end(results.tables["cells"]), results.tables["births"]
+        longest = births["part"] == "run " + (births["place"] - 1).astype(str)
+        longest = births[longest & (births["place"] > 1)].assign(part="longest run")
+        *parts, last = (_dated(part, pd.concat([births, longest])) for part in TOLD)
+        trainings, solved = cells["seed"].nunique(), (cells["low"] >= SOLVED).mean()
+        return (
+            f"In {trainings} training{'s' * (trainings > 1)} of {cells['step'].max():,} steps, "
+            f"{', '.join(parts)}, and {last}; steps are medians. At the end, {100 * solved:.0f} % "
+            "of the cells (place, run of nines below, carry) are solved."
+        )
 
-def labelled(rows: pd.DataFrame, seed: int, step: int) -> pd.DataFrame:
-    """The rows of one step of one training."""
-    return rows.drop(columns="step", errors="ignore").assign(seed=seed, step=step)
+    def claims(self, results: Results) -> list[Claim]:
+        """Do the adders learn, do long runs come last, do the seeds end alike?"""
+        tables = results.tables
+        tested = [_comes_later(tables["order"])]
+        tested += [_agree(dealt, tables["agreement"]) for dealt in AGREE]
+        tested = corrected(tested, decide="more trainings (--seeds)")
+        return [_learned(tables["cells"]), _nothing_at_first(tables["roles"]), *tested]
+
+    def figures(self, results: Results) -> dict[str, Drawing]:
+        """Births on a time line, loss and accuracy, roles side by side, and agreement."""
+        tables = results.tables
+        return {
+            **timelines(tables["births"]),
+            **learning(tables["loss"], tables["cells"]),
+            **side_by_side_figures(tables["roles"], tables["ablation"]),
+            **agreement_figures(tables["agreement"]),
+        }
 
 
-IN_ORDER = (
-    (
-        "Long runs of nines are learned after short ones: the longest run comes after none.",
-        "carry",
-        "longest run",
-    ),
-)
-AGREE = {
-    "within place": "Trainings end alike: roles are in the same layers, or grouped into heads "
-    "alike.",
-    "within layer and place": "Trainings group places into heads alike: what one head does for "
-    "several places, one head does in the others too.",
-}
-
-MORE_TRAININGS = (
-    "more trainings (--seeds), longer (--steps), examined more often (--examined): in fewer than "
-    "three both parts came to stay, or as far apart in all"
-)
+def _dated(part: str, births: pd.DataFrame) -> str:
+    """When a part came to stay, and at how many places: "column sums appear at step 225 (...)"."""
+    steps = births["step"][births["part"] == part]
+    came = steps.notna().sum()
+    if not came:
+        return f"{PARTS[part]} never appear"
+    return f"{PARTS[part]} appear at step {steps.median():.0f} (at {came} of {len(steps)} places)"
 
 
 def _learned(cells: pd.DataFrame) -> Claim:
     """At the end of every training each cell is solved."""
-    from lenses.addition.births import SOLVED
-
-    last = cells[cells["step"] == cells.groupby("seed")["step"].transform("max")]
     first = cells[cells["step"] == cells.groupby("seed")["step"].transform("min")]
+    last = at_the_end(cells)
     solved, failed = last["low"] >= SOLVED, last["high"] < SOLVED
-    verdict = "holds" if solved.all() else "fails" if failed.any() else "undecided"
-    low, high = wilson(np.array(int(solved.sum())), np.array(len(last)))
-    return Claim(
-        kind="mechanical",
-        sentence="Every training ends with an adder that solves every cell.",
-        estimate=float(solved.mean()),
-        low=float(low),
-        high=float(high),
-        n=len(last),
+    return Claim.mechanical(
+        LEARNED,
+        share(int(solved.sum()), len(last)),
+        verdict="holds" if solved.all() else "fails" if failed.any() else "undecided",
         null=float((first["low"] >= SOLVED).mean()),
-        null_note="of cells at the first step examined (random weights at step 0)",
-        unit="of cells",
-        verdict=verdict,
-        decide="more steps (--steps) or additions per cell" if verdict == "undecided" else "",
+        null_note="of the cells at the first step examined (random weights at step 0)",
+        unit="of cells: place, run of nines below, carry; solved are those with an accuracy that "
+        f"is surely {100 * SOLVED:.0f} % or more",
+        decide="more steps (--steps), or more additions in a cell (--per-cell)",
     )
 
 
 def _nothing_at_first(roles: pd.DataFrame) -> Claim:
     """Random weights play no role: the method finds nothing where nothing was learned."""
-    sentence = "Before the first step of training no head has a role."
     heads = roles[(roles["kind"] == "head") & (roles["step"] == 0)]
-    if heads.empty:
-        return _undecided(sentence, pd.Series(dtype=float), "trainings that kept step 0 (keep_at)")
-    found = int((heads["role"] != "none").sum())
-    low, high = wilson(np.array(found), np.array(len(heads)))
-    verdict = Claim.judge(-float(high), -float(low), -MOST_AT_FIRST)
-    return Claim(
-        kind="mechanical",
-        sentence=sentence,
-        estimate=found / len(heads),
-        low=float(low),
-        high=float(high),
-        n=len(heads),
+    return Claim.mechanical(
+        NOTHING,
+        share(int((heads["role"] != "none").sum()), len(heads)),
+        below=MOST_AT_FIRST,
         null=MOST_AT_FIRST,
-        null_note="most that is taken for none; this is the value with random weights",
-        unit="of heads and places",
-        verdict=verdict,
-        decide="more seeds (--seeds)" if verdict == "undecided" else "",
+        null_note="largest share that counts as none; the estimate is the one with random weights",
+        unit="of heads, at each place",
+        decide="more trainings (--seeds)",
+        needs="trainings that kept step 0 (keep_at)",
+        check=True,
     )
 
 
-def _comes_later(sentence: str, earlier: str, later: str, order: pd.DataFrame) -> Claim:
-    """Whether one part comes after another, in doublings of the steps of training, over seeds."""
-    from lenses.addition.births import mean_of_few
-
-    rows = order[(order["earlier"] == earlier) & (order["later"] == later)].dropna()
-    if rows.empty:
-        return _undecided(sentence, rows["doublings"], MORE_TRAININGS)
-    mean, low, high, p = mean_of_few(rows["doublings"].to_numpy())
-    if np.isinf(low):
-        return _undecided(sentence, rows["doublings"], MORE_TRAININGS)
-    return Claim(
-        kind="mechanical",
-        sentence=sentence,
-        estimate=mean,
-        low=low,
-        high=high,
-        n=len(rows),
-        p=p,
+def _comes_later(rows: pd.DataFrame) -> Claim:
+    """Whether long runs come after none, in doublings of the steps of training, over seeds."""
+    rows = rows[(rows["earlier"] == "carry") & (rows["later"] == "longest run")].dropna()
+    found = None
+    if len(rows):
+        mean, low, high, p = mean_of_few(rows["doublings"].to_numpy())
+        found = Estimate(mean, low, high, len(rows), p if np.isfinite(low) else None)
+    return Claim.mechanical(
+        LATER,
+        found,
+        above=0.0,
         null=0.0,
-        null_note="both at once",
-        unit="doublings of the steps of training",
-        verdict=Claim.judge(low, high, 0),
-        decide="more trainings (--seeds): the interval is Student's over seeds",
-    )
-
-
-def _undecided(sentence: str, values: pd.Series, decide: str) -> Claim:
-    """A claim on values too few, or too much alike, for an interval."""
-    return Claim(
-        kind="mechanical",
-        sentence=sentence,
-        estimate=float(values.mean()) if len(values) else 0.0,
-        n=len(values),
-        verdict="undecided",
-        decide=decide,
+        null_note="both at the same step; the interval is Student's over trainings",
+        unit="doublings of the steps of training from one to the other",
+        more="trainings (--seeds)",
+        needs="3 trainings or more (--seeds) in which both come to stay, not equally far apart in "
+        "all: train longer (--steps) or examine more often (--examined)",
     )
 
 
 def _agree(dealt: str, agreement: pd.DataFrame) -> Claim:
     """Whether roles at the end agree over trainings more than roles dealt out at random."""
     rows = agreement[(agreement["dealt"] == dealt) & (agreement["pair"] == "all")].dropna()
+    needs = "2 trainings or more (--seeds), long enough (--steps) for heads to get roles"
     if rows.empty:
-        more = "more trainings (--seeds), or longer ones in which heads get roles"
-        return _undecided(AGREE[dealt], pd.Series(dtype=float), more)
-    row = rows.iloc[0]
+        return Claim.not_tested("mechanical", AGREE[dealt], needs)
+    row, pairs = rows.iloc[0], (agreement["dealt"] == dealt).sum() - 1
     excess = float(row["estimate"] - row["null"])
-    return Claim(
-        kind="mechanical",
-        sentence=AGREE[dealt],
-        estimate=excess,
-        n=len(agreement[agreement["dealt"] == dealt]) - 1,
-        p=float(row["p"]),
-        null=0.0,
-        null_note=f"roles dealt out {dealt}, heads matched as freely: {row['null']:.2f} coincide, "
-        f"in 95 % of deals {row['low']:.2f} to {row['high']:.2f}",
-        unit="of roles, beyond chance",
+    return Claim.mechanical(
+        AGREE[dealt],
+        Estimate(excess, np.nan, np.nan, pairs, row["p"]),
         verdict="holds" if row["p"] <= 0.05 and excess > 0 else "undecided",
+        null=0.0,
+        null_note=f"roles dealt out {dealt}, heads matched in the same way: {row['null']:.2f} of "
+        f"the roles coincide, in 95 % of deals {row['low']:.2f} to {row['high']:.2f}",
+        unit="share of roles that coincide, above that of roles dealt at random",
         decide="more trainings (--seeds)",
     )
 
 
-def corrected(claims: list[Claim]) -> list[Claim]:
-    """The claims with p corrected for their number (Benjamini & Hochberg 1995)."""
-    tested = [claim for claim in claims if claim.p is not None]
-    q = benjamini_hochberg(np.array([claim.p for claim in tested]))
-    by_sentence = {claim.sentence: float(value) for claim, value in zip(tested, q, strict=True)}
-    return [_corrected(claim, by_sentence.get(claim.sentence)) for claim in claims]
-
-
-def _corrected(claim: Claim, q: float | None) -> Claim:
-    if q is None:
-        return claim
-    lost = claim.verdict == "holds" and q > 0.05
-    return claim.model_copy(update={"p": q, **({"verdict": "undecided"} if lost else {})})
-
-
-def timelines(births: pd.DataFrame) -> "dict[str, Drawing]":
+def timelines(births: pd.DataFrame) -> dict[str, Drawing]:
     """When every part came, by place and seed."""
-    from viz import bars
-
-    born = births.dropna().assign(seed=_named(births["seed"]), place=_places(births["place"]))
-    if born.empty:
+    if births["step"].isna().all():
         return {}
+    part = births["part"].replace(PARTS).str.replace("run", "carries over nines:")
+    named = {"seed": _named(births["seed"]), "place": _named(births["place"], "place")}
     return {
-        "Births": bars(
-            born, "part", "step", series="place", facet="seed", low="before", high="step",
-            caption=BIRTHS_CAPTION,
+        "When each part came": bars(
+            births.assign(part=part, **named), "part", "step", series="place", facet="seed",
+            low="before", high="step",
+            caption="The first step from which each part of addition was there to stay. Lines "
+            "reach back to the step examined before. Parts that never came have no point. On top "
+            "are skills: column sums, carries over no nines, then over 1, 2, ... nines. Below are "
+            "the heads that do it, single or all those of a layer. Only carries over more or fewer "
+            "nines are asked in the same way; sums, carries and heads have bars of their own.",
         )
     }  # fmt: skip
 
 
-def learning(loss: pd.DataFrame, cells: pd.DataFrame) -> "dict[str, Drawing]":
-    """Loss of each digit, and accuracy by run of nines, over the steps of training."""
-    from viz import curves
-
+def learning(loss: pd.DataFrame, cells: pd.DataFrame) -> dict[str, Drawing]:
+    """Accuracy by run of nines, and loss of each digit, over the steps of training."""
     below = cells[cells["place"] < cells["place"].max()]
     pooled = below.groupby(["seed", "step", "run", "carry"])
     runs = pooled[["n", "correct"]].sum().assign(loss=pooled["loss"].mean()).reset_index()
-    low, high = wilson(runs["correct"].to_numpy(), runs["n"].to_numpy())
-    runs = runs.assign(accuracy=runs["correct"] / runs["n"], low=low, high=high)
+    runs = with_accuracy(runs)
     came = runs["carry"].map({0: "no carry", 1: "a carry"})
     runs = runs.assign(run=_named(runs["run"], "run"), panel=_named(runs["seed"]) + ", " + came)
-    digits = loss.assign(seed=_named(loss["seed"]), place=_places(loss["place"]))
+    digits = loss.assign(seed=_named(loss["seed"]), place=_named(loss["place"], "place"))
     how = {"x": "step", "log_x": True}
     return {
+        "Accuracy by run of nines": curves(
+            runs, y="accuracy", series="run", facet="panel", **how,
+            caption="Accuracy of digits by the number of nines in a row just below them (run), "
+            "over all places but the leading one, which is 0 or 1 anyway. Bands: 95 %. Where lines "
+            "part, the adder does not look as far as the longer run.",
+        ),
+        "Loss by run of nines": curves(
+            runs.drop(columns=["low", "high"]), y="loss", series="run", facet="panel", **how,
+            caption="The same by loss in nats, which also shows how sure a wrong digit is. A rise "
+            "means that the adder has come to take nines for carries, or for none.",
+        ),
         "Loss by digit": curves(
-            digits, y="loss", series="place", facet="seed", caption=LOSS_CAPTION, **how
-        ),
-        "Accuracy by run": curves(
-            runs, y="accuracy", series="run", facet="panel", caption=RUNS_CAPTION, **how
-        ),
-        "Loss by run": curves(
-            runs.drop(columns=["low", "high"]), y="loss", series="run", facet="panel",
-            caption=RUN_LOSS_CAPTION, **how,
+            digits, y="loss", series="place", facet="seed", **how,
+            caption="Loss of each answer digit on the additions trained on, in nats. A digit of "
+            "which nothing is known costs ln 10 = 2.3; one whose column is added without its carry "
+            "costs ln 2 = 0.69 at most.",
         ),
     }  # fmt: skip
 
 
-def at_the_end(
-    roles: pd.DataFrame, ablation: pd.DataFrame, agreement: pd.DataFrame
-) -> "dict[str, Drawing]":
-    """Roles of the trained heads side by side, what is lost without them, and agreement."""
-    from viz import bars, curves, heat_map
-
+def side_by_side_figures(roles: pd.DataFrame, ablation: pd.DataFrame) -> dict[str, Drawing]:
+    """Roles of the trained heads side by side, and what is lost without them."""
     ends = side_by_side(roles)
     lost = lost_without(ablation).merge(
         ends[["seed", "layer", "head", "row", "panel"]].drop_duplicates()
     )
-    grid = {"rows": "row", "columns": "place", "facet": "panel"}
-    drawn = {
+    grid = {"rows": "row", "columns": "place", "facet": "panel", "low": 0, "high": 1}
+    return {
         "Heads that move the carry": heat_map(
-            ends, value="carry_flip", text="letter", low=0, high=1, caption=CARRY_CAPTION,
-            label="carries flipped", **grid,
+            ends, value="carry_flip", text="letter", label="share of carries that flip", **grid,
+            caption="How many carries flip when a single head, at the token that predicts the "
+            "digit, is given what it computed for an addition with the other carry. Heads of each "
+            "seed stand in the row of the head of the first seed with which they share most roles: "
+            "equal panels mean that trainings end alike but for the numbers of heads. Letters: c "
+            "carry, b sum of the column, cb both, n only carries over nines.",
         ),
-        "Heads that move the base": heat_map(
-            ends, value="base_flip", text="letter", low=0, high=1, caption=BASE_CAPTION,
-            label="bases flipped", **grid,
+        "Heads that move the sum of a column": heat_map(
+            ends, value="base_flip", text="letter", label="share of digits that follow", **grid,
+            caption="How many digits become the other addition's when a single head is given what "
+            "it computed for another sum in the same column. Rows and letters as before.",
         ),
         "Accuracy without a head": heat_map(
-            lost, value="accuracy", low=0, high=1, caption=ABLATION_CAPTION, **grid
+            lost, value="accuracy", **grid,
+            caption="Accuracy of digits that a carry comes into when a head's output is replaced "
+            "by its mean. A head that is needed and has no role shares its work with others. Rows "
+            "as before.",
         ),
-        "Carry attention": curves(
+        "The carry, all heads of a layer together": curves(
             together(roles), "step", "carry_flip", series="place", facet="panel", log_x=True,
-            caption=TOGETHER_CAPTION,
+            caption="How many carries flip when all heads of a layer are exchanged together, for "
+            "the layer where most do. A carry that heads share shows here and in no single head.",
         ),
     }  # fmt: skip
-    if len(agreement):
-        drawn["Agreement"] = bars(
-            against_chance(agreement), "pair", "agreement", series="roles", facet="dealt",
-            caption=AGREEMENT_CAPTION,
-        )  # fmt: skip
-    return drawn
+
+
+def agreement_figures(agreement: pd.DataFrame) -> dict[str, Drawing]:
+    """How much trainings agree, beside roles dealt out at random."""
+    if agreement.empty:
+        return {}
+    found = agreement.assign(roles="found", agreement=agreement["estimate"])
+    found[["low", "high"]] = np.nan
+    chance = agreement.assign(roles="dealt at random", agreement=agreement["null"])
+    both = pd.concat([found, chance], ignore_index=True)
+    return {
+        "Do trainings end alike?": bars(
+            both.assign(dealt="dealt out " + both["dealt"]), "pair", "agreement", series="roles",
+            facet="dealt",
+            caption="Share of roles that coincide between two trainings when the heads of each "
+            "layer are matched as well as can be. Beside it the same with the roles of each place "
+            "dealt out at random, to any head or within the layer (95 % of 1,000 deals).",
+        )
+    }  # fmt: skip
 
 
 def side_by_side(roles: pd.DataFrame) -> pd.DataFrame:
     """Single heads at the end, each in the row of the head of the first seed that it matches."""
-    from lenses.addition.births import final_roles, matched
-
     final = final_roles(roles)
     first = next(iter(final.values()))
-    last = roles["step"] == roles.groupby("seed")["step"].transform("max")
-    heads = roles[last & (roles["kind"] == "head")].copy()
+    heads = at_the_end(roles[roles["kind"] == "head"]).copy()
     for seed, table in final.items():
         partners = matched(first, table)
         for layer, row in enumerate(partners):
@@ -408,74 +484,22 @@ def side_by_side(roles: pd.DataFrame) -> pd.DataFrame:
 
 def lost_without(ablation: pd.DataFrame) -> pd.DataFrame:
     """Accuracy by place of digits that a carry comes into, each head ablated, at the end."""
-    last = ablation["step"] == ablation.groupby("seed")["step"].transform("max")
-    return ablation[last & (ablation["carry"] == 1)].drop(columns="carry")
+    last = at_the_end(ablation)
+    return last[last["carry"] == 1].drop(columns="carry")
 
 
 def together(roles: pd.DataFrame) -> pd.DataFrame:
     """Flips of the carry by all heads of one layer, the layer that flips most, over the steps."""
     joint = roles[(roles["kind"] == "attention") & (roles["place"] > 0)]
     most = joint.groupby(["seed", "step", "place"])["carry_flip"].max().reset_index()
-    return most.assign(panel=_named(most["seed"]), place=_places(most["place"]))
+    return most.assign(panel=_named(most["seed"]), place=_named(most["place"], "place"))
 
 
-def against_chance(agreement: pd.DataFrame) -> pd.DataFrame:
-    """Agreement found and by chance, one below the other."""
-    found = agreement.assign(roles="found", agreement=agreement["estimate"])
-    found[["low", "high"]] = np.nan
-    chance = agreement.assign(roles="dealt at random", agreement=agreement["null"])
-    both = pd.concat([found, chance], ignore_index=True)
-    return both.assign(dealt="dealt out " + both["dealt"])
+def at_the_end(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the last step of each training."""
+    return rows[rows["step"] == rows.groupby("seed")["step"].transform("max")]
 
 
 def _named(numbers: pd.Series, what: str = "seed") -> pd.Series:
+    """Numbers as names, so that each is a series or a panel of its own."""
     return what + " " + numbers.astype(str)
-
-
-def _places(places: pd.Series) -> pd.Series:
-    """Places as names, so that each is a series of its own."""
-    return _named(places, "place")
-
-
-BIRTHS_CAPTION = (
-    "The step at which each part of addition was first there to stay, with the stretch since the "
-    "step examined before. Parts that never came have no point. Skills, from the top: the sum of "
-    "the column, its carry, the carry over 1, 2, ... nines; below them the heads that do it. Sums, "
-    "carries and heads have bars of their own: only carries over more or fewer nines compare."
-)
-LOSS_CAPTION = (
-    "Loss of each answer digit on the additions trained on, in nats. A digit of which nothing is "
-    "known costs ln 10 = 2.3; one whose column is added without its carry, at most ln 2 = 0.69."
-)
-RUNS_CAPTION = (
-    "Accuracy of digits by the nines in a row below them (run), over all places but the leading "
-    "one, which is 0 or 1 anyway; with 95 % intervals. Where lines part, the adder does not look "
-    "as far as the longer run."
-)
-RUN_LOSS_CAPTION = (
-    "The same by loss in nats, which also shows how sure a wrong digit is: a rise says that the "
-    "adder has come to take nines for carries, or for none."
-)
-CARRY_CAPTION = (
-    "How many carries flip when a single head, at the digit read, is given what it computed for an "
-    "addition with the other carry. Heads of each seed stand in the row of the head of the first "
-    "seed whose roles they share most: equal panels mean that trainings end alike but for the "
-    "numbers of heads. Letters: c carry, b base, cb both, n only carries over nines."
-)
-BASE_CAPTION = (
-    "How many digits flip to the source's when a single head is given what it computed for another "
-    "sum of the same column. Rows and letters as before."
-)
-ABLATION_CAPTION = (
-    "Accuracy of digits that a carry comes into when a head's output is replaced by its mean. A "
-    "head without a role that is needed nevertheless shares its work with others. Rows as before."
-)
-TOGETHER_CAPTION = (
-    "How many carries flip when all heads of a layer are interchanged together, for the layer "
-    "where most do. A carry that heads share shows here and in no single head."
-)
-AGREEMENT_CAPTION = (
-    "Share of roles that coincide between two trainings when the heads of each layer are matched "
-    "as well as can be, and the same with the roles of each place dealt out at random, to any head "
-    "or within the layer (95 % of 1,000 deals)."
-)

@@ -1,64 +1,151 @@
 """How, and how much, does each head contribute to what its attention block writes?"""
 
-import gc
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from statistics import NormalDist
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
+import torch
 from pydantic import Field, FilePath
 
-from experiments import Claim, Experiment, Results, UsageError
-from experiments._contract.claims import Verdict
+from experiments import Claim, Estimate, Experiment, Reading, Results, Table, UsageError, corrected
+from lenses.heads.agreement import LEVELS, prompt_agreement
+from lenses.heads.agreement import PHASES as SPANS
+from lenses.heads.contributions import COMPONENTS, Contributions, contributions, output_gain
+from lenses.heads.contributions import attention_patterns as patterns_of
+from lenses.heads.means import HEAD_MEASURES, SPREADS, head_means, head_spreads
+from lenses.kept import PerPrompt
+from lenses.statistics.correlations import CORRELATIONS
 from lenses.statistics.grid import grid
+from lenses.statistics.intervals import Intervals, benjamini_hochberg, bootstrap, sign_flip
+from lenses.statistics.random_directions import random_direction_cosines
+from lenses.texts import ReadText, continued, sampled_additions, texts_to_read
+from models.text import right_pad, token_strings
+from prompts.texts import shipped_texts
+from viz import along_text, attention_patterns, bars, colored_tokens, curves, head_grid, scatter
+from viz.glossary import axis_name
 
 if TYPE_CHECKING:
-    from lenses.heads.contributions import Contributions
-    from lenses.kept import PerPrompt
     from models import Model
     from viz import Drawing
 
 PHASES = ("prompt", "generated")
 RANDOM_MODELS = 4
-"""Models of the same shape with fresh weights, beside which every mechanical claim is shown. One
-that is like them lies above all of them by luck in one of five cases."""
-BY_LUCK = f"one more such model lies above all of them in 1 of {RANDOM_MODELS + 1} cases"
-WRITTEN_AT_ONCE = 8
-"""Texts that are continued together."""
+"""Models of the same shape with random weights, beside which every mechanical claim is shown."""
 DRAWS = 16
 """Draws of random directions per prompt."""
 EXAMPLE_TOKENS = 64
 """Tokens of the first prompt whose attention is kept to be drawn."""
+NAME = "L{}H{}"
+"""A head by its layer and its number."""
 DRAWN_POINTS = 2_000
 """Points per phase in the scatter plot."""
 LEVEL = 0.05
 """Of two-sided tests."""
 TOLERANCE = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 1e-2}
 """Of identities, relative."""
+LEVEL_WORDS = {"token": "token by token", "layer_head": "head by head", "head": "by head number"}
+SPAN_WORDS = {"first_10": "first 10", "last_10": "last 10"}
+PART_WORDS = {"attention": "heads", "b_O": "output bias", "mlp": "MLP", "residual": "what came in"}
+MEANINGS = {
+    "l2_norm": "Length of the vector that the head writes.",
+    "projection_share": "Signed share of what a layer's heads write together; they sum to 1.",
+    "norm_share": "Length of the head's vector over the sum of the lengths in its layer.",
+    "cosine": "Cosine of the head's vector with what all heads of its layer write together.",
+    "closeness": "1 minus the relative distance of the head's vector from that of all heads.",
+    "l1_proximity": "How much nearer, in L1, the head brings the others to their sum; shares.",
+    "attention_entropy": "Entropy of the head's attention; 0 where it attends to one token only.",
+    "attention_entropy_share": "The same over its maximum, log(number of tokens to attend to).",
+}
+"""Of the measures of heads, in the order of the figures; the first one shows the headline."""
+CORRELATION_TABLE = Table(
+    "A row is the correlation of cosine with L2 norm over the points of one level.",
+    key="aggregation phase method first_token",
+    columns={
+        "aggregation": "what a point is: head at a token, head (`layer_head`), head number",
+        "phase": "`prompt`, `generated`, or an end of the text: `first_10`, `last_10`",
+        "method": "pearson, spearman or kendall",
+        "null": "the same with the lengths kept and the directions random",
+        "difference": "estimate minus null",
+        "p": "p-value of the difference, from flipping signs of prompts",
+    },
+    more="estimate low high q n",
+)
+SPREAD_COLUMNS = {
+    f"{name}{end}": about if not end else f"its {end[1:]} end, 95 % interval"
+    for name, about in {
+        "length_variance": "variance of the lengths over heads",
+        "share_entropy": "entropy of the heads' shares of length, in nats",
+        "variance_ratio": "variance of the heads' sum over the sum of their variances",
+    }.items()
+    for end in ("", "_low", "_high")
+}
 
 
 class HeadContributions(Experiment):
-    """A text is read once with its continuation, and each head is measured at each token.
+    """The model reads a text with its own continuation; each head is measured at each token.
 
-    *prompt* tokens are given, *generated* ones are the model's own likeliest continuation (for an
-    adder: the digits of its answer). What is estimated is estimated per prompt; intervals (95 %)
-    come from resampling prompts, so with a single prompt `low` and `high` are missing, and
-    `n` counts the prompts in which an estimate is defined. The p of a mechanical claim, by sign
-    flips of prompts, is one-sided against its null and the highest random model (the larger of
-    the two), corrected over all such claims (Benjamini & Hochberg 1995).
-
-    Tables: `prompts` (what was read; errors of the identities), `contributions` (every measure at
-    every token; where l1_proximity_defined or attention_entropy_defined is false the measure is 0),
-    `heads` (means over tokens), `correlations` (of cosine with L2 norm; `null`: the same lengths in
-    random directions; `p` of the difference, by sign flips of prompts; `q`: corrected over the
-    table), `correlations_adjusted` (position and surprisal held fixed), `components` (shares of
-    the sum named in `whole`), `head_spread` (per layer: variance of lengths over heads, entropy of
-    their shares, Var(sum) / sum of Var over tokens, mean gain of W_O), `gains` (singular values of
-    each W_O) and `against_random` (the estimates per prompt behind the claims, and the same with
-    random weights).
+    *Prompt* tokens are given; *generated* tokens are the likeliest continuation that the model
+    writes (an adder: the digits of its answer). Every number is computed for each prompt first;
+    the 95 % intervals resample prompts, so a single prompt has none. p is one-sided, from flipping
+    signs of prompts: the larger one of the tests against the null and against the highest of the
+    random models. It is corrected over all mechanical claims.
     """
+
+    tables: ClassVar[Mapping[str, Table]] = {
+        "prompts": Table(
+            "A row is a text that the model read.", key="prompt",
+            columns={"kind": "what kind of text it is", "given": "the text as given",
+                     "generated": "what the model added",
+                     "attention_error": "largest distance of an attention row's sum from 1"},
+            more="given_tokens generated_tokens output_error"),
+        "contributions": Table(
+            "A row is a head at a token.", key="prompt pos layer head",
+            columns={"attention_entropy_share": "attention entropy over its maximum, log(keys)",
+                     "l1_proximity_defined": "false where no head comes nearer; 0 is then written",
+                     "attention_entropy_defined": "false for a single key; 0 is then written"},
+            more="token_id token phase l2_norm cosine closeness projection_share norm_share "
+            "l1_proximity attention_entropy"),
+        "components": Table(
+            "A row is a part of what a block, or its attention alone, writes at a token.",
+            key="whole prompt pos layer component",
+            columns={"whole": "the sum of the parts: `resid_post` (block), `attn_out` (attention)",
+                     "component": "the part: attention, its bias b_O, MLP, residual before it",
+                     "share": "share of the whole by projection; the parts sum to 1"},
+            more="token_id token phase l2_norm"),
+        "heads": Table(
+            "A row is a measure of a head, a mean over tokens and then over prompts.",
+            key="measure phase layer head", more="estimate low high n",
+            columns={"measure": "a column of the table contributions"}),
+        "correlations": CORRELATION_TABLE,
+        "correlations_adjusted": CORRELATION_TABLE,
+        "head_spread": Table(
+            "A row is a layer: how its heads differ, and whether they cancel.",
+            key="phase layer", more="n",
+            columns={"gain_of_w_o": "root mean square singular value of W_O, mean over heads",
+                     **SPREAD_COLUMNS}),
+        "gains": Table(
+            "A row is a head: the singular values of its W_O.", key="layer head",
+            columns={"largest": "largest singular value", "smallest": "smallest singular value",
+                     "root_mean_square": "root mean square of the singular values"}),
+        "against_random": Table(
+            "A row is a statistic of a prompt, with the model's own weights or random ones.",
+            key="statistic aggregation control weights prompt",
+            columns={
+                "statistic": "`agreement_rise` (Spearman's correlation of cosine with L2 norm, "
+                "generated minus prompt), `unevenness` (of lengths) or `log_variance_ratio`",
+                "aggregation": "level of the statistic, as in the table correlations, or `layer`",
+                "control": "`adjusted` where position and surprisal are held fixed, else `none`",
+                "value": "the statistic", "null": "the same under its null"}),
+    }  # fmt: skip
+    reading: ClassVar[Reading] = Reading(
+        causal="No: what heads write is measured as it is; nothing is removed or exchanged.",
+        assumes="The length and the direction of what a head writes say how much it contributes.",
+        stressed="The parts sum to the block's output; agreement of cosine and length is held "
+        "against random directions and random weights.",
+        not_shown="That a head with long vectors matters for the answer: later layers may ignore "
+        "or cancel them (head_importance removes heads).",
+    )
 
     prompts: tuple[str, ...] = ()
     """Texts to read; without any, shipped ones of many kinds (adders: sampled additions)."""
@@ -75,23 +162,20 @@ class HeadContributions(Experiment):
 
     def measure(self, model: "Model") -> Results:
         """Write the continuations, then read all of it once, and once per random model."""
-        from lenses.heads.contributions import attention_patterns
-        from lenses.kept import PerPrompt
-
-        texts = self._continued(model, self._texts(model))
-        contributions, components = self.rows("contributions"), self.rows("components")
+        texts = self._texts(model)
+        per_token, components = self.rows("contributions"), self.rows("components")
         own, told = PerPrompt(), "reading"
-        for batch in self.stream(self._batches(texts), (contributions, components, own), told):
+        for batch in self.stream(texts, (per_token, components, own), told, self.batch_size):
             for text, one in self._read(model, batch):
                 tokens = _token_rows(model, text)
-                contributions.append(_contribution_rows(tokens, one))
+                per_token.append(_contribution_rows(tokens, one))
                 components.append(_component_rows(tokens, one))
                 own.update(**self._summary(model, text, one))
-        example = np.array(texts[0].ids[:EXAMPLE_TOKENS])
+        example = torch.tensor(texts[0].ids[:EXAMPLE_TOKENS], device=model.cfg.device)
         return Results(
             tables={
                 "prompts": _prompt_rows(model, texts, own),
-                "contributions": contributions,
+                "contributions": per_token,
                 "components": components,
                 "heads": self._head_rows(own),
                 "correlations": self._correlation_rows(own, adjusted=False),
@@ -100,68 +184,62 @@ class HeadContributions(Experiment):
                 "gains": _gain_rows(model),
                 "against_random": self._against_random(model, texts, own),
             },
-            arrays={"pattern": attention_patterns(model, _tensor(example, model)).numpy()},
+            arrays={"pattern": patterns_of(model, example).numpy()},
         )
 
-    def _texts(self, model: "Model") -> list["_Text"]:
-        """What the model is given, as tokens, without its continuation."""
-        from models.text import tokenize
-        from prompts.texts import Text, shipped_texts, texts_in
+    def headline(self, results: Results) -> str:
+        """The heads with the longest vectors, and the largest share of a layer's sum."""
+        axes, heads = ["layer", "head"], results.tables["heads"]
+        if heads.empty:
+            return "Nothing can be said: no token counts (--include-first counts the first one)."
+        means = heads.pivot(index=axes, columns=["measure", "phase"], values="estimate")
+        lengths, shares = means["l2_norm"], means["projection_share"].mean(axis=1)
+        longest, *others = lengths.mean(axis=1).nlargest(3).index
+        before = f", before {' and '.join(NAME.format(*head) for head in others)}" if others else ""
+        sizes = " and ".join(
+            f"{found[longest]:.3g} on {phase} tokens (median head: {found.median():.3g})"
+            for phase, found in lengths.items()
+        )
+        return (
+            f"{NAME.format(*longest)} writes the longest vectors{before}: its mean L2 norm is "
+            f"{sizes}. Of what the heads of one layer write together, "
+            f"{NAME.format(*shares.idxmax())} has the largest share: {100 * shares.max():.0f} %."
+        )
 
-        given = [Text("given", text) for text in self.prompts]
-        if self.prompts_file:
-            given += texts_in(self.prompts_file)
-        if not given and model.card.arithmetic:
-            return self._sampled_additions(model)
-        tokenized = [(t.kind, tokenize(model, t.text)) for t in given or shipped_texts()]
-        texts = [_Text(i, kind, ids, []) for i, (kind, ids) in enumerate(tokenized)]
-        for text in texts:
-            needed = len(text.given) + self._new_tokens(model)
-            if not text.given or needed > model.cfg.n_ctx:
-                raise UsageError(
-                    f"prompt {text.number}: {needed} tokens with its continuation, but "
-                    f"{model.card.name} reads 1 to {model.cfg.n_ctx}; shorten it or --new-tokens"
-                )
-        return texts
+    def claims(self, results: Results) -> list[Claim]:
+        """Two identities, and three mechanical claims as differences from their nulls."""
+        prompts, rows = results.tables["prompts"], results.tables["against_random"]
+        sums, attention = prompts["output_error"], prompts["attention_error"]
+        keyed = dict(list(rows.groupby(["statistic", "aggregation", "control"])))
+        most = TOLERANCE[self.dtype]
+        rises = [
+            self._agreement_claim(keyed.get(("agreement_rise", level, control)), level, control)
+            for control in ("none", "adjusted")
+            for level in LEVELS
+        ]
+        return [
+            Claim.identity("The heads and the bias sum to the block's output.", sums, within=most),
+            Claim.identity("Each head's attention row sums to 1.", attention, within=most),
+            *corrected([*rises, *self._spread_claims(keyed)]),
+        ]
 
-    def _sampled_additions(self, model: "Model") -> list["_Text"]:
-        from prompts.additions import Addition
+    def figures(self, results: Results) -> dict[str, "Drawing"]:
+        """Each measure by head, then the agreement of two of them, layers, and one text."""
+        by_layer, by_text = _layer_figures(results), _text_figures(results)
+        return _head_figures(results) | self._agreement_figures(results) | by_layer | by_text
 
+    def _texts(self, model: "Model") -> list[ReadText]:
+        """What the model is given, with what it adds."""
         form = model.card.arithmetic
-        sums = Addition(form.digits, self.additions, self.seed, padded=form.pad).sums
-        written = form.write(sums)
-        rows = zip(written.tokens.tolist(), written.prompt.tolist(), strict=True)
-        return [_Text(i, "addition", row[:start], []) for i, (row, start) in enumerate(rows)]
+        count = min(self.new_tokens, form.digits + 1) if form else self.new_tokens
+        if form and not self.prompts and not self.prompts_file:
+            given = sampled_additions(form, self.additions, self.seed)
+        else:
+            given = texts_to_read(model, self.prompts, self.prompts_file, shipped_texts(), count)
+        return continued(model, given, count, self.stream)
 
-    def _new_tokens(self, model: "Model") -> int:
-        form = model.card.arithmetic
-        return min(self.new_tokens, form.digits + 1) if form else self.new_tokens
-
-    def _batches(self, texts: Sequence["_Text"]) -> list[Sequence["_Text"]]:
-        return [texts[i : i + self.batch_size] for i in range(0, len(texts), self.batch_size)]
-
-    def _continued(self, model: "Model", texts: list["_Text"]) -> list["_Text"]:
-        """The texts with what the model adds to them."""
-        from lenses.kept import PerPrompt
-        from models.text import continue_text
-
-        count, written = self._new_tokens(model), PerPrompt()
-        batches = [texts[i : i + WRITTEN_AT_ONCE] for i in range(0, len(texts), WRITTEN_AT_ONCE)]
-        for batch in self.stream(batches, written, "writing"):
-            for new in continue_text(model, [text.given for text in batch], count):
-                written.update(new=np.array([new + [-1] * (count - len(new))], dtype=np.int64))
-        new = [[token for token in row if token >= 0] for row in written["new"].tolist()]
-        return [replace(text, new=more) for text, more in zip(texts, new, strict=True)]
-
-    def _read(
-        self, model: "Model", batch: Sequence["_Text"]
-    ) -> list[tuple["_Text", "Contributions"]]:
+    def _read(self, model: "Model", batch: Sequence[ReadText]) -> list[tuple]:
         """Each text of a batch with what its forward pass says."""
-        import torch
-
-        from lenses.heads.contributions import contributions
-        from models.text import right_pad
-
         tokens, lengths = right_pad([text.ids for text in batch])
         group = torch.full(tokens.shape, -1)
         for row, text in zip(group, batch, strict=True):
@@ -169,8 +247,7 @@ class HeadContributions(Experiment):
                 row[: len(chosen)][torch.from_numpy(chosen)] = number
         device = model.cfg.device
         found = contributions(model, tokens.to(device), group.to(device)).cpu()
-        lengths = lengths.tolist()
-        read = [(text, found.prompt(i, lengths[i])) for i, text in enumerate(batch)]
+        read = [(text, found.prompt(i, int(lengths[i]))) for i, text in enumerate(batch)]
         for text, one in read:
             if not one.output_error.isfinite().all():
                 raise UsageError(
@@ -179,15 +256,13 @@ class HeadContributions(Experiment):
                 )
         return read
 
-    def _chosen(self, text: "_Text") -> np.ndarray:
+    def _chosen(self, text: ReadText) -> np.ndarray:
         """Which tokens count in means and claims, by phase [phase pos]."""
         counted = np.arange(len(text.ids)) >= (0 if self.include_first else 1)
         return np.stack([~text.generated & counted, text.generated & counted])
 
-    def _summary(self, model: "Model", text: "_Text", one: "Contributions") -> dict:
+    def _summary(self, model: "Model", text: ReadText, one: Contributions) -> dict:
         """What is kept of a prompt: its estimates, each with a first axis of one prompt."""
-        from lenses.heads.means import head_means, head_spreads
-
         chosen = self._chosen(text)
         kept = {
             "heads": head_means(one, chosen),
@@ -199,39 +274,26 @@ class HeadContributions(Experiment):
         return {name: value[None] for name, value in kept.items()}
 
     def _agreement(
-        self, model: "Model", text: "_Text", one: "Contributions", **only: tuple[str, ...]
+        self, model: "Model", text: ReadText, one: Contributions, **only: tuple[str, ...]
     ) -> np.ndarray:
-        from lenses.heads.agreement import prompt_agreement
-        from lenses.statistics.random_directions import random_direction_cosines
-
+        """Agreement of cosine and L2 norm in a text, beside that in random directions."""
         rng = np.random.default_rng([self.seed, text.number])
         lengths = one.l2_norm[0].numpy()
         null = random_direction_cosines(lengths, model.cfg.d_model, DRAWS, rng)
         cosine, surprisal = one.cosine[0].numpy(), one.surprisal[0].numpy().astype(float)
         return prompt_agreement(cosine, lengths, null, surprisal, text.generated, **only)
 
-    def _head_rows(self, own: "PerPrompt") -> pd.DataFrame:
-        from lenses.heads.means import HEAD_MEASURES
-        from lenses.statistics.intervals import bootstrap
-
+    def _head_rows(self, own: PerPrompt) -> pd.DataFrame:
         found = bootstrap(own["heads"], self.seed)
         layers, heads = found.n.shape[2:]
         axes = {"measure": HEAD_MEASURES, "phase": PHASES, "layer": layers, "head": heads}
         return grid(axes, **vars(found)).query("n > 0").reset_index(drop=True)
 
-    def _correlation_rows(self, own: "PerPrompt", *, adjusted: bool) -> pd.DataFrame:
-        from lenses.heads.agreement import LEVELS, PHASES
-        from lenses.statistics.correlations import CORRELATIONS
-        from lenses.statistics.intervals import benjamini_hochberg, bootstrap, sign_flip
-
+    def _correlation_rows(self, own: PerPrompt, *, adjusted: bool) -> pd.DataFrame:
         agreement = own["agreement"][:, 2:] if adjusted else own["agreement"][:, :2]
         estimate, null = agreement[..., 0], agreement[..., 1]
-        axes = {
-            "first_token": [False] if adjusted else [True, False],
-            "phase": PHASES,
-            "aggregation": LEVELS,
-            "method": tuple(CORRELATIONS),
-        }
+        axes = {"first_token": [False] if adjusted else [True, False], "phase": SPANS}
+        axes |= {"aggregation": LEVELS, "method": tuple(CORRELATIONS)}
         values = vars(bootstrap(estimate, self.seed))
         values["null"] = bootstrap(null, self.seed).estimate
         values["difference"] = values["estimate"] - values["null"]
@@ -241,207 +303,143 @@ class HeadContributions(Experiment):
         first = ["aggregation", "phase", "method", "first_token"]
         return rows[[*first, *(name for name in values if name != "n"), "q", "n"]]
 
-    def _spread_rows(self, own: "PerPrompt", model: "Model") -> pd.DataFrame:
-        from lenses.heads.contributions import output_gain
-        from lenses.heads.means import SPREADS
-        from lenses.statistics.intervals import bootstrap
-
+    def _spread_rows(self, own: PerPrompt, model: "Model") -> pd.DataFrame:
         found = bootstrap(own["spreads"], self.seed)
         gain = output_gain(model).square().mean(dim=-1).sqrt().mean(dim=-1).numpy()
         values = {"n": found.n[0], "gain_of_w_o": np.broadcast_to(gain, found.n.shape[1:])}
         for i, name in enumerate(SPREADS):
-            values |= {name: found.estimate[i], f"{name}_low": found.low[i]}
-            values |= {f"{name}_high": found.high[i]}
+            for end in ("estimate", "low", "high"):
+                values[f"{name}_{end}".removesuffix("_estimate")] = getattr(found, end)[i]
         axes = {"phase": PHASES, "layer": len(gain)}
         return grid(axes, **values).query("n > 0").reset_index(drop=True)
 
     def _against_random(
-        self, model: "Model", texts: list["_Text"], own: "PerPrompt"
+        self, model: "Model", texts: list[ReadText], own: PerPrompt
     ) -> pd.DataFrame:
         """The per-prompt numbers behind the mechanical claims: own weights, then random ones."""
-        from lenses.statistics.correlations import CORRELATIONS
-        from models import untrained
-
-        spearman = list(CORRELATIONS).index("spearman")
-        frames = [self._claimed(own["spreads"], own["agreement"][..., spearman, :], "own", model)]
-        for number in range(RANDOM_MODELS):
-            twin = untrained(model, self.seed + number)
-            kept = self._read_random(twin, texts, f"random weights {number + 1}/{RANDOM_MODELS}")
-            del twin
-            gc.collect()  # a hooked model refers to itself: uncollected, twins would pile up
-            agreement = kept["agreement"][..., 0, :]
-            frames.append(self._claimed(kept["spreads"], agreement, f"random {number}", model))
+        agreement = own["agreement"][..., list(CORRELATIONS).index("spearman"), :]
+        frames = [self._claimed(own["spreads"], agreement, "own", model.cfg.n_heads)]
+        for number, twin in enumerate(self.twins(model, RANDOM_MODELS)):
+            kept, label = PerPrompt(), f"random weights {number + 1}/{RANDOM_MODELS}"
+            for batch in self.stream(texts, kept, label, self.batch_size):
+                for text, one in self._read(twin, batch):
+                    spreads = head_spreads(one, self._chosen(text))
+                    rises = self._agreement(twin, text, one, methods=("spearman",), within=PHASES)
+                    kept.update(spreads=spreads[None], agreement=rises[None])
+            agreement, weights = kept["agreement"][..., 0, :], f"random {number}"
+            frames.append(self._claimed(kept["spreads"], agreement, weights, model.cfg.n_heads))
         return pd.concat(frames, ignore_index=True)
 
-    def _read_random(self, twin: "Model", texts: list["_Text"], label: str) -> "PerPrompt":
-        from lenses.heads.means import head_spreads
-        from lenses.kept import PerPrompt
-
-        kept = PerPrompt()
-        for batch in self.stream(self._batches(texts), kept, label):
-            for text, one in self._read(twin, batch):
-                spreads = head_spreads(one, self._chosen(text))[None]
-                agreement = self._agreement(twin, text, one, methods=("spearman",), within=PHASES)[
-                    None
-                ]
-                kept.update(spreads=spreads, agreement=agreement)
-        return kept
-
     def _claimed(
-        self, spreads: np.ndarray, agreement: np.ndarray, weights: str, model: "Model"
+        self, spreads: np.ndarray, agreement: np.ndarray, weights: str, heads: int
     ) -> pd.DataFrame:
         """One row per prompt and statistic; `null` is what its stated null gives."""
-        from lenses.heads.agreement import LEVELS
-
         rises = agreement[:, :, 1] - agreement[:, :, 0]  # prompt control level kind
         controls = {"none": rises[:, 0 if self.include_first else 1], "adjusted": rises[:, 2]}
         columns = {
-            ("agreement_rise", level, control): rise[:, i]
+            ("agreement_rise", level, control): rise[:, i].T
             for control, rise in controls.items()
             for i, level in enumerate(LEVELS)
         }
-        evenness = spreads[:, 1] / np.log(max(model.cfg.n_heads, 2))
+        evenness = spreads[:, 1] / np.log(max(heads, 2))
+        ratio = np.where(spreads[:, 2] > 0, spreads[:, 2], np.nan)
         columns |= {
-            ("unevenness", "layer", "none"): _without_null(1 - _mean(evenness)),
-            ("log_variance_ratio", "layer", "none"): _without_null(_mean(_log(spreads[:, 2]))),
+            ("unevenness", "layer", "none"): (1 - _mean(evenness), 0.0),
+            ("log_variance_ratio", "layer", "none"): (_mean(np.log(ratio)), 0.0),
         }
+        names, prompt = ("statistic", "aggregation", "control"), np.arange(len(spreads))
         frames = [
-            pd.DataFrame(dict(zip(("statistic", "aggregation", "control"), key, strict=True)) | {
-                "weights": weights, "prompt": np.arange(len(value)),
-                "value": value[:, 0], "null": value[:, 1],
-            })
-            for key, value in columns.items()
+            pd.DataFrame(dict(zip(names, key, strict=True), weights=weights, prompt=prompt,
+                              value=value, null=null))
+            for key, (value, null) in columns.items()
         ]  # fmt: skip
         return pd.concat(frames, ignore_index=True).dropna().reset_index(drop=True)
 
-    def claims(self, results: Results) -> list[Claim]:
-        """Two identities, and three mechanical claims as differences from their nulls."""
-        prompts, rows = results.tables["prompts"], results.tables["against_random"]
-        keyed = dict(list(rows.groupby(["statistic", "aggregation", "control"])))
-        mechanical = [
-            *self._agreement_claims(keyed),
-            self._spread_claim(keyed.get(("unevenness", "layer", "none")), "unevenness"),
-            self._spread_claim(keyed.get(("log_variance_ratio", "layer", "none")), "variance"),
-        ]
-        return [
-            self._identity("The heads and the bias sum to the block's output",
-                           prompts["output_error"]),
-            self._identity("Each head's attention row sums to 1", prompts["attention_error"]),
-            *_corrected(mechanical),
-        ]  # fmt: skip
-
-    def _identity(self, sentence: str, errors: pd.Series) -> Claim:
-        tolerance = TOLERANCE[self.dtype]
-        return Claim(
-            kind="identity",
-            sentence=sentence,
-            estimate=errors.max(),
-            n=len(errors),
-            unit=f"largest relative error; tolerance {tolerance:g}",
-            verdict="holds" if errors.max() <= tolerance else "fails",
+    def _agreement_claim(self, rows: pd.DataFrame | None, level: str, control: str) -> Claim:
+        how = LEVEL_WORDS[level]
+        fixed = ", position and surprisal held fixed" if control == "adjusted" else ""
+        return self._claim(
+            f"{how.capitalize()}{fixed}, L2 norm and cosine agree more on generated tokens than "
+            "on the prompt, and by more than with random weights.",
+            rows,
+            unit="Spearman's correlation of L2 norm with cosine, generated tokens minus prompt; "
+            "what the same lengths give in random directions is subtracted",
+            family="L2 norm and cosine agree more on generated tokens than on the prompt",
+            label=f"{how}{fixed}",
+            needs="2 prompts or more of 12 tokens or more, with generated tokens (--new-tokens)",
         )
 
-    def _agreement_claims(self, keyed: dict[tuple[str, str, str], pd.DataFrame]) -> list[Claim]:
-        said = "Cosine and L2 norm agree more on generated tokens than on the prompt"
-        at = {"token": "token by token", "layer_head": "head by head", "head": "by head number"}
-        held = {"none": "", "adjusted": ", position and surprisal held fixed"}
+    def _spread_claims(self, keyed: dict[tuple[str, str, str], pd.DataFrame]) -> list[Claim]:
         return [
             self._claim(
-                f"{said}, {at[level]}{held[control]}",
-                keyed.get(("agreement_rise", level, control)),
-                unit="rise of Spearman's correlation, less the rise in random directions",
-                stated="same lengths in random directions subtracted",
-            )
-            for control in held
-            for level in at
-        ]
-
-    def _spread_claim(self, rows: pd.DataFrame | None, which: str) -> Claim:
-        if which == "unevenness":
-            unit = "1 - entropy of norm shares / log(heads); 0 = all equal"
-            return self._claim("Heads are not weighted equally", rows, unit=unit, stated="equal: 0")
-        return self._claim(
-            "Heads reduce each other's variance",
-            rows,
-            sign=-1,
-            scale=np.exp,
-            unit="Var(sum) / sum of Var, geometric mean over layers; 1 = independent heads",
-            stated="heads that vary independently: 1",
-        )
+                "The heads of a layer write vectors of unequal length, more so than with random "
+                "weights.",
+                keyed.get(("unevenness", "layer", "none")),
+                unit="1 minus the entropy of the heads' shares of length over its maximum; "
+                "0 = all lengths equal",
+                needs="2 prompts or more, of 2 tokens or more",
+            ),
+            self._claim(
+                "The heads of a layer cancel each other: their sum varies less over tokens than "
+                "that of independent heads, and less than with random weights.",
+                keyed.get(("log_variance_ratio", "layer", "none")),
+                sign=-1, scale=np.exp,
+                unit="variance of the sum over the sum of the variances, geometric mean over "
+                "layers; 1 = independent heads, below 1 = they cancel",
+                needs="2 prompts or more, of 3 tokens or more",
+            ),
+        ]  # fmt: skip
 
     def _claim(
-        self,
-        sentence: str,
-        rows: pd.DataFrame | None,
-        *,
-        unit: str,
-        stated: str,
-        sign: Literal[1, -1] = 1,
-        scale: Callable = np.asarray,
-    ) -> Claim:
-        """That a statistic lies beyond its stated null, and beyond it in every random model.
+        self, sentence: str, rows: pd.DataFrame | None, sign: int = 1,
+        scale: Callable = np.asarray, **said: Any,
+    ) -> Claim:  # fmt: skip
+        """That a statistic lies beyond its null and every random model, judged within prompts.
 
-        The second is judged on differences within prompts. `p` is one-sided, that luck puts it
-        beyond both its null and the highest random model: the larger of the two.
+        `p` is one-sided, of the null or of the highest random model: the larger of the two.
         """
-        from lenses.statistics.intervals import bootstrap, sign_flip
-
-        said = {"kind": "mechanical", "sentence": sentence, "unit": unit}
         effects = _effects(rows, sign)
         if effects.empty:
-            why = "no prompt has an estimate: it takes generated tokens, longer texts or more heads"
-            return Claim(**said, estimate=0, n=0, verdict="undecided", decide=why)
+            return Claim.mechanical(sentence, None, **said)
         compared = effects[["own", "above", "below"]].to_numpy()
-        found = [*vars(bootstrap(compared, self.seed)).values(), sign_flip(compared, self.seed)]
-        own, above, below = (_Ends(*each) for each in zip(*found, strict=True))
-        random = scale(effects.filter(like="random ").mean() * sign)
-        low, high = sorted(scale(sign * np.array([own.low, own.high])))
-        span = f"{random.min():.3g} to {random.max():.3g}"
-        verdict, decide = _verdict(own, above, below)
-        return Claim(
+        found, p = bootstrap(compared, self.seed), sign_flip(compared, self.seed)
+        random = scale(sign * effects.filter(like="random ").mean().to_numpy())
+        stated, verdict = float(scale(0.0)), _verdict(found, p)
+        hardest = max(stated, random.max()) if sign > 0 else min(stated, random.min())
+        luck = np.where(found.estimate > 0, p / 2, 1 - p / 2)[:2].max()
+        middle, *ends = scale(sign * np.array([found.estimate[0], found.low[0], found.high[0]]))
+        return Claim.mechanical(
+            sentence, Estimate(middle, *sorted(ends), len(effects)),
+            p=None if verdict == "not tested" else luck, verdict=verdict, null=random.mean(),
+            null_note=f"random weights give {random.min():.3g} to {random.max():.3g}; with "
+            f"{len(random)} random models, the smallest possible p is {1 / (len(random) + 1):.2g}",
+            more="prompts (--prompts or --additions)",
+            **{"above" if sign > 0 else "below": hardest},
             **said,
-            estimate=scale(sign * own.estimate),
-            low=None if np.isnan(low) else low,
-            high=None if np.isnan(high) else high,
-            n=len(effects),
-            p=max(own.luck, above.luck),
-            null=random.mean(),
-            null_note=f"random weights, {len(random)} models: {span} ({BY_LUCK}); {stated}",
-            verdict=verdict,
-            decide=decide,
-        )
-
-    def figures(self, results: Results) -> dict[str, "Drawing"]:
-        """Agreement first, then each measure by head, then one text."""
-        return {
-            **self._agreement_figures(results),
-            **_head_figures(results),
-            **_layer_figures(results),
-            **_text_figures(results),
-        }
+        )  # fmt: skip
 
     def _agreement_figures(self, results: Results) -> dict[str, "Drawing"]:
-        from viz import bars, scatter
-
         found = results.tables["correlations"].query("first_token == @self.include_first")
         nulls = found.assign(estimate=found.null, low=np.nan, high=np.nan)
-        both = pd.concat(
-            [found.assign(heads="as they are"), nulls.assign(heads="random directions")]
-        )
+        both = pd.concat([found.assign(heads="as it is"), nulls.assign(heads="random directions")])
         both = both[both.method == "spearman"]
-        both = both.assign(level=both.aggregation + ", " + both.phase)
+        levels, spans = both.aggregation.map(LEVEL_WORDS), both.phase.replace(SPAN_WORDS)
+        both = both.assign(level=levels + ", " + spans, correlation=both.estimate)
         both = both.sort_values(["aggregation", "heads"], ascending=[False, True], kind="stable")
-        counted = results.tables["contributions"]
-        counted = counted[(counted.pos > 0) | self.include_first]
-        points = pd.concat([_sample(counted[counted.phase == p], self.seed) for p in PHASES])
+        counted = results.tables["contributions"].query("pos > 0 or @self.include_first")
+        points = pd.concat(
+            rows.sample(min(len(rows), DRAWN_POINTS), random_state=self.seed)
+            for _, rows in counted.groupby("phase", sort=False)
+        )
         beside = found[(found.aggregation == "token") & found.phase.isin(PHASES)]
         return {
             "Agreement of cosine and L2 norm": bars(
-                both[["level", "heads", "estimate", "low", "high", "n"]], "level", "estimate",
-                series="heads",
-                caption="Spearman's correlation of cosine with L2 norm by level and phase, beside "
-                "what the same lengths give in random directions. Only the gap between the two is "
-                "about the model. Bars: 95 % intervals over prompts.",
+                both[["level", "heads", "correlation", "low", "high", "n"]],
+                "level", "correlation", series="heads",
+                caption="Spearman's correlation of cosine with L2 norm, beside that of equal "
+                "lengths in random directions: only the gap is about the model. A point is a head "
+                "at a token, a head (mean over tokens), or a head number (mean over layers too). "
+                "Bars: 95 % intervals over prompts.",
             ),
             "Cosine against L2 norm": scatter(
                 points[["phase", "layer", "head", "prompt", "pos", "l2_norm", "cosine"]],
@@ -452,128 +450,54 @@ class HeadContributions(Experiment):
         }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class _Text:
-    """A text as tokens: what was given, and what the model added."""
-
-    number: int
-    kind: str
-    given: list[int]
-    new: list[int]
-
-    @property
-    def ids(self) -> list[int]:
-        return self.given + self.new
-
-    @property
-    def generated(self) -> np.ndarray:
-        return np.arange(len(self.ids)) >= len(self.given)
+def _token_rows(model: "Model", text: ReadText) -> pd.DataFrame:
+    """One row a token, in their order."""
+    phase = np.where(text.generated, *reversed(PHASES))
+    named = {"token_id": text.ids, "token": token_strings(model, text.ids), "phase": phase}
+    return pd.DataFrame({"prompt": text.number, "pos": np.arange(len(text.ids)), **named})
 
 
-class _Ends(NamedTuple):
-    """An estimate with its interval over `n` prompts, and p of "it is zero" (sign flips)."""
-
-    estimate: float
-    low: float
-    high: float
-    n: int
-    p: float
-
-    @property
-    def luck(self) -> float:
-        """One-sided p of "it is not above zero"."""
-        return self.p / 2 if self.estimate > 0 else 1 - self.p / 2
-
-    @property
-    def side(self) -> int:
-        """On which side of zero it lies: 1 or -1 where interval and p agree, else 0.
-
-        With few prompts the percentile interval is a little short; p is exact.
-        """
-        apart = (self.low > 0 or self.high < 0) and self.p <= LEVEL
-        return int(np.sign(self.estimate)) if apart else 0
-
-
-def _tensor(ids: np.ndarray, model: "Model"):
-    import torch
-
-    return torch.from_numpy(ids).to(model.cfg.device)
-
-
-def _token_rows(model: "Model", text: _Text) -> pd.DataFrame:
-    from models.text import token_strings
-
-    return pd.DataFrame(
-        {
-            "prompt": text.number,
-            "pos": np.arange(len(text.ids)),
-            "token_id": text.ids,
-            "token": token_strings(model, text.ids),
-            "phase": np.where(text.generated, *reversed(PHASES)),
-        }
-    )
-
-
-def _repeated(tokens: pd.DataFrame, **axes: int | Sequence) -> pd.DataFrame:
-    """Each token's row once for every combination of the axes."""
-    inner = grid(axes)
-    rows = tokens.loc[tokens.index.repeat(len(inner))].reset_index(drop=True)
-    return pd.concat([rows, pd.concat([inner] * len(tokens), ignore_index=True)], axis=1)
-
-
-def _contribution_rows(tokens: pd.DataFrame, one: "Contributions") -> pd.DataFrame:
-    from lenses.heads.means import HEAD_MEASURES
-
+def _contribution_rows(tokens: pd.DataFrame, one: Contributions) -> pd.DataFrame:
     layers, heads = one.l2_norm.shape[2:]
-    rows = _repeated(tokens, layer=layers, head=heads)
+    rows = tokens.merge(grid({"layer": layers, "head": heads}), how="cross")
     values = {name: getattr(one, name).numpy().ravel() for name in HEAD_MEASURES}
     for name in ("l1_proximity_defined", "attention_entropy_defined"):
         values[name] = getattr(one, name).numpy().ravel().repeat(heads)
     return rows.assign(**values)
 
 
-def _component_rows(tokens: pd.DataFrame, one: "Contributions") -> pd.DataFrame:
+def _component_rows(tokens: pd.DataFrame, one: Contributions) -> pd.DataFrame:
     """Shares of the block's output, and of what attention writes; each sums to 1."""
-    from lenses.heads.contributions import COMPONENTS
+    layers, bias = one.component_share.shape[2], one.bias_share[0].numpy()
+    parts = {
+        "resid_post": (COMPONENTS, one.component_share),
+        "attn_out": (COMPONENTS[:2], np.stack([1 - bias, bias], axis=-1)),
+    }
+    frames = []
+    for whole, (names, share) in parts.items():
+        axes = {"layer": layers, "component": names, "whole": [whole]}
+        l2_norm = one.component_norm[..., : len(names)]
+        rows = tokens.merge(grid(axes), how="cross")
+        frames.append(rows.assign(share=np.ravel(share), l2_norm=np.ravel(l2_norm)))
+    return pd.concat(frames, ignore_index=True)
 
-    layers = one.component_share.shape[2]
-    block = _repeated(tokens, layer=layers, component=COMPONENTS, whole=["resid_post"]).assign(
-        share=one.component_share.numpy().ravel(), l2_norm=one.component_norm.numpy().ravel()
-    )
-    bias = one.bias_share[0].numpy()
-    written = _repeated(tokens, layer=layers, component=COMPONENTS[:2], whole=["attn_out"])
-    written = written.assign(
-        share=np.stack([1 - bias, bias], axis=-1).ravel(),
-        l2_norm=one.component_norm[0, :, :, :2].numpy().ravel(),
-    )
-    return pd.concat([block, written], ignore_index=True)
 
-
-def _prompt_rows(model: "Model", texts: list[_Text], own: "PerPrompt") -> pd.DataFrame:
-    return pd.DataFrame(
-        {
-            "prompt": [text.number for text in texts],
-            "kind": [text.kind for text in texts],
-            "given": [model.tokenizer.decode(text.given) for text in texts],
-            "generated": [model.tokenizer.decode(text.new) for text in texts],
-            "given_tokens": [len(text.given) for text in texts],
-            "generated_tokens": [len(text.new) for text in texts],
-            "output_error": own["output_error"],
-            "attention_error": own["attention_error"],
-        }
-    )
+def _prompt_rows(model: "Model", texts: list[ReadText], own: PerPrompt) -> pd.DataFrame:
+    said = model.tokenizer.decode
+    rows = [
+        (text.number, text.kind, said(text.given), said(text.new), len(text.given), len(text.new))
+        for text in texts
+    ]
+    names = ["prompt", "kind", "given", "generated", "given_tokens", "generated_tokens"]
+    errors = {name: own[name] for name in ("output_error", "attention_error")}
+    return pd.DataFrame(rows, columns=names).assign(**errors)
 
 
 def _gain_rows(model: "Model") -> pd.DataFrame:
-    from lenses.heads.contributions import output_gain
-
-    singular = output_gain(model).numpy()
-    return grid(
-        {"layer": singular.shape[0], "head": singular.shape[1]},
-        largest=singular[..., 0],
-        root_mean_square=np.sqrt((singular**2).mean(axis=-1)),
-        smallest=singular[..., -1],
-    )
+    gain = output_gain(model).numpy()
+    middle = np.sqrt((gain**2).mean(axis=-1))
+    axes = {"layer": gain.shape[0], "head": gain.shape[1]}
+    return grid(axes, largest=gain[..., 0], root_mean_square=middle, smallest=gain[..., -1])
 
 
 def _mean(values: np.ndarray) -> np.ndarray:
@@ -584,21 +508,8 @@ def _mean(values: np.ndarray) -> np.ndarray:
     return np.divide(total, count, out=np.full(len(flat), np.nan), where=count > 0)
 
 
-def _log(ratio: np.ndarray) -> np.ndarray:
-    return np.log(ratio, out=np.full_like(ratio, np.nan), where=ratio > 0)
-
-
-def _without_null(values: np.ndarray) -> np.ndarray:
-    """Values beside a stated null of zero."""
-    return np.stack([values, np.zeros_like(values)], axis=1)
-
-
 def _effects(rows: pd.DataFrame | None, sign: int) -> pd.DataFrame:
-    """Per prompt, times `sign`: each model's excess over its null, and own over random weights.
-
-    `above` is the difference from the random model with the highest mean, `below` from that with
-    the lowest.
-    """
+    """Per prompt, times `sign`: excess over the null; own less the highest, the lowest random."""
     if rows is None:
         return pd.DataFrame()
     excess = rows.assign(excess=sign * (rows["value"] - rows["null"]))
@@ -608,118 +519,71 @@ def _effects(rows: pd.DataFrame | None, sign: int) -> pd.DataFrame:
     return wide.assign(above=wide["own"] - highest, below=wide["own"] - lowest)
 
 
-def _verdict(own: _Ends, above: _Ends, below: _Ends) -> tuple[Verdict, str]:
-    """Holds beyond the null and every random model; fails short of the null or of all of them."""
-    if np.isnan(own.low):
-        return "undecided", "a single prompt has no interval; give at least two"
-    if own.side < 0 or below.side < 0:
-        return "fails", ""
-    if own.side > 0 and above.side > 0:
-        return "holds", ""
-    against = [_needed(ends) for ends in (own, below) if ends.estimate <= 0]
-    if not against and above.estimate <= 0:
-        return "undecided", "it lies among the random models; more of those could tell them apart"
-    needed = min(against) if against else max(_needed(own), _needed(above))
-    if needed > 100_000:
-        return "undecided", "the effect is too near zero for any affordable number of prompts"
-    return "undecided", f"about {needed:,} prompts like these, if the estimates stay as they are"
+def _verdict(found: Intervals, p: np.ndarray) -> str:
+    """Of own numbers, and of own less the highest and less the lowest random model.
 
-
-def _corrected(claims: list[Claim]) -> list[Claim]:
-    """The claims with p corrected over all that have one; what luck may explain does not hold."""
-    from lenses.statistics.intervals import benjamini_hochberg
-
-    tested = [claim for claim in claims if claim.p is not None]
-    q = iter(benjamini_hochberg(np.array([claim.p for claim in tested])).tolist())
-    return [claim if claim.p is None else _with_p(claim, next(q), len(tested)) for claim in claims]
-
-
-def _with_p(claim: Claim, p: float, tests: int) -> Claim:
-    lucky = claim.verdict == "holds" and p > LEVEL
-    decide = f"more prompts: among {tests} claims luck may explain this one"
-    return claim.model_copy(
-        update={"p": p} | ({"verdict": "undecided", "decide": decide} if lucky else {})
-    )
-
-
-def _needed(ends: _Ends) -> int:
-    """Prompts at which the same estimate, as scattered, would be told from zero (normal theory)."""
-    normal = NormalDist()
-    reached, wanted = (max(normal.inv_cdf(1 - p / 2), 1e-3) for p in (ends.p, LEVEL))
-    return max(ends.n + 1, int(np.ceil(ends.n * (wanted / reached) ** 2)))
-
-
-def _sample(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
-    return rows.sample(min(len(rows), DRAWN_POINTS), random_state=seed)
-
-
-MEANINGS = {
-    "l2_norm": "Length of what the head writes.",
-    "cosine": "Cosine of what the head writes with what all heads write together.",
-    "closeness": "1 - the relative distance between the head's output and that of all heads.",
-    "projection_share": "Signed share of the heads' sum; the heads of a layer sum to 1.",
-    "norm_share": "Length of the head's output over the sum of lengths in its layer.",
-    "l1_proximity": "How much nearer, in L1, the head brings to the sum; shares of a layer.",
-    "attention_entropy": "Entropy of the head's attention rows, in nats.",
-    "attention_entropy_share": "Entropy of attention rows as a share of its most, log(keys).",
-}
+    Holds beyond the null and every random model, fails short of the null or of all of them: where
+    interval and p agree, as with few prompts the interval is a little short, and p is exact.
+    """
+    if np.isnan(found.low[0]):
+        return "not tested"
+    apart = ((found.low > 0) | (found.high < 0)) & (p <= LEVEL)
+    own, above, below = np.where(apart, np.sign(found.estimate), 0)
+    if own < 0 or below < 0:
+        return "fails"
+    return "holds" if own > 0 and above > 0 else "undecided"
 
 
 def _head_figures(results: Results) -> dict[str, "Drawing"]:
-    from viz import head_grid
-
     parts = dict(list(results.tables["heads"].groupby("measure")))
     return {
         f"{name} of each head".replace("_", " ").capitalize(): head_grid(
             parts[name][["layer", "head", "phase", "estimate"]], "estimate", facet="phase",
-            label=name, caption=f"{meaning} Means over tokens, then prompts.",
+            label=axis_name(name), caption=f"{meaning} Means over tokens, then over prompts.",
         )
         for name, meaning in MEANINGS.items() if name in parts
     }  # fmt: skip
 
 
 def _layer_figures(results: Results) -> dict[str, "Drawing"]:
-    from viz import curves
-
-    spread = results.tables["head_spread"].rename(
-        columns={"variance_ratio_low": "low", "variance_ratio_high": "high"}
-    )
+    spread = results.tables["head_spread"].dropna(subset="variance_ratio")
     whole = results.tables["components"].query("whole == 'resid_post' and pos > 0")
     shares = whole.groupby(["phase", "layer", "component"], as_index=False)["share"].mean()
     shares = shares.sort_values("phase", ascending=False, kind="stable")  # the prompt comes first
+    shares["component"] = shares["component"].map(PART_WORDS)
     return {
         "Variance of the sum of heads": curves(
-            spread.dropna(subset="variance_ratio"), "layer", "variance_ratio", series="phase",
+            spread, "layer", "variance_ratio", series="phase",
+            low="variance_ratio_low", high="variance_ratio_high",
             caption="Variance over tokens of the heads' sum over the sum of the heads' variances: "
             "1 for heads that vary independently, below 1 where they cancel.",
         ),
         "What a block's output is made of": curves(
             shares, "layer", "share", series="component", facet="phase",
-            caption="Share of the block's output (projection; they sum to 1) of what entered it "
-            "(residual), its heads, its output bias and its MLP. Means over all tokens but first.",
+            caption="Shares of the block's output (by projection; they sum to 1) of what came in, "
+            "its heads, its output bias and its MLP. Means over all tokens but the first.",
         ),
     }  # fmt: skip
 
 
 def _text_figures(results: Results) -> dict[str, "Drawing"]:
     """The first text, in the layer where the heads' shares are least equal."""
-    from viz import along_text, attention_patterns, colored_tokens
-
-    layer = _least_equal_layer(results)
+    spread = results.tables["head_spread"]
+    layer = int(spread.groupby("layer")["share_entropy"].mean().idxmin())
     rows = results.tables["contributions"].query("prompt == 0 and layer == @layer")
     shares = rows[["head", "pos", "token", "phase", "norm_share"]].sort_values(["head", "pos"])
     head = int(shares.groupby("head")["norm_share"].mean().idxmax())
     text = shares[shares["head"] == head]
     pattern = results.arrays["pattern"][layer]
-    axes = dict(zip(("layer", "head", "query", "key"), (1, *pattern.shape), strict=True))
-    pairs = grid(axes, attention=pattern).query("query >= key").assign(layer=layer)
-    whole = results.tables["components"].query("prompt == 0 and whole == 'resid_post'")
-    attention = whole[whole["component"] == "attention"]
+    axes = dict(zip(("layer", "head", "query", "key"), ([layer], *pattern.shape), strict=True))
+    pairs = grid(axes, attention=pattern).query("query >= key")
+    parts = results.tables["components"].query("prompt == 0 and whole == 'resid_post'")
+    attention = parts[parts["component"] == "attention"]
     return {
         "Tokens by contribution": colored_tokens(
             text, "norm_share",
-            caption=f"The first text, coloured by head {head}'s share of the lengths in layer "
-            f"{layer}, the layer whose heads are least equal.",
+            caption=f"The first text, coloured by the share of {NAME.format(layer, head)} in the "
+            f"lengths of layer {layer}, the layer whose heads are least equal.",
         ),
         "Attention": attention_patterns(
             pairs, text["token"].tolist()[: pattern.shape[-1]],
@@ -734,8 +598,3 @@ def _text_figures(results: Results) -> dict[str, "Drawing"]:
             caption="Share of each block's output that its heads write, along the first text.",
         ),
     }  # fmt: skip
-
-
-def _least_equal_layer(results: Results) -> int:
-    spread = results.tables["head_spread"]
-    return int(spread.groupby("layer")["share_entropy"].mean().idxmin())

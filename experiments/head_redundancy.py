@@ -1,20 +1,37 @@
 """Do heads do each other's work?"""
 
-import gc
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 import pandas as pd
+import torch
 from pydantic import Field
 
-from experiments import Claim, Experiment, Results
+from experiments import Claim, Experiment, Reading, Results, Table, corrected
+from lenses.heads.redundancy import (
+    cka,
+    joint_effects,
+    leaf_order,
+    likeness,
+    merges,
+    share_below,
+    subspace_overlap,
+)
+from lenses.kept import PerPrompt
+from lenses.patching.single_heads import read_clean, removal_effects, replacements
+from lenses.statistics.against_random import against_random
+from lenses.statistics.intervals import bootstrap
+from lenses.texts import ReadText, sampled_additions, texts_to_read
+from models.parts import attention_out
+from models.planted.twins import planted_twins
+from models.text import right_pad
+from prompts.texts import shipped_texts
+from viz import Drawing, bars, dendrogram, head_grid, heat_map
 
 if TYPE_CHECKING:
-    from lenses.kept import PerPrompt
-    from lenses.statistics.against_random import AgainstRandom
     from models import Model
-    from viz import Drawing
 
 RANDOM_MODELS = 4
 """Models of the same shape with fresh weights, beside which every mechanical claim is shown."""
@@ -28,9 +45,37 @@ NEGLIGIBLE = 0.01
 """Nats: a head can go where its removal costs less, and differences below it count for nothing."""
 MOST = 0.5
 """Share of heads that would be most of them."""
+NAMED = 8
+"""Heads that the headline names one by one."""
 FEW = 3
 """Heads of random models are removed in every third text."""
-LEVEL = 0.05
+TEXTS = "texts (--texts; an adder: --additions)"
+KINDS = ("alike", "less alike", "unlike")
+OTHER = {
+    "other_layer": "layer of the second head",
+    "other_head": "number of the second head in its layer",
+}
+LIKE = {
+    "cka": (
+        "Heads write more alike than heads with random weights do, up to a rotation.",
+        "CKA, up to a rotation",
+        "linear CKA, mean over pairs of heads",
+    ),
+    "cosine": (
+        "Heads write along the same line, in the same or in opposite directions, more than heads "
+        "with random weights do.",
+        "cosine, either direction",
+        "size of the mean cosine, mean over pairs of heads",
+    ),
+}
+"""Measures of likeness: the claim, its label, its unit."""
+MEASURES = {
+    "cka": "CKA",
+    "cosine": "size of the cosine",
+    "ov_overlap": "subspaces written to",
+    "qk_overlap": "subspaces queries read",
+}
+"""Columns of likeness in words."""
 
 
 class HeadRedundancy(Experiment):
@@ -44,21 +89,14 @@ class HeadRedundancy(Experiment):
 
     *Removal*: a head's z becomes its mean over the other texts at the same pos; the cost is the
     rise of the negative log-likelihood of the next token, in nats (an adder: of its answers).
-    The most alike pairs by CKA are removed jointly (`alike`: above .5, else `less alike`), and for
-    each alike one an `unlike` pair: the same first head with the head of the second's layer that
-    is least like it. `interaction` is the cost of both less the two costs. Above zero, each covers
-    for the other: what they contribute is sub-additive (either would do); below zero, each needs
-    the other. Two heads that are much needed, each by itself, may also lie far above zero, since
-    the likelihood has no floor: look at `cost` and `other_cost`.
+    The most alike pairs by CKA are removed jointly (alike: above 0.5, else less alike), and for
+    each alike one an unlike pair: the same first head with the head of the second's layer that
+    is least like it. The interaction is the cost of both less the two costs. Above zero, each
+    covers for the other: either would do. Below zero, each needs the other. Two heads that are much
+    needed, each by itself, may also lie far above zero, since the likelihood has no floor: look at
+    the two costs.
 
-    Tables: `joint` (layer, head, other_layer, other_head, kind, cka, cost, other_cost, both,
-    interaction, low, high, n), `joint_summary` (kind, pairs: mean interaction, and by how much that
-    of alike pairs is above their unlike ones'), `removable`
-    (weights: share of heads under 0.01 nats, low, high, n, heads), `single` (layer, head, cost,
-    low, high, n), `pairs` (every pair of heads: cka, cosine, ov_overlap, qk_overlap), `merges`
-    (left, right, height: average linkage on 1 - CKA; a head is its number, a cluster that of
-    heads plus its row) and `against_random` (weights, measure, group: mean over pairs; of the
-    cosine, of its size). Intervals (95 %) resample texts; those of likeness, groups of four texts.
+    Intervals (95 %) resample texts; those of likeness, groups of four texts.
     """
 
     quick: ClassVar[dict[str, Any]] = {"additions": 24}
@@ -72,25 +110,108 @@ class HeadRedundancy(Experiment):
     batch_size: int = Field(4, ge=1)
     """Texts between two checkpoints; what is read in one pass is fixed."""
 
+    tables: ClassVar[Mapping[str, Table]] = {
+        "joint": Table(
+            "A row is a pair of heads that was removed jointly.",
+            key="layer head other_layer other_head",
+            columns=OTHER
+            | {
+                "kind": "`alike` (CKA above 0.5), `less alike`, or `unlike`: the rival of an alike "
+                "pair, with the same first head",
+                "cka": "linear CKA of the two heads' results, up to a rotation",
+                "cost": "nats a token that removing the first head costs",
+                "other_cost": "nats a token that removing the second head costs",
+                "both": "nats a token that removing both costs",
+                "interaction": "cost of both less the two costs",
+            },
+            more="low high n",
+        ),
+        "joint_summary": Table(
+            "A row is the mean interaction of the pairs of a kind, or by how much that of alike "
+            "pairs lies above that of their unlike ones.",
+            key="kind",
+            columns={
+                "kind": "`alike`, `less alike`, `unlike`, or `difference` (alike less unlike)",
+                "pairs": "pairs of heads that the mean is over",
+                "estimate": "mean interaction in nats",
+            },
+            more="low high n",
+        ),
+        "removable": Table(
+            "A row is a model: how many of its heads can be removed alone.",
+            key="weights",
+            columns={
+                "share": "share of heads whose removal costs under 0.01 nats",
+                "heads": "heads of the model",
+            },
+            more="low high n",
+        ),
+        "single": Table(
+            "A row is a head that was removed alone.",
+            key="layer head",
+            columns={"cost": "nats a token that removing it costs"},
+            more="low high n",
+        ),
+        "pairs": Table(
+            "A row is a pair of heads, by every measure of likeness.",
+            key="layer head other_layer other_head",
+            columns=OTHER
+            | {
+                "cka": "linear CKA of the two heads' results, up to a rotation",
+                "cosine": "mean cosine of the two heads' results",
+                "ov_overlap": "overlap of the subspaces that the heads can write to, 0 to 1",
+                "qk_overlap": "overlap of the subspaces that their queries are read from, 0 to 1",
+            },
+        ),
+        "merges": Table(
+            "A row is a step in which two clusters of heads become one (average linkage on 1 less "
+            "CKA).",
+            key="left right",
+            columns={
+                "left": "a head by its number over all layers; a cluster by the number of heads "
+                "plus its row",
+                "right": "the other head or cluster",
+                "height": "mean unlikeness (1 less CKA) of the two",
+            },
+        ),
+        "against_random": Table(
+            "A row is a measure of likeness in one group of texts, mean over pairs of heads.",
+            key="weights measure group",
+            columns={
+                "measure": "a measure of likeness, as in the table `pairs`; of the cosine its size",
+                "group": "group of four texts, from 0; subspaces have one value for all texts",
+                "value": "mean over pairs of heads",
+            },
+        ),
+    }
+    reading: ClassVar[Reading] = Reading(
+        causal="yes for removal: a head's output becomes its mean over other texts; likeness only "
+        "compares what heads write",
+        assumes="the mean over other texts is a fair absence of a head, and these texts stand for "
+        "their kind",
+        stressed="whether an interaction is special to alike heads: unlike pairs with the same "
+        "first head are removed as well; the fair absence is not put to the test",
+        not_shown="that less alike heads never cover for each other, or that two heads much needed "
+        "each by itself are redundant when their interaction is above zero",
+    )
+
     def measure(self, model: "Model") -> Results:
         """Likeness, then removal of single heads and of chosen pairs; the same in random models."""
-        from lenses.heads.redundancy import cka, merges
-
-        rows = self._rows(model)
-        alike, overlaps = self._alike(model, rows, "likeness"), _overlaps(model)
+        texts, heads = self._texts(model), model.cfg.n_heads
+        alike, overlaps = self._alike(model, texts, "likeness"), _overlaps(model)
         matrices = {"cka": cka(alike["hsic"].sum(0)), "cosine": _cosine(alike), **overlaps}
-        chosen = _chosen(matrices["cka"], model.cfg.n_heads, self.pairs)
-        costs = self._costs(model, rows, chosen.pairs, "removing heads")
-        against, removable = self._random(model, rows)
+        chosen = _chosen(matrices["cka"], heads, self.pairs)
+        costs = self._costs(model, texts, chosen.pairs, "removing heads")
+        against, removable = self._random(model, texts)
         merged = pd.DataFrame(merges(matrices["cka"]), columns=["left", "right", "height"])
-        joint, summary = self._joint_rows(chosen, costs, matrices["cka"], model.cfg.n_heads)
+        joint, summary = self._joint_rows(chosen, costs, matrices["cka"], heads)
         return Results(
             tables={
                 "joint": joint,
                 "joint_summary": summary,
                 "removable": pd.DataFrame([self._removable("own", costs["single"]), *removable]),
-                "single": self._single_rows(costs["single"], model.cfg.n_heads),
-                "pairs": _pair_rows(matrices, model.cfg.n_heads),
+                "single": self._single_rows(costs["single"], heads),
+                "pairs": _pair_rows(matrices, heads),
                 "merges": merged.astype({"left": int, "right": int}),
                 "against_random": pd.concat(
                     [_mean_likeness("own", alike, overlaps), *against], ignore_index=True
@@ -98,35 +219,47 @@ class HeadRedundancy(Experiment):
             }
         )
 
-    def _rows(self, model: "Model") -> list["_Text"]:
+    def headline(self, results: Results) -> str:
+        """Whether the most alike heads cover for each other, and which heads can go alone."""
+        single = results.tables["single"]
+        free = _names(single[single["cost"] < NEGLIGIBLE])
+        which = f" ({', '.join(free)})" if 0 < len(free) <= NAMED else ""
+        return (
+            f"{_answer(results)} {len(free) or 'None'} of {len(single)} heads{which} can be "
+            f"removed one at a time at under {NEGLIGIBLE:g} nats."
+        )
+
+    def claims(self, results: Results) -> list[Claim]:
+        """Whether alike heads cover for each other; who can go; likeness beside random weights."""
+        likeness_claims = self._likeness_claims(results.tables["against_random"])
+        return [
+            *corrected(likeness_claims, decide=f"more {TEXTS}"),
+            _covering_claim(results.tables["joint_summary"].set_index("kind")),
+            _removable_claim(results.tables["removable"].set_index("weights")),
+        ]
+
+    def figures(self, results: Results) -> dict[str, Drawing]:
+        """Pairs and single heads removed; clusters as a matrix and as a tree; random weights."""
+        return {**_cost_figures(results), **_cluster_figures(results), **_random_figure(results)}
+
+    def planted(self) -> "Model":
+        """An adder with two equal heads, of which either suffices."""
+        return planted_twins(seed=self.seed)[0]
+
+    def _texts(self, model: "Model") -> list[ReadText]:
         """Texts, or additions with their answers, as tokens."""
-        from models.text import tokenize
-        from prompts.additions import Addition
-        from prompts.texts import shipped_texts
+        if model.card.arithmetic is None:
+            return texts_to_read(model, (), None, shipped_texts()[: self.texts], 0)
+        sums = sampled_additions(model.card.arithmetic, self.additions, self.seed)
+        return [replace(one, new=one.expected) for one in sums]
 
-        style = model.card.arithmetic
-        if style is None:
-            texts = [tokenize(model, text.text) for text in shipped_texts()[: self.texts]]
-            return [_Text(np.array(ids), 1) for ids in texts]
-        sums = Addition(style.digits, self.additions, self.seed, padded=style.pad).sums
-        written = style.write(sums)
-        ends = (written.at.max(axis=1) + 1).tolist()
-        rows = zip(written.tokens.astype(int), ends, written.prompt.tolist(), strict=True)
-        return [_Text(row[:end], start - 1) for row, end, start in rows]
-
-    def _alike(self, model: "Model", rows: list["_Text"], label: str) -> "PerPrompt":
+    def _alike(self, model: "Model", texts: list[ReadText], label: str) -> PerPrompt:
         """Sums over the tokens of each group of texts, for every pair of heads."""
-        import torch
-
-        from lenses.heads.redundancy import likeness
-        from lenses.kept import PerPrompt
-        from models.text import right_pad
-
         kept, device = PerPrompt(), model.cfg.device
-        groups = [rows[i : i + GROUP] for i in range(0, len(rows), GROUP)]
-        for batch in self.stream(_batches(groups, self.batch_size), kept, label):
+        groups = [texts[i : i + GROUP] for i in range(0, len(texts), GROUP)]
+        for batch in self.stream(groups, kept, label, self.batch_size):
             for group in batch:
-                tokens, lengths = right_pad([text.ids.tolist() for text in group])
+                tokens, lengths = right_pad([text.ids for text in group])
                 pos = torch.arange(tokens.shape[1])
                 counted = ((pos > 0) & (pos < lengths[:, None])).nonzero()
                 found = likeness(model, tokens.to(device), counted.to(device))
@@ -138,21 +271,15 @@ class HeadRedundancy(Experiment):
         return kept
 
     def _costs(
-        self, model: "Model", rows: list["_Text"], pairs: np.ndarray, label: str
-    ) -> "PerPrompt":
+        self, model: "Model", texts: list[ReadText], pairs: np.ndarray, label: str
+    ) -> PerPrompt:
         """Cost in each text of removing each head [head] and each pair [pair], in nats."""
-        import torch
-
-        from lenses.heads.redundancy import joint_effects
-        from lenses.kept import PerPrompt
-        from lenses.patching.single_heads import read_clean, removal_effects, replacements
-
         kept = PerPrompt()
-        tokens = [torch.from_numpy(text.ids).to(model.cfg.device) for text in rows]
+        tokens = [torch.tensor(text.ids, device=model.cfg.device) for text in texts]
         others = replacements([read_clean(model, row).z for row in tokens])
-        for batch in self.stream(_batches(range(len(rows)), self.batch_size), kept, label):
+        for batch in self.stream(range(len(texts)), kept, label, self.batch_size):
             for i in batch:
-                clean, counted = read_clean(model, tokens[i]), slice(rows[i].start, None)
+                clean, counted = read_clean(model, tokens[i]), slice(_start(texts[i]), None)
                 alone = removal_effects(model, clean, others[i], ("mean",))[0, 0, ..., 0, counted]
                 both = joint_effects(model, clean, others[i], pairs)[:, counted]
                 kept.update(
@@ -162,46 +289,35 @@ class HeadRedundancy(Experiment):
         return kept
 
     def _random(
-        self, model: "Model", rows: list["_Text"]
+        self, model: "Model", texts: list[ReadText]
     ) -> tuple[list[pd.DataFrame], list[dict[str, Any]]]:
         """Likeness in random models; in the first of them also the cost of each head."""
-        from models import untrained
-
         frames, removable = [], []
-        for number in range(RANDOM_MODELS):
-            twin, name = untrained(model, self.seed + number), f"random {number}"
-            told = f"random weights {number + 1}/{RANDOM_MODELS}"
-            frames.append(_mean_likeness(name, self._alike(twin, rows, told), _overlaps(twin)))
+        for number, twin in enumerate(self.twins(model, RANDOM_MODELS)):
+            name, told = f"random {number}", f"random weights {number + 1}/{RANDOM_MODELS}"
+            frames.append(_mean_likeness(name, self._alike(twin, texts, told), _overlaps(twin)))
             if number < RANDOM_REMOVED:
                 none = np.zeros((0, 2), dtype=int)
-                costs = self._costs(twin, rows[::FEW], none, f"{told}, removing heads")
+                costs = self._costs(twin, texts[::FEW], none, f"{told}, removing heads")
                 removable.append(self._removable(name, costs["single"]))
-            del twin
-            gc.collect()  # a hooked model refers to itself: uncollected, twins would pile up
         return frames, removable
 
     def _removable(self, weights: str, costs: np.ndarray) -> dict[str, Any]:
         """The share of heads that can go alone, over texts."""
-        from lenses.heads.redundancy import share_below
-
         share, low, high = share_below(costs, NEGLIGIBLE, self.seed)
         told = {"weights": weights, "share": share, "low": low, "high": high}
         return told | {"n": len(costs), "heads": costs.shape[1]}
 
     def _single_rows(self, costs: np.ndarray, heads: int) -> pd.DataFrame:
-        from lenses.statistics.intervals import bootstrap
-
         number = np.arange(costs.shape[1])
         found = vars(bootstrap(costs, self.seed))
         columns = {"layer": number // heads, "head": number % heads, "cost": found.pop("estimate")}
         return pd.DataFrame(columns | found)
 
     def _joint_rows(
-        self, chosen: "_Chosen", costs: "PerPrompt", alike: np.ndarray, heads: int
+        self, chosen: "_Chosen", costs: PerPrompt, alike: np.ndarray, heads: int
     ) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Each pair that was removed jointly; and the mean over pairs of each kind."""
-        from lenses.statistics.intervals import bootstrap
-
         (one, other), single, both = chosen.pairs.T, costs["single"], costs["both"]
         interaction = both - single[:, one] - single[:, other]
         found = vars(bootstrap(interaction, self.seed))
@@ -218,50 +334,21 @@ class HeadRedundancy(Experiment):
         summary = {"kind": list(parts), "pairs": [part.shape[1] for part in parts.values()]}
         return rows, pd.DataFrame(summary | vars(bootstrap(means, self.seed)))
 
-    def claims(self, results: Results) -> list[Claim]:
-        """Likeness beside random weights; whether alike heads cover for each other; who can go."""
-        return [
-            *self._likeness_claims(results.tables["against_random"]),
-            _covering_claim(results.tables["joint_summary"].set_index("kind")),
-            _removable_claim(results.tables["removable"].set_index("weights")),
-        ]
-
     def _likeness_claims(self, rows: pd.DataFrame) -> list[Claim]:
-        from lenses.statistics.against_random import against_random
-        from lenses.statistics.intervals import benjamini_hochberg
-
-        found = []
-        for measure in LIKE:
+        claims = []
+        for measure, (sentence, label, unit) in LIKE.items():
             part = rows[rows["measure"] == measure]
             wide = part.pivot(index="weights", columns="group", values="value")
             random = wide.filter(like="random ", axis="index").to_numpy()
-            found.append(against_random(wide.loc["own"].to_numpy(), random, self.seed))
-        q = benjamini_hochberg(np.array([one.p for one in found]))
-        return [
-            _likeness_claim(measure, *each)
-            for measure, *each in zip(LIKE, found, q.tolist(), strict=True)
-        ]
-
-    def planted(self) -> "Model":
-        """An adder with two equal heads, of which either suffices."""
-        from models.planted.twins import planted_twins
-
-        return planted_twins(seed=self.seed)[0]
-
-    def figures(self, results: Results) -> "dict[str, Drawing]":
-        """Clusters as a matrix and as a tree; pairs and single heads removed; random weights."""
-        return {**_cluster_figures(results), **_cost_figures(results), **_random_figure(results)}
-
-
-LIKE = {
-    "cka": ("Results of heads are more alike than with random weights, up to rotations.",
-            "linear CKA, mean over pairs of heads"),
-    "cosine": ("Heads write more in the same or in opposite directions than with random weights.",
-               "size of the mean cosine, mean over pairs of heads"),
-}  # fmt: skip
-
-
-KINDS = ("alike", "less alike", "unlike")
+            found = against_random(wide.loc["own"].to_numpy(), random, self.seed)
+            claims.append(
+                Claim.mechanical(
+                    sentence, found, null=found.random.mean(), null_note=found.note, unit=unit,
+                    decide=f"more {TEXTS}",
+                    family="Heads write more alike than with random weights", label=label,
+                )
+            )  # fmt: skip
+        return claims
 
 
 class _Chosen(NamedTuple):
@@ -273,22 +360,13 @@ class _Chosen(NamedTuple):
     """Its number; -1 for what is not alike, or where a layer has no third head."""
 
 
-class _Text(NamedTuple):
-    """A text, and the first pos whose output is read."""
-
-    ids: np.ndarray
-    start: int
-
-
-def _batches(items: Sequence, size: int) -> list:
-    return [items[i : i + size] for i in range(0, len(items), size)]
+def _start(text: ReadText) -> int:
+    """The first pos whose output is read: in an addition, that which predicts the answer."""
+    return len(text.given) - 1 if text.new else 1
 
 
 def _overlaps(model: "Model") -> dict[str, np.ndarray]:
     """Subspace overlap [head head] of what heads write to and of what queries are read from."""
-    from lenses.heads.redundancy import subspace_overlap
-    from models.parts import attention_out
-
     read, out = model.W_Q.detach().transpose(-2, -1), attention_out(model)
     gain = None if out.post_gain is None else out.post_gain[:, None, None, :]
     return {
@@ -297,7 +375,7 @@ def _overlaps(model: "Model") -> dict[str, np.ndarray]:
     }
 
 
-def _cosine(alike: "PerPrompt") -> np.ndarray:
+def _cosine(alike: PerPrompt) -> np.ndarray:
     """Mean cosine over all tokens."""
     return alike["cosine"].sum(0) / alike["tokens"].sum()
 
@@ -331,12 +409,8 @@ def _least_alike(alike: np.ndarray, one: int, other: int, heads: int) -> tuple[i
     return min(one, least), max(one, least)
 
 
-def _mean_likeness(
-    weights: str, alike: "PerPrompt", overlaps: dict[str, np.ndarray]
-) -> pd.DataFrame:
+def _mean_likeness(weights: str, alike: PerPrompt, overlaps: dict[str, np.ndarray]) -> pd.DataFrame:
     """Mean over pairs of each measure, of each group of texts; overlaps have no groups."""
-    from lenses.heads.redundancy import cka
-
     upper = np.triu_indices(alike["hsic"].shape[-1], 1)
     values = {
         "cka": [np.nanmean(cka(hsic)[upper]) for hsic in alike["hsic"]],
@@ -373,67 +447,55 @@ def _pair_rows(matrices: dict[str, np.ndarray], heads: int) -> pd.DataFrame:
     return _named(np.stack(upper, axis=1), heads).assign(**values)
 
 
-def _likeness_claim(measure: str, found: "AgainstRandom", q: float) -> Claim:
-    sentence, unit = LIKE[measure]
-    lucky = found.verdict == "holds" and q > LEVEL
-    verdict = "undecided" if lucky else found.verdict
-    return Claim(
-        kind="mechanical",
-        sentence=sentence,
-        estimate=found.estimate,
-        low=found.low,
-        high=found.high,
-        n=found.n,
-        p=q,
-        null=found.random.mean(),
-        null_note=found.note,
-        unit=unit,
-        verdict=verdict,
-        decide="more texts or random models" if verdict == "undecided" else "",
+def _answer(results: Results) -> str:
+    """Whether alike heads do each other's work, in a sentence."""
+    kinds = results.tables["joint_summary"].set_index("kind")
+    claim, pairs = _covering_claim(kinds), kinds.loc["difference", "pairs"]
+    first = results.tables["joint"].iloc[0]
+    most = f"the most alike are {_pair(first, ' and ')}, CKA {first['cka']:.2f}"
+    if claim.verdict == "not tested":
+        return f"Not answered: no two heads can be compared as alike (CKA above {ALIKE:g}); {most}."
+    told = {
+        "holds": "Yes: alike heads cover for each other",
+        "fails": "No: alike heads do not cover for each other",
+        "undecided": "Not decided: alike heads may cover for each other",
+    }[claim.verdict]
+    return (
+        f"{told} ({pairs} {'pair' if pairs == 1 else 'pairs'}; {most}). Removing both costs "
+        f"{abs(claim.estimate):.2g} nats {'more' if claim.estimate > 0 else 'less'} than the two "
+        "single removals together, measured against unlike heads."
     )
 
 
 def _covering_claim(kinds: pd.DataFrame) -> Claim:
-    found, pairs = kinds.loc["difference"], kinds["pairs"]
-    known = found["pairs"] > 0
-    verdict = Claim.judge(found["low"], found["high"], NEGLIGIBLE) if known else "undecided"
-    decide = "more texts" if known else f"no two heads have a CKA above {ALIKE:g} and a third to "
-    decide += "" if known else "compare with; a model that has such heads"
-    return Claim(
-        kind="learned",
-        sentence=f"The most alike heads ({found['pairs']:.0f} pairs) do each other's work: to "
-        "remove both costs more than the two removals, beyond what it does for unlike heads.",
-        estimate=found["estimate"] if known else 0,
-        low=found["low"] if known else None,
-        high=found["high"] if known else None,
-        n=int(found["n"]) if known else 0,
-        null=kinds.loc["unlike", "estimate"] if pairs["unlike"] else None,
-        null_note="unlike pairs by themselves; subtracted (random weights tell nothing here: no "
-        "head of theirs matters)"
-        if pairs["unlike"]
-        else "",
-        unit=f"nats beyond the sum, mean of these pairs; threshold {NEGLIGIBLE:g}",
-        verdict=verdict,
-        decide=decide if verdict == "undecided" else "",
+    found, unlike = kinds.loc["difference"], kinds.loc["unlike"]
+    note = "unlike pairs, which are subtracted; heads of random weights matter too little to tell"
+    return Claim.learned(
+        "Alike heads do each other's work: removing both costs more than the two single removals "
+        "together, beyond what it does for unlike heads.",
+        found,
+        above=NEGLIGIBLE,
+        null=unlike["estimate"] if unlike["pairs"] else None,
+        null_note=note if unlike["pairs"] else "",
+        unit=f"nats beyond the sum, mean of {found['pairs']:.0f} alike pairs (CKA above "
+        f"{ALIKE:g}); threshold {NEGLIGIBLE:g}",
+        more=TEXTS,
+        needs=f"a model (--model) in which two heads have a CKA above {ALIKE:g}, with a third "
+        "head to compare with",
     )
 
 
 def _removable_claim(rows: pd.DataFrame) -> Claim:
-    own, random = rows.loc["own"], rows.drop(index="own")
-    verdict = Claim.judge(own["low"], own["high"], MOST)
-    return Claim(
-        kind="mechanical",
-        sentence=f"Most heads can be removed alone at under {NEGLIGIBLE:g} nats.",
-        estimate=own["share"],
-        low=own["low"],
-        high=own["high"],
-        n=int(own["n"]),
-        null=random["share"].mean(),
-        null_note=f"random weights, {len(random)} models ({random['share'].min():.2f} to "
-        f"{random['share'].max():.2f}), in which few heads matter: no sign of training",
+    own, random = rows.loc["own"], rows.drop(index="own")["share"]
+    return Claim.mechanical(
+        f"More than half of the heads can each be removed alone at under {NEGLIGIBLE:g} nats.",
+        own.rename({"share": "estimate"}),
+        above=MOST,
+        null=random.mean(),
+        null_note=f"{len(random)} models with random weights ({random.min():.2f} to "
+        f"{random.max():.2f}), in which few heads matter: a high share is no sign of training",
         unit=f"share of {own['heads']:.0f} heads; threshold {MOST:g}",
-        verdict=verdict,
-        decide="more texts" if verdict == "undecided" else "",
+        decide=f"more {TEXTS}",
     )
 
 
@@ -441,17 +503,40 @@ def _names(single: pd.DataFrame) -> list[str]:
     return [f"L{row.layer}H{row.head}" for row in single.itertuples()]
 
 
-def _cluster_figures(results: Results) -> "dict[str, Drawing]":
-    """CKA as an ordered matrix, and the tree behind the order."""
-    from lenses.heads.redundancy import leaf_order
-    from viz import dendrogram, heat_map
+def _pair(row: pd.Series, sign: str = " + ") -> str:
+    return f"L{row['layer']}H{row['head']}{sign}L{row['other_layer']}H{row['other_head']}"
 
+
+def _cost_figures(results: Results) -> dict[str, Drawing]:
+    joint, single = results.tables["joint"], results.tables["single"]
+    joint = joint.assign(pair=[_pair(row) for _, row in joint.iterrows()])
+    joint = joint.rename(columns={"interaction": "interaction (nats)"})
+    return {
+        "Both removed, less each removed": bars(
+            joint[["pair", "kind", "interaction (nats)", "low", "high", "n"]], "pair",
+            "interaction (nats)", series="kind", reference=0,
+            caption="Cost of removing both heads less the two costs (nats), for the most alike "
+            f"pairs, most alike first (CKA above {ALIKE:g}: alike), and for unlike pairs with a "
+            "head of an alike one. Right of zero either covers for the other, or both are needed "
+            "for the same answer (each then costs much alone); left of it each needs the other. "
+            "Bars: 95 % intervals over texts.",
+        ),
+        "Cost of each head alone": head_grid(
+            single[["layer", "head", "cost"]], "cost", label="nats a token",
+            caption="Rise of the negative log-likelihood of the next token when a head alone "
+            "gives its mean over other texts.",
+        ),
+    }  # fmt: skip
+
+
+def _cluster_figures(results: Results) -> dict[str, Drawing]:
+    """CKA as an ordered matrix, and the tree behind the order."""
     merged, names = results.tables["merges"], _names(results.tables["single"])
     pairs, heads = results.tables["pairs"], results.tables["single"]["head"].nunique()
     matrix = np.eye(len(names))
-    ends = [pairs["layer"] * heads + pairs["head"],
-            pairs["other_layer"] * heads + pairs["other_head"]]  # fmt: skip
-    matrix[ends[0], ends[1]] = matrix[ends[1], ends[0]] = pairs["cka"]
+    one = pairs["layer"] * heads + pairs["head"]
+    other = pairs["other_layer"] * heads + pairs["other_head"]
+    matrix[one, other] = matrix[other, one] = pairs["cka"]
     order = leaf_order(merged.to_numpy(float))
     shown = [names[head] for head in order]
     cells = pd.MultiIndex.from_product([shown, shown], names=["head", "other"])
@@ -472,38 +557,10 @@ def _cluster_figures(results: Results) -> "dict[str, Drawing]":
     }  # fmt: skip
 
 
-def _cost_figures(results: Results) -> "dict[str, Drawing]":
-    from viz import bars, head_grid
-
-    joint, single = results.tables["joint"], results.tables["single"]
-    pair = [
-        f"L{row.layer}H{row.head} + L{row.other_layer}H{row.other_head}"
-        for row in joint.itertuples()
-    ]
-    joint = joint.assign(pair=pair)
-    return {
-        "Both removed, less each removed": bars(
-            joint[["pair", "kind", "interaction", "low", "high", "n"]], "pair", "interaction",
-            series="kind", reference=0,
-            caption="Cost of removing both heads less the two costs (nats), for the most alike "
-            f"pairs, most alike first (CKA above {ALIKE:g}: alike), and for unlike pairs with a "
-            "head of an alike one. Right of zero either covers for the other, or both are needed "
-            "for the same answer (`cost` is then large); left of it each needs the other. Bars: "
-            "95 % intervals over texts.",
-        ),
-        "Cost of each head alone": head_grid(
-            single[["layer", "head", "cost"]], "cost", label="nats a token",
-            caption="Rise of the negative log-likelihood of the next token when a head alone "
-            "gives its mean over other texts.",
-        ),
-    }  # fmt: skip
-
-
-def _random_figure(results: Results) -> "dict[str, Drawing]":
-    from viz import bars
-
+def _random_figure(results: Results) -> dict[str, Drawing]:
     rows = results.tables["against_random"]
-    rows = rows.assign(weights=rows["weights"].str.replace(r"random \d+", "random", regex=True))
+    own = rows["weights"].eq("own").map({True: "these weights", False: "random weights"})
+    rows = rows.assign(weights=own, measure=rows["measure"].map(MEASURES))
     means = rows.groupby(["measure", "weights"], sort=False)["value"].mean().reset_index()
     return {
         "Likeness beside random weights": bars(

@@ -1,24 +1,30 @@
 """What does each head select, and what does it write?"""
 
-import gc
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
+import torch
 from pydantic import Field
 
-from experiments import Claim, Experiment, Results, UsageError
+from experiments import Claim, Experiment, Reading, Results, Table, UsageError, corrected
+from lenses.heads.circuits import CIRCUITS, TokenPairs, circuits
+from lenses.heads.contributions import attention_patterns as patterns_of
+from lenses.heads.selection import COMPONENTS, KINDS, attention_by_kind, score_shares
+from lenses.kept import PerPrompt
+from lenses.statistics.against_random import against_random
 from lenses.statistics.grid import grid
+from lenses.statistics.intervals import bootstrap
+from lenses.texts import ReadText, sampled_additions, texts_to_read
+from models.planted.selection import planted_selection
+from models.text import token_strings
+from prompts.texts import shipped_texts
+from viz import Drawing, attention_patterns, bars, head_grid, heat_map
 
 if TYPE_CHECKING:
-    from lenses.heads.circuits import TokenPairs
-    from lenses.kept import PerPrompt
-    from lenses.statistics.against_random import AgainstRandom
     from models import Model
-    from prompts.additions import Written
-    from viz import Drawing
 
 RANDOM_MODELS = 4
 """Models of the same shape with fresh weights, beside which every mechanical claim is shown."""
@@ -32,9 +38,21 @@ PAIRS, FAVOURITES = 8, 5
 """Token pairs and tokens that are kept of each circuit of each head."""
 TOLERANCE = {"float32": 1e-3, "float16": 0.05, "bfloat16": 0.1}
 """Of the share that is zero by algebra; of what rounding makes of scores that hardly vary."""
-LEVEL = 0.05
 SHARED = {"QK, next pos": "attends", "OV": "writes"}
 """The circuits that stand in the row of each head."""
+THERE_IS = {
+    "previous": "the token before",
+    "duplicate": "earlier occurrences of the same token",
+    "induction": "what followed the same token before (induction heads)",
+    "sink": "the first token, whatever that is",
+}
+"""What each kind of head attends to."""
+MOVES = {
+    "content": "Which token a key is moves attention scores more than with random weights.",
+    "position": "Where a key stands moves attention scores more than with random weights.",
+}
+KIND = {"kind": "previous, duplicate, induction or sink"}
+PART = {"component": "what moves scores: content, position, both or context"}
 
 
 class HeadSelection(Experiment):
@@ -51,18 +69,10 @@ class HeadSelection(Experiment):
     (duplicate), to what followed those (induction) and to the first token (sink): on random
     tokens, all different, that are repeated once (queries: the repetition), and on texts.
 
-    *Circuits*: QK and OV between pairs of tokens, by effective embeddings
-    (lenses/heads/circuits.py), rows centred, in standard deviations of the head. A pair's score is
-    its own, beyond what its second token gets from all. `matches` and `copies`: the share of other
-    tokens that a token's own exceeds, .5 by chance.
+    *Circuits*: QK (what a query matches) and OV (what is written) between pairs of tokens, by
+    effective embeddings (lenses/heads/circuits.py), rows centred, in standard deviations of the
+    head. A pair's score is its own, beyond what its second token gets from all.
 
-    Tables: `heads` (all of it, one row a head), `shares` (layer, head, component, estimate, low,
-    high, n), `kinds` (kind, tokens, layer, head, estimate, low, high, even (what even attention
-    gives), n), `best` (kind: the head that has most of it on one half of the repeated sequences,
-    estimated on the other half), `circuits` (circuit, layer, head, rank, from_token, to_token,
-    score; a favourite has no from_token), `copies` (own_below of each token, in the best
-    induction head), `against_random` (weights, component, prompt: mean share over heads) and
-    `example` (the tokens of one repeated sequence).
     Intervals (95 %) resample texts or sequences.
     """
 
@@ -81,57 +91,145 @@ class HeadSelection(Experiment):
     batch_size: int = Field(4, ge=1)
     """Texts between two checkpoints; what is read in one pass is fixed."""
 
+    tables: ClassVar[Mapping[str, Table]] = {
+        "heads": Table(
+            "A row is a head, with all that was found of it.", key="layer head",
+            columns={kind: f"attention to {what}" for kind, what in THERE_IS.items()} | {
+                "content": "share of the variance of its scores that follows which token a key is",
+                "position": "share that follows where a key stands",
+                "both": "share that follows token and place only together",
+                "context": "share that follows the rest of the text",
+                "matches": "share of other tokens that a query scores lower than its own token",
+                "copies": "share of other tokens whose logit rises less than the read token's own",
+                "attends_pairs?": "query → key with the highest scores",
+                "attends_always?": "keys that any query likes",
+                "writes_pairs?": "token read → token written with the highest scores",
+                "writes_always?": "tokens that are written whatever is read",
+            },
+        ),
+        "shares": Table(
+            "A row is a component of a head's attention scores.", key="component layer head",
+            columns=PART | {"estimate": "share of the variance over keys, mean over texts"},
+            more="low high n",
+        ),
+        "kinds": Table(
+            "A row is a head's attention to the keys of one kind.", key="kind tokens layer head",
+            columns=KIND | {"tokens": "what was read: repeated random tokens, or texts",
+                            "estimate": "share of attention, mean over sequences or texts"},
+            more="low high n even",
+        ),
+        "best": Table(
+            "A row is a kind, with the head that has most of it on one half of the repeated "
+            "sequences, and its attention on the other half.", key="kind",
+            columns=KIND | {"estimate": "share of attention on the other half"},
+            more="layer head low high n even",
+        ),
+        "circuits": Table(
+            "A row is one of the highest pairs of tokens of a circuit, or a favourite token.",
+            key="circuit layer head rank from_token",
+            columns={
+                "circuit": "QK, same pos; QK, next pos (the query one pos after the key); or OV",
+                "rank": "rank in the head, from 0",
+                "from_token": "query, or token that is read; none of a favourite, which all like",
+                "to_token": "key, or token that is written",
+                "score": "in standard deviations of the head",
+            },
+        ),
+        "copies": Table(
+            "A row is a token, read by the best induction head.", key="layer head token_id",
+            columns={"own_below": "share of other tokens whose logit rises less than its own"},
+            more="token",
+        ),
+        "against_random": Table(
+            "A row is a component of scores in one text, of these weights or of random ones.",
+            key="weights component prompt",
+            columns=PART | {"value": "share of the variance over keys, mean over heads"},
+        ),
+        "example": Table("A row is a token of one repeated sequence.", key="pos",
+                         more="token_id token"),
+    }  # fmt: skip
+    reading: ClassVar[Reading] = Reading(
+        causal="partly: tokens are exchanged to see what moves attention; no head is removed",
+        assumes="these texts and random tokens stand for what the model reads; after the first "
+        "layer, the state of a token alone stands for that token in its circuits",
+        stressed="each kind's best head is tested on sequences on which it was not chosen; the "
+        "state of a token alone is not put to the test",
+        not_shown="that the model needs a head for what it attends to, or that a head of none of "
+        "these kinds does nothing",
+    )
+
     def measure(self, model: "Model") -> Results:
         """Shares, own and of random models; attention by kind; circuits."""
-        exchanges = self._exchanges(model)
+        texts = self._texts(model)
+        exchanges = self._exchanges(model, texts)
         shares = self._shares(model, exchanges, "exchanging tokens")
-        words = self._words(model)
+        words = self._words(model, texts)
         repeated, first = self._repeated(model, words)
         units = np.split(repeated, range(AT_ONCE, len(repeated), AT_ONCE))
         again = self._kinds(model, units, first, "repeated tokens")
-        given = self._kinds(model, [row[None] for row in self._rows(model)], 1, "texts")
+        given = self._kinds(model, [np.array([text.ids]) for text in texts], 1, "texts")
         best = self._best_rows(again)
         pairs, own = self._circuits(model, words)
+        kinds = [self._kind_rows("repeated", again), self._kind_rows("texts", given)]
         tables = {
-            "shares": self._estimates(shares["shares"], component=_components()),
-            "kinds": pd.concat(
-                [self._kind_rows("repeated", again), self._kind_rows("texts", given)],
-                ignore_index=True,
-            ),
+            "shares": self._estimates(shares["shares"], component=COMPONENTS),
+            "kinds": pd.concat(kinds, ignore_index=True),
             "best": best,
             "circuits": pairs,
             "copies": _copy_rows(model, words, own, best),
             "against_random": self._against_random(model, exchanges, shares["shares"]),
-            "example": _token_rows(model, repeated[1]),
-        }
+            "example": pd.DataFrame(
+                {"token_id": repeated[1], "token": token_strings(model, repeated[1])}
+            ).rename_axis("pos").reset_index(),
+        }  # fmt: skip
         patterns = _patterns(model, repeated[1], best)
         return Results({"heads": _head_rows(tables, own)} | tables, {"pattern": patterns})
 
-    def _rows(self, model: "Model") -> list[np.ndarray]:
+    def headline(self, results: Results) -> str:
+        """The heads of a kind, what moves scores on average, and the head that copies most."""
+        shares = results.tables["shares"].groupby("component")["estimate"].mean()
+        heads = results.tables["heads"]
+        most = heads.loc[heads["copies"].idxmax()]
+        return (
+            f"{_kinds_found(results.tables['best'])} Over all heads, attention scores follow where "
+            f"a token stands ({_percent(shares.get('position', 0))} of their variance) and which "
+            f"token it is ({_percent(shares.get('content', 0))}); {_name(most)} copies most: the "
+            f"token read rises above {_percent(most['copies'])} of the others (chance: 50 %)."
+        )
+
+    def claims(self, results: Results) -> list[Claim]:
+        """Which kinds of heads there are, what moves scores beyond chance, and an identity."""
+        best, count = results.tables["best"].set_index("kind"), len(results.tables["heads"])
+        claims = [
+            *(_kind_claim(kind, best.loc[kind], count) for kind in THERE_IS),
+            self._copy_claim(results.tables["copies"]),
+            *self._mechanical(results.tables["against_random"]),
+            self._identity(results.tables["shares"]),
+        ]
+        return corrected(claims, decide="more texts (--texts)")
+
+    def figures(self, results: Results) -> dict[str, Drawing]:
+        """Kinds of heads, what moves scores, the best of them at work, and their token pairs."""
+        return {**_head_figures(results), **_best_figures(results)}
+
+    def planted(self) -> "Model":
+        """A model with a head of each kind, whose weights are written by code."""
+        return planted_selection(self.seed).model
+
+    def _texts(self, model: "Model") -> list[ReadText]:
         """The texts as tokens; for an adder additions, with their answers."""
-        from models.text import tokenize
-        from prompts.texts import shipped_texts
-
         if model.card.arithmetic is None:
-            texts = shipped_texts()[: self.texts]
-            return [np.array(tokenize(model, text.text)) for text in texts]
-        written = self._written(model)
-        ends = written.at.max(axis=1) + 1
-        return [row[:end] for row, end in zip(written.tokens, ends, strict=True)]
+            return texts_to_read(model, (), None, shipped_texts()[: self.texts], 0)
+        sums = sampled_additions(model.card.arithmetic, self.texts, self.seed)
+        return [replace(one, new=one.expected) for one in sums]
 
-    def _written(self, model: "Model") -> "Written":
-        from prompts.additions import Addition
-
-        style = model.card.arithmetic
-        sums = Addition(style.digits, self.texts, self.seed, padded=style.pad).sums
-        return style.write(sums)
-
-    def _exchanges(self, model: "Model") -> list["_Exchange"]:
+    def _exchanges(self, model: "Model", texts: list[ReadText]) -> list["_Exchange"]:
         """What takes turns where: in texts that are long enough and have enough tokens."""
-        adds = model.card.arithmetic is not None
-        every = self._of_additions(model) if adds else _of_texts(self._rows(model), self.keys)
+        style = model.card.arithmetic
+        every = _of_additions(texts, style.digit_ids) if style else _of_texts(texts, self.keys)
         rng = np.random.default_rng([self.seed, self.keys])
-        found = [one.shuffled(self.keys, rng) for one in every if one.has_room(self.keys)]
+        roomy = (one for one in every if min(len(one.slots), len(one.tokens)) >= self.keys)
+        found = [one.shuffled(self.keys, rng) for one in roomy]
         if not found:
             raise UsageError(
                 f"keys: no text of {model.card.name} has {self.keys} different tokens and as many "
@@ -139,34 +237,22 @@ class HeadSelection(Experiment):
             )
         return found
 
-    def _of_additions(self, model: "Model") -> Iterator["_Exchange"]:
-        """Digits of the addends take turns; answers are read."""
-        written, digits = self._written(model), model.card.arithmetic.digit_ids
-        for row, start, at in zip(written.tokens, written.prompt, written.at, strict=True):
-            slots = np.flatnonzero(np.isin(row[:start], digits))
-            yield _Exchange(row, slots, digits, np.sort(at[at >= 0]) - 1)
-
-    def _shares(self, model: "Model", exchanges: list["_Exchange"], label: str) -> "PerPrompt":
+    def _shares(self, model: "Model", exchanges: list["_Exchange"], label: str) -> PerPrompt:
         """Shares [component layer head] of each text."""
-        import torch
-
-        from lenses.heads.selection import score_shares
-        from lenses.kept import PerPrompt
-
         kept, device = PerPrompt(), model.cfg.device
-        for batch in self.stream(_batches(exchanges, self.batch_size), kept, label):
+        for batch in self.stream(exchanges, kept, label, self.batch_size):
             for one in batch:
                 parts = (one.row, one.tokens, one.slots, one.queries)
                 found = score_shares(model, *(torch.from_numpy(x).to(device) for x in parts))
                 kept.update(shares=found[None].cpu().numpy())
         return kept
 
-    def _words(self, model: "Model") -> np.ndarray:
+    def _words(self, model: "Model", texts: list[ReadText]) -> np.ndarray:
         """Ids among which pairs are looked for: an adder's own, or tokens of texts, then words."""
         if model.card.arithmetic is not None:
             ids = sorted(model.card.arithmetic.vocabulary.values())
             return np.array([token for token in ids if token < model.W_U.shape[1]])
-        found = dict.fromkeys(np.concatenate([row[1:] for row in self._rows(model)]).tolist())
+        found = dict.fromkeys(token for text in texts for token in text.ids[1:])
         rng = np.random.default_rng([self.seed, self.vocabulary])
         for token in rng.permutation(model.W_U.shape[1]).tolist():
             if len(found) >= self.vocabulary:
@@ -188,15 +274,10 @@ class HeadSelection(Experiment):
 
     def _kinds(
         self, model: "Model", units: Sequence[np.ndarray], first: int, label: str
-    ) -> "PerPrompt":
+    ) -> PerPrompt:
         """Attention by kind [kind layer head] of each sequence, from pos `first` on."""
-        import torch
-
-        from lenses.heads.selection import attention_by_kind
-        from lenses.kept import PerPrompt
-
         kept = PerPrompt()
-        for batch in self.stream(_batches(units, self.batch_size), kept, label):
+        for batch in self.stream(units, kept, label, self.batch_size):
             for rows in batch:
                 tokens = torch.from_numpy(rows).to(model.cfg.device)
                 attention, even = attention_by_kind(model, tokens, first)
@@ -205,26 +286,19 @@ class HeadSelection(Experiment):
 
     def _estimates(self, values: np.ndarray, **first: Sequence[str]) -> pd.DataFrame:
         """Means over texts [prompt first layer head] with intervals, where there is any."""
-        from lenses.statistics.intervals import bootstrap
-
         found = vars(bootstrap(values, self.seed))
         layers, heads = values.shape[-2:]
         rows = grid(first | {"layer": range(layers), "head": range(heads)}, **found)
         return rows[rows["n"] > 0].reset_index(drop=True)
 
-    def _kind_rows(self, tokens: str, kept: "PerPrompt") -> pd.DataFrame:
-        from lenses.heads.selection import KINDS
-
+    def _kind_rows(self, tokens: str, kept: PerPrompt) -> pd.DataFrame:
         rows = self._estimates(kept["attention"], kind=KINDS)
         even = pd.Series(np.nanmean(kept["even"], axis=0), index=KINDS)
         rows.insert(1, "tokens", tokens)
         return rows.assign(even=rows["kind"].map(even))
 
-    def _best_rows(self, kept: "PerPrompt") -> pd.DataFrame:
+    def _best_rows(self, kept: PerPrompt) -> pd.DataFrame:
         """For each kind the head with most attention in every second sequence, in the others."""
-        from lenses.heads.selection import KINDS
-        from lenses.statistics.intervals import bootstrap
-
         flat = kept["attention"].reshape(len(kept["attention"]), len(KINDS), -1)
         heads = kept["attention"].shape[-1]
         number = flat[::2].mean(axis=0).argmax(axis=-1)
@@ -237,11 +311,6 @@ class HeadSelection(Experiment):
 
     def _circuits(self, model: "Model", words: np.ndarray) -> tuple[pd.DataFrame, np.ndarray]:
         """Token pairs of each head, and own_below [layer circuit head token]."""
-        import torch
-
-        from lenses.heads.circuits import circuits
-        from models.text import token_strings
-
         names = np.array(token_strings(model, words), dtype=object)
         tokens = torch.from_numpy(words).to(model.cfg.device)
         start = [*_start(model), words[0]][0]
@@ -254,96 +323,48 @@ class HeadSelection(Experiment):
         self, model: "Model", exchanges: list["_Exchange"], own: np.ndarray
     ) -> pd.DataFrame:
         """The mean over heads of each share in each text: own weights, then random ones."""
-        from models import untrained
-
         frames = [_mean_shares("own", own)]
-        for number in range(RANDOM_MODELS):
-            twin = untrained(model, self.seed + number)
+        for number, twin in enumerate(self.twins(model, RANDOM_MODELS)):
             told = f"random weights {number + 1}/{RANDOM_MODELS}"
-            frames.append(
-                _mean_shares(f"random {number}", self._shares(twin, exchanges, told)["shares"])
-            )
-            del twin
-            gc.collect()  # a hooked model refers to itself: uncollected, twins would pile up
+            shares = self._shares(twin, exchanges, told)["shares"]
+            frames.append(_mean_shares(f"random {number}", shares))
         return pd.concat(frames, ignore_index=True)
 
-    def claims(self, results: Results) -> list[Claim]:
-        """An identity; which kinds of heads there are; and what moves scores beyond chance."""
-        best = results.tables["best"].set_index("kind")
-        return [
-            self._identity(results.tables["shares"]),
-            *(_kind_claim(sentence, best.loc[kind]) for kind, sentence in THERE_IS.items()),
-            self._copy_claim(results.tables["copies"]),
-            *self._mechanical(results.tables["against_random"]),
-        ]
-
-    def _identity(self, shares: pd.DataFrame) -> Claim:
-        first = shares.query("layer == 0 and component == 'context'")["estimate"].abs()
-        tolerance = TOLERANCE[self.dtype]
-        return Claim(
-            kind="identity",
-            sentence="In the first layer, only a key's token and its place move its score.",
-            estimate=first.max(),
-            n=len(first),
-            unit=f"largest share of anything else in a head; tolerance {tolerance:g}",
-            verdict="holds" if first.max() <= tolerance else "fails",
-        )
-
     def _copy_claim(self, copies: pd.DataFrame) -> Claim:
-        from lenses.statistics.intervals import bootstrap
-
-        found = bootstrap(copies["own_below"].to_numpy()[:, None], self.seed)
-        estimate, low, high = (float(x[0]) for x in (found.estimate, found.low, found.high))
-        verdict = Claim.judge(low, high, COPIES)
-        return Claim(
-            kind="learned",
-            sentence="The head that attends most to what followed a token before also raises the "
-            "logit of the token it finds there.",
-            estimate=estimate, low=low, high=high, n=len(copies),
-            null=0.5, null_note="a head that writes of tokens at random",
+        return Claim.learned(
+            "The best induction head copies: the logit of the token that it attends to rises more "
+            f"than {_percent(COPIES)} of all other logits.",
+            bootstrap(copies["own_below"].to_numpy(), self.seed), above=COPIES,
+            null=0.5, null_note="a head that writes tokens at random",
             unit=f"share of other tokens' logits that rise less; threshold {COPIES:g}",
-            verdict=verdict,
-            decide="more tokens (--vocabulary)" if verdict == "undecided" else "",
+            decide="more tokens (--vocabulary)",
         )  # fmt: skip
 
     def _mechanical(self, rows: pd.DataFrame) -> list[Claim]:
         """That a component moves scores more than with random weights."""
-        from lenses.statistics.against_random import against_random
-        from lenses.statistics.intervals import benjamini_hochberg
-
-        found = []
-        for component in MOVES:
+        claims = []
+        for component, sentence in MOVES.items():
             part = rows[rows["component"] == component]
             wide = part.pivot(index="weights", columns="prompt", values="value")
             random = wide.filter(like="random ", axis="index").to_numpy()
-            found.append(against_random(wide.loc["own"].to_numpy(), random, self.seed))
-        q = benjamini_hochberg(np.array([one.p for one in found]))
-        return [
-            _mechanical_claim(*each) for each in zip(MOVES.values(), found, q.tolist(), strict=True)
-        ]
+            found = against_random(wide.loc["own"].to_numpy(), random, self.seed)
+            claims.append(
+                Claim.mechanical(
+                    sentence, found, null=found.random.mean(), null_note=found.note,
+                    unit="share of the variance of scores over keys, mean over heads",
+                    decide="more texts (--texts)", label=component,
+                    family="Moves attention scores more than with random weights",
+                )
+            )  # fmt: skip
+        return claims
 
-    def planted(self) -> "Model":
-        """A model with a head of each kind, whose weights are written by code."""
-        from models.planted.selection import planted_selection
-
-        return planted_selection(self.seed).model
-
-    def figures(self, results: Results) -> "dict[str, Drawing]":
-        """What moves scores, kinds of heads, the best of them at work, and their token pairs."""
-        return {**_head_figures(results), **_layer_figure(results), **_best_figures(results)}
-
-
-THERE_IS = {
-    "previous": "A head gives most of its attention to the token before.",
-    "duplicate": "A head gives most of its attention to earlier occurrences of the same token.",
-    "induction": "A head gives most of its attention to what followed the same token before: "
-    "there are induction heads.",
-    "sink": "A head gives most of its attention to the first token, whatever that is.",
-}
-MOVES = {
-    "content": "Which token a key is moves scores more than with random weights.",
-    "position": "Where a key stands moves scores more than with random weights.",
-}
+    def _identity(self, shares: pd.DataFrame) -> Claim:
+        tolerance = TOLERANCE[self.dtype]
+        return Claim.identity(
+            "In the first layer, only a key's token and its place move its score.",
+            shares.query("layer == 0 and component == 'context'")["estimate"].abs(),
+            within=tolerance, unit=f"largest share of anything else; tolerance {tolerance:g}",
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -355,26 +376,27 @@ class _Exchange:
     tokens: np.ndarray
     queries: np.ndarray
 
-    def has_room(self, keys: int) -> bool:
-        return min(len(self.slots), len(self.tokens)) >= keys
-
     def shuffled(self, keys: int, rng: np.random.Generator) -> "_Exchange":
         """As many of its slots and of its tokens, in random order."""
         slots, tokens = (rng.permutation(x)[:keys] for x in (self.slots, self.tokens))
         return _Exchange(self.row.astype(int), slots, tokens, self.queries)
 
 
-def _of_texts(rows: list[np.ndarray], keys: int) -> Iterator[_Exchange]:
+def _of_additions(texts: list[ReadText], digits: np.ndarray) -> Iterator[_Exchange]:
+    """Digits of the addends take turns; answers are read."""
+    for text in texts:
+        slots, queries = np.flatnonzero(np.isin(text.given, digits)), np.flatnonzero(text.generated)
+        yield _Exchange(np.array(text.ids), slots, digits, queries - 1)
+
+
+def _of_texts(texts: list[ReadText], keys: int) -> Iterator[_Exchange]:
     """The last different tokens of each text take turns between its first and its last token."""
-    for row in rows:
-        inner = np.array(list(dict.fromkeys(row[-2:0:-1].tolist()))[:keys], dtype=int)
-        short = np.concatenate([row[:1], inner, row[-1:]])
+    for text in texts:
+        row = text.ids
+        inner = list(dict.fromkeys(row[-2:0:-1]))[:keys]
+        short = np.array([*row[:1], *inner, *row[-1:]])
         slots = np.arange(1, len(short) - 1)
-        yield _Exchange(short, slots, inner, np.array([len(short) - 1]))
-
-
-def _batches(items: Sequence, size: int) -> list:
-    return [items[i : i + size] for i in range(0, len(items), size)]
+        yield _Exchange(short, slots, np.array(inner, dtype=int), np.array([len(short) - 1]))
 
 
 def _start(model: "Model") -> list[int]:
@@ -385,30 +407,24 @@ def _start(model: "Model") -> list[int]:
     return [style.vocabulary[style.layout[0]]] if style.layout[0] in style.vocabulary else []
 
 
-def _components() -> tuple[str, ...]:
-    from lenses.heads.selection import COMPONENTS
-
-    return COMPONENTS
-
-
 def _mean_shares(weights: str, shares: np.ndarray) -> pd.DataFrame:
     """Mean over the heads that have shares, of each text."""
     flat = shares.reshape(*shares.shape[:2], -1)
     known = ~np.isnan(flat)
     total, count = np.where(known, flat, 0).sum(-1), known.sum(-1)
     value = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
-    axes = {"prompt": range(len(shares)), "component": _components()}
+    axes = {"prompt": range(len(shares)), "component": COMPONENTS}
     rows = grid(axes, value=value).assign(weights=weights)
     return rows[["weights", "component", "prompt", "value"]]
 
 
-def _summary(pairs: "list[TokenPairs]", names: np.ndarray) -> tuple[pd.DataFrame, np.ndarray]:
+def _summary(pairs: list[TokenPairs], names: np.ndarray) -> tuple[pd.DataFrame, np.ndarray]:
     """Of a layer: its token pairs and favourites, and own_below [circuit head token]."""
     own = np.stack([one.own().cpu().numpy() for one in pairs])
     return pd.concat([_pair_rows(one, names) for one in pairs], ignore_index=True), own
 
 
-def _pair_rows(one: "TokenPairs", names: np.ndarray) -> pd.DataFrame:
+def _pair_rows(one: TokenPairs, names: np.ndarray) -> pd.DataFrame:
     """The pairs with the highest scores of each head, and the tokens favoured by all."""
     heads, size = one.scores.shape[:2]
     found, score = (x.cpu().numpy() for x in one.top_pairs(min(PAIRS, size**2)))
@@ -430,37 +446,21 @@ def _copy_rows(
     model: "Model", words: np.ndarray, own: np.ndarray, best: pd.DataFrame
 ) -> pd.DataFrame:
     """own_below of every token in the OV circuit of the best induction head."""
-    from lenses.heads.circuits import CIRCUITS
-    from models.text import token_strings
-
     chosen = best.set_index("kind").loc["induction"]
     layer, head = int(chosen["layer"]), int(chosen["head"])
     values = own[layer, CIRCUITS.index("OV"), head].astype(float)
-    told = {"token_id": words, "token": token_strings(model, words), "own_below": values}
-    return pd.DataFrame({"layer": layer, "head": head} | told)
-
-
-def _token_rows(model: "Model", ids: np.ndarray) -> pd.DataFrame:
-    from models.text import token_strings
-
-    told = {"token_id": ids, "token": token_strings(model, ids)}
-    return pd.DataFrame({"pos": np.arange(len(ids))} | told)
+    tokens = {"token_id": words, "token": token_strings(model, words)}
+    return pd.DataFrame({"layer": layer, "head": head} | tokens | {"own_below": values})
 
 
 def _patterns(model: "Model", ids: np.ndarray, best: pd.DataFrame) -> np.ndarray:
     """Attention [kind query key] of the best head of each kind."""
-    import torch
-
-    from lenses.heads.contributions import attention_patterns
-
-    every = attention_patterns(model, torch.from_numpy(ids).to(model.cfg.device)).numpy()
+    every = patterns_of(model, torch.from_numpy(ids).to(model.cfg.device)).numpy()
     return every[best["layer"].to_numpy(), best["head"].to_numpy()]
 
 
 def _head_rows(tables: dict[str, pd.DataFrame], own: np.ndarray) -> pd.DataFrame:
     """One row a head, with all that was found of it."""
-    from lenses.heads.circuits import CIRCUITS
-
     at = ["layer", "head"]
     shares = tables["shares"].pivot(index=at, columns="component", values="estimate")
     kinds = tables["kinds"].query("tokens == 'repeated'")
@@ -472,7 +472,7 @@ def _head_rows(tables: dict[str, pd.DataFrame], own: np.ndarray) -> pd.DataFrame
         for name, circuit in (("matches", "QK, next pos"), ("copies", "OV"))
     }
     rows = grid({"layer": range(layers), "head": range(heads)}, **below).set_index(at)
-    rows = shares.reindex(rows.index, columns=_components()).join(kinds).join(rows)
+    rows = shares.reindex(rows.index, columns=COMPONENTS).join(kinds).join(rows)
     return rows.join(_words_of(tables["circuits"])).reset_index()
 
 
@@ -489,59 +489,46 @@ def _words_of(circuits: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def _kind_claim(sentence: str, row: pd.Series) -> Claim:
-    verdict = Claim.judge(row["low"], row["high"], MOSTLY)
-    name = f"L{row['layer']:.0f}H{row['head']:.0f}"
-    return Claim(
-        kind="learned",
-        sentence=sentence,
-        estimate=row["estimate"],
-        low=row["low"],
-        high=row["high"],
-        n=int(row["n"]),
-        null=row["even"],
-        null_note=f"attention to all keys alike; the head is {name}, chosen in other sequences",
+def _kinds_found(best: pd.DataFrame) -> str:
+    """Which heads give most of their attention to one kind of token, in a sentence."""
+    best = best.sort_values("estimate", ascending=False)
+    sure = best[best["low"] > MOSTLY]
+    told = [
+        f"{_name(row)} ({_percent(row['estimate'])} to {THERE_IS[row['kind']]})"
+        for _, row in (sure if len(sure) else best[:1]).iterrows()
+    ]
+    if len(sure):
+        return f"These heads give most of their attention to one kind of token: {'; '.join(told)}."
+    return f"No head gives most of its attention to one kind of token; the nearest is {told[0]}."
+
+
+def _kind_claim(kind: str, row: pd.Series, heads: int) -> Claim:
+    return Claim.learned(
+        f"A head gives most of its attention to {THERE_IS[kind]}.", row, above=MOSTLY,
+        null=row["even"], null_note=f"attention spread evenly; {_name(row)} was chosen from "
+        f"{heads} heads on other sequences",
         unit=f"share of attention in repeated random tokens; threshold {MOSTLY:g}",
-        verdict=verdict,
-        decide="more sequences (--repeats)" if verdict == "undecided" else "",
-    )
+        decide="more sequences (--repeats)",
+        family="A head gives most of its attention to one kind of token", label=kind,
+    )  # fmt: skip
 
 
-def _mechanical_claim(sentence: str, found: "AgainstRandom", q: float) -> Claim:
-    lucky = found.verdict == "holds" and q > LEVEL
-    verdict = "undecided" if lucky else found.verdict
-    return Claim(
-        kind="mechanical",
-        sentence=sentence,
-        estimate=found.estimate,
-        low=found.low,
-        high=found.high,
-        n=found.n,
-        p=q,
-        null=found.random.mean(),
-        null_note=found.note,
-        unit="share of the variance of scores over keys, mean over heads",
-        verdict=verdict,
-        decide="more texts (--texts) or random models" if verdict == "undecided" else "",
-    )
+def _name(row: pd.Series) -> str:
+    return f"L{row['layer']:.0f}H{row['head']:.0f}"
 
 
-def _head_figures(results: Results) -> "dict[str, Drawing]":
-    from viz import head_grid
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
 
-    shares = results.tables["shares"].sort_values("component", key=_in_order(_components()))
+
+def _head_figures(results: Results) -> dict[str, Drawing]:
+    shares, kinds = results.tables["shares"], results.tables["kinds"].query("tokens == 'repeated'")
     shares = shares.assign(share=shares["estimate"].clip(0, 1).round(6))
-    kinds = results.tables["kinds"].query("tokens == 'repeated'")
     kinds = kinds.rename(columns={"estimate": "attention"})
+    every = results.tables["against_random"].rename(columns={"value": "share"})
+    own = every["weights"].eq("own").map({True: "these weights", False: "random weights"})
+    means = every.groupby(["component", own], sort=False)["share"].mean().reset_index()
     return {
-        "What moves the scores of each head": head_grid(
-            shares[["layer", "head", "component", "share"]], "share", facet="component",
-            label="share of the variance over keys",
-            caption="Variance of a head's attention scores over keys, parted into what follows the "
-            "key's token (content), its place (position), the one only with the other (both) and "
-            "the rest of the text (context, which in the first layer cannot matter). The four sum "
-            "to 1, up to chance in the estimates, which are drawn from 0.",
-        ),
         "Kinds of heads": head_grid(
             kinds[["layer", "head", "kind", "attention"]], "attention", facet="kind",
             label="share of attention",
@@ -549,32 +536,23 @@ def _head_figures(results: Results) -> "dict[str, Drawing]":
             "(previous), to the same token earlier (duplicate), to what followed it there "
             "(induction) and to the first token of the text (sink).",
         ),
-    }  # fmt: skip
-
-
-def _in_order(names: Sequence[str]):
-    return lambda column: column.map({name: i for i, name in enumerate(names)})
-
-
-def _layer_figure(results: Results) -> "dict[str, Drawing]":
-    from viz import bars
-
-    rows = results.tables["against_random"]
-    rows = rows.assign(weights=rows["weights"].str.replace(r"random \d+", "random", regex=True))
-    means = rows.groupby(["component", "weights"], sort=False)["value"].mean().reset_index()
-    return {
+        "What moves the scores of each head": head_grid(
+            shares[["layer", "head", "component", "share"]], "share", facet="component",
+            label="share of the variance over keys",
+            caption="Variance of a head's attention scores over keys, parted into what follows the "
+            "key's token (content), its place (position), the one only with the other (both) and "
+            "the rest of the text (context). The four sum to 1, up to chance; drawn from 0.",
+        ),
         "Shares beside random weights": bars(
-            means.rename(columns={"value": "share"}), "component", "share", series="weights",
+            means, "component", "share", series="weights",
             caption="Mean over heads and texts of the four shares, beside models of the same "
             "shape with random weights, where content and position have shares too.",
-        )
+        ),
     }  # fmt: skip
 
 
-def _best_figures(results: Results) -> "dict[str, Drawing]":
+def _best_figures(results: Results) -> dict[str, Drawing]:
     """The best head of each kind on one sequence, and its token pairs."""
-    from viz import attention_patterns, heat_map
-
     best, tokens = results.tables["best"], results.tables["example"]["token"].tolist()
     frames = [
         grid({"query": range(len(tokens)), "key": range(len(tokens))}, attention=pattern).assign(
@@ -604,15 +582,14 @@ def _best_figures(results: Results) -> "dict[str, Drawing]":
 def _pair_cells(results: Results) -> pd.DataFrame:
     """Top pairs of a few heads, with a name for each head."""
     heads, best = results.tables["heads"], results.tables["best"]
-    copying = heads.loc[heads["copies"].idxmax()]
-    chosen = [(row.kind, row.layer, row.head) for row in best.itertuples()]
-    chosen.append(("copying", int(copying["layer"]), int(copying["head"])))
+    chosen = [(row["kind"], row) for _, row in best.iterrows()]
+    chosen.append(("copying", heads.loc[heads["copies"].idxmax()]))
     circuits = results.tables["circuits"].dropna(subset="from_token")
+    circuits = circuits[circuits["circuit"].isin(SHARED) & (circuits["rank"] < 5)]
     parts = []
-    for name, layer, head in chosen:
-        part = circuits.query("layer == @layer and head == @head and rank < 5")
-        parts.append(part.assign(head=f"{name} L{layer}H{head}"))
+    for name, row in chosen:
+        own = (circuits["layer"] == row["layer"]) & (circuits["head"] == row["head"])
+        parts.append(circuits[own].assign(head=f"{name} {_name(row)}"))
     rows = pd.concat(parts, ignore_index=True)
-    rows = rows[rows["circuit"].isin(SHARED)]
     pair = rows["from_token"].str.strip() + "→" + rows["to_token"].str.strip()
     return rows.assign(circuit=rows["circuit"].map(SHARED), pair=pair, rank=rows["rank"] + 1)

@@ -1,21 +1,30 @@
 """Does text that the model wrote itself look different inside from text it was given?"""
 
-import gc
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
+import torch
 from pydantic import Field
 
-from experiments import Claim, Experiment, Results, UsageError
+from experiments import Claim, Estimate, Experiment, Reading, Results, Table, UsageError
+from lenses.kept import PerPrompt
+from lenses.states import fillers, policy
+from lenses.states.fillers import FILLERS, MAIN, Filled
+from lenses.states.policy import STATISTICS
+from lenses.statistics.grid import grid
+from lenses.statistics.intervals import bootstrap
+from lenses.texts import sampled_additions
+from models.planted.dialect import planted_dialect
+from models.text import continue_text, token_strings, tokenize
+from prompts.passages import passages
+from viz import Drawing, bars, curves, heat_map
 
 if TYPE_CHECKING:
-    from lenses.kept import PerPrompt
-    from lenses.states.fillers import Filled
     from models import Model
-    from viz import Drawing
 
 OWN = {"greedy": "likeliest text", "sampled": "sampled text"}
 """The fillers that the model wrote, in words."""
@@ -31,6 +40,27 @@ LEAST_OVERLAP = 0.25
 MOSTLY = 0.5
 TOLERANCE = {"float32": 1e-3, "float16": 5e-2, "bfloat16": 2e-1}
 """Of the identities: shares of the largest value, and nats."""
+PLANTED = {"prompts": 32, "prompt": 8, "new_tokens": 16}
+"""What the planted model reads and writes."""
+MORE = "texts (--texts; an adder: --additions)"
+APART = "difference (standard deviations)"
+MEANING = {
+    "head_norm": "logarithm of the mean length of what heads write",
+    "cosine": "mean cosine of what a head writes with the sum over heads",
+    "share_entropy": "entropy over heads of their shares of the lengths",
+    "attention_entropy": "mean entropy of attention rows, in nats",
+    "sink": "mean attention on the first token",
+    "attention_on_filler": "mean attention on the text that follows the prompt",
+    "residual_norm": "logarithm of the length of the residual stream after the layer",
+}
+"""Of each statistic of a token."""
+FOLLOWS = {"filler": "what follows: given, greedy and sampled (the model's own), other, shuffled"}
+COMPARED = FOLLOWS | {
+    "control?": "what is held fixed",
+    "statistic": "what is compared; meanings: table `tokens`",
+    "estimate": "difference from given text, in standard deviations",
+    "detectable?": "smallest difference that would be found in four of five cases",
+}
 
 
 class OnPolicy(Experiment):
@@ -44,22 +74,11 @@ class OnPolicy(Experiment):
 
     Statistics of each token are means over heads, less their mean over fillers at the same position
     after the same prompt, in standard deviations of what is left: in each layer, then of the mean
-    over layers. They are regressed on the filler against *given*, within prompt and position;
-    `control` says what else is held fixed:
-    surprisal (and its logarithm), then history (mean surprisal of the filler so far; whether the
-    token stood there before). Intervals (95 %) resample prompts. The null exchanges the labels
-    of filler and *given* in random prompts; p_any is corrected over statistics (largest of all),
-    q over the table. Random-weights models read the very same texts.
-
-    Tables: `prompts` (prompt, filler, what was compared), `identity` (per prompt, largest
-    differences between writing and reading), `tokens` (every token's surprisal and statistics),
-    `fillers` (mean surprisal and repetition; `overlap` of surprisals with *given*, 0 to 1),
-    `effects` (control, filler, statistic, estimate in standard deviations, low, high, p, p_any,
-    q, `detectable` (found in four of five cases), n), `layers` (the same layer by layer),
-    `against_random` (effects less those in each random model), `explained` (share of the
-    effects found with position alone that is gone with surprisal held fixed, too) and
-    `positive_control` (a planted model that attends to its own words, with twins of these as given
-    text, and with given text that it wrote itself).
+    over layers. They are regressed on the filler against *given*, within prompt and position; held
+    fixed as well are surprisal (and its logarithm), then history (mean surprisal of the filler so
+    far; whether the token stood there before). Intervals (95 %) resample prompts. The null
+    exchanges the labels of filler and *given* in random prompts. Models with random weights read
+    the very same texts, and a planted model that attends to its own words is compared, too.
     """
 
     quick: ClassVar[dict[str, Any]] = {"additions": 8}
@@ -77,20 +96,88 @@ class OnPolicy(Experiment):
     batch_size: int = Field(1, ge=1)
     """Texts between two checkpoints; each passes the model by itself."""
 
+    tables: ClassVar[Mapping[str, Table]] = {
+        "prompts": Table(
+            "A row is a prompt with one text that followed it.", key="prompt filler",
+            columns=FOLLOWS | {
+                "text": "the prompt as text",
+                "filled_with": "the text that follows",
+                "tokens": "number of its tokens",
+                "compared": "whether it is long enough to be compared",
+            },
+        ),
+        "identity": Table(
+            "A row is a prompt: largest differences between writing a text and reading it.",
+            key="prompt",
+            columns={name: f"share of the size, of: {what}" for name, what in MEANING.items()} | {
+                "log_p": "difference of log-probabilities, in nats",
+                "same_choice": "share of written tokens that are likeliest when read, too",
+            },
+        ),
+        "tokens": Table(
+            "A row is a token after a prompt that is compared.", key="prompt filler pos",
+            columns=MEANING | FOLLOWS | {
+                "pos": "number of the token after the prompt, from 0",
+                "surprisal": "-log p of the token, in nats",
+                "surprisal_before": "mean surprisal of the tokens after the prompt so far",
+                "repeated": "1 where the token stood in the text before, else 0",
+            }, more="token_id token",
+        ),
+        "fillers": Table(
+            "A row is a filler, mean over prompts.", key="filler", more="low high n",
+            columns=FOLLOWS | {
+                "surprisal": "mean surprisal in nats",
+                "repeated": "share of tokens that stood in the text before",
+                "overlap": "how far surprisals overlap with those of given text, 0 to 1",
+            },
+        ),
+        "effects": Table(
+            "A row is a difference of a filler from given text.", key="control filler statistic",
+            columns=COMPARED, more="low high p p_any q? n",
+        ),
+        "layers": Table(
+            "A row is a difference of a filler from given text in one layer.",
+            key="control filler statistic layer", columns=COMPARED, more="low high p p_any n",
+        ),
+        "against_random": Table(
+            "A row is how far such a difference exceeds that in a model with random weights.",
+            key="control random_model filler statistic", more="low high p_any n",
+            columns=COMPARED | {"random_model": "number of the random model, from 0",
+                                "estimate": "difference less that in the random model"},
+        ),
+        "explained": Table(
+            "A row is how far surprisal explains the differences of a filler.",
+            key="weights filler", more="low high n",
+            columns=FOLLOWS | {"estimate": "share of the differences found with position alone "
+                               "that is gone with surprisal held fixed, too"},
+        ),
+        "positive_control": Table(
+            "A row is a difference of the planted model's own text from what it was given.",
+            key="given filler statistic", more="low high p_any n",
+            columns=COMPARED | {"given": "twins of its words, or its own text again"},
+        ),
+    }  # fmt: skip
+    reading: ClassVar[Reading] = Reading(
+        causal="partly: the text after a prompt is exchanged; nothing inside the model is changed",
+        assumes="own and given text differ in position, surprisal and history alone, apart from "
+        "who wrote them, and these act linearly",
+        stressed="whether surprisals overlap enough to be held fixed, and whether words alone "
+        "explain a difference (random weights read the same texts); linearity is not tested",
+        not_shown="that the model knows what it wrote: the state of a token is the same whether "
+        "it was just written or is given",
+    )
+
     def measure(self, model: "Model") -> Results:
         """Write and read every filler, read them in random models, compare; then the control."""
-        from lenses.kept import PerPrompt
-        from lenses.states import fillers
-
         texts, own = self._texts(model), PerPrompt()
         width = max(text.most for text in texts)
-        for batch in self.stream(self._batches(texts), own, "writing and reading"):
+        for batch in self.stream(texts, own, "writing and reading", self.batch_size):
             for text in batch:
                 own.update(**self._filled(model, text, width))
         kept = self._kept(model, own)
         random = [values[kept] for values in self._random(model, texts, own)]
-        read = (own[name][kept] for name in ("surprisal", "history", "statistics"))
-        filled, n = fillers.Filled.of(*read, random), int(kept.sum())
+        parts = (own[name][kept] for name in ("surprisal", "history", "statistics"))
+        filled, n = Filled.of(*parts, random), int(kept.sum())
         controls = {name: filled.compared(name, self.seed) for name in fillers.CONTROLS}
         return Results(
             tables={
@@ -102,25 +189,50 @@ class OnPolicy(Experiment):
                 "layers": fillers.layer_table(filled, self.seed),
                 "against_random": fillers.excess_table(controls, n),
                 "explained": fillers.explained_table(controls, n),
-                "positive_control": fillers.control_table(),
+                "positive_control": _control_table(),
             }
         )
 
+    def headline(self, results: Results) -> str:
+        """Whether own text differs at the same position and surprisal, and in what."""
+        control, said = _control_claim(results.tables["positive_control"]), {}
+        found = [_difference(results, filler, MAIN, control) for filler in OWN]
+        for claim, name in zip(found, OWN.values(), strict=True):
+            said.setdefault(_said(claim), []).append(f"own {name}")
+        verdicts = {claim.verdict for claim in found}
+        told = "Yes" if "holds" in verdicts else "No" if verdicts == {"fails"} else "Not decided"
+        parts = "; ".join(f"{' and '.join(names)} {what}" for what, names in said.items())
+        return f"{told}, with position and surprisal held fixed: {parts}."
+
+    def claims(self, results: Results) -> list[Claim]:
+        """Whether own text differs; whether surprisal explains it; the control, the identities."""
+        control = _control_claim(results.tables["positive_control"])
+        about = [(filler, held) for filler in OWN for held in list(fillers.CONTROLS)[1:]]
+        return [
+            *(_difference(results, *each, control) for each in about),
+            *(_explained_claim(results, filler) for filler in OWN),
+            control,
+            *self._identities(results.tables["identity"]),
+        ]
+
+    def figures(self, results: Results) -> dict[str, Drawing]:
+        """Effects beside random weights, tokens along the text, the control, and layers."""
+        along = _text_figures(results.tables["tokens"])
+        return _effect_figures(results) | along | _layer_figures(results)
+
     def _texts(self, model: "Model") -> list["_Text"]:
         """Prompts with what they are followed by, but for the model's own text."""
-        from models.text import tokenize
-        from prompts.passages import passages
-
         if model.card.arithmetic and not self.prompts:
-            return self._sampled_additions(model)
+            return self._additions(model)
         given = self.prompts or [passage.text for passage in passages()[: self.texts]]
         rows = [tokenize(model, text)[: self.given_tokens + self.new_tokens] for text in given]
         least = self.given_tokens + FEWEST
-        if short := next((i for i, row in enumerate(rows) if len(row) < least), None):
-            raise UsageError(
-                f"prompt {short}: {len(rows[short])} tokens; it takes {least}, the first "
-                f"{self.given_tokens} of which are the prompt (--given-tokens)"
-            )
+        for number, row in enumerate(rows):
+            if len(row) < least:
+                raise UsageError(
+                    f"prompt {number}: {len(row)} tokens; it takes {least}, the first "
+                    f"{self.given_tokens} of which are the prompt (--given-tokens)"
+                )
         if len(rows) < 3 or max(map(len, rows)) > model.cfg.n_ctx:
             raise UsageError(f"it takes 3 texts of at most {model.cfg.n_ctx} tokens or more")
         cut = self.given_tokens
@@ -129,50 +241,37 @@ class OnPolicy(Experiment):
             for i, row in enumerate(rows)
         ]
 
-    def _sampled_additions(self, model: "Model") -> list["_Text"]:
+    def _additions(self, model: "Model") -> list["_Text"]:
         """Additions; what follows is another one's answer, or digits at random."""
-        from prompts.additions import Addition
-
         form = model.card.arithmetic
-        sums = Addition(form.digits, self.additions, self.seed, padded=form.pad).sums
-        written = form.write(sums)
-        ends = written.at.max(axis=1) + 1
-        rows = zip(written.tokens.tolist(), written.prompt, ends, strict=True)
-        parts = [(row[:start], row[start:end]) for row, start, end in rows]
-        rng = np.random.default_rng([self.seed, len(parts)])
-        random = rng.choice(form.digit_ids, size=(len(parts), form.digits + 1)).tolist()
+        sums = sampled_additions(form, self.additions, self.seed)
+        rng = np.random.default_rng([self.seed, len(sums)])
+        random = rng.choice(form.digit_ids, size=(len(sums), form.digits + 1)).tolist()
         return [
-            _Text(i, prompt, parts[i - 1][1], random[i], len(answer))
-            for i, (prompt, answer) in enumerate(parts)
+            _Text(i, one.given, sums[i - 1].expected, random[i], len(one.expected))
+            for i, one in enumerate(sums)
         ]
-
-    def _batches(self, texts: Sequence["_Text"]) -> list[Sequence["_Text"]]:
-        return [texts[i : i + self.batch_size] for i in range(0, len(texts), self.batch_size)]
 
     def _filled(self, model: "Model", text: "_Text", width: int) -> dict[str, np.ndarray]:
         """What is kept of a prompt: fillers, how they were read, and the identity."""
-        from lenses.states.policy import generate, history, largest_differences, read, surprisals
-
-        greedy = generate(model, text.prompt, text.most, _end(model))
-        start = len(text.prompt)
-        again = read(model, _tensor([text.prompt + greedy.tokens], model), start, start)
-        fillers = self._fillers(model, text, greedy.tokens)
-        found = read(
-            model, _tensor([text.prompt + f for f in fillers.tolist()], model), start, start
-        )
-        surprisal = surprisals(found, fillers)
+        greedy = policy.generate(model, text.prompt, text.most, _end(model))
+        again = _read(model, text.prompt, [greedy.tokens])
+        ids = self._fillers(model, text, greedy.tokens)
+        found = _read(model, text.prompt, ids.tolist())
+        surprisal = policy.surprisals(found, ids)
         kept = {
-            "fillers": _padded(fillers, width, -1),
-            "length": np.array(fillers.shape[1]),
+            "fillers": _padded(ids, width, -1),
+            "length": np.array(ids.shape[1]),
             "statistics": _padded(found.statistics, width, 0),
             "surprisal": _padded(surprisal, width, np.nan),
-            "history": _padded(history(surprisal, fillers, text.prompt), width, 0),
+            "history": _padded(policy.history(surprisal, ids, text.prompt), width, 0),
         }
-        kept |= zip(IDENTITY, largest_differences(greedy, again), strict=True)
+        names = ("states", "log_p", "same_choice")
+        kept |= zip(names, policy.largest_differences(greedy, again), strict=True)
         return {name: np.asarray(value)[None] for name, value in kept.items()}
 
     def _fillers(self, model: "Model", text: "_Text", greedy: list[int]) -> np.ndarray:
-        """Tokens of each of lenses.states.fillers.FILLERS [filler pos], as long as the shortest."""
+        """Tokens of each of FILLERS [filler pos], as long as the shortest."""
         rng = np.random.default_rng([self.seed, text.number])
         sampled = _sampled(model, text, int(rng.integers(2**31)))
         rows = [text.given, greedy, sampled, text.other]
@@ -180,119 +279,39 @@ class OnPolicy(Experiment):
         shuffled = rng.permutation(text.given[:length])
         return np.array([*(row[:length] for row in rows), shuffled], dtype=np.int64)
 
-    def _kept(self, model: "Model", own: "PerPrompt") -> np.ndarray:
+    def _kept(self, model: "Model", own: PerPrompt) -> np.ndarray:
         """Which prompts have fillers that are long enough."""
         kept = own["length"] >= FEWEST
         if kept.sum() < 3:
-            raise UsageError(
-                f"{model.card.name} ends all but {kept.sum()} of {len(kept)} texts before "
-                f"{FEWEST} tokens; it takes 3 that are longer"
-            )
+            told = f"{model.card.name} ends all but {kept.sum()} of {len(kept)} texts before "
+            raise UsageError(f"{told}{FEWEST} tokens; it takes 3 that are longer")
         return kept
 
-    def _random(self, model: "Model", texts: list["_Text"], own: "PerPrompt") -> list[np.ndarray]:
+    def _random(self, model: "Model", texts: list["_Text"], own: PerPrompt) -> list[np.ndarray]:
         """Statistics [prompt filler pos statistic layer] of the same texts in random models."""
-        from lenses.kept import PerPrompt
-        from lenses.states.policy import read
-        from models import untrained
-
         found, rows = [], list(zip(texts, own["fillers"], own["length"], strict=True))
-        for number in range(RANDOM_MODELS):
-            twin, kept = untrained(model, self.seed + number), PerPrompt()
-            label = f"random weights {number + 1}/{RANDOM_MODELS}"
-            for batch in self.stream(self._batches(rows), kept, label):
-                for text, fillers, length in batch:
-                    start, width = len(text.prompt), fillers.shape[1]
-                    ids = [text.prompt + filler for filler in fillers[:, :length].tolist()]
-                    statistics = read(twin, _tensor(ids, twin), start, start).statistics
-                    kept.update(statistics=_padded(statistics, width, 0)[None])
-            del twin
-            gc.collect()  # a hooked model refers to itself: uncollected, twins would pile up
+        for number, twin in enumerate(self.twins(model, RANDOM_MODELS)):
+            kept, label = PerPrompt(), f"random weights {number + 1}/{RANDOM_MODELS}"
+            for batch in self.stream(rows, kept, label, self.batch_size):
+                for text, ids, length in batch:
+                    statistics = _read(twin, text.prompt, ids[:, :length].tolist()).statistics
+                    kept.update(statistics=_padded(statistics, ids.shape[1], 0)[None])
             found.append(kept["statistics"])
         return found
 
-    def claims(self, results: Results) -> list[Claim]:
-        """The identity and the control; whether own text differs; whether surprisal explains it."""
-        from lenses.states.fillers import CONTROLS
-
-        control = _control_claim(results.tables["positive_control"])
-        about = [(filler, held) for filler in OWN for held in list(CONTROLS)[1:]]
-        found = [self._difference(results, *each, control) for each in about]
-        explained = [_explained_claim(results, filler) for filler in OWN]
-        return [*self._identities(results.tables["identity"]), control, *found, *explained]
-
     def _identities(self, rows: pd.DataFrame) -> list[Claim]:
         """That states while writing are those of one pass over what was written."""
-        from lenses.states.policy import STATISTICS
-
-        tolerance = TOLERANCE[self.dtype]
-        said = {
-            "states look": (rows[list(STATISTICS)].max(axis=None), "share of a statistic's size"),
-            "predictions are": (rows["log_p"].max(), "log-probability (nats)"),
-        }
+        within, states = TOLERANCE[self.dtype], rows[list(STATISTICS)].max(axis=1)
         return [
-            Claim(
-                kind="identity",
-                sentence=f"A token's {what} the same whether it was just written or is given",
-                estimate=error,
-                n=len(rows),
-                unit=f"largest difference, {unit}; tolerance {tolerance:g}",
-                verdict="holds" if error <= tolerance else "fails",
+            Claim.identity(
+                f"A token's {what} the same whether it was just written or is given.", errors,
+                within=within, unit=f"largest difference, {unit}; tolerance {within:g}",
             )
-            for what, (error, unit) in said.items()
-        ]
-
-    def _difference(self, results: Results, filler: str, control: str, sure: Claim) -> Claim:
-        """That a statistic differs, and more so (or the other way) than in each random model.
-
-        `p` is the larger of all p_any, which are corrected over statistics, and is then corrected
-        over these claims (Bonferroni: four).
-        """
-        about = f"filler == {filler!r} and control == {control!r}"
-        rows = results.tables["effects"].query(about).set_index("statistic")
-        random = results.tables["against_random"].query(about)
-        names = " and ".join(control.rsplit(", ", 1))
-        said = {
-            "kind": "mechanical",
-            "sentence": f"The model's own {OWN[filler]} differs inside from given text, "
-            f"{names} held fixed",
-            "n": int(rows["n"].max()) if len(rows) else 0,
-        }
-        if rows.empty:
-            why = "a model whose statistics vary from token to token"
-            return Claim(**said, estimate=0, verdict="undecided", decide=why)
-        worst = _worst_p(rows, random)
-        best = worst.index[np.lexsort([-rows["estimate"].abs(), worst])[0]]
-        chosen, p = rows.loc[best], min(1.0, float(worst[best]) * 4)
-        others = random[random["statistic"] == best]
-        shared = results.tables["fillers"].set_index("filler").loc[filler, "overlap"]
-        verdict, decide = _verdict(rows, chosen, p, shared, sure)
-        return Claim(
-            **said,
-            estimate=chosen["estimate"],
-            low=chosen["low"],
-            high=chosen["high"],
-            p=p,
-            null=chosen["estimate"] - others["estimate"].mean() if len(others) else None,
-            null_note=f"random weights, {RANDOM_MODELS} models that read the same texts; labels "
-            f"exchanged: 0, from {chosen['detectable']:.2f} on told from luck (one claim alone)",
-            unit=f"standard deviations of {best.replace('_', ' ')}, the clearest of "
-            f"{len(rows)} statistics",
-            verdict=verdict,
-            decide=decide,
-        )
-
-    def figures(self, results: Results) -> dict[str, "Drawing"]:
-        """Effects, tokens along the text, layers, random weights, and the control."""
-        return {
-            **_effect_figures(results),
-            **_text_figures(results.tables["tokens"]),
-            **_layer_figures(results.tables["layers"]),
-            **_control_figures(results.tables["positive_control"]),
-        }
-
-
-IDENTITY = ("states", "log_p", "same_choice")
+            for what, errors, unit in (
+                ("states look", states, "share of a statistic's size"),
+                ("predictions are", rows["log_p"], "log-probability (nats)"),
+            )
+        ]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -312,23 +331,17 @@ def _end(model: "Model") -> int | None:
     return None if model.card.arithmetic else model.tokenizer.eos_token_id
 
 
+def _read(model: "Model", prompt: list[int], rows: list[list[int]]) -> policy.Read:
+    """Every filler after the prompt, in one pass, read from its first token on."""
+    ids = torch.tensor([prompt + row for row in rows], device=model.cfg.device)
+    return policy.read(model, ids, len(prompt), len(prompt))
+
+
 def _sampled(model: "Model", text: _Text, seed: int) -> list[int]:
-    """The model's text at temperature 1, with the memory of a language model, which saves passes.
-
-    That writes up to what the tokenizer calls the end, which for an adder is just any token.
-    """
-    from lenses.states.policy import generate
-    from models.text import continue_text
-
+    """The model's text at temperature 1; an adder's end token is any token, and ends nothing."""
     if _end(model) is None:
-        return generate(model, text.prompt, text.most, None, seed).tokens
+        return policy.generate(model, text.prompt, text.most, None, seed).tokens
     return continue_text(model, [text.prompt], text.most, temperature=1, seed=seed)[0]
-
-
-def _tensor(ids: Sequence, model: "Model"):
-    import torch
-
-    return torch.as_tensor(np.asarray(ids), device=model.cfg.device)
 
 
 def _padded(values: np.ndarray, width: int, filling: float) -> np.ndarray:
@@ -338,10 +351,8 @@ def _padded(values: np.ndarray, width: int, filling: float) -> np.ndarray:
     return np.pad(values, missing, constant_values=filling)
 
 
-def _prompt_rows(model: "Model", texts: list[_Text], own: "PerPrompt") -> pd.DataFrame:
+def _prompt_rows(model: "Model", texts: list[_Text], own: PerPrompt) -> pd.DataFrame:
     """What stands after each prompt, as it was compared."""
-    from lenses.states.fillers import FILLERS
-
     decode = model.tokenizer.decode
     return pd.DataFrame(
         [
@@ -354,55 +365,69 @@ def _prompt_rows(model: "Model", texts: list[_Text], own: "PerPrompt") -> pd.Dat
     )  # fmt: skip
 
 
-def _identity_rows(own: "PerPrompt") -> pd.DataFrame:
-    from lenses.states.policy import STATISTICS
-
-    states = own["states"]
-    rows = pd.DataFrame(states, columns=list(STATISTICS))
-    rows.insert(0, "prompt", range(len(states)))
+def _identity_rows(own: PerPrompt) -> pd.DataFrame:
+    rows = pd.DataFrame(own["states"], columns=list(STATISTICS))
+    rows.insert(0, "prompt", range(len(rows)))
     return rows.assign(log_p=own["log_p"], same_choice=own["same_choice"])
 
 
-def _token_rows(
-    model: "Model", filled: "Filled", fillers: np.ndarray, numbers: np.ndarray
-) -> pd.DataFrame:
+def _token_rows(model: "Model", filled: Filled, ids: np.ndarray, of: np.ndarray) -> pd.DataFrame:
     """Every token that is compared."""
-    from lenses.states.fillers import FILLERS
-    from lenses.states.policy import STATISTICS
-    from models.text import token_strings
-
-    axes = {"prompt": numbers, "filler": FILLERS, "pos": range(fillers.shape[-1])}
-    rows = pd.MultiIndex.from_product(axes.values(), names=list(axes)).to_frame(index=False)
-    rows = rows.assign(token_id=fillers.ravel())
+    rows = grid({"prompt": of, "filler": FILLERS, "pos": ids.shape[-1]}, token_id=ids)
     told = ["surprisal", "log_surprisal", "surprisal_before", "repeated", *STATISTICS]
     values = np.concatenate([filled.covariates, filled.values], axis=-1)
     rows[told] = values.reshape(len(rows), -1)
-    known = np.broadcast_to(filled.known[:, None], fillers.shape).ravel()
+    known = np.broadcast_to(filled.known[:, None], ids.shape).ravel()
     rows = rows[known].drop(columns="log_surprisal").reset_index(drop=True)
     rows.insert(4, "token", token_strings(model, rows["token_id"]))
     return rows
 
 
-def _control_claim(rows: pd.DataFrame) -> Claim:
-    """That the planted difference is found, and that none is between two texts of one origin."""
-    twins = rows["given"].str.startswith("twins")
-    planted = rows[twins & (rows["statistic"] == "attention_on_filler")]
-    same = rows[~twins & (rows["filler"] == "sampled")]
-    found = (planted["low"] > 0).all() and (planted["p_any"] <= LEVEL).all()
-    quiet = same["p_any"].min() > LEVEL
-    return Claim(
-        kind="identity",
-        sentence="In a planted model that attends to its own words this is found, surprisal held "
-        "fixed, and nothing between two texts that it wrote",
-        estimate=planted["estimate"].min(),
-        n=int(rows["n"].iloc[0]),
-        null=same["estimate"].abs().max(),
-        null_note="largest of all statistics between its own texts, found in none"
-        if quiet
-        else "largest between its own texts: found where there is nothing",
-        unit="standard deviations of attention on filler, the smaller of likeliest and sampled",
-        verdict="holds" if found and quiet else "fails",
+def _control_table() -> pd.DataFrame:
+    """What is found, surprisal held fixed, where a planted model attends to its own words.
+
+    The given text is in turn in twins of its words, which do differ inside, and what it sampled
+    itself once more, from which its sampled text cannot differ. Always the same prompts.
+    """
+    planted, start, new = planted_dialect(), PLANTED["prompt"], PLANTED["new_tokens"]
+    rows = planted.twins(PLANTED["prompts"], start + new, 0)
+    prompt = rows[:, :start]
+    greedy, sampled, again = (
+        np.array(continue_text(planted.model, prompt.tolist(), new, temperature=t, seed=seed))
+        for t, seed in ((0, 0), (1, 0), (1, 1))
     )
+    given = {"twins of its words": rows[:, start:], "its own, again": again}
+    return fillers.own_text_table(planted.model, prompt, given, (greedy, sampled))
+
+
+def _difference(results: Results, filler: str, control: str, sure: Claim) -> Claim:
+    """That a statistic differs, and more so (or the other way) than in each random model.
+
+    `p` is the larger of all p_any, which are corrected over statistics, and is then corrected
+    over these claims (Bonferroni: four).
+    """
+    about = f"filler == {filler!r} and control == {control!r}"
+    rows = results.tables["effects"].query(about).set_index("statistic")
+    random = results.tables["against_random"].query(about)
+    names = " and ".join(control.rsplit(", ", 1))
+    tell = partial(
+        Claim.mechanical,
+        f"Inside, the model's own {OWN[filler]} differs from given text, with {names} held fixed.",
+        family="Own text differs inside from given text", label=f"{OWN[filler]}, {names} fixed",
+    )  # fmt: skip
+    if rows.empty:
+        return tell(None, needs="a model whose statistics vary from token to token")
+    worst = _worst_p(rows, random)
+    best = worst.index[np.lexsort([-rows["estimate"].abs(), worst])[0]]
+    chosen, others = rows.assign(p=(4 * worst).clip(upper=1)).loc[best], random["statistic"] == best
+    shared = results.tables["fillers"].set_index("filler").loc[filler, "overlap"]
+    return tell(
+        chosen, **_verdict(rows, chosen, shared, sure),
+        null=chosen["estimate"] - random[others]["estimate"].mean() if others.any() else None,
+        null_note=f"{RANDOM_MODELS} models with random weights that read the same texts; by itself "
+        f"a difference of {chosen['detectable']:.2f} would be found in four of five cases",
+        unit=f"standard deviations of {_words(best)}, the clearest of {len(rows)} statistics",
+    )  # fmt: skip
 
 
 def _worst_p(rows: pd.DataFrame, random: pd.DataFrame) -> pd.Series:
@@ -416,24 +441,36 @@ def _worst_p(rows: pd.DataFrame, random: pd.DataFrame) -> pd.Series:
     return np.maximum(rows["p_any"], excess.reindex(rows.index).fillna(1.0))
 
 
-def _verdict(
-    rows: pd.DataFrame, chosen: pd.Series, p: float, shared: float, sure: Claim
-) -> tuple[str, str]:
+def _verdict(rows: pd.DataFrame, chosen: pd.Series, shared: float, sure: Claim) -> dict[str, str]:
     """Verdict on a difference, and what would decide it."""
     if sure.verdict != "holds":
-        return "undecided", "a method whose positive control holds"
-    if shared < LEAST_OVERLAP:
-        return "undecided", (
-            f"texts that are as surprising as each other: of the surprisals {shared:.2f} overlap, "
-            f"{LEAST_OVERLAP:g} are needed to hold them fixed"
-        )
-    if p <= LEVEL and (chosen["low"] > 0 or chosen["high"] < 0):
-        return "holds", ""
-    if (rows["low"] > -BOUND).all() and (rows["high"] < BOUND).all():
-        return "fails", ""
-    differs = rows["p_any"].min() * 4 <= LEVEL
-    why = "it differs, but not more than random weights do on the same texts: more of either"
-    return "undecided", why if differs else "more texts: luck may explain it"
+        why = "a method whose positive control holds"
+    elif shared < LEAST_OVERLAP:
+        why = f"texts that are as surprising as each other (surprisals overlap by {shared:.2f}; "
+        why += f"{LEAST_OVERLAP:g} is needed to hold them fixed)"
+    elif chosen["p"] <= LEVEL and (chosen["low"] > 0 or chosen["high"] < 0):
+        return {"verdict": "holds"}
+    elif (rows["low"] > -BOUND).all() and (rows["high"] < BOUND).all():
+        return {"verdict": "fails"}
+    elif rows["p_any"].min() * 4 <= LEVEL:
+        why = "more texts or random models: it differs, but not beyond random weights"
+    else:
+        why = f"more {MORE}: luck may explain it"
+    return {"verdict": "undecided", "decide": why}
+
+
+def _said(claim: Claim) -> str:
+    """What the headline says of own text."""
+    if claim.verdict == "holds":
+        what = claim.unit.removeprefix("standard deviations of ").split(",")[0]
+        return f"differed from given text by {claim.estimate:+.2f} standard deviations of {what}"
+    if claim.verdict == "fails":
+        return f"differed from given text by less than {BOUND:g} standard deviations throughout"
+    return f"could not be told from given text; it takes {claim.decide or claim.needs}"
+
+
+def _words(statistic: str) -> str:
+    return statistic.replace("_", " ")
 
 
 def _explained_claim(results: Results, filler: str) -> Claim:
@@ -441,62 +478,63 @@ def _explained_claim(results: Results, filler: str) -> Claim:
     rows = results.tables["explained"].query("filler == @filler").set_index("weights")
     effects = results.tables["effects"].query("filler == @filler and control == 'position'")
     shared = results.tables["fillers"].set_index("filler").loc[filler, "overlap"]
-    said = {
-        "kind": "mechanical",
-        "sentence": f"Surprisal explains most of how the model's own {OWN[filler]} differs inside "
-        "from given text",
-        "unit": "share of the effects that are found with position alone, gone with surprisal "
-        f"held fixed; threshold {MOSTLY:g}, below 0 they grow",
-    }
-    if "own" not in rows.index or effects["p_any"].min() > LEVEL:
-        why = "a difference to explain: with position alone held fixed luck may explain it"
-        n = int(effects["n"].max()) if len(effects) else 0
-        return Claim(**said, estimate=0, n=n, verdict="undecided", decide=why)
-    row, random = rows.loc["own"], rows.drop(index="own")
-    verdict, why = Claim.judge(row["low"], row["high"], MOSTLY), "more texts"
-    if shared < LEAST_OVERLAP:
-        verdict, why = "undecided", f"surprisals that overlap more than {shared:.2f}"
-    return Claim(
-        **said,
-        estimate=row["estimate"],
-        low=row["low"],
-        high=row["high"],
-        n=int(row["n"]),
-        null=random["estimate"].mean() if len(random) else None,
+    there, alike = "own" in rows.index and effects["p_any"].min() <= LEVEL, shared >= LEAST_OVERLAP
+    random = rows.drop(index="own", errors="ignore")["estimate"]
+    return Claim.mechanical(
+        f"Surprisal explains more than half of how the model's own {OWN[filler]} differs inside "
+        "from given text.", rows.loc["own"] if there else None, above=MOSTLY,
+        verdict=None if alike else "undecided",
+        decide=f"more {MORE}" if alike else f"texts whose surprisals overlap by {LEAST_OVERLAP:g} "
+        f"or more (here {shared:.2f})",
+        needs="texts in which own and given text differ at the same position by more than luck",
+        null=random.mean() if there and len(random) else None,
         null_note="random weights that read the same texts, surprisals as the model's own",
-        verdict=verdict,
-        decide=why if verdict == "undecided" else "",
-    )
+        unit="share of the differences with position alone held fixed that is gone with surprisal "
+        f"held fixed, too; threshold {MOSTLY:g}, below 0 they grow",
+        family="Surprisal explains more than half of the difference", label=OWN[filler],
+    )  # fmt: skip
 
 
-def _effect_figures(results: Results) -> dict[str, "Drawing"]:
-    from lenses.states.fillers import MAIN
-    from viz import bars
+def _control_claim(rows: pd.DataFrame) -> Claim:
+    """That the planted difference is found, and that none is between two texts of one origin."""
+    twins = rows["given"].str.startswith("twins")
+    planted = rows[twins & (rows["statistic"] == "attention_on_filler")]
+    same = rows[~twins & (rows["filler"] == "sampled")]
+    found = (planted["low"] > 0).all() and (planted["p_any"] <= LEVEL).all()
+    quiet = same["p_any"].min() > LEVEL
+    return Claim.mechanical(
+        "In a planted model that attends to its own words the method finds the difference, with "
+        "surprisal held fixed, and finds none between two texts that this model wrote.",
+        Estimate(planted["estimate"].min(), np.nan, np.nan, int(rows["n"].iloc[0])),
+        null=same["estimate"].abs().max(), null_note="largest of all statistics between its own "
+        f"texts, {'found in none' if quiet else 'found where there is nothing'}",
+        unit="standard deviations of attention on filler, the smaller of likeliest and sampled",
+        verdict="holds" if found and quiet else "fails", check=True,
+    )  # fmt: skip
 
-    effects = results.tables["effects"]
-    rows = effects.assign(held=effects["control"] + " held fixed", difference=effects["estimate"])
-    own = effects[effects["filler"].isin(OWN) & (effects["control"] == MAIN)]
-    less = results.tables["against_random"].merge(
-        own[["filler", "statistic", "estimate"]], on=["filler", "statistic"], suffixes=("", "_own")
-    )
-    less = less[less["control"] == MAIN]
-    number = less["random_model"].astype(str)
-    random = less.assign(weights="random weights " + number, low=np.nan, high=np.nan)
-    random["estimate"] = random["estimate_own"] - random["estimate"]
-    both = pd.concat([own.assign(weights="these weights"), random], ignore_index=True)
-    both = both.assign(text=both["filler"].map(OWN), difference=both["estimate"])
+
+def _effect_figures(results: Results) -> dict[str, Drawing]:
+    effects, excess = (_in_words(results.tables[name]) for name in ("effects", "against_random"))
+    effects["held"] = effects["control"] + " held fixed"
+    own = effects[effects["text"].notna() & (effects["control"] == MAIN)]
+    keys = ["control", "filler", "statistic"]
+    random = excess.merge(own[[*keys, APART]], on=keys, suffixes=(" more", ""))
+    random[APART] -= random[APART + " more"]
+    random["weights"] = "random weights " + random["random_model"].astype(str)
+    parts = [own.assign(weights="these weights"), random.drop(columns=["low", "high"])]
+    both = pd.concat(parts, ignore_index=True)
     return {
         "How each filler differs from given text": bars(
-            rows[["held", "filler", "statistic", "difference", "low", "high", "p_any", "n"]],
-            "statistic", "difference", series="filler", facet="held", reference=0,
+            effects[["held", "filler", "statistic", APART, "low", "high", "p_any", "n"]],
+            "statistic", APART, series="filler", facet="held", reference=0,
             caption="Differences from given text at the same positions after the same prompts, in "
             "standard deviations of tokens at the same position. Greedy and sampled are the "
             "model's own. What goes away from one panel to the next is explained by what is held "
             "fixed in addition, and what appears was hidden by it. 95 % intervals over prompts.",
         ),
         "Beside random weights": bars(
-            both[["text", "statistic", "weights", "difference", "low", "high"]],
-            "statistic", "difference", series="weights", facet="text", reference=0,
+            both[["text", "statistic", "weights", APART, "low", "high"]],
+            "statistic", APART, series="weights", facet="text", reference=0,
             caption="The same differences of the model's own text, position and surprisal held "
             "fixed, beside models with random weights that read the very same texts: what they "
             "show too lies in the words, not in who wrote them.",
@@ -504,23 +542,22 @@ def _effect_figures(results: Results) -> dict[str, "Drawing"]:
     }  # fmt: skip
 
 
-def _text_figures(tokens: pd.DataFrame) -> dict[str, "Drawing"]:
-    """Means over prompts by filler and position, of long texts a few positions together."""
-    from lenses.states.fillers import FILLERS
-    from lenses.states.policy import STATISTICS
-    from lenses.statistics.intervals import bootstrap
-    from viz import curves
+def _in_words(rows: pd.DataFrame) -> pd.DataFrame:
+    words, text = rows["statistic"].map(_words), rows["filler"].map(OWN)
+    return rows.assign(statistic=words, text=text, **{APART: rows["estimate"]})
 
+
+def _text_figures(tokens: pd.DataFrame) -> dict[str, Drawing]:
+    """Means over prompts by filler and position, of long texts a few positions together."""
     step, parts = max(1, (tokens["pos"].max() + 1) // 5), []
     first = tokens.assign(token=tokens["pos"] // step * step)
     for name in ("surprisal", *STATISTICS):
         means = first.groupby(["prompt", "filler", "token"])[name].mean().unstack([1, 2])
         ends = vars(bootstrap(means.to_numpy(float)))
         labels = means.columns.to_frame(index=False)
-        parts.append(labels.assign(**ends, statistic=name))
+        parts.append(labels.assign(**ends, statistic=_words(name)))
     rows = pd.concat(parts, ignore_index=True).rename(columns={"estimate": "mean"})
-    order = {name: number for number, name in enumerate(FILLERS)}
-    rows = rows.sort_values("filler", key=lambda names: names.map(order), kind="stable")
+    rows = rows.sort_values("filler", key=lambda names: names.map(FILLERS.index), kind="stable")
     surprisal = rows["statistic"] == "surprisal"
     return {
         "Surprisal along the text": curves(
@@ -532,42 +569,30 @@ def _text_figures(tokens: pd.DataFrame) -> dict[str, "Drawing"]:
         "Statistics along the text": curves(
             rows[~surprisal].dropna(subset="mean"), "token", "mean", series="filler",
             facet="statistic",
-            caption="Each statistic at the tokens after the prompt, less its mean over all fillers "
-            "at that position, in standard deviations; nothing else is held fixed. Longer texts "
-            "by a few tokens together, beginning at the one given. Bands: 95 % over prompts.",
+            caption="Each statistic at the tokens after the prompt, less its mean over fillers, in "
+            "standard deviations; nothing else is held fixed. Of long texts a few tokens together, "
+            "beginning at the one given. Bands: 95 % over prompts.",
         ),
     }  # fmt: skip
 
 
-def _layer_figures(layers: pd.DataFrame) -> dict[str, "Drawing"]:
-    from viz import heat_map
-
-    rows = layers[layers["filler"].isin(list(OWN))]
-    if rows["layer"].nunique() < 2:
-        return {}
-    rows = rows.assign(text=rows["filler"].map(OWN), difference=rows["estimate"])
-    return {
-        "Where in the model": heat_map(
-            rows[["text", "layer", "statistic", "difference", "low", "high", "p_any"]],
-            "statistic", "layer", "difference", facet="text", diverging=True,
-            label="standard deviations from given text",
+def _layer_figures(results: Results) -> dict[str, Drawing]:
+    """The differences of the planted model, and those of this one layer by layer."""
+    layers, control = (_in_words(results.tables[name]) for name in ("layers", "positive_control"))
+    figures = {
+        "The positive control": bars(
+            control.assign(against="against " + control["given"]), "statistic", APART,
+            series="filler", facet="against", reference=0,
+            caption="A planted model with a head that attends to its own words: against twins of "
+            "these words attention on the filler must be found, and between two texts that it "
+            "sampled nothing (the likeliest text uses no twins at all and does differ).",
+        )
+    }  # fmt: skip
+    if layers["layer"].nunique() > 1:
+        figures["Where in the model"] = heat_map(
+            layers.dropna(subset="text"), "statistic", "layer", APART, facet="text",
+            diverging=True, label="standard deviations from given text",
             caption="Differences of the model's own text from given text by layer, position and "
             "surprisal held fixed.",
-        )
-    }  # fmt: skip
-
-
-def _control_figures(rows: pd.DataFrame) -> dict[str, "Drawing"]:
-    from viz import bars
-
-    rows = rows.assign(against="against " + rows["given"], difference=rows["estimate"])
-    return {
-        "The positive control": bars(
-            rows[["against", "filler", "statistic", "difference", "low", "high", "p_any"]],
-            "statistic", "difference", series="filler", facet="against", reference=0,
-            caption="A planted model with a head that attends to its own words, which are hardly "
-            "likelier than their twins: against the twins attention on the filler must be found, "
-            "and between two texts that it sampled nothing (the likeliest text, in which it uses "
-            "no twins at all, does differ from these).",
-        )
-    }  # fmt: skip
+        )  # fmt: skip
+    return figures

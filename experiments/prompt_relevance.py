@@ -2,65 +2,108 @@
 Which prompt tokens does the answer depend on, and is the first layer's attention enough to tell?
 """
 
-import gc
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import replace
+from itertools import product
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from experiments import Claim, Experiment, Results, UsageError
-from lenses.statistics.grid import grid
-from prompts.relevance import ROLES, KeyedPrompt, keyed_prompts
+from experiments import Claim, Experiment, Reading, Results, Table, corrected
+from lenses.flow.dropped_tokens import dropping_rows
+from lenses.flow.keyed_texts import KeyedText, answered_texts
+from lenses.flow.one_text import (
+    FIRST_LAYER,
+    SINK,
+    AttentionSeen,
+    TextRelevance,
+    claimed_rows,
+    pair_rows,
+    prompt_rows,
+    rank_rows,
+    relevance_rows,
+    sink_rows,
+)
+from lenses.flow.scores import SCOPES, score_rows
+from lenses.kept import PerPrompt
+from lenses.patching.knock_out import mean_embedding
+from lenses.statistics.against_random import above_zero_and_twins, by_weights
+from lenses.statistics.intervals import bootstrap, share, wilson
+from models.planted.copy import planted_copy
+from prompts.relevance import ROLES, keyed_prompts
+from viz import bars, curves, heat_map
+from viz.labels import shorten
 
 if TYPE_CHECKING:
-    from lenses.flow.keyed_texts import KeyedText
-    from lenses.flow.one_text import TextRelevance
-    from lenses.kept import PerPrompt
     from models import Model
     from viz import Drawing
 
 RANDOM_MODELS = 2
 """Models of the same shape with fresh weights, beside which mechanical claims are shown."""
-BASELINE_DRAWS = 2_000
-"""Random rankings of each prompt's tokens."""
 ENOUGH = 0.1
 """Another layer is a better guide if its rank correlation is higher by more."""
 TOLERANCE = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 1e-2}
-LEVEL = 0.05
-FIRST_LAYER = "attention, first layer"
+KNOCK_OUT = "knock-out of edges"
+GUIDES = ((0.7, "a good"), (0.4, "a fair"), (0.15, "only a weak"), (-1.0, "no"))
+"""What a headline calls a rank correlation of at least so much."""
+NEEDS = "2 prompts or more, of 5 tokens or more each"
+MEASURED = {
+    "measure": "how relevance is measured; `drop_...` are the truths, `random` random rankings",
+    "layers": "which layers: first, each, mean, max, all or none",
+    "layer": "number of the layer, where it is a single one",
+}
+BEYOND = {
+    "first_layer": (
+        "The answer loses more without the tokens that layer 0 attends to more: their rank "
+        "correlation lies above 0 and above that of models with random weights.",
+        "Spearman's rank correlation with the size of the loss, edges cut",
+        "random rankings give 0",
+    ),
+    "dropping": (
+        "Deleting the tokens that layer 0 attends to least changes the next token less often than "
+        "deleting random ones.",
+        "share of prompts whose next token stays, minus that with random tokens deleted; mean over "
+        "25, 50 and 75 % of tokens deleted",
+        "random tokens give 0",
+    ),
+    "sink": (
+        "The first token draws more attention than an even share, and more than in models with "
+        "random weights.",
+        "share of attention minus the even share, mean over layers and heads",
+        "an even share gives 0",
+    ),
+}
+"""Statistic -> the claim that it lies above 0 and above random weights; unit; what gives 0."""
+FIRST = (
+    (KNOCK_OUT, "knocking out", "Knocking out each token"),
+    (FIRST_LAYER, "layer 0's attention", "Layer 0's attention alone"),
+    (
+        "value-weighted, first layer",
+        "layer 0, value-weighted",
+        "Layer 0's attention, weighted by the length of the values that it moves,",
+    ),
+)
+"""What may rank the key first: its name, in a word or two, and as the actor of a sentence."""
 
 
 class PromptRelevance(Experiment):
     """A prompt is continued, and each of its tokens is then knocked out of the answer.
 
-    The truth about a token is what the log-probability of the generated text loses (nats) when
-    nothing after it may attend to it (`edges`), or when its embedding is replaced by the mean one
-    (`embedding`). Relevances without knock-outs are ranked against it: attention of the rows that
-    generate the answer, in each layer, and gradients. Ranked are all prompt tokens but the last,
-    from which the answer is read, and but the first, the usual sink, unless a table says so. What
-    is estimated is estimated per prompt; intervals (95 %) come from resampling prompts.
+    The truth about a token is what the log-probability of the generated text loses (in nats) when
+    nothing after it may attend to it (edges cut), or when its embedding is replaced by the mean
+    one. Measures that need no knock-out are ranked against it: the attention of the rows that
+    generate the answer, in each layer, and gradients. The first prompt token (which draws attention
+    whatever it says) and the last (from which the answer is read) are not ranked. Estimates are
+    means over prompts; intervals (95 %) come from resampling prompts.
 
-    A language model reads prompts whose answer is a word stated in them (the key), some of them in
-    other words or with a misleading word beside it. For an adder the prompt is the addition up to
-    `=`, and the keys are the two units digits, on which the answer's units digit depends.
-
-    Tables: `prompts` (what was read; `row_error`: how far rows are from summing to 1; `integrated`
-    and `whole`: sum of integrated gradients, and what it should be), `relevance` (every measure of
-    every token; `layers` is first, each, mean, max, all or none; generated tokens have attention
-    alone), `pairs` (generated x prompt tokens: drops and attention), `scores` (rank correlation
-    with each truth: for the whole answer or each generated token, of sizes or signed values, first
-    token in or out; `measure` random: 95 % of random rankings), `ranks` (of key and misleading
-    words among `tokens` ranked ones, 1 is first; `depends`: the answer is known to depend on it),
-    `tweaking` (least relevant tokens dropped; does the next token stay, does the whole text, what
-    log-probability is lost), `sink` (per layer: attention on the first token, an even share, its
-    residual norm over the median of the others, the window in tokens and the mass inside it),
-    `against_random` (per prompt, behind the claims).
+    A language model reads prompts whose answer is a word stated in them (the key word); some state
+    it in other words, some have a misleading word beside it. An adder reads additions up to `=`;
+    the keys are the two units digits, on which the answer's units digit depends.
     """
 
-    quick: ClassVar[dict[str, Any]] = {"additions": 6}
+    quick: ClassVar[Mapping[str, Any]] = {"additions": 6}
 
     prompts: tuple[str, ...] = ()
     """Prompts to read; without any, shipped ones (adders: sampled additions)."""
@@ -73,692 +116,484 @@ class PromptRelevance(Experiment):
     batch_size: int = Field(1, ge=1)
     """Prompts between two checkpoints; what passes the model together is always the same."""
 
+    tables: ClassVar[Mapping[str, Table]] = {
+        "prompts": Table(
+            "A row is a prompt that was read, with the model's answer.", key="prompt", columns={
+                "name": "name of a shipped prompt",
+                "kind": "planted, reworded or misleading (shipped), addition, or given",
+                "rewords": "name of the prompt that it puts in other words",
+                "given": "the prompt",
+                "generated": "the model's answer",
+                "key": "the word that decides the answer",
+                "misleading": "a word that could be the answer and is not",
+                "depends": "whether the answer is known to depend on the key",
+                "row_error": "how far a row of attention is from summing to 1, at most",
+                "integrated": "sum of the integrated gradients over the prompt's tokens",
+                "whole": "what that sum should be",
+                "log_probability": "log-probability of the answer, in nats",
+            }, more="given_tokens generated_tokens"),
+        "relevance": Table(
+            "A row is one measure of one token; generated tokens have attention alone.",
+            key="prompt pos measure layers layer", columns=MEASURED | {
+                "role": "whether it belongs to the key word, a misleading word or none",
+                "value": "the measure",
+            }, more="token_id token phase"),
+        "pairs": Table(
+            "A row is a generated token and a prompt token.", key="prompt row pos", columns={
+                "row": "number of the generated token, from 0",
+                "generated": "the generated token",
+                "drop_edges": "nats that it loses when no later token attends to the prompt token",
+                "drop_embedding": "nats that it loses when the embedding is the mean one",
+                "attention_first": "attention of layer 0, mean over heads",
+                "attention_mean": "attention, mean over heads and layers",
+                "value_weighted_mean": "the same, weighted by the values that are moved",
+            }, more="token"),
+        "scores": Table(
+            "A row is how well a measure ranks tokens: its rank correlation with a truth (for "
+            "random rankings 95 % of them lie between the ends).",
+            key="measure layers layer first_token scope truth target", columns=MEASURED | {
+                "scope": "ranked for the whole answer or for each generated token",
+                "truth": "how tokens are knocked out: edges cut, or embedding replaced",
+                "target": "sizes against sizes, or signed values against signed losses",
+            }, more="estimate low high n"),
+        "ranks": Table(
+            "A row is where a measure ranks a word of a prompt.", key="prompt role ranker",
+            columns={
+                "kind": "kind of prompt",
+                "role": "the key word or the misleading one",
+                "word": "the word",
+                "ranker": "what ranks the tokens",
+                "rank": "rank of the word; 1 is before all other tokens",
+                "tokens": "tokens that are ranked",
+                "depends": "whether the answer is known to depend on the key",
+            }),
+        "tweaking": Table(
+            "A row is what becomes of the answers when the least relevant tokens are deleted.",
+            key="share_dropped order statistic", columns={
+                "share_dropped": "share of the prompt's tokens that is deleted",
+                "order": "what says which are least relevant",
+                "statistic": "whether the next token stays, whether the whole answer stays, or the "
+                "log-probability lost (nats)",
+            }, more="estimate low high n"),
+        "sink": Table(
+            "A row is a layer, and what it makes of the first token.", key="layer", columns={
+                "mass": "attention on the first token, mean over heads",
+                "norm_ratio": "length of its state over the median of the others'",
+                "inside_window": "share of attention inside the layer's window",
+                **{f"{name}_{end}": f"{end} end of the 95 % interval of {name}"
+                   for name, end in product(SINK, ("low", "high"))},
+                "window": "tokens that the layer can look back at; missing where all",
+            }, more="even n"),
+        "against_random": Table(
+            "A row is what a claim is about, for one prompt and model.",
+            key="statistic weights prompt", columns={
+                "statistic": "first_layer: rank correlation of layer 0; first_less_best: minus "
+                "that of the best other layer; dropping, sink: see the claims",
+                "value": "the statistic",
+            }),
+    }  # fmt: skip
+    reading: ClassVar[Reading] = Reading(
+        causal="Yes for the truth: each token is knocked out by cutting the edges to it, and again "
+        "by replacing its embedding. Attention and gradients are only compared with it.",
+        assumes="One token at a time tells: of two tokens that can replace each other, both seem "
+        "irrelevant. The mean embedding is a fair stand-in for no token.",
+        stressed="Two ways of knocking out are shown side by side; words that are known to decide, "
+        "misleading words, random rankings and random weights are the controls.",
+        not_shown="That the model attends to a token because it matters, or that one layer alone "
+        "computes the answer.",
+    )
+
     def measure(self, model: "Model") -> Results:
         """Continue the prompts, knock their tokens out, rank and drop them; then random models."""
-        from lenses.flow.one_text import TextRelevance, pair_rows, relevance_rows
-        from lenses.kept import PerPrompt
-        from lenses.patching.knock_out import mean_embedding
-
-        texts, own = self._continued(model), PerPrompt()
+        asked = (self.prompts, self.new_tokens, self.additions, self.seed)
+        texts, own = answered_texts(model, *asked, self.stream), PerPrompt()
+        if not self.said:
+            texts = [replace(text, depends=bool(text.prompt.key)) for text in texts]
         relevance, pairs = self.rows("relevance"), self.rows("pairs")
-        reference = mean_embedding(model)
-        batches = self._batches(texts)
-        for batch in self.stream(batches, (relevance, pairs, own), "knocking out"):
+        reference, kept = mean_embedding(model), (relevance, pairs, own)
+        for batch in self.stream(texts, kept, "knocking out", self.batch_size):
             for text in batch:
                 found = TextRelevance.of(model, text, reference)
                 relevance.append(relevance_rows(model, found))
                 pairs.append(pair_rows(model, found))
-                own.update(**self._summary(model, found))
+                own.update(**found.kept(model, self.seed))
         return Results(
             tables={
-                "prompts": _prompt_rows(model, texts, own),
+                "prompts": prompt_rows(model, texts, own["checks"]),
                 "relevance": relevance,
                 "pairs": pairs,
-                "scores": self._score_rows(model, own),
-                "ranks": _rank_rows(texts, own),
-                "tweaking": self._tweaking_rows(own),
-                "sink": self._sink_rows(model, own),
+                "scores": score_rows(own["scores"], own["baseline"], self.seed),
+                "ranks": rank_rows(texts, own["ranks"]),
+                "tweaking": dropping_rows(own["tweaks"], self.seed),
+                "sink": sink_rows(model, own, self.seed),
                 "against_random": self._against_random(model, texts, own),
             }
         )
 
-    def _texts(self, model: "Model") -> list["KeyedText"]:
-        """The prompts as tokens, with the places of their keys."""
-        from lenses.flow.keyed_texts import KeyedText
-        from models.text import tokenize
-
-        if model.card.arithmetic and not self.prompts:
-            return self._sampled_additions(model)
-        given = [KeyedPrompt("given", text) for text in self.prompts] or keyed_prompts()
-        texts = [
-            KeyedText(i, prompt, tokenize(model, prompt.text)) for i, prompt in enumerate(given)
-        ]
-        for text in texts:
-            needed = len(text.given) + self._new_tokens(model)
-            if not text.given or needed > model.cfg.n_ctx:
-                raise UsageError(
-                    f"prompt {text.number}: {needed} tokens with its answer, but "
-                    f"{model.card.name} reads 1 to {model.cfg.n_ctx}; shorten it or --new-tokens"
-                )
-        return texts
-
-    def _sampled_additions(self, model: "Model") -> list["KeyedText"]:
-        from lenses.flow.keyed_texts import KeyedText
-        from prompts.additions import Addition
-
-        form = model.card.arithmetic
-        sums = Addition(form.digits, self.additions, self.seed, padded=form.pad).sums
-        written = form.write(sums)
-        rows = [row[:n].tolist() for row, n in zip(written.tokens, written.prompt, strict=True)]
-        return [
-            KeyedText(i, KeyedPrompt("addition", text, key="units"), row)
-            for i, (text, row) in enumerate(zip(sums.texts, rows, strict=True))
-        ]
-
-    def _new_tokens(self, model: "Model") -> int:
-        form = model.card.arithmetic
-        return form.digits + 1 if form else self.new_tokens
-
-    def _batches(self, texts: Sequence["KeyedText"]) -> list[Sequence["KeyedText"]]:
-        return [texts[i : i + self.batch_size] for i in range(0, len(texts), self.batch_size)]
-
-    def _continued(self, model: "Model") -> list["KeyedText"]:
-        """The prompts with the model's answers; those it says nothing to are left out."""
-        from models.text import continue_text
-
-        texts = self._texts(model)
-        new = continue_text(model, [text.given for text in texts], self._new_tokens(model))
-        answered = [
-            text.answered(model, more) for text, more in zip(texts, new, strict=True) if more
-        ]
-        if not self.said:
-            answered = [replace(text, depends=bool(text.prompt.key)) for text in answered]
-        if not answered:
-            raise UsageError(f"{model.card.name} ends every prompt at once: there is no answer")
-        return answered
-
-    def _summary(self, model: "Model", found: "TextRelevance") -> dict[str, np.ndarray]:
-        """What is kept of a prompt: its estimates, each with a first axis of one prompt."""
-        rankings, text = found.rankings, found.text
-        rng, other = (np.random.default_rng([self.seed, text.number, i]) for i in range(2))
-        both = (text.scored | (np.arange(len(text.given)) == 0), text.scored)
-        kept = {
-            "scores": np.stack([rankings.scores(scored) for scored in both]),
-            "baseline": rankings.baseline(text.scored, BASELINE_DRAWS, other),
-            "ranks": found.ranks(),
-            "checks": found.checks(model),
-            **found.seen.numbers(model, found.orders, rng),
-        }
-        return {name: value[None] for name, value in kept.items()}
-
-    def _score_rows(self, model: "Model", own: "PerPrompt") -> pd.DataFrame:
-        from lenses.flow.scores import SCOPES, TARGETS, TRUTHS, labels
-        from lenses.statistics.intervals import bootstrap
-
-        told = labels(model.cfg.n_layers)
-        axes = {"first_token": (True, False), "scope": SCOPES, "cell": len(told)}
-        axes |= {"truth": TRUTHS, "target": TARGETS}
-        rows = grid(axes, **vars(bootstrap(own["scores"], self.seed)))
-        names = pd.DataFrame(told).astype({"layer": "Int64"})
-        rows = names.iloc[rows.pop("cell")].reset_index(drop=True).join(rows)
-        rows = rows[rows["n"] > 0]
-        return pd.concat([rows, _baseline_rows(own["baseline"])], ignore_index=True)
-
-    def _tweaking_rows(self, own: "PerPrompt") -> pd.DataFrame:
-        from lenses.flow.dropped_tokens import ORDERS, OUTCOMES, SHARES
-        from lenses.statistics.intervals import bootstrap
-
-        axes = {"share_dropped": SHARES, "order": ORDERS, "statistic": OUTCOMES}
-        rows = grid(axes, **vars(bootstrap(own["tweaks"], self.seed)))
-        return rows[rows["n"] > 0].reset_index(drop=True)
-
-    def _sink_rows(self, model: "Model", own: "PerPrompt") -> pd.DataFrame:
-        from lenses.flow.relevance import windows
-        from lenses.statistics.intervals import bootstrap
-
-        table = pd.DataFrame({"layer": range(model.cfg.n_layers)})
-        for name in SINK:
-            found = bootstrap(own[name], self.seed)
-            table[name], table[f"{name}_low"] = found.estimate, found.low
-            table[f"{name}_high"] = found.high
-        table["window"] = pd.array(windows(model), dtype="Int64")
-        return table.assign(n=len(own["mass"]))
-
-    def _against_random(
-        self, model: "Model", texts: list["KeyedText"], own: "PerPrompt"
-    ) -> pd.DataFrame:
-        """Per prompt, what the mechanical claims are about: own weights, then random ones."""
-        from models import untrained
-
-        frames = [_claimed_rows(own, "own")]
-        for number in range(RANDOM_MODELS):
-            twin = untrained(model, self.seed + number)
-            kept = self._read_random(twin, texts, f"random weights {number + 1}/{RANDOM_MODELS}")
-            del twin
-            gc.collect()  # a hooked model refers to itself: uncollected, twins would pile up
-            frames.append(_claimed_rows(kept, f"random {number}"))
-        return pd.concat(frames, ignore_index=True)
-
-    def _read_random(self, twin: "Model", texts: list["KeyedText"], label: str) -> "PerPrompt":
-        """What the mechanical claims are about, of an untrained model that reads the same texts."""
-        from lenses.flow.one_text import AttentionSeen
-        from lenses.kept import PerPrompt
-
-        kept = PerPrompt()
-        for batch in self.stream(self._batches(texts), kept, label):
-            for text in batch:
-                seen = AttentionSeen.of(twin, text)
-                rng = np.random.default_rng([self.seed, text.number, 0])
-                found = seen.numbers(twin, {FIRST_LAYER: seen.by_layer[0]}, rng)
-                kept.update(**{name: value[None] for name, value in found.items()})
-        return kept
-
-    def planted(self) -> "Model":
-        """A model whose first layer copies the key of each shipped prompt."""
-        from models.planted.copy import planted_copy
-
-        shipped = keyed_prompts()
-        texts, keys = ([getattr(p, name) for p in shipped] for name in ("text", "key"))
-        return planted_copy(texts, keys, seed=self.seed)[0]
+    def headline(self, results: Results) -> str:
+        """What the answer depends on, and how well layer 0's attention tells it."""
+        return f"{_dependence(results)} {_first_layer(results)}"
 
     def claims(self, results: Results) -> list[Claim]:
-        """Does the truth find the key, does the first layer, is another better; is there a sink?"""
-        ranks, rows = results.tables["ranks"], results.tables["against_random"]
-        values = dict(list(rows.groupby("statistic")))
+        """Does the truth find the key, does layer 0, is another layer better; is there a sink?"""
+        prompts, rows = results.tables["prompts"], results.tables["against_random"]
+        tolerance, several = TOLERANCE[self.dtype], len(results.tables["sink"]) > 1
         return [
-            _row_sums(results.tables["prompts"], TOLERANCE[self.dtype]),
-            *_key_claims(ranks),
-            *_corrected([self._beyond(values, *told) for told in BEYOND]),
-            *([self._enough(values["first_less_best"])] if "first_less_best" in values else []),
-        ]
-
-    def _beyond(
-        self, values: dict[str, pd.DataFrame], statistic: str, sentence: str, unit: str, null: str
-    ) -> Claim:
-        """That a statistic lies above zero, and above what it is in every random model.
-
-        The second is judged on differences within prompts. `p` is one-sided, that luck puts it
-        above both: the larger of the two.
-        """
-        from lenses.statistics.against_random import above_zero_and_random
-
-        said = {"kind": "mechanical", "sentence": sentence, "unit": unit}
-        wide = _by_weights(values.get(statistic))
-        if len(wide) < 2:
-            why = "at least two prompts of four tokens or more"
-            return Claim(**said, estimate=0, n=len(wide), verdict="undecided", decide=why)
-        random = wide.filter(like="random ").to_numpy().T
-        found = above_zero_and_random(wide["own"].to_numpy(), random, self.seed)
-        return Claim(
-            **said,
-            estimate=found.estimate,
-            low=found.low,
-            high=found.high,
-            n=found.n,
-            p=found.p,
-            null=found.random.mean(),
-            null_note=f"random weights, {RANDOM_MODELS} models; {null}",
-            verdict=found.verdict,
-            decide=MORE if found.verdict == "undecided" else "",
-        )
-
-    def _enough(self, rows: pd.DataFrame) -> Claim:
-        """That no other layer's attention is a better guide by more than ENOUGH."""
-        from lenses.statistics.intervals import bootstrap
-
-        wide = _by_weights(rows)
-        found = bootstrap(wide["own"].to_numpy(), self.seed)
-        low, high = (end.item() if len(wide) > 1 else None for end in (found.low, found.high))
-        verdict = "undecided" if low is None else Claim.judge(low, high, -ENOUGH)
-        return Claim(
-            kind="mechanical",
-            sentence="No other layer's attention ranks the prompt's tokens better than the first's "
-            f"by more than {ENOUGH}",
-            unit="its rank correlation less that of the layer that is best in the other prompts",
-            estimate=found.estimate.item() if len(wide) else 0,
-            low=low,
-            high=high,
-            n=len(wide),
-            null=-ENOUGH,
-            null_note="most that it may lose; random weights lose "
-            f"{-wide.filter(like='random ').to_numpy().mean():.2f}",
-            verdict=verdict,
-            decide=MORE if verdict == "undecided" else "",
-        )
+            Claim.identity(
+                "The attention of each row sums to 1 over the tokens that it can see, also "
+                "weighted by values, multiplied through the layers, and without the first token.",
+                prompts["row_error"], within=tolerance,
+                unit=f"largest error; tolerance {tolerance:g}",
+            ),
+            *_key_claims(results),
+            *corrected([self._beyond(rows, name) for name in BEYOND], decide="more prompts"),
+            *([self._enough(rows)] if several else []),
+        ]  # fmt: skip
 
     def figures(self, results: Results) -> dict[str, "Drawing"]:
-        """The curve over layers and the league, one prompt in colours, then uses and the sink."""
+        """Who finds the key and one prompt, measure by measure; then layers, uses and the sink."""
         return {
-            **_agreement_figures(results.tables["scores"]),
+            **_key_figures(results.tables["ranks"]),
             **_example_figures(results),
-            **_word_figures(results.tables["ranks"]),
+            **_agreement_figures(results.tables["scores"]),
             **_tweaking_figures(results.tables["tweaking"]),
             **_sink_figures(results.tables["sink"]),
         }
 
+    def planted(self) -> "Model":
+        """A model whose first layer copies the key of each shipped prompt."""
+        shipped = keyed_prompts()
+        return planted_copy([p.text for p in shipped], [p.key for p in shipped], seed=self.seed)[0]
 
-MORE = "more prompts: the interval spans the threshold"
-BEYOND = (
-    (
-        "first_layer",
-        "The first layer's attention ranks the prompt's tokens as knocking them out does",
-        "Spearman's correlation with the size of the drop, edges cut",
-        "random rankings: 0",
-    ),
-    (
-        "dropping",
-        "The next token survives the loss of what the first layer attends to least better than "
-        "that of as many random tokens",
-        "difference of the shares of prompts, mean over 25, 50 and 75 % of tokens dropped",
-        "random tokens: 0",
-    ),
-    (
-        "sink",
-        "The first token draws more attention than an even share",
-        "share of attention above an even one, mean over layers and heads",
-        "an even share: 0",
-    ),
-)
-SINK = ("mass", "even", "norm_ratio", "inside_window")
+    def _against_random(
+        self, model: "Model", texts: list[KeyedText], own: PerPrompt
+    ) -> pd.DataFrame:
+        """Per prompt, what the mechanical claims are about: own weights, then random ones."""
+        frames = [claimed_rows(own, "own")]
+        for number, twin in enumerate(self.twins(model, RANDOM_MODELS)):
+            kept, label = PerPrompt(), f"random weights {number + 1}/{RANDOM_MODELS}"
+            for batch in self.stream(texts, kept, label, self.batch_size):
+                for text in batch:
+                    seen = AttentionSeen.of(twin, text)
+                    rng = np.random.default_rng([self.seed, text.number, 0])
+                    found = seen.numbers(twin, {FIRST_LAYER: seen.by_layer[0]}, rng)
+                    kept.update(**{name: value[None] for name, value in found.items()})
+            frames.append(claimed_rows(kept, f"random {number}"))
+        return pd.concat(frames, ignore_index=True)
+
+    def _beyond(self, rows: pd.DataFrame, statistic: str) -> Claim:
+        """That a statistic lies above zero, and above what it is in every random model."""
+        sentence, unit, zero = BEYOND[statistic]
+        found = above_zero_and_twins(rows[rows["statistic"] == statistic], "value", self.seed)
+        return Claim.mechanical(
+            sentence, found, unit=unit, more="prompts", needs=NEEDS,
+            null=found and found.random.mean(),
+            null_note=f"mean of {RANDOM_MODELS} models with random weights; {zero}",
+        )  # fmt: skip
+
+    def _enough(self, rows: pd.DataFrame) -> Claim:
+        """That no other layer's attention is a better guide by more than ENOUGH."""
+        wide = by_weights(rows[rows["statistic"] == "first_less_best"], "value")
+        random = wide.filter(like="random ").to_numpy()
+        led = f"; with random weights layer 0 leads by {random.mean():.2f}" if len(wide) else ""
+        return Claim.mechanical(
+            f"No other layer's attention has a rank correlation more than {ENOUGH:g} above "
+            "layer 0's.",
+            bootstrap(wide["own"].to_numpy(), self.seed) if len(wide) else None,
+            above=-ENOUGH, null=-ENOUGH, null_note=f"allowed margin{led}",
+            unit="layer 0's rank correlation with knocking out, minus that of the layer that is "
+            "best in the other prompts",
+            more="prompts", needs=NEEDS,
+        )  # fmt: skip
 
 
-def _prompt_rows(model: "Model", texts: list["KeyedText"], own: "PerPrompt") -> pd.DataFrame:
-    said = [model.tokenizer.decode(text.new) for text in texts]
-    checks = own["checks"]
-    return pd.DataFrame(
-        {
-            "prompt": [text.number for text in texts],
-            "name": [text.prompt.name for text in texts],
-            "kind": [text.prompt.kind for text in texts],
-            "rewords": [text.prompt.of for text in texts],
-            "given": [model.tokenizer.decode(text.given) for text in texts],
-            "generated": said,
-            "key": [text.prompt.key for text in texts],
-            "misleading": [text.prompt.misleading for text in texts],
-            "depends": [text.depends for text in texts],
-            "given_tokens": [len(text.given) for text in texts],
-            "generated_tokens": [len(text.new) for text in texts],
-            "row_error": checks[:, 0],
-            "integrated": checks[:, 1],
-            "whole": checks[:, 2],
-            "log_probability": checks[:, 3],
-        }
+def _stated(ranks: pd.DataFrame) -> pd.DataFrame:
+    """Ranks of keys that answers are known to depend on, in prompts that state them once."""
+    stated = ranks["depends"] & (ranks["role"] == "key")
+    return ranks[stated & ranks["kind"].isin(["planted", "addition"])]
+
+
+def _key_words(prompts: pd.DataFrame) -> tuple[str, str]:
+    """What decides the answer, and which part of the answer."""
+    if "addition" in set(prompts["kind"]):
+        return "the two units digits", "the answer's units digit"
+    return "the key word", "the answer"
+
+
+def _dependence(results: Results) -> str:
+    """What knocking out finds: over all prompts with a key, or in an example without one."""
+    prompts, stated = results.tables["prompts"], _stated(results.tables["ranks"])
+    if len(stated):
+        key, answer = _key_words(prompts)
+        first = stated[stated["rank"] == 1].groupby("ranker").size()
+        knocked, attended = (first.get(name, 0) for name in (KNOCK_OUT, FIRST_LAYER))
+        words = [f"“{word}”" for word in stated["word"].unique()[:3] if word != "units"]
+        such = f" (such as {', '.join(words)})" if words else ""
+        often = f"{knocked} of {stated['prompt'].nunique()} prompts"
+        most = f"{answer.capitalize()} loses most without {key}{such} in {often}"
+        return f"{most}; layer 0 attends most to {key} in {attended}."
+    example = _example(prompts)
+    if example is None:
+        return "No prompt has three tokens or more, so no token can be ranked."
+    pairs = _inner(results.tables["pairs"].query("prompt == @example.prompt"))
+    most = pairs.groupby(["pos", "token"])["drop_edges"].sum().nlargest(2)
+    most = most[most >= most.max() / 10]
+    words = [f"“{token.strip() or token}” ({loss:.1f} nats)" for (_, token), loss in most.items()]
+    which = f" (one of {len(prompts)} prompts)" if len(prompts) > 1 else ""
+    asked = f"After “{example['given']}”{which} the answer “{example['generated']}”"
+    return f"{asked} loses most without {' and '.join(words)}."
+
+
+def _first_layer(results: Results) -> str:
+    """How well layer 0's attention ranks the tokens, and which layer does it best."""
+    found = results.tables["scores"].query(
+        "measure == 'attention' and layers in ('first', 'each') and truth == 'edges' "
+        "and target == 'magnitude' and not first_token"
+    )
+    found = found.assign(layer=found["layer"].astype(int))
+    rho, each = (found[found["scope"] == of].set_index("layer")["estimate"] for of in SCOPES)
+    if 0 not in rho:
+        return "There are too few tokens to judge layer 0's attention."
+    guide = next(word for least, word in GUIDES if rho[0] >= least)
+    best = f"; the best of {len(rho)} layers is layer {rho.idxmax()} ({rho.max():.2f})"
+    return (
+        f"Layer 0's attention is {guide} guide to what the whole answer depends on (rank "
+        f"correlation {rho[0]:.2f} with knocking out, where 1 is the same order and 0 is chance; "
+        f"{each[0]:.2f} for each generated token by itself){best if len(rho) > 1 else ''}."
     )
 
 
-def _baseline_rows(baseline: np.ndarray) -> pd.DataFrame:
-    """Where 95 % of the means over prompts of random rankings lie."""
-    from lenses.flow.scores import SCOPES
+def _key_claims(results: Results) -> list[Claim]:
+    """Whether the key is ranked first, in prompts whose answer is known to depend on it."""
+    prompts, ranks = results.tables["prompts"], results.tables["ranks"]
+    (key, answer), kinds = _key_words(prompts), set(prompts["kind"])
+    needs = "a model that repeats the key word, or --said false to count all prompts"
+    if kinds == {"given"}:
+        needs = "prompts whose key word is known: leave --prompts out, to read the shipped ones"
+    sentences = needs if "addition" not in kinds else "a language model, as --model smollm2"
+    stated, knocked = _stated(ranks), ranks[ranks["depends"] & (ranks["ranker"] == KNOCK_OUT)]
+    reworded = knocked[(knocked["kind"] == "reworded") & (knocked["role"] == "key")]
+    misled = knocked[knocked["kind"] == "misleading"]
+    both = misled.pivot(index="prompt", columns="role", values="rank").reindex(columns=ROLES)
+    first = [
+        _in_most(
+            f"{how} ranks {key} first for {answer} in more than half of the prompts.",
+            stated.loc[stated["ranker"] == ranker, "rank"] == 1, needs,
+            family="What decides the answer is ranked first", label=label,
+        )
+        for ranker, label, how in FIRST
+    ]  # fmt: skip
+    return [
+        *first,
+        _in_most(
+            "Knocking out each token ranks the key word first in more than half of the prompts "
+            "that state the fact in other words.",
+            reworded["rank"] == 1, sentences,
+        ),
+        _in_most(
+            "Knocking out each token ranks the key word above a misleading word in more than half "
+            "of the prompts that have both.",
+            both["key"] < both["misleading"], sentences, by_chance="as often as by chance",
+        ),
+    ]  # fmt: skip
 
-    known = baseline[~np.isnan(baseline).any(axis=(1, 2))]
-    if not len(known):
-        return pd.DataFrame()
-    means = known.mean(0)  # [scope draw]
-    low, high = np.quantile(means, [0.025, 0.975], axis=1)
-    return pd.DataFrame(
-        {
-            "measure": "random", "layers": "none", "first_token": False, "scope": SCOPES,
-            "truth": "edges", "target": "magnitude", "estimate": means.mean(1), "low": low,
-            "high": high, "n": len(known),
-        }
+
+def _in_most(
+    sentence: str, right: pd.Series, needs: str, by_chance: str = "chance is lower", **said: str
+) -> Claim:
+    """A learned claim that more than half of the prompts are so."""
+    return Claim.learned(
+        sentence, share(int(right.sum()), len(right)), above=0.5, null=0.5,
+        null_note=f"half of the prompts: {by_chance}",
+        unit="share of the prompts whose answer is known to depend on it",
+        more="prompts of this kind", needs=needs, **said,
     )  # fmt: skip
 
 
-def _rank_rows(texts: list["KeyedText"], own: "PerPrompt") -> pd.DataFrame:
-    from lenses.flow.one_text import RANKERS
-
-    axes = {"prompt": len(texts), "role": ROLES, "ranker": list(RANKERS)}
-    rows = grid(axes, rank=own["ranks"]).dropna(subset="rank").reset_index(drop=True)
-    of = rows.pop("prompt").to_numpy()
-    rows.insert(0, "prompt", [texts[i].number for i in of])
-    rows.insert(1, "kind", [texts[i].prompt.kind for i in of])
-    words = [
-        texts[i].prompt.key if role == "key" else texts[i].prompt.misleading
-        for i, role in zip(of, rows["role"], strict=True)
-    ]
-    rows.insert(3, "word", words)
-    told = {"tokens": [int(texts[i].scored.sum()) for i in of]}
-    return rows.assign(**told, depends=np.array([texts[i].depends for i in of], dtype=bool))
-
-
-def _claimed_rows(kept: "PerPrompt", weights: str) -> pd.DataFrame:
-    """One row per prompt and statistic that has a value."""
-    from lenses.flow.dropped_tokens import ORDERS
-
-    curve, tweaks = kept["curve"], kept["tweaks"][..., 0]
-    above = tweaks[..., ORDERS.index(FIRST_LAYER)] - tweaks[..., -1]
-    columns = {
-        "first_layer": curve[:, 0],
-        "first_less_best": _first_less_best(curve),
-        "dropping": above.mean(1),
-        "sink": (kept["mass"] - kept["even"]).mean(1),
-    }
-    frames = [
-        pd.DataFrame({"statistic": name, "weights": weights, "prompt": range(len(value)),
-                      "value": value})
-        for name, value in columns.items()
-    ]  # fmt: skip
-    return pd.concat(frames).dropna().reset_index(drop=True)
-
-
-def _first_less_best(curve: np.ndarray) -> np.ndarray:
-    """The first layer's value less that of the later layer that is best in the other prompts.
-
-    To choose the layer on the same prompt would favour it by luck. NaN with a single layer.
-    """
-    later = curve[:, 1:]
-    if not later.size:
-        return np.full(len(curve), np.nan)
-    known = ~np.isnan(later)
-    rest = np.where(known, later, 0)
-    count = known.sum(0) - known
-    means = (rest.sum(0) - rest) / np.maximum(count, 1)
-    chosen = np.where(count > 0, means, -np.inf).argmax(1)
-    found = curve[:, 0] - later[np.arange(len(curve)), chosen]
-    return np.where((count > 0).any(1), found, np.nan)
-
-
-def _by_weights(rows: pd.DataFrame | None) -> pd.DataFrame:
-    """A column for each model, a row for each prompt in which all have a value."""
-    if rows is None:
-        return pd.DataFrame({"own": [], "random 0": []})
-    return rows.pivot(index="prompt", columns="weights", values="value").dropna()
-
-
-def _row_sums(prompts: pd.DataFrame, tolerance: float) -> Claim:
-    error = prompts["row_error"].max()
-    return Claim(
-        kind="identity",
-        sentence="What a row attends to sums to 1 over the tokens that it can see, also weighted "
-        "by values, rolled out, and without the sink",
-        estimate=error,
-        n=len(prompts),
-        unit=f"largest error; tolerance {tolerance:g}",
-        verdict="holds" if error <= tolerance else "fails",
-    )
-
-
-def _key_claims(ranks: pd.DataFrame) -> list[Claim]:
-    """Whether knocking out, and the first layer, put the key before all other tokens.
-
-    Only answers that are known to depend on the key can tell.
-    """
-    ranks = ranks[ranks["depends"]]
-    key = ranks[ranks["role"] == "key"]
-    stated = key[key["kind"].isin(["planted", "addition"])]
-    by = dict(list(stated.groupby("ranker")))
-    reworded = key.query("kind == 'reworded' and ranker == 'knock-out of edges'")
-    misled = ranks.query("kind == 'misleading' and ranker == 'knock-out of edges'")
-    both = misled.pivot(index="prompt", columns="role", values="rank").reindex(columns=ROLES)
-    none = stated.iloc[:0]
-    return [
-        _share("Knocking out finds what the answer depends on: a word stated once, or the digits "
-               "of the units", by.get("knock-out of edges", none)["rank"] == 1),
-        _share("The first layer's attention is enough to find it",
-               by.get(FIRST_LAYER, none)["rank"] == 1),
-        _share("The first layer's attention is enough, where it is weighted by values",
-               by.get("value-weighted, first layer", none)["rank"] == 1),
-        _share("Knocking out finds the word, where it is said, when the fact is put in other words",
-               reworded["rank"] == 1),
-        _share("Knocking out puts the deciding word, where it is said, before one that misleads",
-               both["key"] < both["misleading"]),
-    ]  # fmt: skip
-
-
-def _share(sentence: str, right: pd.Series) -> Claim:
-    """A learned claim that more than half of the prompts are so."""
-    from lenses.statistics.intervals import wilson
-
-    low, high = (float(end) for end in wilson(int(right.sum()), len(right)))
-    verdict = Claim.judge(low, high, 0.5)
-    none = "a language model that says the word: prompts of this kind are sentences"
-    why = "more prompts of this kind" if len(right) else none
-    return Claim(
-        kind="learned",
-        sentence=sentence,
-        estimate=float(right.mean()) if len(right) else 0,
-        low=low,
-        high=high,
-        n=len(right),
-        unit="share of prompts whose answer is known to depend on the word",
-        null=0.5,
-        null_note="half of the prompts; by luck about one in as many as they have tokens",
-        verdict=verdict,
-        decide=why if verdict == "undecided" else "",
-    )
-
-
-def _corrected(claims: list[Claim]) -> list[Claim]:
-    """The claims with p corrected over all that have one; what luck may explain does not hold."""
-    from lenses.statistics.intervals import benjamini_hochberg
-
-    tested = [claim for claim in claims if claim.p is not None]
-    if not tested:
-        return claims
-    q = iter(benjamini_hochberg(np.array([claim.p for claim in tested])).tolist())
-    return [claim if claim.p is None else _with_p(claim, next(q)) for claim in claims]
-
-
-def _with_p(claim: Claim, p: float) -> Claim:
-    lucky = claim.verdict == "holds" and p > LEVEL
-    undecided = {"verdict": "undecided", "decide": "more prompts: luck may explain it"}
-    return claim.model_copy(update={"p": p} | (undecided if lucky else {}))
-
-
-MEASURES = {
-    "attention": "attention",
-    "attention_max": "largest head",
-    "attention_without_sink": "without sink",
-    "value_weighted_sum": "value-weighted",
-    "rollout": "rollout",
-    "random": "random ranking",
-    "attention_all_rows": "all rows",
-}
-"""Short names of measures."""
-LINES = list(MEASURES)[:-1]
-"""Lines of the curve over layers."""
-WHOLES = {"answer": "whole answer", "token": "each generated token"}
-
-
-def _agreement_figures(scores: pd.DataFrame) -> dict[str, "Drawing"]:
-    from viz import bars, curves
-
-    told = scores.query("~first_token and target == 'magnitude'")
-    edges = told[told["truth"] == "edges"]
-    lines = edges[edges["layer"].notna() & edges["measure"].isin(LINES)]
-    if lines.empty:  # prompts of so few tokens that nothing can be ranked
+def _key_figures(ranks: pd.DataFrame) -> dict[str, "Drawing"]:
+    """How often each ranker puts the key first; none where no prompt has a key."""
+    key = ranks[ranks["depends"] & (ranks["role"] == "key")]
+    if key.empty:
         return {}
-    random = edges[edges["measure"] == "random"]
-    league = _league(told[told["scope"] == "answer"])
+    key = key.assign(first=key["rank"] == 1)
+    found = key.groupby(["ranker", "kind"], sort=False)["first"].agg(right="sum", n="size")
+    low, high = wilson(found["right"].to_numpy(), found["n"].to_numpy())
+    found = found.assign(share_of_prompts=found["right"] / found["n"], low=low, high=high)
     return {
-        "Rank correlation with the truth, layer by layer": curves(
-            _with_random(lines, random), "layer", "estimate", series="line", facet="read",
-            caption="Spearman's correlation of what the rows that write the answer attend to with "
-            "what knocking each prompt token out costs (edges cut; sizes; first token left out). "
-            "If the first layer were enough, no line would rise after it. Bands: 95 % over "
-            "prompts; for random rankings, where 95 % of them lie.",
+        "What finds the tokens that decide the answer": bars(
+            found.reset_index(), "ranker", "share_of_prompts", series="kind",
+            caption="How often each measure ranks what the answer is known to depend on (the key "
+            "word; in additions the two units digits) above all other tokens of the prompt. "
+            "Prompts whose answer does not repeat the key word are left out.",
+        )
+    }  # fmt: skip
+
+
+STRIPS = {
+    "lost: edges cut": ("drop_edges", "none"),
+    "lost: embedding": ("drop_embedding", "none"),
+    "layer 0 attends": ("attention", "first"),
+    "attention, mean": ("attention", "mean"),
+    "value-weighted": ("value_weighted_sum", "mean"),
+    "gradients": ("integrated_gradients", "all"),
+    "all rows, mean": ("attention_all_rows", "mean"),
+}
+"""Rows of the example: the two truths, then what is compared with them."""
+PAIRS = {
+    "lost: edges cut": "drop_edges",
+    "layer 0 attends": "attention_first",
+    "attention, mean": "attention_mean",
+}
+"""Panels of the example."""
+
+
+def _example(prompts: pd.DataFrame) -> pd.Series | None:
+    """The first prompt that depends on its key, else the first that has a token to be ranked."""
+    known = prompts[prompts["given_tokens"] > 2]
+    if known.empty:
+        return None
+    first = known.sort_values("depends", ascending=False, kind="stable").iloc[0]
+    return first.map(lambda cell: shorten(cell, 80) if isinstance(cell, str) else cell)
+
+
+def _example_figures(results: Results) -> dict[str, "Drawing"]:
+    """One prompt: every measure of each token, and each generated token by itself."""
+    example = _example(results.tables["prompts"])
+    if example is None:
+        return {}
+    rows = results.tables["relevance"].query("phase == 'prompt' and prompt == @example.prompt")
+    pairs = results.tables["pairs"].query("prompt == @example.prompt")
+    text = f"“{example['given']}”, continued with “{example['generated']}”"
+    ends = "Each {} is drawn as a share of its largest size; first and last token are left out."
+    return {
+        "One prompt, token by token": heat_map(
+            _strips(rows), "measure", "read", "share", low=0, high=1,
+            label="share of the row's largest size",
+            caption=f"The prompt {text}. On top the truth: what the answer loses without each "
+            "token, when edges to it are cut or its embedding is replaced. Below, measures that "
+            "need no knocking out: attention of layer 0, mean over layers, the same weighted by "
+            f"values, integrated gradients. {ends.format('row')} The last row averages attention "
+            "over all rows that see a token, not only over those that write the answer.",
         ),
-        "Which relevance is true": bars(
-            league, "relevance", "estimate", series="truth", reference=0,
-            caption="The same correlation for every relevance, with both truths: edges to the "
-            "token cut, or its embedding replaced. `all rows` averages attention over all rows "
-            "that see a token, not only over those that write the answer.",
+        "Generated against prompt tokens": heat_map(
+            _panels(pairs), "written", "read", "share", facet="panel", low=0, high=1,
+            label="share of the panel's largest size",
+            caption="What each generated token (down) loses without each prompt token (across), "
+            f"and what the row that writes it attends to, in the prompt {text}. "
+            f"{ends.format('panel')}",
         ),
     }  # fmt: skip
 
 
-def _with_random(lines: pd.DataFrame, random: pd.DataFrame) -> pd.DataFrame:
-    """The lines of the curve, and random rankings beside them at every layer."""
-    layers = pd.DataFrame({"layer": range(int(lines["layer"].max()) + 1)}, dtype="Int64")
-    everywhere = random.drop(columns="layer").merge(layers, how="cross")
-    both = pd.concat([lines, everywhere[lines.columns]], ignore_index=True)
-    both = both.assign(
-        layer=both["layer"].astype(int), line=both["measure"].map(MEASURES),
-        read=both["scope"].map(WHOLES),
-    )  # fmt: skip
-    return both[["read", "line", "layer", "estimate", "low", "high", "n"]]
+def _strips(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row for each of STRIPS and token, in this order."""
+    by = dict(list(_named(rows).groupby(["measure", "layers"])))
+    parts = [_scaled(by[about]).assign(measure=name) for name, about in STRIPS.items()]
+    return pd.concat(parts, ignore_index=True)[["measure", "read", "role", "share", "value"]]
+
+
+def _panels(pairs: pd.DataFrame) -> pd.DataFrame:
+    """One row for each of PAIRS, generated and prompt token."""
+    written = (pairs["row"] + 1).astype(str) + " · " + pairs["generated"].str.replace(" ", "␣")
+    named = _named(pairs).assign(written=written)
+    parts = [_scaled(named.assign(panel=k, value=named[column])) for k, column in PAIRS.items()]
+    return pd.concat(parts, ignore_index=True)[["panel", "written", "read", "share", "value"]]
+
+
+def _named(rows: pd.DataFrame) -> pd.DataFrame:
+    """With the place and text of each token in one name."""
+    return rows.assign(read=rows["pos"].astype(str) + " · " + rows["token"].str.replace(" ", "␣"))
+
+
+def _inner(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows[rows["pos"].between(1, rows["pos"].max() - 1)]
+
+
+def _scaled(rows: pd.DataFrame) -> pd.DataFrame:
+    """Sizes as shares of the largest between the ends of the prompt; none at the ends."""
+    size = _inner(rows)["value"].abs()
+    return rows.assign(share=size / size.max() if size.max() > 0 else size)
+
+
+def _agreement_figures(scores: pd.DataFrame) -> dict[str, "Drawing"]:
+    told = scores.query("~first_token and target == 'magnitude'")
+    told = told.rename(columns={"estimate": "rank_correlation", "truth": "knocked_out"})
+    told = told.assign(measured=told["measure"].str.replace("_", " "))
+    edges = told[told["knocked_out"] == "edges"]
+    lines = edges[edges["layer"].notna() & (edges["measure"] != "attention_all_rows")]
+    if lines.empty:  # prompts of so few tokens that nothing can be ranked
+        return {}
+    random = edges[(edges["measure"] == "random") & (edges["scope"] == "answer")]
+    return {
+        "How well attention ranks the tokens, layer by layer": curves(
+            _beside_random(lines, random), "layer", "rank_correlation", series="line",
+            facet="measured",
+            caption="Spearman's rank correlation of what the rows that write the answer attend to "
+            "with what knocking out each prompt token costs (edges cut; sizes; first token left "
+            "out). If the first layer were enough, no line would rise after it. Bands: 95 % over "
+            "prompts; for random rankings, where 95 % lie. Sink: the first token. Rollout: "
+            "attention multiplied from layer 0 up, half of each layer being the token itself.",
+        ),
+        "How well every measure ranks the tokens": bars(
+            _league(told[told["scope"] == "answer"]), "relevance", "rank_correlation",
+            series="knocked_out", reference=0,
+            caption="The same rank correlation for every measure, with both ways of knocking out: "
+            "edges to the token cut, or its embedding replaced. First, mean, max: of the layers. "
+            "All rows: over all rows that see a token, not only those that write the answer.",
+        ),
+    }  # fmt: skip
+
+
+def _beside_random(lines: pd.DataFrame, random: pd.DataFrame) -> pd.DataFrame:
+    """The lines of each measure, and random rankings beside them at every layer."""
+    names = {"answer": "whole answer", "token": "each generated token"}
+    lines = lines.assign(line=lines["scope"].map(names))
+    columns = ["measured", "line", "layer", "rank_correlation", "low", "high", "n"]
+    everywhere = lines[["measured", "layer"]].drop_duplicates()
+    random = random[columns[3:]].assign(line="random rankings")
+    both = pd.concat([lines[columns], everywhere.merge(random, how="cross")[columns]])
+    return both.astype({"layer": int}).reset_index(drop=True)
 
 
 def _league(told: pd.DataFrame) -> pd.DataFrame:
     """One row a relevance and truth, the best first; single layers but the first left out."""
     found = told[(told["layers"] != "each") & (told["measure"] != "value_weighted")]
-    how = {"first": ", first layer", "mean": ", mean", "max": ", maximum", "all": "", "none": ""}
-    names = [
-        MEASURES.get(measure, measure.replace("_", " ")) + how[layers]
-        for measure, layers in found[["measure", "layers"]].to_numpy()
-    ]
-    found = found.assign(relevance=names)
-    best = found.groupby("relevance")["estimate"].transform("max")
+    which = (", " + found["layers"]).where(~found["layers"].isin(["all", "none"]), "")
+    found = found.assign(relevance=found["measured"] + which)
+    best = found.groupby("relevance")["rank_correlation"].transform("max")
     found = found.assign(best=best).sort_values(["best", "relevance"], ascending=False)
-    columns = ["relevance", "truth", "estimate", "low", "high", "n"]
+    columns = ["relevance", "knocked_out", "rank_correlation", "low", "high", "n"]
     return found[columns].reset_index(drop=True)
 
 
-COLOURED = {
-    "Truth: edges cut": ("drop_edges", "none", "log-probability lost (nats)"),
-    "Truth: embedding replaced": ("drop_embedding", "none", "log-probability lost (nats)"),
-    "Attention of the first layer": ("attention", "first", "attention (share of a row)"),
-    "Attention, mean of layers": ("attention", "mean", "attention (share of a row)"),
-    "Value-weighted attention": ("value_weighted_sum", "mean", "share of a row"),
-    "Integrated gradients": ("integrated_gradients", "all", "nats"),
-}
-
-
-def _example_figures(results: Results) -> dict[str, "Drawing"]:
-    """The first prompt that depends on its key, coloured by each relevance; else the first."""
-    from viz import colored_tokens
-
-    prompts = results.tables["prompts"]
-    depend = prompts[prompts["depends"]]
-    chosen = (depend if len(depend) else prompts).iloc[0]
-    rows = results.tables["relevance"].query("phase == 'prompt'")
-    rows = rows[rows["prompt"] == chosen["prompt"]]
-    drawn = {
-        title: colored_tokens(
-            rows[(rows["measure"] == measure) & (rows["layers"] == layers)][
-                ["pos", "token", "role", "value"]
-            ],
-            "value", label=label,
-            caption=f"The prompt “{_short(chosen['given'])}”, which the model continues with "
-            f"“{_short(chosen['generated'])}”.",
-        )
-        for title, (measure, layers, label) in COLOURED.items()
-    }  # fmt: skip
-    pairs = results.tables["pairs"].query("prompt == @chosen.prompt")
-    return {**drawn, **_pair_figures(pairs), **_normalisations(rows)}
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 80 else text[:79] + "…"
-
-
-PAIRS = {
-    "drop_edges": "truth: edges cut",
-    "attention_first": "attention, first layer",
-    "attention_mean": "attention, mean of layers",
-}
-
-
-def _pair_figures(pairs: pd.DataFrame) -> dict[str, "Drawing"]:
-    """Generated x prompt tokens; each panel as a share of its largest value."""
-    from viz import heat_map
-
-    said = [f"{row + 1} {token}" for row, token in pairs[["row", "generated"]].to_numpy()]
-    given = [f"{pos} {token}" for pos, token in pairs[["pos", "token"]].to_numpy()]
-    rows = pairs.assign(written=said, read=given)
-    parts = [
-        rows[["written", "read"]].assign(panel=name, value=rows[column])
-        for column, name in PAIRS.items()
-    ]
-    inner = rows["pos"].between(1, rows["pos"].max() - 1)
-    spans = [part.loc[inner, "value"].abs().max() for part in parts]
-    scaled = [
-        part.assign(share=part["value"] / span if span > 0 else 0.0)
-        for part, span in zip(parts, spans, strict=True)
-    ]
-    return {
-        "Generated against prompt tokens": heat_map(
-            pd.concat(scaled, ignore_index=True)[["panel", "written", "read", "share", "value"]],
-            "written", "read", "share", facet="panel", low=0, high=1,
-            label="share of the panel's largest value, ends of the prompt left out",
-            caption="What each generated token (down) loses without each prompt token (across), "
-            "and where its row attends to. Each panel has its own scale, set by the tokens "
-            "between the first and the last.",
-        )
-    }  # fmt: skip
-
-
-def _normalisations(rows: pd.DataFrame) -> dict[str, "Drawing"]:
-    from viz import along_text
-
-    names = {"attention": "rows of the answer", "attention_all_rows": "all rows"}
-    part = rows[rows["measure"].isin(names) & (rows["layers"] == "mean")]
-    part = part.assign(averaged=part["measure"].map(names))
-    return {
-        "Which rows are averaged": along_text(
-            part[["averaged", "pos", "token", "value"]], "value", rows="averaged",
-            label="attention, mean of layers",
-            caption="Attention that each prompt token gets, averaged over the rows that write the "
-            "answer, or over all rows that can see it: then the last tokens, which few rows see, "
-            "are weighed as the first, which all see, and what matters to the answer is lost.",
-        )
-    }  # fmt: skip
-
-
-def _word_figures(ranks: pd.DataFrame) -> dict[str, "Drawing"]:
-    """How often each ranker puts the key first; none where no prompt has a key."""
-    from lenses.statistics.intervals import wilson
-    from viz import bars
-
-    ranks = ranks[ranks["depends"]]
-    if ranks.empty:
-        return {}
-    key = ranks[ranks["role"] == "key"].assign(first=lambda rows: rows["rank"] == 1)
-    share = key.groupby(["ranker", "kind"], sort=False)["first"].agg(right="sum", n="size")
-    low, high = wilson(share["right"].to_numpy(), share["n"].to_numpy())
-    share = share.assign(share_of_prompts=share["right"] / share["n"], low=low, high=high)
-    drawn = {
-        "Who finds the key": bars(
-            share.reset_index(), "ranker", "share_of_prompts", series="kind",
-            caption="How often what the answer is known to depend on is ranked before all other "
-            "tokens of the prompt, by kind of prompt. Prompts whose key is not said are left out.",
-        )
-    }  # fmt: skip
-    misled = ranks[ranks["kind"] == "misleading"]
-    if len(misled):
-        mean = misled.groupby(["ranker", "role"], sort=False)["rank"].mean().reset_index()
-        drawn["Misleading words"] = bars(
-            mean, "ranker", "rank", series="role",
-            caption="Mean rank (1 is first) of the word that decides and of a word that misleads, "
-            "in prompts that have both. Prompts whose key is not said are left out.",
-        )  # fmt: skip
-    return drawn
-
-
 def _tweaking_figures(tweaking: pd.DataFrame) -> dict[str, "Drawing"]:
-    from viz import bars
-
     if tweaking.empty:
         return {}
-    share = tweaking["share_dropped"].map("{:.0%}".format)
-    rows = tweaking.assign(dropped=share + " dropped").drop(columns="share_dropped")
-    stays, loss = (rows[rows["statistic"] == name] for name in ("next_token_stays", "loss"))
+    rows = tweaking.assign(deleted=tweaking["share_dropped"].map("{:.0%} deleted".format))
+    rows = rows.rename(columns={"estimate": "share_of_prompts"})
     return {
-        "Dropping the least relevant tokens": bars(
-            stays.rename(columns={"estimate": "share_of_prompts"}), "order", "share_of_prompts",
-            series="dropped",
+        "Deleting the least relevant tokens": bars(
+            rows[rows["statistic"] == "next_token_stays"], "order", "share_of_prompts",
+            series="deleted",
             caption="Share of prompts whose next token stays the same when a share of the prompt's "
-            "tokens is dropped, the least relevant first by each order.",
-        ),
-        "What dropping costs": bars(
-            loss.rename(columns={"estimate": "log_probability_lost"}), "order",
-            "log_probability_lost", series="dropped",
-            caption="What the whole answer loses in log-probability (nats) by the same: the less, "
-            "the better an order tells what can go.",
-        ),
+            "tokens is deleted, the least relevant first by each measure.",
+        )
     }  # fmt: skip
 
 
 def _sink_figures(sink: pd.DataFrame) -> dict[str, "Drawing"]:
-    from viz import curves
-
-    names = {"mass": "on the first token", "even": "an even share"}
+    shown = ("attention", "first token"), ("attention", "an even share"), ("length", "first token")
     parts = [
-        sink[["layer"]].assign(
-            attention=sink[column], low=sink[f"{column}_low"], high=sink[f"{column}_high"], to=name
-        )
-        for column, name in names.items()
+        sink[["layer", name, f"{name}_low", f"{name}_high"]]
+        .set_axis(["layer", "value", "low", "high"], axis=1)
+        .assign(panel=panel, of=of)
+        for name, (panel, of) in zip(SINK, shown, strict=False)
     ]
-    norms = sink.rename(columns={"norm_ratio_low": "low", "norm_ratio_high": "high"})
     return {
-        "Attention on the first token": curves(
-            pd.concat(parts, ignore_index=True), "layer", "attention", series="to",
+        "The first token": curves(
+            pd.concat(parts, ignore_index=True), "layer", "value", series="of", facet="panel",
             caption="Share of the attention of the rows that write the answer that goes to the "
-            "first token, mean over heads.",
-        ),
-        "Length of the first token's state": curves(
-            norms[["layer", "norm_ratio", "low", "high"]], "layer", "norm_ratio",
-            caption="Length of the first token's residual stream as it enters each layer, over "
-            "the median of the other tokens'.",
-        ),
+            "first token (mean over heads), beside an even share; and the length of its residual "
+            "stream as it enters each layer, over the median of the other tokens'.",
+        )
     }  # fmt: skip

@@ -21,9 +21,12 @@ from typing import IO
 from filelock import FileLock
 
 from models.card import Card, ModelError
+from models.kinds import no_safetensors
 
 HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "tokenizer*"]
 HUB_SECONDS = 10
+CONVERSION = 2
+"""Counted up when what is written or refused in converting a .gguf file changes."""
 
 
 def cache_folder() -> Path:
@@ -37,6 +40,8 @@ def weights_files(card: Card) -> list[Path]:
     """The files that hold a card's weights, checked against its sha256 (raises ModelError)."""
     files = _files(card)
     if absent := [file for file in files if not file.is_file()]:
+        if card.source == "transformers":
+            raise no_safetensors(card.name, absent[0].parent)
         raise ModelError(f"{card.name}: no weights at {absent[0]}; correct the path in the card")
     if card.sha256 and (found := sha256_of_files(files)) != card.sha256:
         raise ModelError(
@@ -178,7 +183,7 @@ def plain_folder(card: Card, gguf: Path, convert: Callable[[Path, Path], None]) 
     import transformers
 
     digest = sha256_of_files([gguf])
-    target = cache_folder() / "gguf" / f"{digest}-{transformers.__version__}"
+    target = cache_folder() / "gguf" / f"{digest}-{transformers.__version__}-{CONVERSION}"
     with _locked(target):
         if not target.is_dir():
             print(f"reading {gguf.name} (once)", file=sys.stderr, flush=True)

@@ -1,22 +1,25 @@
 """Plain models made readable: TransformerLens 4's bridge, or 3.9's HookedTransformer."""
 
+from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from torch.overrides import TorchFunctionMode
 
 from models.card import NativeConfig
 from models.native import sizes_of
+from models.protocol import PlainModel
 
 HAS_BRIDGE = int(version("transformer-lens").split(".")[0]) >= 4
+SOFTMAXES = {torch.softmax, torch.nn.functional.softmax, Tensor.softmax}
 # Where the bridge's own native module keeps what the bridge calls by another name.
 NATIVE_HOMES = {"embed": "tok_embed", "pos_embed": "pos", "ln_final": "ln_out", "unembed": "head"}
 
 
-def hook_model(plain: PreTrainedModel, *, folded: bool) -> Any:
+def hook_model(plain: PlainModel, *, folded: bool) -> Any:
     """A transformers model with hooks; under 4.x it is the model itself, wrapped in place."""
     if not HAS_BRIDGE:
         from models.hooked_v3 import hooked_transformer
@@ -52,9 +55,50 @@ def _bridge(module: nn.Module, architecture: str, folded: bool, **config: Any) -
     from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_from_module
 
     bridge = build_bridge_from_module(module, architecture, **config)
+    for block in getattr(bridge, "blocks", ()):
+        _open_pattern(dict(block.named_children()).get("attn"))
     if folded:
         bridge.enable_compatibility_mode(disable_warnings=True)
     return bridge
+
+
+class _AfterSoftmax(TorchFunctionMode):
+    """While it lasts, what a softmax gives passes through a function."""
+
+    def __init__(self, change: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.change = change
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        return self.change(found) if func in SOFTMAXES else found
+
+
+def _open_pattern(attention: Any) -> None:
+    """Let an edited pattern reach the values where the bridge only shows it (GPT-J, OPT).
+
+    There the bridge calls `hook_pattern` on a copy, after the values were mixed, unless the module
+    that it wraps takes the hook as `pattern_fn`: what a module's softmax gives is the pattern.
+    """
+    from transformer_lens.model_bridge.generalized_components import AttentionBridge
+
+    inner = getattr(attention, "original_component", None)
+    is_shown = getattr(type(attention), "forward", None) is AttentionBridge.forward
+    if not is_shown or getattr(inner, "accepts_pattern_fn", False):
+        return
+    forward, heads = inner.forward, attention.config.n_heads
+
+    def with_pattern(*args: Any, pattern_fn: Callable[[Tensor], Tensor], **kwargs: Any) -> Any:
+        def change(found: Tensor) -> Tensor:
+            if found.dim() == 4:
+                return pattern_fn(found)
+            # Batch and heads are one axis where torch.bmm mixes the values (XGLM).
+            return pattern_fn(found.unflatten(0, (-1, heads))).flatten(0, 1)
+
+        with _AfterSoftmax(change):
+            return forward(*args, **kwargs)
+
+    inner.forward, inner.accepts_pattern_fn = with_pattern, True
 
 
 def _native_home(name: str, config: NativeConfig) -> str:

@@ -1,17 +1,21 @@
 """From a name to a model that was checked, and to its untrained twin."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, PretrainedConfig
-from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from models.card import Card, ModelError, NativeConfig, find_card
 from models.hooked import hook_model, hook_native
+from models.kinds import end_tokens_of, longest_of, refuse_without_attention
 from models.native import fresh_weights, native_tokenizer, native_weights
-from models.protocol import Identity, Model, Processing
-from models.sources import folder_of, plain_model, plain_tokenizer
+from models.parts import sinks
+from models.protocol import Identity, Model, PretrainedConfig, Processing, Tokenizer
+from models.sources import first_line, folder_of, plain_model, plain_tokenizer
+from models.text import begins_with_bos, refuse_unread_tokens
 from models.verification import check_tokens, verify
 
 
@@ -31,10 +35,11 @@ def load(
     model = _assemble(find_card(name), device, dtype, processing)
     for identity in model.identities:
         if not identity.ok:
+            off = f"off by {identity.error:.2g}, at most {identity.tolerance:g} is allowed"
             raise ModelError(
-                f"{model.card.name}: {identity.name}: off by {identity.error:.2g}, at most "
-                f"{identity.tolerance:g} is allowed; these weights are not what the card says "
-                "or this kind of model is not read correctly: use other weights"
+                f"{model.card.name}: {identity.name}: {off if identity.tolerance else 'not so'}; "
+                "these weights are not what the card says or this kind of model is not read "
+                "correctly: use other weights"
             )
     return model
 
@@ -57,6 +62,7 @@ def untrained(model: Model, seed: int) -> Model:
     else:
         twin = hook_model(_fresh_plain(model.blueprint, seed, device, dtype), folded=folded)
     _dress(twin, model.card, model.tokenizer, model.blueprint, model.processing)
+    twin.cfg.n_ctx, twin.end_tokens = model.cfg.n_ctx, model.end_tokens
     return twin
 
 
@@ -64,6 +70,8 @@ def _fresh_plain(
     config: PretrainedConfig, seed: int, device: torch.device, dtype: torch.dtype
 ) -> Any:
     """A transformers model as its own library initialises it, without touching other randomness."""
+    from transformers import AutoModelForCausalLM  # takes seconds to import
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         plain = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="eager")
@@ -79,16 +87,37 @@ def _assemble(
         return _assemble_native(card, card.config, torch.device(device), kind, processing)
     folder = folder_of(card)
     tokenizer = plain_tokenizer(card, folder)
-    plain: Any = plain_model(card, folder, kind)
-    plain = plain.to(device)
-    blueprint = plain.config
-    tokens = check_tokens(card, tokenizer, blueprint.max_position_embeddings).to(device)
-    with torch.no_grad():
-        expected = plain(tokens).logits
-    model = hook_model(plain, folded=processing == "folded")
-    _dress(model, card, tokenizer, blueprint, processing)
-    model.identities = verify(model, tokens, expected)
+    plain, report = plain_model(card, folder, kind)
+    plain, blueprint = plain.to(device), plain.config
+    tokens = check_tokens(card, tokenizer, longest_of(blueprint)).to(device)
+    refuse_unread_tokens(card, tokens, len(plain.get_input_embeddings().weight))
+    with _in_one_line(card, blueprint.model_type):
+        with torch.no_grad():
+            expected = plain(tokens, use_cache=False).logits
+        ends = end_tokens_of(plain)
+        model = hook_model(plain, folded=processing == "folded")
+        refuse_without_attention(card, model)
+        _dress(model, card, tokenizer, blueprint, processing)
+        model.cfg.n_ctx, model.end_tokens, model.read_report = longest_of(blueprint), ends, report
+        model.identities = verify(model, tokens, expected)
     return model
+
+
+@contextmanager
+def _in_one_line(card: Card, kind: str) -> Iterator[None]:
+    """Whatever the libraries raise on a kind of model that they cannot take apart, as one line."""
+    try:
+        yield
+    except ModelError:
+        raise
+    except Exception as error:
+        why = f"cannot be taken apart into heads here ({type(error).__name__}: {first_line(error)})"
+        if "Unsupported architecture" in str(error):
+            why = f"are not known to TransformerLens {version('transformer-lens')}"
+        raise ModelError(
+            f"{card.name}: {kind} models {why}; use another kind of model (docs/architectures.md "
+            "lists those that were tried)"
+        ) from error
 
 
 def _assemble_native(
@@ -134,11 +163,12 @@ def _dress(
 ) -> None:
     """Give a hooked model what `Model` adds, and make `to_tokens` do what the tokenizer does."""
     model.card, model.blueprint, model.processing = card, blueprint, processing
-    model.identities = []
+    model.identities, model.end_tokens, model.read_report = [], (), ()
+    model.attention_sinks = sinks(model) is not None
     model.eval().requires_grad_(False)
     if tokenizer is None:
         return
-    prepends = tokenizer("1")["input_ids"][0] == tokenizer.bos_token_id
+    prepends = begins_with_bos(tokenizer)
     model.cfg.default_prepend_bos = model.cfg.tokenizer_prepends_bos = prepends
     tokenizer.padding_side = "right"
     if tokenizer.pad_token is None:

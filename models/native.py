@@ -11,10 +11,10 @@ from tokenizers import Regex, decoders, pre_tokenizers
 from tokenizers import Tokenizer as FastTokenizer
 from tokenizers.models import WordLevel
 from torch import Tensor
-from transformers import PreTrainedTokenizerFast
 
 from models.card import Card, ModelError, NativeConfig
 from models.fetch import weights_files
+from models.protocol import Tokenizer
 from models.sources import refuse_not_finite
 
 
@@ -168,8 +168,10 @@ def _shape(axes: str, sizes: dict[str, int]) -> tuple[int, ...]:
     return tuple(shape)
 
 
-def vocabulary_tokenizer(vocabulary: Mapping[str, int]) -> PreTrainedTokenizerFast:
+def vocabulary_tokenizer(vocabulary: Mapping[str, int]) -> Tokenizer:
     """A tokenizer whose tokens are the keys of a vocabulary, the longest that fits first."""
+    from transformers import PreTrainedTokenizerFast  # takes seconds to import
+
     keys = sorted(vocabulary, key=len, reverse=True)
     spelled = "|".join(key.translate({ord(c): f"\\{c}" for c in r"\.+*?()[]{}|^$"}) for key in keys)
     # No unknown token: other characters are an error, not a wrong number.
@@ -182,7 +184,7 @@ def vocabulary_tokenizer(vocabulary: Mapping[str, int]) -> PreTrainedTokenizerFa
     return fast
 
 
-def native_tokenizer(card: Card) -> PreTrainedTokenizerFast | None:
+def native_tokenizer(card: Card) -> Tokenizer | None:
     """The tokenizer of a card's vocabulary, if it states one."""
     return vocabulary_tokenizer(card.arithmetic.vocabulary) if card.arithmetic else None
 

@@ -7,7 +7,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from models.card import ModelError
 from models.protocol import Model
+
+BIG, SMALL = 2.0**10, 2.0**-10
+"""Sizes of the vectors on which norms are measured: far above and near what is added in them."""
 
 
 @dataclass(frozen=True)
@@ -15,7 +19,8 @@ class AttentionOut:
     """What turns the heads' z into what attention writes to the residual stream.
 
     Attention computes `sum_h z[h] @ W_O[h] + b_O`. Without a norm after attention that is what
-    enters the residual stream. With one (Gemma 2 and 3) it is `post_gain * sum / rms` with
+    enters the residual stream; a factor on it (Granite's residual_multiplier) is part of W_O and
+    b_O here. With a norm (Gemma 2 and 3, OLMo 2) `post_gain * sum / rms` enters, with
     `rms = sqrt(mean(sum^2) + post_eps)`.
 
     Hooks, the same under 3.9 and 4.x: `blocks.{l}.hook_attn_out` [batch pos d_model] is what
@@ -25,10 +30,11 @@ class AttentionOut:
     """
 
     W_O: Float[Tensor, "layer head d_head d_model"]
+    """Times the factor on what attention adds, where there is one."""
     b_O: Float[Tensor, "layer d_model"]
     """Zeros where the model has no such bias."""
     post_gain: Float[Tensor, "layer d_model"] | None
-    """What the norm after attention multiplies with (Gemma's 1 + weight); None without a norm."""
+    """What the norm after attention multiplies with; None without a norm."""
     post_eps: float
     """Added to the mean square in that norm."""
 
@@ -45,7 +51,7 @@ class FinalNorm:
     """A norm, as that before the unembedding: `gain * (x - mean) / scale + shift`."""
 
     kind: str | None
-    """"LN" (centred), "RMS" (not centred) or None (no norm: gain and shift change nothing)."""
+    """"LN" (centred), "RMS" (not centred) or None (nothing is divided by)."""
     gain: Float[Tensor, "d_model"]
     shift: Float[Tensor, "d_model"]
     eps: float
@@ -72,42 +78,85 @@ class FinalNorm:
 
 def attention_out(model: Model) -> AttentionOut:
     """The weights behind a model's heads, and the norm after attention where there is one."""
-    attentions = [block.attn for block in model.blocks]
-    zeros = torch.zeros(model.cfg.d_model, dtype=model.W_O.dtype, device=model.W_O.device)
-    biases = [zeros if (bias := attn.b_O) is None else bias for attn in attentions]
-    post = [_gain(model, block.ln1_post) for block in model.blocks if _has(block, "ln1_post")]
+    factors = [float(getattr(block, "residual_contribution_scale", 1)) for block in model.blocks]
+    W_O, b_O = model.W_O.detach(), _output_biases(model)
+    if any(factor != 1 for factor in factors):
+        factor = torch.tensor(factors, dtype=W_O.dtype, device=W_O.device)
+        W_O, b_O = W_O * factor[:, None, None, None], b_O * factor[:, None]
+    post = [_norm(model, block, "ln1_post") for block in model.blocks if _has(block, "ln1_post")]
+    if any(norm.kind != "RMS" or norm.shift.any() for norm in post):
+        raise ModelError(f"{model.card.name}: the norm after attention is no RMS norm")
     return AttentionOut(
-        W_O=model.W_O.detach(),
-        b_O=torch.stack(biases).detach(),
-        post_gain=torch.stack(post) if post else None,
-        post_eps=float(model.cfg.eps),
+        W_O=W_O,
+        b_O=b_O,
+        post_gain=torch.stack([norm.gain for norm in post]) if post else None,
+        post_eps=post[0].eps if post else 0.0,
     )
+
+
+def _output_biases(model: Model) -> Float[Tensor, "layer d_model"]:
+    """What each layer's attention adds besides its heads; zeros where there is no such bias."""
+    zeros = torch.zeros(model.cfg.d_model, dtype=model.W_E.dtype, device=model.W_E.device)
+    biases = [block.attn.b_O for block in model.blocks]
+    return torch.stack([zeros if bias is None else bias for bias in biases]).detach()
 
 
 def final_norm(model: Model) -> FinalNorm:
     """The norm before the unembedding, with its effective gain."""
-    hooked: Any = model
-    kind = model.cfg.normalization_type
-    return _norm(model, "RMS" if kind and model.cfg.final_rms else kind, hooked, "ln_final")
+    return _norm(model, model, "ln_final")
 
 
 def mlp_norms(model: Model) -> list[FinalNorm]:
     """The norm before the MLP of each layer."""
-    return [_norm(model, model.cfg.normalization_type, block, "ln2") for block in model.blocks]
+    return [_norm(model, block, "ln2") for block in model.blocks]
 
 
-def _norm(model: Model, kind: str | None, home: Any, name: str) -> FinalNorm:
-    """A norm of the model's kind, which stands at `home` under `name`, with its effective gain."""
-    d_model, device, dtype = model.cfg.d_model, model.W_U.device, model.W_U.dtype
-    ones, zeros = torch.ones(d_model).to(device, dtype), torch.zeros(d_model).to(device, dtype)
-    if kind is None:
-        return FinalNorm(None, ones, zeros, 0.0)
-    norm = getattr(home, name)
-    is_plain = str(model.cfg.normalization_type).endswith("Pre")
-    gain = ones if is_plain else _gain(model, norm)
-    shift = _parameter(norm, "b", "bias")
-    shift = zeros if shift is None else shift
-    return FinalNorm("RMS" if kind.startswith("RMS") else "LN", gain, shift, float(model.cfg.eps))
+def _norm(model: Model, home: Any, name: str) -> FinalNorm:
+    """The norm that stands at `home` under `name`; one that changes nothing where none stands."""
+    norm = getattr(home, name) if _has(home, name) else nn.Identity()
+    return measured_norm(norm, torch.zeros(model.cfg.d_model).to(model.W_U))
+
+
+@torch.no_grad()
+def measured_norm(norm: nn.Module, zeros: Float[Tensor, "d_model"]) -> FinalNorm:
+    """What a norm does, found on vectors for which the answer tells: names of weights differ.
+
+    A norm without weights has gain 1; that of a norm which stores it as a distance from one is
+    the whole of it. Of equal numbers a norm that takes their mean off leaves nothing.
+    """
+    signs = 1 - 2 * (torch.arange(len(zeros), device=zeros.device) % 2).to(zeros)
+    probes = [zeros, BIG * signs, 2 * BIG * signs, BIG * torch.ones_like(zeros), SMALL * signs]
+    shift, big, twice, level, small = norm(torch.stack(probes)[None])[0].float().unbind()
+    big, twice, level, small = (found - shift for found in (big, twice, level, small))
+    if torch.allclose(twice, 2 * big, rtol=1e-2):
+        return FinalNorm(None, (big / (BIG * signs)).to(zeros), shift.to(zeros), 0.0)
+    kind = "LN" if level.norm() < 1e-2 * big.norm() else "RMS"
+    probe = signs.float() - signs.float().mean() if kind == "LN" else signs.float()
+    mean_square = probe.pow(2).mean()
+    gain = big * mean_square.sqrt() / probe
+    shrunk = (small.norm() / big.norm()).nan_to_num(1.0).pow(2)
+    eps = (SMALL**2 * mean_square * (1 / shrunk - 1)).clamp(min=0).item()
+    return FinalNorm(kind, gain.to(zeros), shift.to(zeros), float(f"{eps:.2g}"))
+
+
+def sinks(model: Model) -> list[Float[Tensor, "head"]] | None:
+    """The logit of each layer's heads to attend to nothing (gpt-oss); None for models without.
+
+    Rows of attention sum to 1 less what goes there.
+    """
+    found = [_sink(block.attn) for block in model.blocks]
+    return None if all(sink is None for sink in found) else [_or_never(sink) for sink in found]
+
+
+def _sink(attention: nn.Module) -> Tensor | None:
+    inner = getattr(attention, "original_component", None) or attention
+    named = inner.named_parameters(recurse=False)
+    return next((weight.detach().flatten() for name, weight in named if "sink" in name), None)
+
+
+def _or_never(sink: Tensor | None) -> Tensor:
+    """A layer without a sink gives it nothing."""
+    return torch.tensor([-torch.inf]) if sink is None else sink
 
 
 def is_parallel(model: Model) -> bool:
@@ -115,18 +164,5 @@ def is_parallel(model: Model) -> bool:
     return not model.cfg.attn_only and "blocks.0.hook_resid_mid" not in model.hook_dict
 
 
-def _gain(model: Model, norm: nn.Module) -> Float[Tensor, "d_model"]:
-    """What a norm multiplies with; the bridge keeps Gemma's weights as distances from one."""
-    weight = _parameter(norm, "w", "weight").detach()
-    is_offset = getattr(model.cfg, "rmsnorm_uses_offset", False)
-    return 1 + weight if is_offset else weight
-
-
-def _parameter(norm: nn.Module, hooked: str, bridge: str) -> Any:
-    """A parameter under its name in HookedTransformer or, wrapped, in transformers; or None."""
-    inner = getattr(norm, "original_component", None)
-    return getattr(norm, hooked, None) if inner is None else getattr(inner, bridge, None)
-
-
-def _has(module: nn.Module, name: str) -> bool:
+def _has(module: Any, name: str) -> bool:
     return name in dict(module.named_children())

@@ -1,4 +1,4 @@
-"""Passes cut short: taken up at the states that enter a block, or read at few positions.
+"""Special passes: taken up at a block, read at few positions, or run to see how far heads look.
 
 Under TransformerLens 3.9 `start_at_layer` does that. Under 4.x it is exact but saves nothing: the
 blocks before are computed and what they say is thrown away. Here they are stepped over.
@@ -65,3 +65,31 @@ def reading(model: Any, at: Int[Tensor, "row read"]) -> Iterator[None]:
         yield
     finally:
         handle.remove()
+
+
+@torch.inference_mode()
+def windows(model: Model, tokens: Int[Tensor, "pos"]) -> list[int | None]:
+    """How many tokens each layer can look back at, itself included; None for all of the text.
+
+    Measured: where queries match nothing, every key that a head can see gets its share, and only
+    those beyond a window get exactly nothing. A window as long as the text shows none.
+    """
+    found: list[int | None] = []
+
+    def no_query(query: Tensor, hook: object) -> Tensor:
+        return torch.zeros_like(query)
+
+    def reach(pattern: Tensor, hook: object) -> None:
+        seen = pattern[0].amax(0) > 0
+        query, key = seen.nonzero().unbind(1)
+        most = int((query - key).max()) + 1
+        found.append(most if most < len(seen) else None)
+
+    at = {"hook_q": no_query, "hook_pattern": reach}
+    hooks: Hooks = [
+        (f"blocks.{layer}.attn.{name}", do)
+        for layer in range(model.cfg.n_layers)
+        for name, do in at.items()
+    ]
+    model.run_with_hooks(tokens[None], return_type=None, fwd_hooks=hooks)
+    return found

@@ -1,15 +1,21 @@
 """What a loaded model offers, whichever TransformerLens stands behind it."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from jaxtyping import Float, Int
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
-from transformers import PretrainedConfig
-from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from models.card import Card, NativeConfig
+
+# transformers takes seconds to import: it is imported where a model is built or read.
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+    from transformers import PreTrainedModel as PlainModel
+    from transformers import PreTrainedTokenizerBase as Tokenizer
+else:
+    PlainModel = PretrainedConfig = Tokenizer = Any
 
 Processing = Literal["none", "folded"]
 
@@ -44,6 +50,12 @@ class Model(Protocol):
     """The shape from which an untrained twin is made."""
     processing: Processing
     """Whether weights are the model's own, or folded and centred."""
+    end_tokens: tuple[int, ...]
+    """Every token that ends a continuation, as its generation_config.json names them."""
+    attention_sinks: bool
+    """Whether attention rows sum to 1 less the share of a learned sink, not to 1."""
+    read_report: tuple[str, ...]
+    """What was read from the weights and what was ignored, a line each."""
     tokenizer: Tokenizer | None
     cfg: Any
     blocks: Any

@@ -1,37 +1,54 @@
 """From a card to weights in memory: what transformers reads, strictly, without the network."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
+from safetensors import safe_open
 from safetensors.torch import save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
-from transformers import PreTrainedTokenizerBase as Tokenizer
-from transformers.utils import logging as transformers_logging
 
 from models.card import Card, ModelError
 from models.fetch import plain_folder, snapshot, weights_files
+from models.gguf_files import ends_of_gguf, report_of_gguf
+from models.kinds import refuse_unreadable_folder
+from models.protocol import PlainModel, Tokenizer
+
+BUFFER = re.compile(
+    r"(inv_freq|masked_bias|position_ids|rotary_emb\.(cos|sin)_cached|h\.\d+\.attn\.bias"
+    r"|layers\.\d+\.attention\.bias|h\.\d+\.attn\.attention\.bias)$"
+)
+"""Masks and tables that old versions of transformers saved and newer ones compute."""
+FURTHER = re.compile(r"^(mtp|model\.(language_model\.)?layers\.\d+\.)")
+"""Blocks that predict several tokens ahead, where transformers has a rule to leave them out."""
+REPORT = "read_report.txt"
 
 
 def folder_of(card: Card) -> Path:
     """The folder in Hugging Face format that holds a card's model (raises ModelError)."""
     files = weights_files(card)
     if card.source == "transformers":
-        return snapshot(card)
+        folder = snapshot(card)
+        refuse_unreadable_folder(card, folder)
+        return folder
     try:
         return plain_folder(card, files[0], _convert)
+    except ModelError:
+        raise
     except Exception as error:
         raise _unreadable(card, files[0], error) from error
 
 
-def plain_model(card: Card, folder: Path, dtype: torch.dtype) -> PreTrainedModel:
+def plain_model(card: Card, folder: Path, dtype: torch.dtype) -> tuple[PlainModel, tuple[str, ...]]:
     """The model that plain transformers loads, on the CPU, with attention that can be read.
 
-    Raises ModelError unless every weight is there, has its shape and is finite.
+    Also a report, line by line, of what was read and what was not. Raises ModelError unless every
+    weight is there, has its shape and is finite, and every tensor of the files was read.
     """
+    from transformers import AutoModelForCausalLM  # takes seconds to import
+
     with _quiet():
         try:
             loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -46,25 +63,74 @@ def plain_model(card: Card, folder: Path, dtype: torch.dtype) -> PreTrainedModel
         except Exception as error:
             raise _unreadable(card, folder, error) from error
     model, said = loaded
+    _refuse_lacking(card, folder, said)
+    report = _read_of(card, folder, model, said["unexpected_keys"])
+    refuse_not_finite(card, folder, dict(model.named_parameters()))
+    model.config.architectures = [type(model).__name__]
+    return model.eval().requires_grad_(False), report
+
+
+def _refuse_lacking(card: Card, folder: Path, said: dict[str, Any]) -> None:
+    """Raise ModelError for weights that are missing or have another shape than the config asks."""
     faults = [*said["missing_keys"], *(fault[0] for fault in said["mismatched_keys"])]
     if faults:
         raise ModelError(
             f"{card.name}: {folder} lacks {sorted(faults)[0]} in the shape its config.json asks "
             f"for ({len(faults)} such weights); get the folder again"
         )
-    refuse_not_finite(card, folder, dict(model.named_parameters()))
-    model.config.architectures = [type(model).__name__]
-    return model.eval().requires_grad_(False)
+
+
+def _read_of(card: Card, folder: Path, model: PlainModel, unread: set[str]) -> tuple[str, ...]:
+    """What was read of a folder and what was not; raises ModelError for weights that were not."""
+    names = [name for file in sorted(folder.glob("*.safetensors")) for name in _names_in(file)]
+    rules = model._keys_to_ignore_on_load_unexpected or ()
+    own = model.state_dict().keys()
+    places = {
+        name for key in own for name in (key, key.removeprefix(f"{model.base_model_prefix}."))
+    }
+    by_rule = {name for name in {*names} - places for rule in rules if re.search(rule, name)}
+    known = {name for name in {*names, *unread} - places if BUFFER.search(name)}
+    lost = sorted({*unread, *by_rule} - known - {name for name in by_rule if FURTHER.search(name)})
+    if lost:
+        raise ModelError(
+            f"{card.name}: nothing reads {lost[0]} of {folder} ({len(lost)} such tensors), so this "
+            "would be another model; correct config.json (biases, layers, kind) or the weights"
+        )
+    _refuse_untied(card, folder, model)
+    ignored = sorted(known | by_rule)
+    return (
+        f"read: {len(names) - len(ignored)} tensors of {folder} as {type(model).__name__}",
+        *(f"ignored: {name}" for name in ignored),
+        *_report_of_conversion(folder),
+    )
+
+
+def _names_in(file: Path) -> list[str]:
+    with safe_open(file, framework="pt") as tensors:
+        return list(tensors.keys())
+
+
+def _refuse_untied(card: Card, folder: Path, model: PlainModel) -> None:
+    """Raise ModelError where config.json ties two weights that differ in the files."""
+    # transformers drops a tie from this list when it finds two different weights.
+    wanted = model.get_expanded_tied_weights_keys(all_submodels=True)
+    if wanted.keys() - model.all_tied_weights_keys.keys():
+        raise ModelError(
+            f"{card.name}: config.json in {folder} ties embedding and unembedding, but the weights "
+            'hold two that differ; set "tie_word_embeddings": false'
+        )
 
 
 def plain_tokenizer(card: Card, folder: Path) -> Tokenizer:
     """The tokenizer of a folder (raises ModelError)."""
+    from transformers import AutoTokenizer  # takes seconds to import
+
     with _quiet():
         try:
             return AutoTokenizer.from_pretrained(folder, local_files_only=True)
         except Exception as error:
             raise ModelError(
-                f"{card.name}: no readable tokenizer in {folder} ({_line(error)}); "
+                f"{card.name}: no readable tokenizer in {folder} ({first_line(error)}); "
                 "put tokenizer.json beside the weights"
             ) from error
 
@@ -79,7 +145,12 @@ def refuse_not_finite(card: Card, where: Path, weights: dict[str, torch.Tensor])
 
 
 def _convert(gguf: Path, folder: Path) -> None:
-    """Write a .gguf file's model, dequantised, and its tokenizer as a transformers folder."""
+    """Write a .gguf file's model, dequantised, and its tokenizer as a transformers folder.
+
+    Raises ModelError for a file that transformers reads as another model than it is.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer  # takes seconds to import
+
     with _quiet():
         place = {"gguf_file": gguf.name, "local_files_only": True}
         AutoTokenizer.from_pretrained(gguf.parent, **place).save_pretrained(folder)
@@ -89,25 +160,35 @@ def _convert(gguf: Path, folder: Path) -> None:
     model, said = loaded
     if said["missing_keys"]:
         raise ValueError(f"{len(said['missing_keys'])} weights are missing")
+    report = report_of_gguf(gguf, model)
     # transformers refuses to save what was read from a .gguf file, so it is written here, and
     # without the note that it was quantised, which would be taken for the state of the new file.
     del model.config.quantization_config
     model.config.architectures = [type(model).__name__]
     model.config.save_pretrained(folder)
+    model.generation_config.eos_token_id = ends_of_gguf(gguf)
+    model.generation_config.save_pretrained(folder)
+    (folder / REPORT).write_text("".join(f"{line}\n" for line in report), "utf-8")
     tied = set(model.all_tied_weights_keys)
     weights = {name: w.contiguous() for name, w in model.state_dict().items() if name not in tied}
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
 
 
+def _report_of_conversion(folder: Path) -> tuple[str, ...]:
+    """What was said when a .gguf file was converted into this folder."""
+    report = folder / REPORT
+    return tuple(report.read_text("utf-8").splitlines()) if report.is_file() else ()
+
+
 def _unreadable(card: Card, where: Path, error: Exception) -> ModelError:
     """The error for weights that transformers cannot read."""
     return ModelError(
-        f"{card.name}: cannot read {where} ({_line(error)}); damaged, cut short or of an unknown "
-        "kind: get it again"
+        f"{card.name}: cannot read {where} ({first_line(error)}); damaged, cut short or of an "
+        "unknown kind: get it again"
     )
 
 
-def _line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     """The first line of an error, shortened."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
 
@@ -115,13 +196,14 @@ def _line(error: Exception) -> str:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep transformers from reporting what is checked here anyway."""
-    level = transformers_logging.get_verbosity()
-    bar = transformers_logging.is_progress_bar_enabled()
-    transformers.logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
+    from transformers.utils import logging  # takes seconds to import
+
+    level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     try:
         yield
     finally:
-        transformers.logging.set_verbosity(level)
+        logging.set_verbosity(level)
         if bar:
-            transformers_logging.enable_progress_bar()
+            logging.enable_progress_bar()

@@ -1,6 +1,9 @@
 """Text in and out of a model: token ids, their strings, batches, continuations."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Container, Sequence
+from functools import lru_cache
+from inspect import signature
 from typing import Any
 
 import torch
@@ -8,41 +11,172 @@ from jaxtyping import Int
 from torch import Tensor
 
 from models.card import Card, ModelError
-from models.protocol import Model
+from models.protocol import Model, Tokenizer
+from prompts.additions import AdditionFormat
 
 BATCH = 16
+MEMORY = {"attention_mask", "position_ids", "past_key_values", "use_cache", "logits_to_keep"}
+"""What a model must take if texts that are filled up on the left are to be continued exactly."""
+VISIBLE = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+HIDDEN = [byte for byte in range(256) if byte not in VISIBLE]
+BYTES = {
+    **{chr(byte): byte for byte in VISIBLE},
+    **{chr(256 + turn): byte for turn, byte in enumerate(HIDDEN)},
+}
+"""The sign that stands for each byte in byte-level tokenizers: GPT-2's, which all others took."""
 
 
 def tokenize(model: Model, text: str) -> list[int]:
     """Token ids of a text, with one BOS in front iff the model's tokenizer puts one there.
 
-    Raises ModelError for a text that brings a second BOS along, for a model without tokenizer, and
-    for a character that an adder has no token for.
+    An end token that the tokenizer appends is left off: the text goes on. Raises ModelError for a
+    text that brings a second BOS along or that the model has no tokens for, for a model without
+    tokenizer, and for an adder's prompt in another form than its card's.
     """
-    _refuse_unreadable(model.card, text)
     tokenizer = _tokenizer(model)
-    ids, bos = tokenizer(text)["input_ids"], tokenizer.bos_token_id
+    if model.card.arithmetic is not None:
+        _refuse_other_form(model.card.name, model.card.arithmetic, tokenizer, text)
+    ids, bos = read_ids(tokenizer, text), tokenizer.bos_token_id
     if bos is not None and ids[:2] == [bos, bos]:
         raise ModelError(f"{text[:40]!r} begins with the token that is added anyway; leave it out")
+    refuse_unread_tokens(model.card, ids, len(model.W_E), tokenizer)
     return ids
 
 
-def _refuse_unreadable(card: Card, text: str) -> None:
-    """An adder's tokenizer would take any other character for its first token, silently."""
-    if card.arithmetic is None:
-        return
-    left = text
-    for known in sorted(card.arithmetic.vocabulary, key=len, reverse=True):
-        left = left.replace(known, "")
-    if left:
-        reads = " ".join(card.arithmetic.vocabulary)
-        raise ModelError(f"{card.name} cannot read {left[0]!r} in {text[:40]!r}; it reads {reads}")
+def tokenize_prompts(model: Model, texts: Sequence[str], new_tokens: int = 0) -> list[list[int]]:
+    """Token ids of every prompt; the first that is empty or too long is refused by its number."""
+    rows = []
+    for number, text in enumerate(texts):
+        ids = tokenize(model, text)
+        if not text.strip() or not ids:
+            raise ModelError(f"prompt {number} is empty; leave it out or give it a text")
+        refuse_too_long(model, len(ids) + new_tokens, f"prompt {number} with its continuation")
+        rows.append(ids)
+    return rows
+
+
+def read_ids(tokenizer: Tokenizer, text: str) -> list[int]:
+    """Token ids of a text without what the tokenizer appends to it."""
+    try:
+        ids = list(tokenizer(text)["input_ids"])
+        bare = list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    except Exception as error:  # the tokenizers library raises nothing more special
+        raise ModelError(
+            f"the tokenizer cannot read {text[:40]!r} ({error}); leave that out"
+        ) from error
+    if not bare:
+        return [token for token in ids[:1] if token == tokenizer.bos_token_id]
+    starts = range(len(ids) - len(bare) + 1)
+    first = next((i for i in starts if ids[i : i + len(bare)] == bare), None)
+    return ids if first is None else ids[: first + len(bare)]
+
+
+def begins_with_bos(tokenizer: Tokenizer) -> bool:
+    """Whether the tokenizer puts its BOS in front of every text."""
+    return tokenizer.bos_token_id is not None and read_ids(tokenizer, "a")[:1] == [
+        tokenizer.bos_token_id
+    ]
+
+
+def refuse_unread_tokens(
+    card: Card, ids: Sequence[int] | Tensor, known: int, tokenizer: Tokenizer | None = None
+) -> None:
+    """Raise ModelError for an id that the embedding has no row for."""
+    most = max(torch.as_tensor(ids).flatten().tolist(), default=0)
+    if most >= known:
+        name = "" if tokenizer is None else f"{tokenizer.convert_ids_to_tokens(most)!r} is "
+        raise ModelError(
+            f"{name}token {most}, but {card.name} reads {known} tokens (0 to {known - 1}); leave "
+            "it out or use the tokenizer that the model was trained with"
+        )
+
+
+def refuse_too_long(model: Model, length: int, what: str) -> None:
+    """Raise ModelError for a text longer than the model reads."""
+    if length > model.cfg.n_ctx:
+        raise ModelError(
+            f"{what} is {length} tokens long, but {model.card.name} reads at most "
+            f"{model.cfg.n_ctx}; shorten it"
+        )
+
+
+def _refuse_other_form(name: str, style: AdditionFormat, tokenizer: Tokenizer, text: str) -> None:
+    """An adder reads any text as if it were an addition; only additions as trained are one."""
+    reads = style.vocabulary
+    if unknown := [sign for sign in text if not any(sign in known for known in reads)]:
+        raise ModelError(
+            f"{name} cannot read {unknown[0]!r} in {text[:40]!r}; it reads {' '.join(reads)}"
+        )
+    added = tokenizer.bos_token if begins_with_bos(tokenizer) else None
+    layout = [item for item in style.layout if item != added]
+    if not re.fullmatch("".join(_pattern(style, item) for item in layout), text):
+        form = example_of(style, layout)
+        digits = f"{'' if style.pad else 'up to '}{style.digits} digits each"
+        raise ModelError(
+            f"{name} cannot read {text[:40]!r}: it reads additions written {form} ({digits}); "
+            "write it so"
+        )
+
+
+def _pattern(style: AdditionFormat, item: str) -> str:
+    """What an item of an adder's layout looks like; the answer may be cut short or left out."""
+    if item == "c":
+        return rf"\d{{0,{style.digits + 1}}}"
+    if item in "ab":
+        return rf"\d{{{style.digits}}}" if style.pad else rf"(?:0|[1-9]\d{{0,{style.digits - 1}}})"
+    return re.escape(item)
+
+
+def example_of(style: AdditionFormat, layout: Sequence[str]) -> str:
+    """An addition as an adder reads it, up to its answer: `000012+000007=`."""
+    numbers = {"a": "12"[: style.digits], "b": "7"}
+    width = style.digits if style.pad else 0
+    before = layout[: layout.index("c")]
+    digits = {name: number.zfill(width) for name, number in numbers.items()}
+    turned = {name: n if style.operands == "msb" else n[::-1] for name, n in digits.items()}
+    return "".join(turned.get(item, item) for item in before)
 
 
 def token_strings(model: Model, ids: Sequence[int]) -> list[str]:
-    """The text of each token by itself; a part of a character is U+FFFD."""
-    tokenizer = _tokenizer(model)
-    return [tokenizer.decode([int(token)]) for token in ids]
+    """The name of each token: its text, with the space in front; no two ids have the same.
+
+    A byte that is no character by itself is `⟨0xE4⟩`, an id without text `⟨#270⟩`.
+    """
+    names = _names(_tokenizer(model))
+    return [names[token] if token < len(names) else f"⟨#{token}⟩" for token in map(int, ids)]
+
+
+@lru_cache(maxsize=8)
+def _names(tokenizer: Tokenizer) -> list[str]:
+    """The name of every id of a tokenizer."""
+    added = {token: str(content) for token, content in tokenizer.added_tokens_decoder.items()}
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    in_bytes = backend is not None and "ByteLevel" in repr(backend.decoder)
+    pieces = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+    shown, names, used = _of_bytes if in_bytes else _of_pieces, [], set(added.values())
+    for number, piece in enumerate(pieces):
+        name = added.get(number) or (shown(piece) if piece else "")
+        is_taken = number not in added and name in used
+        names.append(f"{name}⟨#{number}⟩" if is_taken or not name else name)
+        used.add(names[-1])
+    return names
+
+
+def _of_pieces(piece: str) -> str:
+    """The text of a SentencePiece token: `▁the` is ` the`, `<0xE4>` is a byte."""
+    if re.fullmatch("<0x[0-9A-F]{2}>", piece):
+        return f"⟨{piece[1:-1]}⟩"
+    return piece.replace("▁", " ")
+
+
+def _of_bytes(piece: str) -> str:
+    """The text of a byte-level token: `Ġthe` is ` the`; bytes that are no text by themselves."""
+    numbers = [BYTES.get(sign) for sign in piece]
+    if None in numbers:
+        return piece
+    # surrogateescape keeps every byte that is no text as a sign of its own.
+    text = bytes(numbers).decode("utf-8", "surrogateescape")
+    return "".join(f"⟨0x{ord(c) - 0xDC00:02X}⟩" if "\udc80" <= c <= "\udcff" else c for c in text)
 
 
 def _tokenizer(model: Model) -> Any:
@@ -77,13 +211,15 @@ def continue_text(
     temperature: float = 0.0,
     seed: int = 0,
 ) -> list[list[int]]:
-    """The tokens that follow each prompt, without the prompt, up to `new_tokens` or the end token.
+    """The tokens that follow each prompt, without the prompt, up to `new_tokens` or an end token.
 
     The end token itself is left out. Temperature 0 takes the likeliest token each time.
     """
     chooser = _Chooser(temperature, torch.Generator().manual_seed(seed))
     step = _step_with_memory if _remembers(model) else _step_from_scratch
-    ends = model.tokenizer.eos_token_id if model.tokenizer else None
+    ends = {*model.end_tokens, model.tokenizer.eos_token_id if model.tokenizer else None}
+    longest = max(map(len, ids), default=0) + new_tokens
+    refuse_too_long(model, longest, f"the longest text with {new_tokens} more tokens")
     found = []
     for first in range(0, len(ids), BATCH):
         state = _State([list(row) for row in ids[first : first + BATCH]])
@@ -116,11 +252,11 @@ class _State:
         self.ended = [False] * len(rows)
         self.memory: Any = None
 
-    def add(self, chosen: list[int], end: int | None) -> bool:
+    def add(self, chosen: list[int], ends: Container[int | None]) -> bool:
         """Append a token to each row that goes on; True when none does."""
         for row, token in enumerate(chosen):
             self.rows[row].append(token)
-            self.ended[row] |= token == end
+            self.ended[row] |= token in ends
             if not self.ended[row]:
                 self.new[row].append(token)
         return all(self.ended)
@@ -128,7 +264,10 @@ class _State:
 
 def _remembers(model: Model) -> bool:
     """Whether the model is a transformers model inside, which keeps keys and values."""
-    return hasattr(getattr(model, "original_model", None), "generation_config")
+    plain = getattr(model, "original_model", None)
+    if not hasattr(plain, "generation_config"):
+        return False
+    return signature(type(plain).forward).parameters.keys() >= MEMORY
 
 
 def _step_from_scratch(model: Model, state: _State) -> Tensor:

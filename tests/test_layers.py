@@ -16,9 +16,10 @@ MAY_IMPORT = {
     "lenses/states": {"lenses/heads", "lenses/statistics", "models", "prompts"},
     "lenses/flow": {"lenses", "lenses/patching", "lenses/statistics", "models", "prompts"},
     "lenses/addition": {
-        "lenses/patching", "lenses/states", "lenses/statistics", "models", "prompts",
+        "lenses", "lenses/heads", "lenses/patching", "lenses/states", "lenses/statistics", "models",
+        "prompts",
     },
-    "lenses/digits": {"lenses/states", "lenses/statistics", "models", "prompts"},
+    "lenses/digits": {"lenses", "lenses/states", "lenses/statistics", "models", "prompts"},
     "models": {"prompts"},
     "models/planted": {"models", "prompts"},
     "models/train": {"models", "prompts"},
@@ -46,8 +47,8 @@ ONLY_IN = {
 }
 """Where a library may be imported: folders or files, and all that lies below them."""
 
-NEVER = {"lenses/statistics": {"torch"}}
-"""What a folder never imports, although one around it may."""
+NEVER = {"lenses/statistics": {"torch"}, "lenses": {"models.planted"}}
+"""What a folder and those below it never import, although others may: no lens plants a model."""
 
 NAMES_THAT_SAY_NOTHING = {"utils", "common", "helpers", "core", "misc"}
 TOP = {"experiments", "lenses", "models", "prompts", "viz"}
@@ -93,8 +94,9 @@ def problems(path: str, names: set[str]) -> list[str]:
         around = {"/".join(path.split("/")[:n]) for n in range(1, path.count("/") + 2)}
         if not around & ONLY_IN.get(library, around):
             found.append(f"{path} imports {library}; only {sorted(ONLY_IN[library])} may")
-        if library in NEVER.get(mine, set()):
-            found.append(f"{path} imports {library}; {mine} never does")
+        for folder in around & NEVER.keys():
+            if banned := [b for b in NEVER[folder] if f"{name}.".startswith(f"{b}.")]:
+                found.append(f"{path} imports {banned[0]}; {folder} never does")
     return found
 
 
@@ -131,4 +133,5 @@ def test_the_tables_catch_a_wrong_import():
     assert problems("lenses/flow/scores.py", {"lenses.addition.roles"})
     assert problems("lenses/statistics/intervals.py", {"torch"})
     assert problems("lenses/heads/means.py", {"lenses.states.probes"})
+    assert problems("lenses/states/fillers.py", {"models.planted.dialect"})
     assert not problems("lenses/heads/means.py", {"lenses.statistics.grid", "torch"})

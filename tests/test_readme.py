@@ -6,7 +6,7 @@ from string import Template
 
 from experiments import _commands
 from experiments._new import TEMPLATES
-from experiments._runs import registry as _registry
+from experiments._runs import registry
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -31,12 +31,12 @@ def test_every_experiment_shown_exists():
         for line in README.splitlines()
         if line.startswith("python -m experiments run ")
     ]
-    assert set(shown) - {"NAME"} <= set(_registry.names())
+    assert set(shown) - {"NAME"} <= set(registry.names())
 
 
 def test_every_experiment_is_told_of_and_is_in_a_suite():
     rows = [line.split("`")[1] for line in README.splitlines() if line.endswith("? |")]
-    assert rows == _registry.names()
+    assert rows == registry.names()
     suites = (ROOT / "configs/suites" / f"{name}.toml" for name in ("arithmetic", "heads"))
     runs = [run for suite in suites for run in tomllib.loads(suite.read_text("utf-8"))["run"]]
-    assert {run["experiment"] for run in runs} == set(_registry.names())
+    assert {run["experiment"] for run in runs} == set(registry.names())

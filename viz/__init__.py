@@ -8,22 +8,26 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from viz.drawing import Drawing, Widget
+    from viz.drawing import Drawing, Widget, texts_of
     from viz.figures.anatomy import model_map
     from viz.figures.grids import along_text, cell_grid, head_grid
     from viz.figures.matrices import heat_map
     from viz.figures.plots import bars, curves, scatter
     from viz.figures.points import point_map
+    from viz.figures.steps import step_by_step
     from viz.figures.tokens import attention_patterns, colored_tokens
     from viz.figures.trees import dendrogram
     from viz.gallery import write_gallery
     from viz.labels import label
     from viz.page import write_page
+    from viz.wrapping import Figure, as_drawing
 
 _HOME = {
     "Drawing": "drawing",
+    "Figure": "wrapping",
     "Widget": "drawing",
     "along_text": "figures.grids",
+    "as_drawing": "wrapping",
     "attention_patterns": "figures.tokens",
     "bars": "figures.plots",
     "cell_grid": "figures.grids",
@@ -36,14 +40,18 @@ _HOME = {
     "model_map": "figures.anatomy",
     "point_map": "figures.points",
     "scatter": "figures.plots",
+    "step_by_step": "figures.steps",
+    "texts_of": "drawing",
     "write_gallery": "gallery",
     "write_page": "page",
 }
 
 __all__ = [
     "Drawing",
+    "Figure",
     "Widget",
     "along_text",
+    "as_drawing",
     "attention_patterns",
     "bars",
     "cell_grid",
@@ -56,6 +64,8 @@ __all__ = [
     "model_map",
     "point_map",
     "scatter",
+    "step_by_step",
+    "texts_of",
     "write_gallery",
     "write_page",
 ]

@@ -1,17 +1,20 @@
 """Figures without pyplot: panels of a stated size, one colour bar, and what cannot be drawn."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib import rcParams
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 
 from viz.labels import label
 from viz.style import color_map
-
-if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.figure import Figure
 
 WIDTH = 6.4
 """Inches: the widest figure, a column of text on a desk and readable on a phone."""
@@ -19,7 +22,7 @@ WIDTH = 6.4
 _HATCHED = "not defined: hatched"
 
 
-def require(data: "pd.DataFrame", *columns: str) -> None:
+def require(data: pd.DataFrame, *columns: str) -> None:
     """Check that a table can be drawn.
 
     Raises:
@@ -32,17 +35,20 @@ def require(data: "pd.DataFrame", *columns: str) -> None:
         raise ValueError("a table without rows cannot be drawn")
 
 
-def split(data: "pd.DataFrame", facet: str | None) -> "dict[str, pd.DataFrame]":
+def split(data: pd.DataFrame, facet: str | None) -> dict[str, pd.DataFrame]:
     """The rows of each panel by its heading, in order of appearance; one panel without facet."""
     if facet is None:
         return {"": data}
-    name = "" if data[facet].dtype.kind in "OU" or str(data[facet].dtype) == "str" else f"{facet} "
+    name = "" if _is_text(data[facet]) else f"{facet.replace('_', ' ')} "
     return {f"{name}{value}": data[data[facet] == value] for value in data[facet].unique()}
 
 
-def panels(count: int, width: float, height: float) -> "tuple[Figure, list[Axes]]":
+def _is_text(column: pd.Series) -> bool:
+    return column.dtype.kind in "OU" or str(column.dtype) in ("str", "category")
+
+
+def panels(count: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
     """A figure of `count` panels of that size (inches): side by side where they fit."""
-    from matplotlib.figure import Figure
 
     columns = max(1, min(count, int(WIDTH // width)))
     rows = -(-count // columns)
@@ -54,10 +60,12 @@ def panels(count: int, width: float, height: float) -> "tuple[Figure, list[Axes]
     return figure, list(grid[:count])
 
 
-def limits(values: "np.ndarray") -> tuple[bool, float, float]:
-    """Whether a scale of colours is centred on zero, and its two ends."""
-    import numpy as np
+def limits(values: np.ndarray, title: str = "") -> tuple[bool, float, float]:
+    """Whether a scale of colours is centred on zero, and its two ends.
 
+    A scale begins at zero, so that a colour says how much there is; one of shares of which the
+    largest is above a half (`title` names a share) goes on to 1.
+    """
     known = values[np.isfinite(values)]
     if not known.size:
         return False, 0.0, 1.0
@@ -65,22 +73,20 @@ def limits(values: "np.ndarray") -> tuple[bool, float, float]:
     if low < 0 < high:
         most = max(-low, high)
         return True, -most, most
-    return (False, low, high) if low < high else (False, min(low, 0.0), max(high, 0.0) or 1.0)
+    if "share" in title and 0.5 < high <= 1:
+        high = 1.0
+    return (False, min(low, 0.0), max(high, 0.0) or 1.0) if low >= 0 else (True, low, -low)
 
 
 def heat(
-    axes: "Axes",
-    values: "np.ndarray",
+    axes: Axes,
+    values: np.ndarray,
     scale: tuple[bool, float, float],
     *,
     hatched: bool = True,
     **more: Any,
 ) -> None:
     """A heat-map by seaborn; where values are not finite a hatched ground is seen."""
-    import numpy as np
-    import seaborn as sns
-    from matplotlib import rcParams
-    from matplotlib.patches import Rectangle
 
     centred, low, high = scale
     undefined = ~np.isfinite(values)
@@ -95,16 +101,16 @@ def heat(
     sns.heatmap(values, ax=axes, **colours, **style, **more)
 
 
-def colour_bar(figure: "Figure", axes: "Sequence[Axes]", title: str, undefined: bool) -> None:
-    """One horizontal colour bar under all panels, named; says so where something is undefined."""
-    from matplotlib.ticker import MaxNLocator
+def colour_bar(figure: Figure, axes: Sequence[Axes], title: str, undefined: bool) -> None:
+    """One horizontal colour bar under all panels, named.
 
-    mesh: ScalarMappable = axes[0].collections[0]
-    bar = figure.colorbar(
-        mesh, ax=list(axes), location="bottom", aspect=38, fraction=0.06, pad=0.04
-    )
+    A pointed end says that values lie beyond it; where something is undefined it says so.
+    """
+    meshes = [axis.collections[0] for axis in axes]
+    bar = figure.colorbar(meshes[0], ax=list(axes), location="bottom", aspect=38, fraction=0.06,
+                          pad=0.04, extend=_beyond(meshes))  # fmt: skip
     bar.outline.set_visible(False)
-    low, high = mesh.get_clim()
+    low, high = meshes[0].get_clim()
     has_long_labels = high - low < 0.01 * max(abs(low), abs(high))
     bar.locator = MaxNLocator(2 if has_long_labels else 6)
     bar.update_ticks()
@@ -112,7 +118,15 @@ def colour_bar(figure: "Figure", axes: "Sequence[Axes]", title: str, undefined: 
     bar.set_label(f"{title}   ({_HATCHED})" if undefined else title)
 
 
-def ticks(axes: "Axes", which: str, names: Sequence[str], inches: float, **more: Any) -> None:
+def _beyond(meshes: Sequence[ScalarMappable]) -> str:
+    """At which ends values go beyond the scale, as matplotlib calls it."""
+    low, high = meshes[0].get_clim()
+    shown = np.ma.concatenate([np.ma.ravel(mesh.get_array()) for mesh in meshes]).compressed()
+    ends = bool((shown < low - 1e-9).any()), bool((shown > high + 1e-9).any())
+    return {(False, False): "neither", (True, False): "min", (False, True): "max"}.get(ends, "both")
+
+
+def ticks(axes: Axes, which: str, names: Sequence[str], inches: float, **more: Any) -> None:
     """Names in the middle of cells, as many as fit along an axis of that length."""
     every = max(1, round(0.2 * len(names) / inches))
     if every > 1:

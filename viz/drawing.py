@@ -1,16 +1,18 @@
 """A drawing: its caption, its data, and how to draw it once as an image and once to play with."""
 
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from viz.style import Theme, theme
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from PIL import Image
 
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import Figure
+from viz.style import PAPER, Theme, theme
 
 _PNG_DPI = 200
 _THUMB_PIXELS = (360, 240)
@@ -27,6 +29,8 @@ class Widget:
     library: Literal["circuitsvis", "plotly"]
     component: str
     props: Mapping[str, Any]
+    legend: Mapping[str, Any] | None = None
+    """Scale of the colours: `title`, `low`, `high` and the colours between them as `ramp`."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +42,17 @@ class Drawing:
     """
 
     caption: str
-    data: "pd.DataFrame"
-    static: "Callable[[], Figure]"
+    data: pd.DataFrame
+    static: Callable[[], Figure]
     widget: Widget | None = None
     kind: str = "figure"
     alt: str = ""
+    heading: str = ""
+    """What all of the figure is about, such as one layer; set above it."""
+    on_white: bool = False
+    """Whether it was drawn elsewhere and keeps its own inks: on white paper in both themes."""
 
-    def figure(self, name: Theme = "light") -> "Figure":
+    def figure(self, name: Theme = "light") -> Figure:
         """The drawing as a matplotlib figure in one theme."""
         with theme(name):
             return self.static()
@@ -66,14 +74,18 @@ class Drawing:
 
     def _save_images(self, folder: Path) -> tuple[int, int]:
         """Write the images; returns width and height of the figure in CSS pixels."""
-        undated = {"Date": None, "Creator": None}
-        with theme("dark"):
-            self.static().savefig(folder / "figure-dark.svg", metadata=undated)
+        undated: Any = {"Date": None, "Creator": None}
+        light, dark = folder / "figure.svg", folder / "figure-dark.svg"
+        if not self.on_white:
+            with theme("dark"):
+                self.static().savefig(dark, metadata=undated)
         with theme("light"):
             figure = self.static()
-            figure.savefig(folder / "figure.svg", metadata=undated)
+            figure.savefig(light, metadata=undated, facecolor=PAPER["light"])
+            if self.on_white:
+                shutil.copyfile(light, dark)
             figure.set_layout_engine("none")  # laid out by now; a second time costs a second
-            figure.savefig(folder / "figure.png", dpi=_PNG_DPI)
+            figure.savefig(folder / "figure.png", dpi=_PNG_DPI, facecolor=PAPER["light"])
         _shrink(folder / "figure.png", folder / "thumb.png")
         width, height = figure.get_size_inches() * 96
         return round(width), round(height)
@@ -88,18 +100,32 @@ class Drawing:
             "library": widget.library if widget else None,
             "component": widget.component if widget else None,
             "props": dict(widget.props) if widget else None,
+            "legend": dict(widget.legend) if widget and widget.legend else None,
+            "heading": self.heading,
+            "on_white": self.on_white,
         }
 
 
-def storable(frame: "pd.DataFrame") -> "pd.DataFrame":
+def texts_of(drawing: Drawing) -> list[str]:
+    """Every text that the still picture of a drawing shows, tick labels included.
+
+    A test holds that none has an underscore: names of columns become words before they are drawn.
+    """
+    figure = drawing.figure()
+    with theme("light"):
+        figure.draw_without_rendering()
+    shown = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text()]
+    return [text.get_text() for text in shown]
+
+
+def storable(frame: pd.DataFrame) -> pd.DataFrame:
     r"""The same table with what UTF-8 cannot hold (halves of characters) written as `\ud83d`."""
-    import pandas as pd
 
     columns = {name: _storable_column(column) for name, column in frame.items()}
     return pd.DataFrame(columns)
 
 
-def _storable_column(column: "pd.Series") -> "pd.Series":
+def _storable_column(column: pd.Series) -> pd.Series:
     if column.dtype.kind != "O":
         return column
     return column.map(
@@ -110,7 +136,6 @@ def _storable_column(column: "pd.Series") -> "pd.Series":
 
 
 def _shrink(picture: Path, thumb: Path) -> None:
-    from PIL import Image
 
     with Image.open(picture) as image:
         small = image.convert("RGB")

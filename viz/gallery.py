@@ -1,16 +1,15 @@
 """The gallery: every run with its question, answer and picture on one page."""
 
 import json
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from viz.assets import place
+from viz.evidence import VERDICTS, count_verdicts
 from viz.html import duration, moment, write_html
 from viz.labels import shorten
 from viz.page import said
 
-VERDICTS = ("holds", "fails", "undecided")
 _STYLES = ["pico.min.css", "page.css"]
 
 
@@ -35,18 +34,21 @@ def write_gallery(runs: Path) -> Path:
 
 def _row(runs: Path, folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
     where, status = folder.relative_to(runs).as_posix(), manifest["status"]
-    counts = Counter(claim["verdict"] for claim in manifest["claims"])
+    counts = count_verdicts(manifest["claims"])
+    found = [verdict for verdict, count in counts.items() if count]
     changed = _changed(manifest)
     sentences = [claim["sentence"] for claim in manifest["claims"]]
-    words = [manifest["question"], manifest["experiment"], manifest["model"]["name"], changed]
+    words = [manifest[name] for name in ("question", "experiment")]
+    words += [manifest["model"]["name"], manifest.get("headline", ""), changed]
     picture = f"{where}/figures/{manifest['figures'][0]}/thumb.png" if manifest["figures"] else ""
     return {
         "question": manifest["question"],
         "experiment": manifest["experiment"],
         "model": manifest["model"]["name"],
         "status": status,
-        "counts": {verdict: counts[verdict] for verdict in VERDICTS},
-        "verdicts": [*counts, *([status] if status != "finished" else [])],
+        "headline": manifest.get("headline", ""),
+        "counts": counts,
+        "verdicts": [*found, *([status] if status != "finished" else [])],
         "started": manifest["started"],
         "when": moment(manifest["started"]),
         "seconds": manifest.get("seconds", 0),

@@ -8,7 +8,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from viz.labels import label, script_json
+from viz.evidence import counted
+from viz.labels import label, number, probability, script_json
 
 # Styles may stand in the page: the drawing libraries set them from script. `file:` is what
 # 'self' would be where a page opened from disk has no origin.
@@ -16,8 +17,6 @@ _POLICY = (
     "default-src 'none'; script-src 'nonce-{nonce}'{wasm}; style-src 'self' file: 'unsafe-inline'; "
     "img-src 'self' file: data: blob:; base-uri 'none'; form-action 'none'"
 )
-
-_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def write_html(path: Path, template: str, *, wasm: bool = False, **values: Any) -> Path:
@@ -30,23 +29,6 @@ def write_html(path: Path, template: str, *, wasm: bool = False, **values: Any) 
     text = _environment().get_template(template).render(nonce=nonce, policy=policy, **values)
     path.write_text(text, encoding="utf-8")
     return path
-
-
-def number(value: float) -> str:
-    """Three significant digits, thousands apart, a true minus; powers of ten when tiny or huge."""
-    if isinstance(value, int) or (value == round(value) and abs(value) < 1e6):
-        text = f"{value:,.0f}"
-    elif 1e-3 <= abs(value) < 1e4:
-        text = f"{value:.3g}" if abs(value) < 100 else f"{value:,.1f}"
-    else:
-        digits, _, power = f"{value:.1e}".partition("e")
-        text = f"{digits} × 10{str(int(power)).translate(_RAISED)}"
-    return text.replace("-", "−")
-
-
-def probability(p: float) -> str:
-    """A p value: three digits, or that it is below .001."""
-    return "< .001" if p < 0.001 else f"{p:.3f}".lstrip("0") if p < 1 else "1"
 
 
 def duration(seconds: float) -> str:
@@ -71,6 +53,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
+        "counted": counted,
         "label": label,
         "number": number,
         "probability": probability,

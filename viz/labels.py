@@ -11,6 +11,10 @@ import unicodedata
 from functools import cache
 from typing import Any, Literal
 
+from matplotlib.font_manager import FontProperties, findfont, get_font
+
+from viz.style import font_families
+
 Renderer = Literal["html", "plotly", "matplotlib"]
 
 WORD_JOINER = "\u2060"
@@ -19,6 +23,8 @@ WORD_JOINER = "\u2060"
 _SIGNS = {"\n": "⏎", "\r": "␍", "\t": "⇥"}
 
 _LOST_SPACES = re.compile(r"\A +| +\Z| {2,}")
+
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 # Letters and marks by category, yet drawn as nothing (Unicode's Default_Ignorable_Code_Point).
 _BLANK = {0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0}
@@ -58,6 +64,33 @@ def shorten(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
+def number(value: float) -> str:
+    """Three significant digits, thousands apart, a true minus; powers of ten when tiny or huge.
+
+    What lies just below 1 is rounded down: only what has no error at all is written as 1.
+    """
+    size = abs(value)
+    if isinstance(value, int) or (value == round(value) and size < 1e6):
+        text = f"{size:,.0f}"
+    elif 0.9995 <= size < 1:
+        text = "0.999"
+    elif 1e-3 <= size < 1e4:
+        text = f"{size:.3g}" if size < 999.5 else f"{size:,.0f}"
+    else:
+        digits, _, power = f"{size:.1e}".partition("e")
+        text = f"{digits} × 10{str(int(power)).translate(_RAISED)}"
+    return f"−{text}" if value < 0 else text
+
+
+def probability(p: float) -> str:
+    """A p value: three digits, or that it is below .001 or above .999."""
+    if p < 0.001:
+        return "< .001"
+    if p > 0.9995:
+        return "1" if p >= 1 else "> .999"
+    return f"{p:.3f}".lstrip("0")
+
+
 def _marked_spaces(text: str) -> str:
     return _LOST_SPACES.sub(lambda spaces: "␣" * len(spaces[0]), text)
 
@@ -79,9 +112,6 @@ def _code(char: str) -> str:
 @cache
 def _drawable() -> frozenset[int]:
     """Code points that the fonts of the figures hold."""
-    from matplotlib.font_manager import FontProperties, findfont, get_font
-
-    from viz.style import font_families
 
     files = [findfont(FontProperties(family=family)) for family in font_families()]
     return frozenset(point for file in files for point in get_font(file).get_charmap())

@@ -1,28 +1,33 @@
 """The page of one run: its question, the answer, the figures, and how to repeat it."""
 
 import json
+import re
 from collections.abc import Mapping
+from inspect import cleandoc
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
+import pyarrow.parquet as pq
 
 from viz.assets import place
+from viz.evidence import KINDS, evidence
+from viz.glossary import axis_name
 from viz.html import duration, moment, write_html
 from viz.labels import label
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 MOST_HEAVY = 12
 """Interactive figures on one page; more would make it slow to scroll."""
 
 _PREVIEW_ROWS = 300
 
-KINDS = {
-    "identity": "Holds in any model, by algebra: a check of the measurement.",
-    "mechanical": "Follows in part from shapes and scales: what counts is the difference from "
-    "the null and from random weights.",
-    "learned": "Must not hold with random weights, and must hold on a planted control.",
+_READING = {
+    "causal": "Is it causal?",
+    "assumes": "It assumes",
+    "stressed": "Put to the test here",
+    "not_shown": "It does not show",
 }
+_MARKED = re.compile(r"``(?P<code2>[^`]+)``|`(?P<code>[^`]+)`|\*(?P<em>[^*\s][^*]*)\*")
 
 
 def write_page(folder: Path, manifest: Mapping[str, Any]) -> Path:
@@ -44,7 +49,13 @@ def write_page(folder: Path, manifest: Mapping[str, Any]) -> Path:
         "page.html.j2",
         wasm="circuitsvis" in libraries,
         run=manifest,
-        figures=figures,
+        headline=manifest.get("headline", ""),
+        answer=evidence(manifest["claims"]),
+        provenance=_provenance(manifest),
+        reading=_reading(manifest.get("reading") or {}),
+        method=paragraphs(manifest.get("method") or ""),
+        hero=figures[0] if figures else None,
+        figures=figures[1:],
         tables=tables,
         fields=_fields(manifest),
         facts=_facts(manifest),
@@ -55,34 +66,72 @@ def write_page(folder: Path, manifest: Mapping[str, Any]) -> Path:
     )
 
 
+def _provenance(manifest: Mapping[str, Any]) -> str:
+    """Model, how much was measured, and how long it took, on one line."""
+    prompts = next((t["rows"] for t in manifest["tables"] if t["name"] == "prompts"), 0)
+    most = max((claim["n"] for claim in manifest["claims"]), default=0)
+    much = f"{prompts:,} prompts" if prompts else f"n up to {most:,}" if most else ""
+    took = duration(manifest["seconds"]) if manifest.get("seconds") else ""
+    return " · ".join(filter(None, [manifest["model"]["name"], much, took]))
+
+
+def _reading(reading: Mapping[str, str]) -> list[tuple[str, str]]:
+    return [(words, reading[name]) for name, words in _READING.items() if reading.get(name)]
+
+
+def paragraphs(text: str) -> list[list[tuple[str, str]]]:
+    """Plain text as paragraphs of (kind, words); kinds are text, em (`*so*`) and code."""
+    blocks = re.split(r"\n\s*\n", cleandoc(text)) if text.strip() else []
+    return [_spans(" ".join(block.split())) for block in blocks]
+
+
+def _spans(text: str) -> list[tuple[str, str]]:
+    spans, end = [], 0
+    for mark in _MARKED.finditer(text):
+        kind = "em" if mark["em"] else "code"
+        spans += [("text", text[end : mark.start()]), (kind, mark[mark.lastgroup])]
+        end = mark.end()
+    return [(kind, words) for kind, words in [*spans, ("text", text[end:])] if words]
+
+
 def _figures(folder: Path, slugs: list[str]) -> list[dict[str, Any]]:
     figures, heavy = [], 0
-    for slug in slugs:
-        figure = json.loads((folder / "figures" / slug / "figure.json").read_text("utf-8"))
-        heavy += figure["library"] is not None
+    for index, slug in enumerate(slugs):
+        told = json.loads((folder / "figures" / slug / "figure.json").read_text("utf-8"))
+        has_widget = told["library"] is not None
+        heavy += has_widget
         within = heavy <= MOST_HEAVY
-        has_widget = figure["library"] is not None
         state = {"interactive": has_widget and within, "over_limit": has_widget and not within}
-        figures.append(figure | {"slug": slug} | state)
+        older = {"legend": None, "heading": "", "on_white": False}
+        figures.append(older | told | state | {"slug": slug, "id": f"widget-{index}"})
     return figures
 
 
 def _table(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
-    import pyarrow.parquet as pq
-
     with pq.ParquetFile(folder / table["parquet"]) as file:
         first = next(file.iter_batches(_PREVIEW_ROWS), None)
     frame = first.to_pandas() if first is not None else None
     rows = [] if frame is None else _cells(frame)
-    columns = [{"name": label(name), "number": _numeric(frame, name)} for name in table["columns"]]
-    return {**table, "shown": len(rows), "preview": {"columns": columns, "rows": rows}}
+    meanings = table.get("dictionary") or {}
+    columns = [_column(frame, name, meanings.get(name, "")) for name in table["columns"]]
+    known = {"about": "", **table, "shown": len(rows), "explained": bool(meanings)}
+    return known | {"columns": columns, "preview": {"columns": columns, "rows": rows}}
 
 
-def _numeric(frame: "pd.DataFrame | None", name: str) -> bool:
-    return frame is not None and frame[name].dtype.kind in "iuf"
+def _column(frame: pd.DataFrame | None, name: str, about: str) -> dict[str, Any]:
+    """A column's name in words and as it is, what it means, and how its cells are written."""
+    kind = "" if frame is None else frame[name].dtype.kind
+    words = axis_name(name)
+    return {
+        "name": label(name),
+        "words": label(words if words != name else ""),
+        "about": label(about),
+        "number": kind in ("i", "u", "f"),
+        "float": kind == "f",
+    }
 
 
-def _cells(frame: "pd.DataFrame") -> list[list[Any]]:
+def _cells(frame: pd.DataFrame) -> list[list[Any]]:
     """Rows of JSON values: labels for text, floats of five digits, null where undefined."""
     return [[_cell(value) for value in row] for row in frame.itertuples(index=False, name=None)]
 

@@ -1,4 +1,4 @@
-"""How figures look: fonts, inks for a light and a dark page, colour maps, names of axes.
+"""How figures look: fonts, inks for a light and a dark page, colour maps.
 
 Figure functions take every ink from matplotlib's settings, so that the same function draws
 both themes; the settings hold while `theme` is open, and no global state is left behind.
@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-if TYPE_CHECKING:
-    from matplotlib.colors import Colormap
+import matplotlib
+import numpy as np
+from matplotlib.colors import Colormap, LinearSegmentedColormap
+from matplotlib.font_manager import fontManager
 
 Theme = Literal["light", "dark"]
 
@@ -26,12 +28,15 @@ PAPER = {"light": "#ffffff", "dark": "#13171f"}
 _INK = {"light": "#22262e", "dark": "#d5dae3"}
 _FAINT = {"light": "#d4d8df", "dark": "#3a4150"}
 
-# Zero fades into the paper in both themes: more is always further from the paper.
-_MAPS = {
-    ("light", False): "mako_r",
-    ("dark", False): "mako",
-    ("light", True): "vlag",
-    ("dark", True): "icefire",
+# From the paper to one deep hue in equal steps of lightness (OKLCH), never to black: zero is the
+# paper's colour in both themes, and more is always further from it.
+_MORE = {
+    "light": ["#c7e1fc", "#93c2f5", "#66a2e8", "#4180d5", "#255fb9", "#164195"],
+    "dark": ["#0f3257", "#00508d", "#0070ba", "#3293db", "#6db6ed", "#afd7f4"],
+}
+_LESS = {
+    "light": ["#fadac4", "#f2b58e", "#e4905e", "#d06d34", "#b64e10", "#983000"],
+    "dark": ["#502206", "#813300", "#ac4d00", "#cd7125", "#e49c64", "#efc8aa"],
 }
 
 _SHAPES = {
@@ -58,35 +63,10 @@ _SHAPES = {
 _CJK = ["Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans JP", "Source Han Sans", "IPAGothic"]
 _CJK += ["WenQuanYi Zen Hei", "Hiragino Sans", "PingFang SC", "Yu Gothic", "Microsoft YaHei"]
 
-_AXES = {
-    "accuracy": "accuracy (share right)",
-    "attention": "attention (share of a row)",
-    "attention_entropy": "attention entropy (nats)",
-    "closeness": "closeness (1 − relative distance)",
-    "cosine": "cosine with the block’s output",
-    "digit": "digit",
-    "estimate": "estimate",
-    "l1_proximity": "L1 proximity (share)",
-    "l2_norm": "L2 norm (units of the residual stream)",
-    "norm_share": "share of the lengths",
-    "place": "decimal place (0 = units)",
-    "pos": "position (tokens)",
-    "projection_share": "share of the output (sums to 1)",
-    "run": "run of nines below (columns)",
-    "seconds": "time (seconds)",
-    "step": "training step",
-}
-
-
-def axis_name(column: str) -> str:
-    """The words, with the unit, that an axis shows for a column of a table."""
-    return _AXES.get(column, column.replace("_", " "))
-
 
 @cache
 def font_families() -> tuple[str, ...]:
     """Fonts of the figures in order of preference, of those installed: Latin first, then CJK."""
-    from matplotlib.font_manager import fontManager
 
     installed = {font.name for font in fontManager.ttflist}
     return ("DejaVu Sans", *[name for name in _CJK if name in installed][:1])
@@ -95,7 +75,6 @@ def font_families() -> tuple[str, ...]:
 @contextmanager
 def theme(name: Theme) -> Iterator[None]:
     """Matplotlib's settings for one theme, inside the `with` block only."""
-    import matplotlib
 
     token = _theme.set(name)
     try:
@@ -105,11 +84,24 @@ def theme(name: Theme) -> Iterator[None]:
         _theme.reset(token)
 
 
-def color_map(centred: bool) -> "Colormap":
-    """The colour map of the open theme: perceptually uniform, or diverging from zero."""
-    import seaborn as sns
+def color_map(centred: bool) -> Colormap:
+    """The colour map of the open theme: from the paper to blue, or from orange through it."""
+    name = _theme.get()
+    below = [*reversed(_LESS[name])] if centred else []
+    stops = [*below, PAPER[name], *_MORE[name]]
+    return LinearSegmentedColormap.from_list(f"{name}-{centred}", stops, N=257)
 
-    return sns.color_palette(_MAPS[_theme.get(), centred], as_cmap=True)
+
+def token_scale(values: np.ndarray) -> tuple[bool, float, float]:
+    """Whether the colours of a text are centred on zero, and the two ends: those of its values.
+
+    Within a text the question is which tokens have more than others, so the scale spans the
+    range, and a legend says what its ends are.
+    """
+    low, high = float(values.min()), float(values.max())
+    if low < 0 < high:
+        return True, -max(-low, high), max(-low, high)
+    return (False, low, high) if low < high else (False, min(low, 0.0), max(high, 0.0) or 1.0)
 
 
 def palette() -> list[str]:

@@ -1,45 +1,220 @@
-"""A sentence of the answer with the number that decides it."""
+"""A sentence of the answer with the number that decides it; the verdict is judged here alone."""
 
-from __future__ import annotations
+import math
+from collections.abc import Iterable
+from typing import Any, Literal
 
-from typing import Literal
-
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Verdict = Literal["holds", "fails", "undecided"]
+from lenses.statistics.intervals import Estimate, benjamini_hochberg
+
+Kind = Literal["identity", "mechanical", "learned", "descriptive"]
+Verdict = Literal["holds", "fails", "undecided", "not tested"]
+LEVEL = 0.05
+"""Of corrected p-values."""
+AFFORDABLE = 1_000
+"""Sample sizes beyond this are not extrapolated to: the effect is too small to decide."""
 
 
 class Claim(BaseModel):
     """One sentence of the answer, with the number that decides it.
 
     `identity` holds in any model; `mechanical` follows partly from shapes or scales, and is about
-    the difference from `null`; `learned` must not hold with random weights.
+    the difference from `null`; `learned` must not hold with random weights; `descriptive` is a
+    plain finding without a verdict. Made by the methods of these names, from an estimate: a row
+    of a table, `share(...)`, `bootstrap(...)`, `AgainstRandom`, or `Estimate(...)`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    kind: Literal["identity", "mechanical", "learned"]
+    kind: Kind
     sentence: str
-    estimate: float
+    estimate: float | None = None
     low: float | None = None
     high: float | None = None
-    n: int = Field(ge=0)
+    n: int = Field(0, ge=0)
     p: float | None = Field(None, ge=0, le=1)
+    threshold: float | None = None
+    """What the interval is judged against."""
     null: float | None = None
     null_note: str = ""
     unit: str = ""
-    verdict: Verdict
+    verdict: Verdict | None
     decide: str = ""
+    """What would decide an undecided claim."""
+    needs: str = ""
+    """What a claim that was not tested needs, as a user can give it: "2 prompts or more"."""
+    family: str = ""
+    """Claims that say the same of several things (places, measures, layers) share a family."""
+    label: str = ""
+    """The thing that this claim of a family is about, in a word or two."""
+    check: bool = False
+    """Whether it tests the method (an identity, a planted control) and not the model."""
 
     @model_validator(mode="after")
-    def _says_what_would_decide(self) -> Claim:
+    def _is_complete(self) -> "Claim":
         if self.verdict == "undecided" and not self.decide:
-            raise ValueError("an undecided claim says what would decide it (field decide)")
+            raise ValueError("an undecided claim says what would decide it (decide=)")
+        if self.verdict == "not tested" and not self.needs:
+            raise ValueError("a claim that was not tested says what it needs (needs=)")
+        if (self.verdict is None) != (self.kind == "descriptive"):
+            raise ValueError("a descriptive claim has no verdict, and every other one has")
+        if self.verdict == "holds" and self.estimate is None:
+            raise ValueError("a claim that holds has an estimate")
+        if not self.sentence.rstrip().endswith((".", "?", "!")):
+            raise ValueError(f"a claim is a full sentence with a full stop: {self.sentence!r}")
+        if self.family and not self.label:
+            raise ValueError("a claim of a family has a label that tells it from the others")
         return self
 
-    @staticmethod
-    def judge(low: float, high: float, threshold: float) -> Verdict:
-        """The verdict on "greater than threshold" of an interval: .2 to .5 above 0 holds."""
-        if low > threshold:
-            return "holds"
-        return "fails" if high < threshold else "undecided"
+    @classmethod
+    def learned(cls, sentence: str, found: Any, **how: Any) -> "Claim":
+        """A claim that must not hold with random weights; see `_judged` for `how`."""
+        return _judged("learned", sentence, found, **how)
+
+    @classmethod
+    def mechanical(cls, sentence: str, found: Any, **how: Any) -> "Claim":
+        """A claim that follows partly from shapes: about the difference from `null`."""
+        return _judged("mechanical", sentence, found, **how)
+
+    @classmethod
+    def identity(cls, sentence: str, errors: Any, *, within: float, unit: str = "") -> "Claim":
+        """That no error exceeds a tolerance: holds in any model, or the measurement is wrong.
+
+        An error that is NaN fails it; without any errors it was not tested.
+        """
+        errors = np.asarray(errors, dtype=float).ravel()
+        said = {"kind": "identity", "sentence": sentence, "check": True, "n": len(errors)}
+        said["unit"] = unit or f"largest relative error; tolerance {within:g}"
+        if not len(errors):
+            return Claim(**said, verdict="not tested", needs="one text or more")
+        worst = float(errors.max())  # NaN wins, as it must
+        if not math.isfinite(worst):
+            said["unit"] += f"; {np.sum(~np.isfinite(errors))} of {len(errors)} are not finite"
+            return Claim(**said, threshold=within, verdict="fails")
+        verdict = "holds" if worst <= within else "fails"
+        return Claim(**said, estimate=worst, threshold=within, verdict=verdict)
+
+    @classmethod
+    def descriptive(cls, sentence: str, found: Any = None, **said: Any) -> "Claim":
+        """A plain finding: a number with its interval, and no verdict."""
+        return Claim(kind="descriptive", sentence=sentence, verdict=None, **_numbers(found), **said)
+
+    @classmethod
+    def not_tested(cls, kind: Kind, sentence: str, needs: str, **said: Any) -> "Claim":
+        """A claim for which nothing was measured, with what it takes to test it."""
+        return Claim(kind=kind, sentence=sentence, verdict="not tested", needs=needs, **said)
+
+
+def _judged(
+    kind: Kind,
+    sentence: str,
+    found: Any,
+    *,
+    above: float | None = None,
+    below: float | None = None,
+    verdict: Verdict | None = None,
+    needs: str = "2 prompts or more",
+    decide: str = "",
+    more: str = "",
+    **said: Any,
+) -> Claim:
+    """A claim about `found`, judged where that is possible.
+
+    Holds where the whole interval lies above `above` (or below `below`), fails where all of it
+    lies on the other side. `verdict` overrules this where more than one number decides. Without an
+    estimate, or without an interval, the claim is not tested and says what it `needs`. `decide`
+    says what would decide an undecided one; with `more="prompts (--additions)"` how many of them
+    is extrapolated as well. `p`, `null`, `null_note`, `unit`, `family`, `label` and `check` are the
+    claim's fields.
+    """
+    numbers = _numbers(found)
+    said = {"kind": kind, "sentence": sentence} | numbers | said
+    threshold = above if above is not None else below
+    said["threshold"] = threshold
+    verdict = verdict or getattr(found, "verdict", None)
+    if numbers.get("estimate") is None or (verdict is None and numbers.get("low") is None):
+        return Claim(**said, verdict="not tested", needs=needs)
+    sign = -1.0 if above is None and below is not None else 1.0
+    verdict = verdict or _verdict(numbers["low"], numbers["high"], threshold, sign)
+    if verdict == "not tested":
+        return Claim(**said, verdict=verdict, needs=needs)
+    if verdict == "undecided":
+        said["decide"] = "; ".join(
+            filter(None, [decide, _extrapolated(numbers, threshold, sign, more)])
+        )
+    return Claim(**said, verdict=verdict)
+
+
+def _verdict(low: float, high: float, threshold: float | None, sign: float) -> Verdict:
+    if threshold is None:
+        raise ValueError("a claim needs a threshold: above=, below= or verdict=")
+    ends = sorted(sign * (end - threshold) for end in (low, high))
+    if ends[0] > 0:
+        return "holds"
+    return "fails" if ends[1] < 0 else "undecided"
+
+
+def _extrapolated(numbers: dict[str, Any], threshold: float | None, sign: float, more: str) -> str:
+    """How many cases would decide it if the estimate stayed as it is (normal theory)."""
+    if not more:
+        return ""
+    if threshold is None or numbers["low"] is None:
+        return f"more {more}"
+    ahead = sign * (numbers["estimate"] - threshold)
+    if ahead <= 0:
+        return "more data will not make this hold: the estimate lies on the other side"
+    low = min(sign * (end - threshold) for end in (numbers["low"], numbers["high"]))
+    needed = max(numbers["n"] + 1, math.ceil(numbers["n"] * ((ahead - low) / ahead) ** 2))
+    if needed >= AFFORDABLE:
+        return "too small an effect to decide at this size"
+    return f"about {needed} {more}, if the estimate stays as it is"
+
+
+def _numbers(found: Any) -> dict[str, Any]:
+    """Estimate, interval, n and p of whatever holds them; NaN is absent."""
+    if found is None:
+        return {}
+    known = {}
+    for name in ("estimate", "low", "high", "p"):
+        value = _part(found, name)
+        value = None if value is None else float(value)
+        known[name] = None if value is None or not math.isfinite(value) else value
+    if known["low"] is None or known["high"] is None:
+        known["low"] = known["high"] = None
+    n = _part(found, "n")
+    return known | {"n": 0 if n is None else int(n)}
+
+
+def _part(found: Any, name: str) -> Any:
+    if hasattr(found, "index") and hasattr(found, "get"):  # a row of a table
+        return found.get(name)
+    value = getattr(found, name, None)
+    return value.item() if isinstance(value, np.ndarray) else value
+
+
+def corrected(claims: Iterable[Claim], decide: str = "more prompts") -> list[Claim]:
+    """The claims with p corrected over all of them that have one (Benjamini & Hochberg 1995).
+
+    One that held, and that chance may explain once all are counted, becomes undecided.
+    """
+    claims = list(claims)
+    tested = [number for number, claim in enumerate(claims) if claim.p is not None]
+    if not tested:
+        return claims
+    q = benjamini_hochberg(np.array([claims[number].p for number in tested]))
+    for number, value in zip(tested, q.tolist(), strict=True):
+        claims[number] = _with_p(claims[number], min(value, 1.0), len(tested), decide)
+    return claims
+
+
+def _with_p(claim: Claim, q: float, tests: int, decide: str) -> Claim:
+    changes: dict[str, Any] = {"p": q}
+    if claim.verdict == "holds" and q > LEVEL:
+        why = f"{decide}: among {tests} claims, chance may explain this one"
+        changes |= {"verdict": "undecided", "decide": why}
+    return claim.model_copy(update=changes)
+
+
+__all__ = ["Claim", "Estimate", "Verdict", "corrected"]

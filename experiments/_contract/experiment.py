@@ -1,47 +1,67 @@
 """The contract of an experiment: its fields are its configuration, its claims are its answer."""
 
-from __future__ import annotations
-
 import sys
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, overload
 
+import numpy as np
+import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
 from experiments._contract.claims import Claim
+from experiments._contract.reading import Reading
 from experiments._contract.rows import Rows
 from experiments._contract.stream import Keep, current_session
+from experiments._contract.tables import Table
 
 if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
-
     from models import Model
-    from viz import Drawing
+    from viz import Figure
 
-Batch = TypeVar("Batch")
+Item = TypeVar("Item")
 
 
-class UsageError(Exception):
-    """A request that cannot be met, in one line: what, where, and the remedy."""
+class Frames(Mapping[str, pd.DataFrame]):
+    """Tables by name, each a DataFrame when asked for, also while it still streams to disk."""
+
+    def __init__(self, tables: Mapping[str, pd.DataFrame | Rows]) -> None:
+        self.stored = dict(tables)
+        """As they were given: tables that stream stay on disk."""
+
+    def __getitem__(self, name: str) -> pd.DataFrame:
+        table = self.stored[name]
+        return table.frame() if isinstance(table, Rows) else table
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.stored)
+
+    def __len__(self) -> int:
+        return len(self.stored)
 
 
 @dataclass(frozen=True)
 class Results:
     """The numbers of a run: tidy tables (one observation a row) and arrays, by name.
 
-    A table is a DataFrame or, while it is being measured, `Rows` that stream to disk. Read back
-    from a run folder, a table is a DataFrame again, loaded when it is first asked for.
+    Given as DataFrames, or `Rows` that stream to disk; read as DataFrames in any case.
     """
 
-    tables: Mapping[str, pd.DataFrame | Rows]
+    tables: Mapping[str, pd.DataFrame]
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.tables, dict):
+            object.__setattr__(self, "tables", Frames(self.tables))
 
 
 class Experiment(BaseModel):
-    """A question asked of a model; subclass it in a file of its own, whose stem is its name."""
+    """A question asked of a model; subclass it in a file of its own, whose stem is its name.
+
+    The first line of the file's docstring is the question; the docstring of the class says how it
+    is answered, in plain words.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -49,6 +69,10 @@ class Experiment(BaseModel):
     """False for an experiment without a model, or one that trains its own."""
     quick: ClassVar[Mapping[str, Any]] = {}
     """Fields of a run of a few seconds, for the generic tests, where the defaults take longer."""
+    tables: ClassVar[Mapping[str, Table]]
+    """Every table that `measure` gives: what a row is, and what the columns are."""
+    reading: ClassVar[Reading]
+    """How the answer may be read: causal or not, what it assumes, what it does not show."""
 
     model: str = "adder_6d_2l"
     """Model: a card's name, a path to a card, folder or .gguf file, or a hub id."""
@@ -75,18 +99,29 @@ class Experiment(BaseModel):
         return lines[0] if lines else ""
 
     @abstractmethod
-    def measure(self, model: Model) -> Results:
+    def measure(self, model: "Model") -> Results | dict[str, pd.DataFrame]:
         """Run the model and return numbers: the only slow part; it sees no paths and no figures."""
 
     @abstractmethod
-    def figures(self, results: Results) -> dict[str, Drawing]:
-        """Drawings by title, from stored numbers alone."""
+    def headline(self, results: Results) -> str:
+        """The answer in one or two plain sentences, from stored numbers alone.
+
+        It names heads, layers and numbers, and says so where nothing can be answered.
+        """
 
     @abstractmethod
     def claims(self, results: Results) -> list[Claim]:
-        """The answer, computed from stored numbers alone."""
+        """The evidence, claim by claim, from stored numbers alone."""
 
-    def planted(self) -> Model:
+    @abstractmethod
+    def figures(self, results: Results) -> "dict[str, Figure]":
+        """Figures by title, from stored numbers alone; the first one shows the headline.
+
+        A figure is a drawing of `viz`, a matplotlib figure, a seaborn grid, a plotly figure, a
+        circuitsvis object or a DataFrame.
+        """
+
+    def planted(self) -> "Model":
         """A model in which every learned claim holds by construction.
 
         Raises:
@@ -94,19 +129,49 @@ class Experiment(BaseModel):
         """
         raise NotImplementedError(f"{self.name()} makes no learned claim, so it plants no model")
 
+    @overload
     def stream(
-        self, batches: Iterable[Batch], keep: Keep | Iterable[Keep] = (), label: str = "batches"
-    ) -> Iterator[Batch]:
-        """The batches, with progress shown, `keep` checkpointed, and exact resume.
+        self, items: Iterable[Item], keep: Keep | Iterable[Keep] = ..., label: str = ...
+    ) -> Iterator[Item]: ...
 
-        Everything that a later step needs must be in `keep`: when a run resumes, batches already
-        done are not yielded again and `keep` is restored to what it was after them.
+    @overload
+    def stream(
+        self, items: Sequence[Item], keep: Keep | Iterable[Keep], label: str, size: int
+    ) -> Iterator[Sequence[Item]]: ...
+
+    def stream(
+        self,
+        items: Any,
+        keep: Keep | Iterable[Keep] = (),
+        label: str = "batches",
+        size: int | None = None,
+    ) -> Iterator[Any]:
+        """The items, or batches of `size` of them, with progress shown and exact resume.
+
+        Everything that a later step needs must be in `keep`: it is checkpointed, and when a run
+        resumes, items already done are not yielded again and `keep` is restored to what it was
+        after them.
         """
-        return current_session().stream(batches, keep, label)
+        if size is not None:
+            items = [items[start : start + size] for start in range(0, len(items), size)]
+        return current_session().stream(items, keep, label)
 
     def rows(self, name: str) -> Rows:
         """An empty table that streams to Parquet; append to it, keep it, and return it."""
-        return current_session().rows(name)
+        return current_session().rows(name, type(self).tables.get(name))
+
+    def twins(self, model: "Model", count: int) -> "Iterator[Model]":
+        """Models of the same shape with random weights, one at a time.
+
+        A twin's weights are freed when the next one is asked for: keep numbers, not the twin.
+        """
+        from models import untrained  # heavy, and only where twins are made
+
+        for number in range(count):
+            twin = untrained(model, self.seed + number)
+            yield twin
+            for weight in twin.parameters():
+                weight.data = weight.data.new_empty(0)
 
     def changed(self) -> dict[str, Any]:
         """The fields that differ from their defaults."""

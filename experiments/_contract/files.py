@@ -1,15 +1,12 @@
 """Files written in one step, so that a reader never sees half of one."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import numpy as np
+import numpy as np
+from safetensors.numpy import save
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -31,9 +28,6 @@ def sha256(path: Path) -> str:
 
 def write_safetensors(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write arrays into one file, whole or not at all."""
-    import numpy as np
-    from safetensors.numpy import save
-
     # Of an array whose axes were moved, safetensors would write the memory as it lies.
     in_order = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     write_atomically(path, save(in_order))

@@ -1,7 +1,5 @@
 """Checkpoints and exact resume of a stream of batches, and tables that live on disk."""
 
-from __future__ import annotations
-
 import signal
 import tempfile
 import time
@@ -10,14 +8,15 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
+
+import numpy as np
+from safetensors.numpy import load_file
 
 from experiments._contract.files import write_safetensors
 from experiments._contract.progress import progress, say
 from experiments._contract.rows import Rows
-
-if TYPE_CHECKING:
-    import numpy as np
+from experiments._contract.tables import Table
 
 Batch = TypeVar("Batch")
 CHECKPOINT_SECONDS = 2.0
@@ -43,9 +42,9 @@ class Session:
         self.label, self.stopping = label, False
         self._streams = 0
 
-    def rows(self, name: str) -> Rows:
+    def rows(self, name: str, declared: Table | None = None) -> Rows:
         """An empty table `name`, whose parts lie beside the checkpoints."""
-        return Rows(name, self.folder / "rows" / name, owner=self._temporary)
+        return Rows(name, self.folder / "rows" / name, self._temporary, declared)
 
     def stream(
         self, batches: Iterable[Batch], keep: Keep | Iterable[Keep], label: str
@@ -57,7 +56,7 @@ class Session:
         return self._stream(batches, _Checkpoint(path, kept), f"{self.label} {label}".strip())
 
     def _stream(
-        self, batches: Iterable[Batch], checkpoint: _Checkpoint, label: str
+        self, batches: Iterable[Batch], checkpoint: "_Checkpoint", label: str
     ) -> Iterator[Batch]:
         done, total = checkpoint.load(), len(batches) if isinstance(batches, Sized) else None
         with progress(label, total, done) as tell:
@@ -79,8 +78,6 @@ class _Checkpoint:
 
     def load(self) -> int:
         """The number of batches done before, whose state is restored; 0 at a first start."""
-        from safetensors.numpy import load_file
-
         if not self.path.exists():
             return 0
         stored = load_file(self.path)
@@ -91,8 +88,6 @@ class _Checkpoint:
 
     def save(self, done: int, now: bool) -> None:
         """Write the state after `done` batches: `now`, or if the last is long enough ago."""
-        import numpy as np
-
         if not now and time.monotonic() - self._saved < CHECKPOINT_SECONDS:
             return
         state = {f"{i}.{k}": v for i, keep in enumerate(self.kept) for k, v in keep.state().items()}
@@ -109,7 +104,7 @@ def current_session() -> Session:
 
 
 @contextmanager
-def session(folder: Path, label: str) -> Iterator[Session]:
+def session(folder: Path, label: str) -> Iterator["Session"]:
     """Make `folder` the place of checkpoints; Ctrl-C waits for the batch, a second one does not."""
     running = Session(folder, label)
     token = _current.set(running)

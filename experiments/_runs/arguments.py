@@ -1,7 +1,5 @@
 """From the words of a command line and a preset to an experiment's fields."""
 
-from __future__ import annotations
-
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,30 +7,12 @@ from typing import Any, get_origin
 
 from pydantic import ValidationError
 
-from experiments._contract.experiment import Experiment, UsageError
+from experiments._contract.errors import UsageError
+from experiments._contract.experiment import Experiment
 from experiments._runs.registry import did_you_mean
+from experiments._runs.words import split
 
 Fields = dict[str, Any]
-
-
-def split(words: Sequence[str]) -> dict[str, list[str]]:
-    """Options with the words that follow them: `--count 3 --prompts a b` has two.
-
-    Raises:
-        UsageError: a word stands before the first option.
-    """
-    options: dict[str, list[str]] = {}
-    values: list[str] | None = None
-    for word in words:
-        if word.startswith("--") and len(word) > 2:
-            name, equals, value = word[2:].partition("=")
-            values = options.setdefault(name.replace("-", "_"), [])
-            values.extend([value] if equals else [])
-        elif values is None:
-            raise UsageError(f"{word!r}: expected an option such as --model NAME here")
-        else:
-            values.append(word)
-    return options
 
 
 def configure(kind: type[Experiment], preset: Path | None, words: Sequence[str]) -> Experiment:

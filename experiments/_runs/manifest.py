@@ -1,8 +1,7 @@
 """What a run says of itself: its manifest, its identity, and whether its files are still true."""
 
-from __future__ import annotations
-
 import hashlib
+import inspect
 import json
 import shlex
 import subprocess
@@ -12,10 +11,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments._contract.experiment import Experiment, UsageError
+from experiments._contract.errors import UsageError
+from experiments._contract.experiment import Experiment
 from experiments._contract.files import sha256
+from experiments._runs.finding import FOREIGN
 from experiments._runs.sources import source_hash
 from experiments._runs.store import read_manifest
+from models.card import find_card
+from models.fetch import weights_sha256
 
 if TYPE_CHECKING:
     from models import Model
@@ -29,14 +32,17 @@ def run_hash(experiment: Experiment) -> str:
 
     The code is every file of the project that the experiment imports, and the data they read.
     """
-    import models
-    from models.fetch import weights_sha256
-
-    weights = weights_sha256(models.find_card(experiment.model)) if experiment.needs_model else ""
+    model = _identity(experiment.model) if experiment.needs_model else []
     code = source_hash(Path(sys.modules[type(experiment).__module__].__file__))
     files = {k: sha256(v) for k, v in experiment.model_dump().items() if isinstance(v, Path)}
-    what = [experiment.name(), code, experiment.model_dump(mode="json"), files, weights]
+    what = [experiment.name(), code, experiment.model_dump(mode="json"), files, model]
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _identity(name: str) -> list[Any]:
+    """What of a card decides the numbers: its weights, its shape, how it writes additions."""
+    card = find_card(name)
+    return [weights_sha256(card), card.model_dump(mode="json", include={"config", "arithmetic"})]
 
 
 def command(experiment: Experiment) -> str:
@@ -60,6 +66,9 @@ def first_manifest(experiment: Experiment, digest: str) -> dict[str, Any]:
         "experiment": experiment.name(),
         "source": _source(kind),
         "question": experiment.question(),
+        "method": inspect.cleandoc(kind.__doc__ or ""),
+        "headline": "",
+        "reading": kind.reading.lines() if hasattr(kind, "reading") else {},
         "hash": digest,
         "fields": experiment.model_dump(mode="json"),
         "defaults": json.loads(json.dumps(defaults)),
@@ -78,18 +87,16 @@ def first_manifest(experiment: Experiment, digest: str) -> dict[str, Any]:
 
 def _source(kind: type[Experiment]) -> str:
     """What `run` is given: a registered experiment's name, or the path of a file."""
-    module = sys.modules[kind.__module__]
-    return kind.name() if module.__package__ else str(Path(module.__file__))
+    foreign = kind.__module__.startswith(f"{FOREIGN}.")
+    return sys.modules[kind.__module__].__file__ if foreign else kind.name()
 
 
-def model_facts(model: Model | None) -> dict[str, Any]:
+def model_facts(model: "Model | None") -> dict[str, Any]:
     """What a page says of the model: its card, its weights, and the identities it passed."""
     if model is None:
         return dict.fromkeys(("name", "source", "licence", "notes", "sha256"), "") | {
             "identities": []
         }
-    from models.fetch import weights_sha256
-
     card = model.card
     return {
         "name": card.name,

@@ -1,20 +1,16 @@
-"""Finding experiments: by file stem, by path, or by entry point; listing imports none of them."""
-
-from __future__ import annotations
+"""Which experiments there are, and what their source says of them; none of them is imported."""
 
 import ast
 import difflib
-import importlib
 import importlib.util
-import sys
 import tokenize
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from types import ModuleType
 
-from experiments._contract.experiment import Experiment, UsageError
+from experiments._contract.errors import UsageError
 
 FOLDER = Path(__file__).parents[1]
 GROUP = "carrylens.experiments"
@@ -32,15 +28,18 @@ class FieldHelp:
 
 def names() -> list[str]:
     """The names of all registered experiments, in order."""
-    return sorted({*_own(), *_installed()})
+    return sorted({*own(), *installed()})
 
 
 def question(name: str) -> str:
     """The first line of an experiment's docstring, read without importing it or reading on."""
     between = (tokenize.COMMENT, tokenize.NL)
-    with tokenize.open(source(name)) as file:
-        tokens = tokenize.generate_tokens(file.readline)
-        first = next(token for token in tokens if token.type not in between)
+    try:
+        with tokenize.open(source(name)) as file:
+            tokens = tokenize.generate_tokens(file.readline)
+            first = next(token for token in tokens if token.type not in between)
+    except (SyntaxError, UnicodeDecodeError, tokenize.TokenError) as error:
+        raise UsageError(f"{source(name)}: not a Python file: {error}") from None
     text = ast.literal_eval(first.string) if first.type == tokenize.STRING else ""
     return next(iter(text.strip().splitlines()), "")
 
@@ -53,37 +52,36 @@ def source(name: str) -> Path:
     """
     if name.endswith(".py") or "/" in name:
         return _existing(Path(name))
-    if name in _own():
-        return _own()[name]
-    if name in _installed():
-        spec = importlib.util.find_spec(_installed()[name].module)
+    if name in own():
+        return own()[name]
+    if name in installed():
+        spec = importlib.util.find_spec(installed()[name].module)
         if spec is not None and spec.origin is not None:
             return Path(spec.origin)
     raise UsageError(f"no experiment {name!r}{did_you_mean(name, names())}; see `list`")
 
 
-def find(name: str) -> type[Experiment]:
-    """The class of an experiment, imported.
-
-    Raises:
-        UsageError: the file is missing, does not import, or holds no experiment or several.
-    """
-    path = source(name)
-    if name in _installed() and name not in _own():
-        return _installed()[name].load()
-    module = _import(path)
-    local = [c for c in vars(module).values() if isinstance(c, type) and issubclass(c, Experiment)]
-    found = [c for c in local if c.__module__ == module.__name__]
-    if len(found) != 1:
-        raise UsageError(f"{path}: holds {len(found)} Experiment classes, expected one")
-    return found[0]
-
-
 def field_help(name: str) -> list[FieldHelp]:
     """The fields of an experiment, its own first, read without importing it."""
     files = source(name), FOLDER / "_contract" / "experiment.py"
-    own, shared = (_fields(_tree(path)) for path in files)
-    return [*own, *(f for f in shared if f.name not in {o.name for o in own})]
+    mine, shared = (_fields(path) for path in files)
+    return [*mine, *(f for f in shared if f.name not in {m.name for m in mine})]
+
+
+def refuse_unknown_fields(name: str, fields: Iterable[str], where: str) -> None:
+    """Refuse a field that an experiment's source does not have, before anything is imported.
+
+    Raises:
+        UsageError: there is no such field. A class that inherits fields from another than
+            Experiment is not judged here.
+    """
+    if any(ast.unparse(base) != "Experiment" for base in _class(source(name)).bases):
+        return
+    known = [field.name for field in field_help(name)]
+    for field in fields:
+        if field not in known:
+            stem = source(name).stem
+            raise UsageError(f"{where}: {stem} has no field {field!r}{did_you_mean(field, known)}")
 
 
 def did_you_mean(word: str, known: list[str]) -> str:
@@ -93,12 +91,14 @@ def did_you_mean(word: str, known: list[str]) -> str:
 
 
 @cache
-def _own() -> dict[str, Path]:
+def own() -> dict[str, Path]:
+    """The files of this checkout's experiments by name."""
     return {p.stem: p for p in FOLDER.glob("*.py") if not p.stem.startswith("_")}
 
 
 @cache
-def _installed() -> dict[str, EntryPoint]:
+def installed() -> dict[str, EntryPoint]:
+    """The experiments of installed packages by name."""
     return {point.name: point for point in entry_points(group=GROUP)}
 
 
@@ -110,25 +110,26 @@ def _existing(path: Path) -> Path:
 
 @cache
 def _tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text("utf-8"), filename=str(path))
-
-
-def _import(path: Path) -> ModuleType:
-    if path.parent == FOLDER:
-        return importlib.import_module(f"experiments.{path.stem}")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
     try:
-        spec.loader.exec_module(module)
-    except (ImportError, SyntaxError) as error:
-        raise UsageError(f"{path}: does not import: {error}") from error
-    return module
+        return ast.parse(path.read_bytes(), filename=str(path))
+    except (SyntaxError, ValueError) as error:
+        raise UsageError(f"{path}: not a Python file: {error}") from None
 
 
-def _fields(tree: ast.Module) -> list[FieldHelp]:
-    classes = [n for n in tree.body if isinstance(n, ast.ClassDef) and _is_experiment(n)]
-    body = classes[-1].body if classes else []
+def _class(path: Path) -> ast.ClassDef:
+    """The experiment's class in a file, which is the last one there.
+
+    Raises:
+        UsageError: the file is no Python, or has no such class.
+    """
+    classes = [n for n in _tree(path).body if isinstance(n, ast.ClassDef) and _is_experiment(n)]
+    if not classes:
+        raise UsageError(f"{path}: holds 0 Experiment classes, expected one")
+    return classes[-1]
+
+
+def _fields(path: Path) -> list[FieldHelp]:
+    body = _class(path).body
     return [
         FieldHelp(node.target.id, ast.unparse(node.annotation), _default(node), _string(after))
         for node, after in zip(body, [*body[1:], None], strict=True)

@@ -1,7 +1,5 @@
 """One run: measure, store, claim, draw, and a manifest that says what was done."""
 
-from __future__ import annotations
-
 import resource
 import shutil
 import sys
@@ -12,9 +10,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments._contract.experiment import Experiment, Results, UsageError
+import pandas as pd
+import torch
+from filelock import FileLock, Timeout
+
+from experiments._contract.errors import UsageError
+from experiments._contract.experiment import Experiment, Frames, Results
 from experiments._contract.progress import say
+from experiments._contract.rows import Rows
 from experiments._contract.stream import session
+from experiments._contract.tables import check_tables
+from experiments._runs.arguments import build
+from experiments._runs.finding import find
 from experiments._runs.manifest import (
     SCRATCH,
     files_of,
@@ -32,6 +39,8 @@ from experiments._runs.store import (
     write_manifest,
     write_tables,
 )
+from models import load
+from viz import as_drawing, write_page
 
 if TYPE_CHECKING:
     from models import Model
@@ -40,10 +49,8 @@ RUNS = Path("runs")
 Loader = Callable[[Experiment], "Model | None"]
 
 
-def load_model(experiment: Experiment) -> Model | None:
+def load_model(experiment: Experiment) -> "Model | None":
     """The model an experiment names, or None where it needs none."""
-    from models import load
-
     if not experiment.needs_model:
         return None
     _require(experiment.device)
@@ -52,8 +59,6 @@ def load_model(experiment: Experiment) -> Model | None:
 
 
 def _require(device: str) -> None:
-    import torch
-
     kind, _, number = device.partition(":")
     there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": torch.mps.device_count()}[kind]
     if int(number or 0) >= there:
@@ -71,7 +76,9 @@ def run(experiment: Experiment, *, fresh: bool = False, loader: Loader = load_mo
         with session(folder / SCRATCH, experiment.name()):
             model = loader(experiment)
             results = _measure(experiment, model)
-            manifest["tables"] = write_tables(folder, results.tables)
+            kind = type(experiment)
+            check_tables(kind.tables, results.tables)
+            manifest["tables"] = write_tables(folder, results.tables.stored, kind.tables)
             write_arrays(folder, results.arrays)
         manifest |= {"model": model_facts(model), "device": experiment.device}
         manifest["seconds"] = round(manifest.get("seconds", 0) + time.monotonic() - started, 2)
@@ -85,22 +92,31 @@ def run(experiment: Experiment, *, fresh: bool = False, loader: Loader = load_mo
 
 
 def finish(folder: Path, experiment: Experiment, manifest: dict[str, Any]) -> None:
-    """Claims, figures and the page, from what is stored; then the manifest, last."""
-    import viz
-
+    """Answer, figures and the page, from what is stored; then the manifest, last."""
     results = Results(Tables(folder / "tables"), read_arrays(folder))
     say("Answering and drawing")
+    manifest["headline"] = experiment.headline(results)
     manifest["claims"] = [claim.model_dump() for claim in experiment.claims(results)]
-    shutil.rmtree(folder / "figures", ignore_errors=True)
-    slugs = []
-    for title, drawing in experiment.figures(results).items():
-        slugs.append("".join(c if c.isalnum() else "-" for c in title.lower()).strip("-"))
-        drawing.save(folder / "figures" / slugs[-1], title)
-    manifest |= {"figures": slugs, "status": "finished", "finished": now()}
-    viz.write_page(folder, manifest)
+    manifest |= {"figures": _draw(folder, experiment.figures(results)), "status": "finished"}
+    manifest["finished"] = now()
+    write_page(folder, manifest)
     shutil.rmtree(folder / SCRATCH, ignore_errors=True)
     manifest["files"] = files_of(folder)
     write_manifest(folder, manifest)
+
+
+def _draw(folder: Path, figures: dict[str, Any]) -> list[str]:
+    """Save every figure; returns the names of their folders, in order."""
+    shutil.rmtree(folder / "figures", ignore_errors=True)
+    slugs = []
+    for title, figure in figures.items():
+        try:
+            drawing = as_drawing(title, figure)
+        except ValueError as error:
+            raise UsageError(f"figure {title!r}: {error}") from error
+        slugs.append("".join(c if c.isalnum() else "-" for c in title.lower()).strip("-"))
+        drawing.save(folder / "figures" / slugs[-1], title)
+    return slugs
 
 
 def redraw(folder: Path) -> None:
@@ -109,9 +125,6 @@ def redraw(folder: Path) -> None:
     Raises:
         UsageError: the folder holds no measured run, or fields that its experiment no longer has.
     """
-    from experiments._runs.arguments import build
-    from experiments._runs.registry import find
-
     manifest = manifest_of(folder)
     if "peak_memory_bytes" not in manifest:  # told once all is measured
         raise UsageError(f"{folder}: this run is {manifest['status']}; run it to its end first")
@@ -129,13 +142,25 @@ def find_run(experiment: Experiment, digest: str, *, finished: bool) -> Path | N
     return None
 
 
-def _measure(experiment: Experiment, model: Model | None) -> Results:
+def _measure(experiment: Experiment, model: "Model | None") -> Results:
     if model is not None:
-        import torch
-
         torch.manual_seed(experiment.seed)
     say(f"{experiment.name()}: {experiment.question()}")
-    return experiment.measure(model)
+    found = experiment.measure(model)
+    if isinstance(found, dict):
+        found = Results(found)
+    if not isinstance(found, Results) or not isinstance(found.tables, Frames):
+        raise UsageError(
+            f"{experiment.name()}: measure gave {type(found).__name__}; return Results(tables) or "
+            "a dict of DataFrames by name"
+        )
+    for name, table in found.tables.stored.items():
+        if not isinstance(table, pd.DataFrame | Rows):
+            raise UsageError(
+                f"{experiment.name()}: table {name!r} is a {type(table).__name__}; give a "
+                "DataFrame, or self.rows(name) for one that streams"
+            )
+    return found
 
 
 def _new(experiment: Experiment, digest: str) -> Path:
@@ -147,8 +172,6 @@ def _new(experiment: Experiment, digest: str) -> Path:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    from filelock import FileLock, Timeout
-
     lock = FileLock(folder / ".lock")
     try:
         lock.acquire(timeout=0)
@@ -179,8 +202,6 @@ def _recorded(folder: Path, experiment: Experiment, digest: str) -> Iterator[dic
 def _peak_memory(device: str) -> int:
     """The largest resident set of this process so far, or what was allocated on its GPU."""
     if device.startswith("cuda"):
-        import torch
-
         return torch.cuda.max_memory_allocated(device)
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,16 +1,16 @@
 """Several runs from one TOML file, in one process, each model loaded once."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments._contract.experiment import Experiment, UsageError
+from experiments._contract.errors import UsageError
+from experiments._contract.experiment import Experiment
 from experiments._contract.progress import say
 from experiments._runs.arguments import build, read_toml
+from experiments._runs.finding import find
 from experiments._runs.manifest import run_hash
-from experiments._runs.registry import find
 from experiments._runs.run import RUNS, find_run, load_model, run
+from viz import write_gallery
 
 if TYPE_CHECKING:
     from models import Model
@@ -33,8 +33,6 @@ def read_suite(path: Path) -> list[Experiment]:
 
 def run_suite(points: list[Experiment]) -> int:
     """Run every point that is not finished, printing each folder; then rebuild the gallery."""
-    from viz import write_gallery
-
     loader = _LastModel()
     for number, point in enumerate(points, start=1):
         say(f"[{number}/{len(points)}] {point.name()} on {point.model}")
@@ -51,7 +49,7 @@ class _LastModel:
         self._key: tuple[str, ...] = ()
         self._model: Model | None = None
 
-    def __call__(self, experiment: Experiment) -> Model | None:
+    def __call__(self, experiment: Experiment) -> "Model | None":
         key = (experiment.model, experiment.device, experiment.dtype, experiment.processing)
         if key != self._key:
             self._model = None  # frees its memory before the next one is loaded

@@ -3,6 +3,8 @@
 import numpy as np
 import pandas as pd
 
+from lenses.digits.reading import DigitReading
+from lenses.statistics.intervals import wilson
 from lenses.statistics.logistic import resampled_logistic
 
 ENOUGH = 50
@@ -10,6 +12,15 @@ ENOUGH = 50
 PER_CELL = 5
 """Digits of one kind, place and length from which the mean of these is taken off the score."""
 FEATURES = ("score", "length", "place", "run", "carry", "is_addition")
+
+
+def answer_rows(own: DigitReading) -> pd.DataFrame:
+    """How many answer digits the model would have said after the right ones before them."""
+    digits = own.digits.assign(right=own.right)
+    answers = digits[digits["part"] == "c"].groupby(["kind", "announced"])["right"]
+    table = answers.agg(n="size", correct="sum").reset_index()
+    low, high = wilson(table["correct"].to_numpy(), table["n"].to_numpy())
+    return table.assign(accuracy=table["correct"] / table["n"], low=low, high=high)
 
 
 def error_rows(answers: pd.DataFrame, seed: int) -> pd.DataFrame:

@@ -13,8 +13,11 @@ any share on average: the mean over all ways to split the contexts (a U-statisti
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float, Int
 from scipy import stats
+
+from lenses.statistics.grid import grid
 
 PERIODS = (2, 5, 10, 100)
 """Of the helix on which language models were found to keep numbers (Kantamneni & Tegmark 2025)."""
@@ -249,6 +252,95 @@ def max_t(
     # Permutations that leave the statistic as it is differ by rounding, and must count as reached.
     reached = (highest[:, None] >= height - 1e-9).sum(0)
     return np.where(known, (1 + reached) / (1 + len(null)), 1.0)
+
+
+def grams(
+    states: Float[np.ndarray, "slot layer context value d"],
+) -> Float[np.ndarray, "slot layer value value"]:
+    """`gram` of every site."""
+    return np.stack([[gram(site) for site in slot] for slot in states])
+
+
+def shape_tables(
+    slots: Sequence[tuple[str, int]],
+    states: Float[np.ndarray, "slot layer context value d"],
+    twins: Float[np.ndarray, "twin slot layer value value"],
+    seed: int = 0,
+) -> dict[str, pd.DataFrame]:
+    """Where the ten digits lie, by whose digit it is, decimal place and layer.
+
+    `shares` of each site, `by_layer` those of all places, `dimensions`, and `points`; beside them
+    permuted labels, and `twins`, the grams of models with random weights.
+    """
+    own = grams(states)
+    rows = [(*slot, layer) for slot in slots for layer in range(own.shape[1])]
+    sites = pd.DataFrame(rows, columns=["operand", "place", "layer"])
+    drawn = resampled(np.concatenate(states), np.random.default_rng(seed))
+    pooled = np.nanmean(drawn.reshape(*drawn.shape[:2], *own.shape[:2]), axis=2)
+    ratio, random = participation_ratio(own), participation_ratio(twins).mean(0)
+    ratios = {"participation_ratio": ratio.ravel(), "random_weights": random.ravel()}
+    return {
+        "shares": _share_rows(sites, np.concatenate(own), drawn, seed).assign(n=states.shape[2]),
+        "by_layer": _layer_rows(mean_gram(own), pooled, twins, seed),
+        "dimensions": sites.assign(**ratios),
+        "points": points(sites, np.concatenate(states.mean(2))),
+    }
+
+
+def _share_rows(
+    sites: pd.DataFrame,
+    own: Float[np.ndarray, "site value value"],
+    drawn: Float[np.ndarray, "resample pattern site"],
+    seed: int,
+) -> pd.DataFrame:
+    """Each component at each site with its interval, and what permuted labels give."""
+    found, null = components(own, np.arange(DIGITS)), permuted(own, seed)
+    (low, high), (null_low, null_high) = _ends(shares_of(drawn)), _ends(null)
+    p = np.stack([max_t(one, null[:, at]) for at, one in enumerate(found)])
+    values = {"share": found, "low": low, "high": high, "null": null.mean(0)}
+    values |= {"null_low": null_low, "null_high": null_high, "p": p}
+    named = [sites.assign(component=name) for name in COMPONENTS]
+    table = pd.concat(named, ignore_index=True)
+    return table.assign(**{name: value.ravel() for name, value in values.items()})
+
+
+def _layer_rows(
+    whole: Float[np.ndarray, "layer value value"],
+    drawn: Float[np.ndarray, "resample pattern layer"],
+    twins: Float[np.ndarray, "twin slot layer value value"],
+    seed: int,
+) -> pd.DataFrame:
+    """Each component by layer: of the model, of permuted labels, of random weights."""
+    order, null = np.arange(DIGITS), permuted(whole, seed)
+    random = np.stack([components(mean_gram(twin), order) for twin in twins])
+    own = components(whole, order), *_ends(shares_of(drawn))
+    each = own, (null.mean(0), *_ends(null)), (random.mean(0), random.min(0), random.max(0))
+    share, low, high = (np.stack(values) for values in zip(*each, strict=True))
+    weights = ["this model", "permuted labels", "random weights"]
+    axes = {"weights": weights, "component": list(COMPONENTS), "layer": len(whole)}
+    return grid(axes, share=share, low=low, high=high)
+
+
+def _ends(draws: Float[np.ndarray, "draw *cell"]) -> Float[np.ndarray, "end *cell"]:
+    """Where 95 % of the draws lie."""
+    return np.nanquantile(draws, [0.025, 0.975], axis=0)
+
+
+def points(sites: pd.DataFrame, means: Float[np.ndarray, "site value d"]) -> pd.DataFrame:
+    """The ten digits of each site along their two first principal components.
+
+    Signs, which are arbitrary, are such that 9 lies to the right of 0 and, in sum, the middle
+    digits above.
+    """
+    parts = []
+    for site, states in zip(sites.to_dict("records"), means, strict=True):
+        left, size, _ = np.linalg.svd(states - states.mean(0), full_matrices=False)
+        sign = np.sign([left[9, 0] - left[0, 0], left[3:7, 1].sum()])
+        x, y = (left[:, :2] * size[:2] * np.where(sign == 0, 1, sign)).T
+        first, second, *_ = size**2 / (size**2).sum()
+        site |= {"digit": range(10), "first_component": x, "second_component": y}
+        parts.append(pd.DataFrame(site | {"first_share": first, "second_share": second}))
+    return pd.concat(parts, ignore_index=True)
 
 
 def beyond_controls(value: float, controls: Float[np.ndarray, "control"]) -> float:

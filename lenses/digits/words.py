@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lenses.digits.reading import SAMPLES, DigitReading, Words, describe
+from lenses.digits.texts import DigitTexts, texts_of_prompts
 from lenses.states.decoding import Readout
 from lenses.statistics.intervals import benjamini_hochberg, bootstrap
 from lenses.statistics.word_scores import (
@@ -21,6 +22,8 @@ from lenses.statistics.word_scores import (
     scores,
     shuffled_labels_null,
 )
+from models import Model
+from prompts.place_values import PREFIX_WORDS, prefix_prompts
 
 LENS = {"decoder": "U", "norm": "final, centred"}
 """The readout that claims are about: the logit lens on centred states."""
@@ -266,6 +269,20 @@ def answers_by_word(own: DigitReading, tests: pd.DataFrame) -> pd.DataFrame:
     answers = digits[digits["part"] == "c"].drop(columns="score")
     joined = answers.merge(given.reset_index(), on=["prompt", "place"])
     return joined.assign(layer=layer)
+
+
+def prefix_texts(
+    model: Model, count: int, seed: int
+) -> tuple[Words, DigitTexts, Int[np.ndarray, "n"]]:
+    """Words of two-digit numbers, texts with their second digit, and which number each is about."""
+    words = Words.of(model, {number: (word,) for number, word in PREFIX_WORDS.items()})
+    prompts = prefix_prompts(count, seed)
+    number = np.repeat([prompt.numbers[0] for prompt in prompts[::2]], 2)
+    known = np.isin(number, words.places)
+    prompts = [prompt for prompt, is_known in zip(prompts, known, strict=True) if is_known]
+    texts = texts_of_prompts(model, prompts)
+    second = texts.digits.query("place == 0").reset_index(drop=True)
+    return words, DigitTexts(texts.ids, second), number[known]
 
 
 def prefix_tables(

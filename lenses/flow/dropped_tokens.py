@@ -1,10 +1,13 @@
 """What becomes of an answer when the tokens that seem least relevant are dropped (SCIENCE 3)."""
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float
 
 from lenses.flow.keyed_texts import KeyedText
 from lenses.patching.knock_out import answered, shortened
+from lenses.statistics.grid import grid
+from lenses.statistics.intervals import bootstrap
 from models import Model
 
 SHARES = (0.25, 0.5, 0.75)
@@ -50,3 +53,12 @@ def after_dropping(
         row[[ORDERS.index(name) for name in orders]] = values[: len(orders)]
         row[-1] = values[len(orders) :].mean(0)
     return found
+
+
+def dropping_rows(
+    found: Float[np.ndarray, "prompt share order outcome"], seed: int
+) -> pd.DataFrame:
+    """Means of `after_dropping` over prompts, with intervals."""
+    axes = {"share_dropped": SHARES, "order": ORDERS, "statistic": OUTCOMES}
+    rows = grid(axes, **vars(bootstrap(found, seed)))
+    return rows[rows["n"] > 0].reset_index(drop=True)

@@ -1,5 +1,6 @@
 """Prompts as tokens with the model's answer, and where the words stand that decide it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -7,8 +8,10 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from models import Model
-from prompts.relevance import ROLES, KeyedPrompt
+from lenses.texts import Stream, continued, sampled_additions, texts_to_read
+from models import Model, ModelError
+from prompts.relevance import ROLES, KeyedPrompt, keyed_prompts
+from prompts.texts import Text
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,40 @@ class KeyedText:
         units = _units(np.isin(self.given, form.digit_ids), last=form.operands == "msb")
         words = {"key": [[pos] for pos in units], "misleading": []}
         return replace(known, words=words, key_row=-1 if form.answer == "msb" else 0)
+
+
+def answered_texts(
+    model: Model,
+    prompts: Sequence[str],
+    new_tokens: int,
+    additions: int,
+    seed: int,
+    stream: Stream,
+) -> list[KeyedText]:
+    """The prompts, or shipped ones (an adder: sampled additions), with the model's answers.
+
+    An adder answers with all of its digits. Prompts that a model says nothing to are left out.
+
+    Raises:
+        ModelError: it says nothing to any prompt, or one is too long for it.
+    """
+    form = model.card.arithmetic
+    new = form.digits + 1 if form else new_tokens
+    if form and not prompts:
+        texts = sampled_additions(form, additions, seed)
+        asked = [KeyedPrompt("addition", "", key="units") for _ in texts]
+    else:
+        asked = [KeyedPrompt("given", text) for text in prompts] or keyed_prompts()
+        texts = texts_to_read(model, (), None, [Text(p.kind, p.text) for p in asked], new)
+    read = continued(model, texts, new, stream)
+    answered = [
+        KeyedText(text.number, prompt, text.given).answered(model, text.new)
+        for text, prompt in zip(read, asked, strict=True)
+        if text.new
+    ]
+    if not answered:
+        raise ModelError(f"{model.card.name} ends every prompt at once: there is no answer")
+    return answered
 
 
 def _units(is_digit: Bool[np.ndarray, "token"], *, last: bool) -> list[int]:

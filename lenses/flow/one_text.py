@@ -1,4 +1,7 @@
-"""Everything that is measured of one text: which tokens matter, by knock-outs and by relevances."""
+"""Everything that is measured of one text: which tokens matter, by knock-outs and by relevances.
+
+And the tables of it: rows of one text, then of all texts.
+"""
 
 from dataclasses import dataclass
 
@@ -19,17 +22,25 @@ from lenses.flow.relevance import (
     over_rows,
     windows,
 )
-from lenses.flow.scores import TRUTHS, Rankings, agreement, labels, rank_of
+from lenses.flow.scores import TRUTHS, Rankings, agreement, first_less_best, labels, rank_of
+from lenses.kept import PerPrompt
 from lenses.patching.knock_out import answered, edge_drops, embedding_drops
 from lenses.statistics.grid import grid
+from lenses.statistics.intervals import bootstrap
 from models import Model
 from models.text import token_strings
 from prompts.relevance import ROLES
 
+FIRST_LAYER = "attention, first layer"
+"""Of RANKERS and of ORDERS."""
+SINK = ("mass", "even", "norm_ratio", "inside_window")
+"""What is said of the first token, layer by layer."""
+RANDOM_RANKINGS = 2_000
+"""Of each prompt's tokens."""
 RANKERS = {
     "knock-out of edges": None,
     "knock-out of the embedding": None,
-    "attention, first layer": ("attention", "first"),
+    FIRST_LAYER: ("attention", "first"),
     "attention, mean": ("attention", "mean"),
     "attention, maximum": ("attention_max", "max"),
     "without sink, mean": ("attention_without_sink", "mean"),
@@ -130,6 +141,20 @@ class TextRelevance:
             ORDERS[4]: abs(found["integrated_gradients", "all"]),
         }
 
+    def kept(self, model: Model, seed: int) -> dict[str, np.ndarray]:
+        """What is kept of a text: its estimates, each with a first axis of one prompt."""
+        rankings, text = self.rankings, self.text
+        rng, other = (np.random.default_rng([seed, text.number, i]) for i in range(2))
+        both = (text.scored | (np.arange(len(text.given)) == 0), text.scored)
+        kept = {
+            "scores": np.stack([rankings.scores(scored) for scored in both]),
+            "baseline": rankings.baseline(text.scored, RANDOM_RANKINGS, other),
+            "ranks": self.ranks(),
+            "checks": self.checks(model),
+            **self.seen.numbers(model, self.orders, rng),
+        }
+        return {name: value[None] for name, value in kept.items()}
+
     def ranks(self) -> Float[np.ndarray, "role ranker"]:
         """Rank of the words of each role by each of RANKERS; NaN without the word."""
         found, text = self.rankings, self.text
@@ -207,3 +232,69 @@ def pair_rows(model: Model, found: TextRelevance) -> pd.DataFrame:
     rows.insert(2, "generated", [new[row] for row in rows["row"]])
     rows.insert(4, "token", [given[pos] for pos in rows["pos"]])
     return rows
+
+
+def prompt_rows(
+    model: Model, texts: list[KeyedText], checks: Float[np.ndarray, "prompt 4"]
+) -> pd.DataFrame:
+    """What was read, and what `TextRelevance.checks` gave."""
+    asked = [text.prompt for text in texts]
+    rows = pd.DataFrame({
+        "prompt": [text.number for text in texts],
+        "name": [prompt.name for prompt in asked],
+        "kind": [prompt.kind for prompt in asked],
+        "rewords": [prompt.of for prompt in asked],
+        "given": [model.tokenizer.decode(text.given) for text in texts],
+        "generated": [model.tokenizer.decode(text.new) for text in texts],
+        "key": [prompt.key for prompt in asked],
+        "misleading": [prompt.misleading for prompt in asked],
+        "depends": [text.depends for text in texts],
+        "given_tokens": [len(text.given) for text in texts],
+        "generated_tokens": [len(text.new) for text in texts],
+    })  # fmt: skip
+    names = ("row_error", "integrated", "whole", "log_probability")
+    return rows.assign(**dict(zip(names, checks.T, strict=True)))
+
+
+def rank_rows(
+    texts: list[KeyedText], ranks: Float[np.ndarray, "prompt role ranker"]
+) -> pd.DataFrame:
+    """Where each of RANKERS ranks the words of each prompt."""
+    axes = {"prompt": len(texts), "role": ROLES, "ranker": list(RANKERS)}
+    rows = grid(axes, rank=ranks).dropna(subset="rank").reset_index(drop=True)
+    of = rows.pop("prompt").to_numpy()
+    rows.insert(0, "prompt", [texts[i].number for i in of])
+    rows.insert(1, "kind", [texts[i].prompt.kind for i in of])
+    words = [getattr(texts[i].prompt, role) for i, role in zip(of, rows["role"], strict=True)]
+    rows.insert(3, "word", words)
+    told = {"tokens": [int(texts[i].scored.sum()) for i in of]}
+    return rows.assign(**told, depends=np.array([texts[i].depends for i in of], dtype=bool))
+
+
+def sink_rows(model: Model, own: PerPrompt, seed: int) -> pd.DataFrame:
+    """Means of SINK over prompts with intervals, by layer, and the window of each layer."""
+    table = pd.DataFrame({"layer": range(model.cfg.n_layers)})
+    for name in SINK:
+        found = bootstrap(own[name], seed)
+        table[name], table[f"{name}_low"] = found.estimate, found.low
+        table[f"{name}_high"] = found.high
+    table["window"] = pd.array(windows(model), dtype="Int64")
+    return table.assign(n=len(own["mass"]))
+
+
+def claimed_rows(kept: PerPrompt, weights: str) -> pd.DataFrame:
+    """What claims are about: one row per prompt and statistic that has a value."""
+    curve, tweaks = kept["curve"], kept["tweaks"][..., 0]
+    above = tweaks[..., ORDERS.index(FIRST_LAYER)] - tweaks[..., -1]
+    columns = {
+        "first_layer": curve[:, 0],
+        "first_less_best": first_less_best(curve),
+        "dropping": above.mean(1),
+        "sink": (kept["mass"] - kept["even"]).mean(1),
+    }
+    frames = [
+        pd.DataFrame({"statistic": name, "weights": weights, "prompt": range(len(value)),
+                      "value": value})
+        for name, value in columns.items()
+    ]  # fmt: skip
+    return pd.concat(frames).dropna().reset_index(drop=True)

@@ -4,12 +4,15 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lenses.flow.relevance import LAYERED, AttentionRows, GradientRelevance, over_rows
 from lenses.statistics.correlations import spearman
+from lenses.statistics.grid import grid
+from lenses.statistics.intervals import bootstrap
 
 TRUTHS = ("edges", "embedding")
 """What knocking a token out means: nothing after it attends to it, or its embedding is replaced."""
@@ -162,3 +165,55 @@ def rank_of(
     others[np.concatenate(words)] = False
     rank = 1.0 + (values[..., others] >= lowest[..., None]).sum(-1)
     return np.where(np.isnan(lowest), np.nan, rank)
+
+
+def score_rows(
+    scores: Float[np.ndarray, "prompt first_token scope cell truth target"],
+    baseline: Float[np.ndarray, "prompt scope draw"],
+    seed: int,
+) -> pd.DataFrame:
+    """Means over prompts with intervals, by relevance; then random rankings.
+
+    Scores are given with the first token in and without it.
+    """
+    told = labels((scores.shape[3] - 2 * len(POOLED) - len(OTHERS)) // len(LAYERED))
+    axes = {"first_token": (True, False), "scope": SCOPES, "cell": len(told)}
+    axes |= {"truth": TRUTHS, "target": TARGETS}
+    rows = grid(axes, **vars(bootstrap(scores, seed)))
+    names = pd.DataFrame(told).astype({"layer": "Int64"})
+    rows = names.iloc[rows.pop("cell")].reset_index(drop=True).join(rows)
+    rows = rows[rows["n"] > 0]
+    return pd.concat([rows, _baseline_rows(baseline)], ignore_index=True)
+
+
+def _baseline_rows(baseline: np.ndarray) -> pd.DataFrame:
+    """Where 95 % of the means over prompts of random rankings lie."""
+    known = baseline[~np.isnan(baseline).any(axis=(1, 2))]
+    if not len(known):
+        return pd.DataFrame()
+    means = known.mean(0)  # [scope draw]
+    low, high = np.quantile(means, [0.025, 0.975], axis=1)
+    return pd.DataFrame(
+        {
+            "measure": "random", "layers": "none", "first_token": False, "scope": SCOPES,
+            "truth": "edges", "target": "magnitude", "estimate": means.mean(1), "low": low,
+            "high": high, "n": len(known),
+        }
+    )  # fmt: skip
+
+
+def first_less_best(curve: Float[np.ndarray, "prompt layer"]) -> Float[np.ndarray, "prompt"]:
+    """The first layer's value less that of the later layer that is best in the other prompts.
+
+    To choose the layer on the same prompt would favour it by luck. NaN with a single layer.
+    """
+    later = curve[:, 1:]
+    if not later.size:
+        return np.full(len(curve), np.nan)
+    known = ~np.isnan(later)
+    rest = np.where(known, later, 0)
+    count = known.sum(0) - known
+    means = (rest.sum(0) - rest) / np.maximum(count, 1)
+    chosen = np.where(count > 0, means, -np.inf).argmax(1)
+    found = curve[:, 0] - later[np.arange(len(curve)), chosen]
+    return np.where((count > 0).any(1), found, np.nan)

@@ -19,7 +19,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from models import Model
-from models.parts import attention_out, final_norm
+from models.parts import attention_out
+from models.readout import unembedding
 
 Read = TypeVar("Read")
 
@@ -153,6 +154,5 @@ def _to_logits(
     model: Model, layer: int, tokens: Int[Tensor, "token"]
 ) -> Float[Tensor, "head d_head token"]:
     """From a layer's values to logits, along the direct path and up to the scales of norms."""
-    W_O, norm = attention_out(model).gained(layer), final_norm(model)
-    U = model.W_U[:, tokens].float() * norm.gain.float()[:, None]
-    return einsum(norm.centred(W_O), U, "head d_head d_model, d_model token -> head d_head token")
+    W_O, said = attention_out(model).gained(layer), unembedding(model).directions(tokens)
+    return einsum(W_O, said, "head d_head d_model, token d_model -> head d_head token")

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from models import Model
-from models.parts import final_norm
+from models.readout import unembedding
 from models.text import tokenize
 
 NUMBERS = 2**25
@@ -57,7 +57,7 @@ class Readout:
     """How a state becomes logits; `Readout()` is the logit lens."""
 
     decoder: Literal["E", "U"] = "U"
-    """Rows of W_E, or columns of W_U with its bias."""
+    """Rows of W_E, or the model's own readout: W_U, its bias, and what stands before the logits."""
     norm: Literal["none", "unit", "final"] = "final"
     """Of the state before it is decoded: none, to length 1, or the model's final norm."""
     centred: bool = False
@@ -152,12 +152,8 @@ class Decoder:
 
     def __init__(self, model: Model, centre: Float[Tensor, "site d"]) -> None:
         self._centre = centre.to(model.cfg.device)
-        self._norm = final_norm(model)
-        bias = torch.zeros(model.W_U.shape[-1], device=model.W_U.device)
-        self._matrix = {"U": model.W_U.detach(), "E": model.W_E.detach().mT}  # [d, vocab]
-        self._bias = {"U": bias if model.b_U is None else model.b_U.detach()}
-        self._bias["E"] = torch.zeros(model.W_E.shape[0], device=model.W_E.device)
-        self._cap = {"U": float(model.cfg.output_logits_soft_cap), "E": -1.0}
+        self._own = unembedding(model)
+        self._W_E = model.W_E.detach()
 
     def at(self, site: int) -> "Decoder":
         """The decoder of one site alone."""
@@ -213,7 +209,7 @@ class Decoder:
         flat = self._ready(states, how).flatten(0, 1)
         found = [
             look(self._logits(flat[at], how, slice(None)), at)
-            for at in _slices(len(flat), max(1, NUMBERS // len(self._bias[how.decoder])))
+            for at in _slices(len(flat), max(1, NUMBERS // self._vocabulary(how)))
         ]
         first, second = (torch.cat(parts).unflatten(0, shape) for parts in zip(*found, strict=True))
         return first, second
@@ -222,16 +218,19 @@ class Decoder:
         """Centred and normed as asked."""
         states = states - self._centre[:, None] if how.centred else states
         if how.norm == "final":
-            return self._norm(states)
+            return self._own.norm(states)
         return torch.nn.functional.normalize(states, dim=-1) if how.norm == "unit" else states
 
     def _logits(
         self, ready: Float[Tensor, "*n d"], how: Readout, ids: Int[Tensor, "token"] | slice
     ) -> Float[Tensor, "*n token"]:
-        logits = ready @ self._matrix[how.decoder][:, ids].float()
-        logits = logits + self._bias[how.decoder][ids].float()
-        cap = self._cap[how.decoder]
-        return cap * torch.tanh(logits / cap) if cap > 0 else logits
+        if how.decoder == "U":
+            return self._own.logits(ready, ids)
+        return ready @ self._W_E[ids].float().mT
+
+    def _vocabulary(self, how: Readout) -> int:
+        """How many tokens there are to decode to."""
+        return len(self._own.b_U) if how.decoder == "U" else len(self._W_E)
 
 
 def _slices(length: int, size: int) -> Iterator[slice]:
@@ -254,7 +253,12 @@ def edited(
     change: Float[Tensor, "batch d"],
     read: Int[Tensor, "batch"],
 ) -> tuple[Float[Tensor, "batch vocab"], Float[Tensor, "batch d"]]:
-    """Logits at `read`, and the last state at `pos`, when `change` is added to a site at `pos`."""
+    """Logits at `read`, and the last state at `pos`, when `change` is added to a site at `pos`.
+
+    Raises ValueError for a site within a block: what is put there reaches the MLP alone.
+    """
+    if site.part == "resid_mid":
+        raise ValueError("states within a block cannot be edited, only those that enter or leave")
     row, last = torch.arange(len(tokens), device=tokens.device), sites(model, ("resid_post",))[-1]
     found: list[Tensor] = []
 

@@ -16,8 +16,7 @@ from lenses.states.policy import STATISTICS, over_layers, overlap, read, standar
 from lenses.statistics.fixed_effects import Effects, filler_effects
 from lenses.statistics.grid import grid
 from lenses.statistics.intervals import benjamini_hochberg, bootstrap
-from models.planted.dialect import planted_dialect
-from models.text import continue_text
+from models import Model
 
 FILLERS = ("given", "greedy", "sampled", "other", "shuffled")
 """What follows a prompt; all others are compared with the first."""
@@ -29,8 +28,6 @@ MAIN = "position, surprisal"
 FOUND = 0.05
 """p_any up to which a statistic is said to differ."""
 LAYER_RESAMPLES = 1_000
-PLANTED = {"prompts": 32, "prompt": 8, "new_tokens": 16}
-"""What the planted model reads and writes."""
 
 
 @dataclass(frozen=True)
@@ -166,33 +163,33 @@ def filler_table(filled: Filled, seed: int) -> pd.DataFrame:
     )
 
 
-def control_table() -> pd.DataFrame:
-    """What is found, surprisal held fixed, where a planted model attends to its own words.
+def own_text_table(
+    model: Model,
+    prompt: Int[np.ndarray, "prompt pos"],
+    given: dict[str, Int[np.ndarray, "prompt new"]],
+    own: Sequence[Int[np.ndarray, "prompt new"]],
+) -> pd.DataFrame:
+    """How a model's own texts, one of each of OWN, differ from each of some given ones.
 
-    The given text is in turn in twins of its words, which do differ inside, and what it sampled
-    itself once more, from which its sampled text cannot differ. Always the same prompts.
+    Position and surprisal are held fixed.
     """
-    planted, start, new = planted_dialect(), PLANTED["prompt"], PLANTED["new_tokens"]
-    rows = planted.twins(PLANTED["prompts"], start + new, 0)
-    prompt, twins = rows[:, :start], rows[:, start:]
-    greedy, sampled, again = (
-        np.array(continue_text(planted.model, prompt.tolist(), new, temperature=t, seed=seed))
-        for t, seed in ((0, 0), (1, 0), (1, 1))
-    )
     found = []
-    for name, given in {"twins of its words": twins, "its own, again": again}.items():
-        shuffled = np.random.default_rng(0).permuted(given, axis=1)
-        fillers = np.stack([given, greedy, sampled, np.roll(given, 1, axis=0), shuffled], axis=1)
-        effects = _planted_fillers(planted.model, prompt, fillers).compared(MAIN, 0)
+    for name, text in given.items():
+        shuffled = np.random.default_rng(0).permuted(text, axis=1)
+        fillers = np.stack([text, *own, np.roll(text, 1, axis=0), shuffled], axis=1)
+        effects = _filled(model, prompt, fillers).compared(MAIN, 0)
         axes = {"given": [name], "filler": FILLERS[1:], "statistic": STATISTICS}
         found.append(_known(axes, **_stacked(effects, "estimate", "low", "high", "p_any")))
     rows = pd.concat(found, ignore_index=True).assign(n=len(prompt))
     return rows[rows["filler"].isin(OWN)].reset_index(drop=True)
 
 
-def _planted_fillers(
-    model, prompt: Int[np.ndarray, "prompt pos"], fillers: Int[np.ndarray, "prompt filler new"]
+def _filled(
+    model: Model,
+    prompt: Int[np.ndarray, "prompt pos"],
+    fillers: Int[np.ndarray, "prompt filler new"],
 ) -> Filled:
+    """Fillers of one length after prompts of one length, read in one pass, without history."""
     start, shape = prompt.shape[1], fillers.shape
     whole = np.concatenate([np.repeat(prompt[:, None], shape[1], axis=1), fillers], axis=-1)
     tokens = torch.from_numpy(whole.reshape(-1, whole.shape[-1])).to(model.cfg.device)

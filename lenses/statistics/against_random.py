@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float
 
 from lenses.statistics.intervals import bootstrap, sign_flip
@@ -83,3 +84,20 @@ def above_zero_and_random(
         verdict = "fails"
     ends = (float(x[0]) for x in (found.estimate, found.low, found.high))
     return AgainstRandom(*ends, len(own), float(p), means, verdict)
+
+
+def by_weights(rows: pd.DataFrame, value: str) -> pd.DataFrame:
+    """A column for each model (of `weights`), a row for each prompt in which all have a value."""
+    return rows.pivot(index="prompt", columns="weights", values=value).dropna()
+
+
+def above_zero_and_twins(rows: pd.DataFrame, value: str, seed: int = 0) -> AgainstRandom | None:
+    """`above_zero_and_random` of rows by prompt and weights: `own`, and `random i` of its twins.
+
+    None with fewer than two prompts in which all models have a value.
+    """
+    wide = by_weights(rows, value)
+    if len(wide) < 2:
+        return None
+    random = wide.filter(like="random ").to_numpy().T
+    return above_zero_and_random(wide["own"].to_numpy(), random, seed)

@@ -5,6 +5,7 @@ only then are prompts resampled, so that ten thousand resamples cost a matrix pr
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int, Num
@@ -12,6 +13,16 @@ from scipy import stats
 
 RESAMPLES = 10_000
 CHUNK = 2**24  # float64 numbers held at a time: 128 MB
+
+
+class Estimate(NamedTuple):
+    """A number with its 95 % interval over `n` cases, and p where it was tested."""
+
+    estimate: float
+    low: float
+    high: float
+    n: int
+    p: float | None = None
 
 
 @dataclass(frozen=True)
@@ -44,6 +55,17 @@ def wilson(
     low = np.where(correct == 0, 0.0, middle - half)
     high = np.where(correct == n, 1.0, middle + half)
     return low, high
+
+
+def share(correct: int, n: int) -> Estimate | None:
+    """The share `correct / n` with Wilson's interval; None where there were no cases.
+
+    Nine of ten: `share(9, 10)` is .9 [.596, .982].
+    """
+    if n == 0:
+        return None
+    low, high = wilson(correct, n)
+    return Estimate(correct / n, float(low), float(high), int(n))
 
 
 def bootstrap(

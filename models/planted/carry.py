@@ -13,7 +13,6 @@ writes.
 
 from dataclasses import dataclass
 from math import log
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,9 +21,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.linalg import vector_norm
 
-from models.card import Card, NativeConfig
-from models.loading import native_model
-from models.native import in_bridge_names
+from models.card import NativeConfig
+from models.planted.writing import IGNORED, Weights, written
 from models.protocol import Model
 from prompts.additions import Addition, AdditionFormat
 
@@ -34,8 +32,6 @@ PLACES = range(2, 7)
 TOKENS = {**{str(digit): digit for digit in range(10)}, "+": 10, "=": 11, "<bos>": 12}
 D_HEAD = 16
 """Its root, by which scores are divided, is a power of two: scores stay what they are."""
-IGNORED = 16
-"""Axes of the residual stream that random heads write to and nothing reads."""
 NEVER = -100.0
 """A score whose softmax is zero in float32."""
 LOGIT = 10.0
@@ -110,58 +106,44 @@ def planted_carry(
     )
     base = int(torch.randint(heads, (1,), generator=rng))
     plan = _Plan(style, heads, tuple(sorted(order[: 1 + shared])), base)
-    weights = _weights(plan, rng)
-    _make_as_long(plan, weights)
+    outer, blocks = _outer(plan), _blocks(plan, rng)
+    _make_as_long(plan, outer, blocks)
     moving = tuple((0, head) for head in plan.carry)
     return PlantedCarry(
-        _model(plan, weights), dict.fromkeys(range(1, places + 1), moving), (1, base)
+        _model(plan, outer, blocks), dict.fromkeys(range(1, places + 1), moving), (1, base)
     )
 
 
-def _model(plan: _Plan, weights: dict[str, Tensor]) -> Model:
+def _model(plan: _Plan, outer: Weights, blocks: list[Weights]) -> Model:
     """The model that has these weights."""
     config = NativeConfig(
-        n_layers=2,
-        n_heads=plan.n_heads,
-        d_model=plan.d_model,
-        d_head=D_HEAD,
-        d_mlp=NEURONS,
-        n_ctx=plan.n_ctx,
-        d_vocab=len(TOKENS),
-        act_fn="relu",
-    )
-    fields = {
-        "source": "native",
-        "weights": "planted_carry.safetensors",
-        "notes": "Weights written by code (models/planted/carry.py); there is no file of them.",
-        "arithmetic": plan.style.model_dump(),
-        "config": config.model_dump(),
-    }
-    card = Card.of("planted_carry", Path.cwd(), fields)
-    return native_model(card, config, in_bridge_names(weights, config))
+        n_layers=2, n_heads=plan.n_heads, d_model=plan.d_model, d_head=D_HEAD, d_mlp=NEURONS,
+        n_ctx=plan.n_ctx, d_vocab=len(TOKENS), act_fn="relu",
+    )  # fmt: skip
+    return written("carry", config, outer, blocks, arithmetic=plan.style)
 
 
-def _weights(plan: _Plan, rng: torch.Generator) -> dict[str, Tensor]:
-    """Every weight in HookedTransformer's names; biases that are left out are zero."""
+def _outer(plan: _Plan) -> Weights:
+    """Embeddings that tell every token and pos, and what says a digit."""
     W_E, W_pos = torch.zeros(len(TOKENS), plan.d_model), torch.zeros(plan.n_ctx, plan.d_model)
     W_E[:, plan.axes["token"]] = torch.eye(len(TOKENS))
     W_pos[:, plan.axes["pos"]] = torch.eye(plan.n_ctx)
     W_U = torch.zeros(plan.d_model, len(TOKENS))
     W_U[plan.axes["digit"], :10] = LOGIT * torch.eye(10)
+    return {"embed.W_E": W_E, "pos_embed.W_pos": W_pos, "unembed.W_U": W_U}
+
+
+def _blocks(plan: _Plan, rng: torch.Generator) -> list[Weights]:
+    """What moves the carry and makes it a bit; then what reads the column and says its digit."""
     first, second = _random_heads(plan, rng), _random_heads(plan, rng)
     for number, head in enumerate(plan.carry):
         below = plan.at("below") + number
         _plant(plan, first, head, _scores_below(plan.style), {"<bos>": -0.5}, below)
     _plant(plan, second, plan.base, _scores_here(plan.style), {"<bos>": -4.5}, plan.at("column"))
-    blocks = (first | _carry_mlp(plan), second | _digit_mlp(plan))
-    weights = {
-        f"blocks.{layer}.{k}": v for layer, block in enumerate(blocks) for k, v in block.items()
-    }
-    outer = {"embed.W_E": W_E, "pos_embed.W_pos": W_pos, "unembed.W_U": W_U}
-    return outer | weights
+    return [first | _carry_mlp(plan), second | _digit_mlp(plan)]
 
 
-def _random_heads(plan: _Plan, rng: torch.Generator) -> dict[str, Tensor]:
+def _random_heads(plan: _Plan, rng: torch.Generator) -> Weights:
     """Heads that attend by token and pos, move all but each other's, and write what is ignored."""
     shape = (plan.n_heads, plan.d_model, D_HEAD)
     W_Q, W_K, W_V = (torch.randn(shape, generator=rng) for _ in range(3))
@@ -170,19 +152,19 @@ def _random_heads(plan: _Plan, rng: torch.Generator) -> dict[str, Tensor]:
     W_O = torch.zeros(plan.n_heads, D_HEAD, plan.d_model)
     W_O[:, :, written] = torch.randn(plan.n_heads, D_HEAD, IGNORED, generator=rng)
     # Scores spread by about one, so that a head attends to several tokens, and unevenly.
-    return {"attn.W_Q": 0.7 * W_Q, "attn.W_K": 0.7 * W_K, "attn.W_V": W_V, "attn.W_O": W_O}
+    return {"W_Q": 0.7 * W_Q, "W_K": 0.7 * W_K, "W_V": W_V, "W_O": W_O}
 
 
 def _plant(
     plan: _Plan,
-    block: dict[str, Tensor],
+    block: Weights,
     head: int,
     scores: Float[Tensor, "answer pos"],
     values: dict[str, float],
     axis: int,
 ) -> None:
     """Make a head attend by `scores`, and write digits (less 4.5) and other `values` to an axis."""
-    W_Q, W_K, W_V, W_O = (block[f"attn.W_{which}"][head] for which in "QKVO")
+    W_Q, W_K, W_V, W_O = (block[f"W_{which}"][head] for which in "QKVO")
     for weight in (W_Q, W_K, W_V, W_O):
         weight.zero_()
     pos = plan.axes["pos"]
@@ -226,7 +208,7 @@ def _operands(style: AdditionFormat, place: int) -> list[int]:
     return [style.operand_at("a", place), style.operand_at("b", place)]
 
 
-def _carry_mlp(plan: _Plan) -> dict[str, Tensor]:
+def _carry_mlp(plan: _Plan) -> Weights:
     """A bit for each head that moves the carry: 1 where what it wrote is positive, else 0."""
     W_in, b_in, W_out = _empty_mlp(plan)
     n = plan.style.digits
@@ -237,10 +219,10 @@ def _carry_mlp(plan: _Plan) -> dict[str, Tensor]:
         W_in[plan.at("below") + number, [on, over]] = 4 / units
         b_in[over] = -1
         W_out[[on, over], plan.at("bit") + number] = torch.tensor([1.0, -1.0])
-    return {"mlp.W_in": W_in, "mlp.b_in": b_in, "mlp.W_out": W_out}
+    return {"W_in": W_in, "b_in": b_in, "W_out": W_out}
 
 
-def _digit_mlp(plan: _Plan) -> dict[str, Tensor]:
+def _digit_mlp(plan: _Plan) -> Weights:
     """The digit of m / 2 for m = 2 s_i + 2 c_i, by a tent over every m.
 
     An odd m is a carry that only one of two heads claims: the digit five above is neither's.
@@ -253,7 +235,7 @@ def _digit_mlp(plan: _Plan) -> dict[str, Tensor]:
     for m in range(NEURONS - 2):
         digit = (m // 2 + 5 * (m % 2)) % 10
         W_out[m : m + 3, plan.at("digit") + digit] += torch.tensor([1.0, -2.0, 1.0])
-    return {"mlp.W_in": W_in, "mlp.b_in": b_in, "mlp.W_out": W_out}
+    return {"W_in": W_in, "b_in": b_in, "W_out": W_out}
 
 
 def _empty_mlp(plan: _Plan) -> tuple[Tensor, Tensor, Tensor]:
@@ -263,15 +245,15 @@ def _empty_mlp(plan: _Plan) -> tuple[Tensor, Tensor, Tensor]:
 
 
 @torch.no_grad()
-def _make_as_long(plan: _Plan, weights: dict[str, Tensor]) -> None:
+def _make_as_long(plan: _Plan, outer: Weights, blocks: list[Weights]) -> None:
     """Scale what random heads write to the mean length of what is planted in their block."""
-    model, style = _model(plan, weights), plan.style
+    model, style = _model(plan, outer, blocks), plan.style
     sums = Addition(style.digits, SUMS, seed=0).sums
     tokens = torch.from_numpy(np.ascontiguousarray(style.write(sums).tokens))
     z = model.run_with_cache(tokens, names_filter=lambda name: name.endswith("hook_z"))[1]
     reads = [style.read_at(place) for place in range(style.digits + 1)]
     for layer, planted in enumerate((plan.carry[0], plan.base)):
-        W_O = weights[f"blocks.{layer}.attn.W_O"]
+        W_O = blocks[layer]["W_O"]
         written = einsum(
             z[f"blocks.{layer}.attn.hook_z"][:, reads],
             W_O,

@@ -8,16 +8,15 @@ and nothing reads it. What an answer depends on is therefore known beforehand.
 
 import re
 from collections.abc import Iterable
-from pathlib import Path
 
 import torch
 from einops import einsum
 from jaxtyping import Float
 from torch import Tensor
 
-from models.card import Card, NativeConfig
-from models.loading import native_model
-from models.native import in_bridge_names, vocabulary_tokenizer
+from models.card import NativeConfig
+from models.native import vocabulary_tokenizer
+from models.planted.writing import IGNORED, Weights, random_heads, written
 from models.protocol import Model
 
 N_CTX = 64
@@ -25,8 +24,6 @@ SHARP = 16.0
 """Score of a key; of all else 0."""
 LOGIT = 12.0
 """Of the key that is said; all else has 0."""
-IGNORED = 16
-"""Axes that random heads write to."""
 LEAST = 8
 """Width of a head, unless there are more keys to be moved."""
 
@@ -50,37 +47,21 @@ def planted_copy(
     chosen = sorted({vocabulary[w] for key in keys for w in (key, f" {key}") if w in vocabulary})
     rng = torch.Generator().manual_seed(seed)
     copying = int(torch.randint(heads, (1,), generator=rng))
-    weights = _outer(len(vocabulary), chosen)
-    for number in range(layers):
-        block = _random_heads(len(vocabulary), len(chosen), heads, rng)
-        if number == layer:
-            _plant(block, copying, len(vocabulary), chosen)
-        weights |= {f"blocks.{number}.attn.{name}": weight for name, weight in block.items()}
-    return _model(vocabulary, weights, layers, heads), copying
-
-
-def _model(
-    vocabulary: dict[str, int], weights: dict[str, Tensor], layers: int, heads: int
-) -> Model:
-    shape = weights["blocks.0.attn.W_Q"].shape
-    fields = {
-        "n_layers": layers, "n_heads": heads, "d_model": shape[1], "d_head": shape[2],
-        "n_ctx": N_CTX, "d_vocab": len(vocabulary), "attn_only": True,
-    }  # fmt: skip
-    card = Card.of(
-        "planted_copy", Path.cwd(),
-        {
-            "source": "native", "weights": "planted_copy.safetensors", "config": fields,
-            "notes": "Weights written by code (models/planted/copy.py); there is no file of them.",
-        },
+    blocks = [_random_heads(len(vocabulary), len(chosen), heads, rng) for _ in range(layers)]
+    _plant(blocks[layer], copying, len(vocabulary), chosen)
+    _, d_model, d_head = blocks[0]["W_Q"].shape
+    config = NativeConfig(
+        n_layers=layers, n_heads=heads, d_model=d_model, d_head=d_head, n_ctx=N_CTX,
+        d_vocab=len(vocabulary), attn_only=True,
     )  # fmt: skip
-    config = NativeConfig.model_validate(fields)
-    model = native_model(card, config, in_bridge_names(weights, config))
-    model.tokenizer = vocabulary_tokenizer(vocabulary)
-    return model
+    model = written(
+        "copy", config, _outer(len(vocabulary), chosen), blocks,
+        tokenizer=vocabulary_tokenizer(vocabulary),
+    )  # fmt: skip
+    return model, copying
 
 
-def _outer(words: int, keys: list[int]) -> dict[str, Tensor]:
+def _outer(words: int, keys: list[int]) -> Weights:
     """Embeddings that tell every word and pos, and what says a key that was moved."""
     d_model = words + N_CTX + len(keys) + IGNORED
     W_E, W_pos, W_U = (torch.zeros(n, d_model) for n in (words, N_CTX, words))
@@ -91,17 +72,14 @@ def _outer(words: int, keys: list[int]) -> dict[str, Tensor]:
     return {"embed.W_E": W_E, "pos_embed.W_pos": W_pos, "unembed.W_U": W_U.mT.contiguous()}
 
 
-def _random_heads(words: int, keys: int, heads: int, rng: torch.Generator) -> dict[str, Tensor]:
+def _random_heads(words: int, keys: int, heads: int, rng: torch.Generator) -> Weights:
     """Heads that attend by word and pos and write vectors of length about 1 to ignored axes."""
-    told, d_model, d_head = words + N_CTX, words + N_CTX + keys + IGNORED, max(keys, LEAST)
-    W_Q, W_K, W_V = torch.zeros(3, heads, d_model, d_head)
-    for weight in (W_Q, W_K, W_V):
-        weight[:, :told] = torch.randn(heads, told, d_head, generator=rng)
-    W_O = torch.zeros(heads, d_head, d_model)
-    W_O[:, :, -IGNORED:] = torch.randn(heads, d_head, IGNORED, generator=rng)
-    W_O *= _to_unit_length(W_V[:, :told], W_O)
+    told, d_head = words + N_CTX, max(keys, LEAST)
+    block = random_heads(heads, told + keys + IGNORED, d_head, told, rng)
+    block["W_O"] *= _to_unit_length(block["W_V"][:, :told], block["W_O"])
     # Scores, divided by sqrt(d_head), would spread by 2: by a half, a head attends widely.
-    return {"W_Q": W_Q / 4, "W_K": W_K, "W_V": W_V, "W_O": W_O}
+    block["W_Q"] /= 4
+    return block
 
 
 def _to_unit_length(
@@ -112,7 +90,7 @@ def _to_unit_length(
     return 1 / moved.norm(dim=-1).mean(-1)[:, None, None]
 
 
-def _plant(block: dict[str, Tensor], head: int, words: int, keys: list[int]) -> None:
+def _plant(block: Weights, head: int, words: int, keys: list[int]) -> None:
     """Make a head attend from everywhere to keys, and move each to an axis of its own."""
     for weight in block.values():
         weight[head] = 0

@@ -7,24 +7,20 @@ text that it wrote twice over does not.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from models.card import Card, NativeConfig
-from models.loading import native_model
-from models.native import in_bridge_names
+from models.card import NativeConfig
+from models.planted.writing import IGNORED, random_heads, written
 from models.protocol import Model
 
 MEANINGS = 12
 """Words of the model's own, 0 to 11; the twin of each is its number + 12."""
 N_CTX = 48
 HEADS, D_HEAD = 4, 8
-IGNORED = 16
-"""Axes that heads write to."""
 SHARP = 6.0
 """Score of an own word for the planted head; of all else 0."""
 SPREAD = 1.5
@@ -58,44 +54,22 @@ def planted_dialect(seed: int = 0) -> PlantedDialect:
     words, head = 2 * MEANINGS, int(torch.randint(HEADS, (1,), generator=rng))
     follows = SPREAD * torch.randn(MEANINGS, MEANINGS, generator=rng)
     d_model = words + N_CTX + IGNORED
-    W_Q, W_K, W_V = torch.zeros(3, HEADS, d_model, D_HEAD)
-    for weight in (W_Q, W_K, W_V):
-        weight[:, :-IGNORED] = torch.randn(HEADS, d_model - IGNORED, D_HEAD, generator=rng)
-    W_O = torch.zeros(HEADS, D_HEAD, d_model)
-    W_O[:, :, -IGNORED:] = torch.randn(HEADS, D_HEAD, IGNORED, generator=rng) / D_HEAD**0.5
-    W_Q[head], W_K[head] = 0, 0
-    W_Q[head, words : words + N_CTX, 0] = SHARP * D_HEAD**0.5
-    W_K[head, :MEANINGS, 0] = 1
+    block = random_heads(HEADS, d_model, D_HEAD, words + N_CTX, rng)
+    block["W_O"] /= D_HEAD**0.5
+    block["W_Q"] /= 4
+    block["W_Q"][head], block["W_K"][head] = 0, 0
+    block["W_Q"][head, words : words + N_CTX, 0] = SHARP * D_HEAD**0.5
+    block["W_K"][head, :MEANINGS, 0] = 1
     W_U = torch.zeros(d_model, words)
     W_U[:words] = follows.repeat(2, 2)
     W_U[:words, :MEANINGS] += PREFERENCE
-    weights = {
+    outer = {
         "embed.W_E": torch.eye(words, d_model),
         "pos_embed.W_pos": torch.eye(N_CTX, d_model).roll(words, dims=1),
         "unembed.W_U": W_U,
-        "blocks.0.attn.W_Q": W_Q / 4, "blocks.0.attn.W_K": W_K,
-        "blocks.0.attn.W_V": W_V, "blocks.0.attn.W_O": W_O,
-    }  # fmt: skip
-    weights["blocks.0.attn.W_Q"][head] *= 4
-    return PlantedDialect(_model(d_model, weights), head, follows.softmax(-1))
-
-
-def _model(d_model: int, weights: dict[str, Tensor]) -> Model:
-    """The model that has these weights; biases that are left out are zero."""
-    fields = {
-        "source": "native",
-        "weights": "planted_dialect.safetensors",
-        "notes": "Weights written by code (models/planted/dialect.py); there is no file of them.",
-        "config": {
-            "n_layers": 1,
-            "n_heads": HEADS,
-            "d_model": d_model,
-            "d_head": D_HEAD,
-            "n_ctx": N_CTX,
-            "d_vocab": 2 * MEANINGS,
-            "attn_only": True,
-        },
     }
-    config = NativeConfig.model_validate(fields["config"])
-    card = Card.of("planted_dialect", Path.cwd(), fields)
-    return native_model(card, config, in_bridge_names(weights, config))
+    config = NativeConfig(
+        n_layers=1, n_heads=HEADS, d_model=d_model, d_head=D_HEAD, n_ctx=N_CTX, d_vocab=words,
+        attn_only=True,
+    )  # fmt: skip
+    return PlantedDialect(written("dialect", config, outer, [block]), head, follows.softmax(-1))

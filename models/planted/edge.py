@@ -8,16 +8,12 @@ layer looks at the first token instead. All other heads attend and write at rand
 
 import re
 from collections.abc import Iterable
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
-from models.card import Card
-from models.loading import native_model
-from models.native import in_bridge_names
 from models.planted.copy import N_CTX, planted_copy
+from models.planted.writing import Weights, weights_of, written
 from models.protocol import Model
 from prompts.adjectives import Described, Wording, described_nouns
 
@@ -40,21 +36,19 @@ def planted_edge(*, heads: int = 6, seed: int = 0) -> PlantedEdge:
         _texts(said), {word for one in said for word in (one.adjective, *one.instead)},
         layer=1, layers=2, heads=heads, seed=seed,
     )  # fmt: skip
-    weights = {"embed.W_E": known.W_E, "pos_embed.W_pos": known.W_pos, "unembed.W_U": known.W_U}
-    for number in range(2):
-        for name in ("W_Q", "W_K", "W_V", "W_O"):
-            weights[f"blocks.{number}.attn.{name}"] = getattr(known, name)[number].clone()
-        # The last of the axes that nothing reads becomes the mark.
-        weights[f"blocks.{number}.attn.W_O"][:, :, -1] = 0
+    outer, blocks = weights_of(known)
+    for block in blocks:
+        block["W_O"][:, :, -1] = 0  # the last of the axes that nothing reads becomes the mark
     vocabulary = known.tokenizer.get_vocab()
     marking = int(torch.randint(heads, (1,), generator=torch.Generator().manual_seed(seed)))
     first, second = (
-        {name: weights[f"blocks.{number}.attn.{name}"][of] for name in ("W_Q", "W_K", "W_V", "W_O")}
-        for number, of in ((0, marking), (1, head))
+        {name: weight[of] for name, weight in block.items()}
+        for block, of in zip(blocks, (marking, head), strict=True)
     )
     _look_for(first, [vocabulary[word] for word in closing_words(said)], len(vocabulary))
     _look_away(second, len(vocabulary))
-    return PlantedEdge(_model(known, weights), 1, head)
+    model = written("edge", known.card.config, outer, blocks, tokenizer=known.tokenizer)
+    return PlantedEdge(model, 1, head)
 
 
 def closing_words(said: Iterable[Described]) -> list[str]:
@@ -87,7 +81,7 @@ def _texts(said: Iterable[Described]) -> list[str]:
     ]
 
 
-def _look_for(head: dict[str, Tensor], words: list[int], told: int) -> None:
+def _look_for(head: Weights, words: list[int], told: int) -> None:
     """Attend to these words alone, or else to the first token alone; write 1 for a word."""
     for weight in head.values():
         weight.zero_()
@@ -98,24 +92,10 @@ def _look_for(head: dict[str, Tensor], words: list[int], told: int) -> None:
     head["W_O"][0, -1] = 1
 
 
-def _look_away(head: dict[str, Tensor], told: int) -> None:
+def _look_away(head: Weights, told: int) -> None:
     """Make keys worth nothing where there is a mark; without a key, attend to the first token."""
     query = head["W_Q"][told, 0].clone()
     head["W_Q"][-1, 0] = -2 * query
     # Keys fill the first columns of W_K only as far as there are words: 1 is free.
     head["W_Q"][told : told + N_CTX, 1] = query
     head["W_K"][told, 1] = 0.5
-
-
-def _model(known: Model, weights: dict[str, Tensor]) -> Model:
-    config = known.card.config
-    fields = {
-        "source": "native",
-        "weights": "planted_edge.safetensors",
-        "notes": "Weights written by code (models/planted/edge.py); there is no file of them.",
-        "config": config.model_dump(),
-    }
-    card = Card.of("planted_edge", Path.cwd(), fields)
-    model = native_model(card, config, in_bridge_names(weights, config))
-    model.tokenizer = known.tokenizer
-    return model

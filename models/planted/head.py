@@ -7,15 +7,13 @@ length 1 at every pos. MLPs read at random and write nothing.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from models.card import Card, NativeConfig
-from models.loading import native_model
-from models.native import in_bridge_names
+from models.card import NativeConfig
+from models.planted.writing import Weights, written
 from models.protocol import Model
 
 NAMES = 12
@@ -54,23 +52,24 @@ def planted_head(*, heads: int = 6, seed: int = 0) -> PlantedHead:
     rng = torch.Generator().manual_seed(seed)
     head = int(torch.randint(heads, (1,), generator=rng))
     tokens, pos, said, ignored = (slice(i, i + 16) for i in range(0, 64, 16))
-    weights = {
+    outer = {
         "embed.W_E": torch.eye(16, 64)[:NAMES],
         "pos_embed.W_pos": torch.eye(16, 64).roll(16, 1)[:LENGTH],
         "unembed.W_U": torch.zeros(64, NAMES),
     }
-    weights["unembed.W_U"][said][:NAMES] = LOUD * torch.eye(NAMES)
-    for layer in range(LAYERS):
-        block = _distractors(heads, rng, tokens, pos, ignored)
-        if layer == 0:
-            _plant(block, head, pos, said)
-        weights |= {f"blocks.{layer}.{name}": weight for name, weight in block.items()}
-    return PlantedHead(_model(heads, weights), 0, head)
+    outer["unembed.W_U"][said][:NAMES] = LOUD * torch.eye(NAMES)
+    blocks = [_distractors(heads, rng, tokens, pos, ignored) for _ in range(LAYERS)]
+    _plant(blocks[0], head, pos, said)
+    config = NativeConfig(
+        n_layers=LAYERS, n_heads=heads, d_model=64, d_head=16, d_mlp=NEURONS, n_ctx=LENGTH,
+        d_vocab=NAMES, act_fn="relu",
+    )  # fmt: skip
+    return PlantedHead(written("head", config, outer, blocks), 0, head)
 
 
 def _distractors(
     heads: int, rng: torch.Generator, tokens: slice, pos: slice, ignored: slice
-) -> dict[str, Tensor]:
+) -> Weights:
     """Heads that attend to one random pos each and write the token there, turned, unread."""
     W_Q, W_K, W_V = (torch.zeros(heads, 64, 16) for _ in range(3))
     W_O = torch.zeros(heads, 16, 64)
@@ -81,39 +80,17 @@ def _distractors(
         W_V[head, tokens] = torch.eye(16)
         W_O[head, :, ignored] = torch.linalg.qr(torch.randn(16, 16, generator=rng))[0]
     return {
-        "attn.W_Q": W_Q,
-        "attn.W_K": W_K,
-        "attn.W_V": W_V,
-        "attn.W_O": W_O,
-        "mlp.W_in": torch.randn(64, NEURONS, generator=rng),
-        "mlp.W_out": torch.zeros(NEURONS, 64),
+        "W_Q": W_Q,
+        "W_K": W_K,
+        "W_V": W_V,
+        "W_O": W_O,
+        "W_in": torch.randn(64, NEURONS, generator=rng),
+        "W_out": torch.zeros(NEURONS, 64),
     }
 
 
-def _plant(block: dict[str, Tensor], head: int, pos: slice, said: slice) -> None:
+def _plant(block: Weights, head: int, pos: slice, said: slice) -> None:
     """Make a head attend to pos 1 from there on, and write the token where it is read."""
     where = torch.arange(LENGTH).clamp(max=1)
-    block["attn.W_Q"][head, pos] = SURE * torch.eye(16)[where]
-    block["attn.W_O"][head] = torch.eye(16, 64).roll(said.start, 1)
-
-
-def _model(heads: int, weights: dict[str, Tensor]) -> Model:
-    """The model that has these weights; biases that are left out are zero."""
-    fields = {
-        "source": "native",
-        "weights": "planted_head.safetensors",
-        "notes": "Weights written by code (models/planted/head.py); there is no file of them.",
-        "config": {
-            "n_layers": LAYERS,
-            "n_heads": heads,
-            "d_model": 64,
-            "d_head": 16,
-            "d_mlp": NEURONS,
-            "n_ctx": LENGTH,
-            "d_vocab": NAMES,
-            "act_fn": "relu",
-        },
-    }
-    config = NativeConfig.model_validate(fields["config"])
-    card = Card.of("planted_head", Path.cwd(), fields)
-    return native_model(card, config, in_bridge_names(weights, config))
+    block["W_Q"][head, pos] = SURE * torch.eye(16)[where]
+    block["W_O"][head] = torch.eye(16, 64).roll(said.start, 1)

@@ -10,14 +10,13 @@ control (the idea of Tracr: Lindner et al. 2023, section 1).
 
 import re
 from functools import cache
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from models.card import Card, NativeConfig
-from models.loading import native_model
-from models.native import in_bridge_names, vocabulary_tokenizer
+from models.card import NativeConfig
+from models.native import vocabulary_tokenizer
+from models.planted.writing import Weights, written
 from models.protocol import Model
 from prompts.place_values import (
     FILLERS,
@@ -58,16 +57,13 @@ def planted_places() -> Model:
         n_layers=2, n_heads=3, d_model=D_MODEL, d_head=D_HEAD, d_mlp=12 + len(PREFIX_WORDS),
         n_ctx=N_CTX, d_vocab=len(vocabulary), act_fn="relu",
     )  # fmt: skip
-    fields = {
-        "source": "native",
-        "weights": "planted_places.safetensors",
-        "notes": "Weights written by code (models/planted/places.py); there is no file of them.",
-        "config": config.model_dump(),
+    outer = {
+        "embed.W_E": _embedding(vocabulary),
+        "pos_embed.W_pos": _positions(),
+        "unembed.W_U": _unembedding(vocabulary),
     }
-    card = Card.of("planted_places", Path.cwd(), fields)
-    model = native_model(card, config, in_bridge_names(_weights(vocabulary), config))
-    model.tokenizer = vocabulary_tokenizer(vocabulary)
-    return model
+    tokenizer = vocabulary_tokenizer(vocabulary)
+    return written("places", config, outer, _blocks(), tokenizer=tokenizer)
 
 
 @cache
@@ -95,23 +91,14 @@ def _axis(name: str, number: int = 0) -> int:
     return sum(WIDTHS[before] for before in names[: names.index(name)]) + number
 
 
-def _weights(vocabulary: dict[str, int]) -> dict[str, Tensor]:
-    """Every weight in HookedTransformer's names; biases that are left out are zero."""
-    outer = {
-        "embed.W_E": _embedding(vocabulary),
-        "pos_embed.W_pos": _positions(),
-        "unembed.W_U": _unembedding(vocabulary),
-    }
+def _blocks() -> list[Weights]:
+    """What finds a digit's place, then what looks for the digit that comes next."""
     first, second = _no_heads(), _no_heads()
     _plant_latest(first, 0, "tells", {"said": "length", "tells": "told"})
     _plant_latest(first, 1, "other", {"pos": "start"})
     _plant_before(first, 2)
     _plant_copy(second, 0)
-    blocks = (first | _place_mlp(), second | _empty_mlp())
-    inner = {
-        f"blocks.{layer}.{k}": v for layer, block in enumerate(blocks) for k, v in block.items()
-    }
-    return outer | inner
+    return [first | _place_mlp(), second | _empty_mlp()]
 
 
 def _embedding(vocabulary: dict[str, int]) -> Tensor:
@@ -149,25 +136,25 @@ def _unembedding(vocabulary: dict[str, int]) -> Tensor:
     return W_U
 
 
-def _no_heads() -> dict[str, Tensor]:
+def _no_heads() -> Weights:
     """Three heads that attend evenly and move nothing."""
-    inward = {f"attn.W_{which}": torch.zeros(3, D_MODEL, D_HEAD) for which in "QKV"}
-    return inward | {"attn.W_O": torch.zeros(3, D_HEAD, D_MODEL)}
+    inward = {f"W_{which}": torch.zeros(3, D_MODEL, D_HEAD) for which in "QKV"}
+    return inward | {"W_O": torch.zeros(3, D_HEAD, D_MODEL)}
 
 
-def _plant_latest(block: dict[str, Tensor], head: int, kind: str, moved: dict[str, str]) -> None:
+def _plant_latest(block: Weights, head: int, kind: str, moved: dict[str, str]) -> None:
     """Attend to the latest token of a kind, or to the latest of all, and move some axes of it."""
-    block["attn.W_Q"][head, _axis("one"), 0] = ROOT
-    block["attn.W_K"][head, _axis("pos"), 0] = LATEST * N_CTX
-    block["attn.W_K"][head, _axis(kind), 0] = 2 * LATEST * N_CTX
+    block["W_Q"][head, _axis("one"), 0] = ROOT
+    block["W_K"][head, _axis("pos"), 0] = LATEST * N_CTX
+    block["W_K"][head, _axis(kind), 0] = 2 * LATEST * N_CTX
     for number, (source, target) in enumerate(moved.items()):
-        block["attn.W_V"][head, _axis(source), number] = 1
-        block["attn.W_O"][head, number, _axis(target)] = 1
+        block["W_V"][head, _axis(source), number] = 1
+        block["W_O"][head, number, _axis(target)] = 1
 
 
-def _plant_before(block: dict[str, Tensor], head: int) -> None:
+def _plant_before(block: Weights, head: int) -> None:
     """Attend to the token before, as -(key - query + 1)^2 is largest there, and move its digit."""
-    W_Q, W_K = block["attn.W_Q"][head], block["attn.W_K"][head]
+    W_Q, W_K = block["W_Q"][head], block["W_K"][head]
     W_Q[_axis("pos"), 0] = 2 * LATEST * N_CTX**2 * ROOT
     W_Q[_axis("one"), 0] = -2 * LATEST * N_CTX * ROOT
     W_Q[_axis("one"), 1] = -LATEST * N_CTX**2 * ROOT
@@ -175,9 +162,9 @@ def _plant_before(block: dict[str, Tensor], head: int) -> None:
     _move(block, head, "digit", "before")
 
 
-def _plant_copy(block: dict[str, Tensor], head: int) -> None:
+def _plant_copy(block: Weights, head: int) -> None:
     """Attend to the latest token one place below one's own, and move its digit."""
-    W_Q, W_K = block["attn.W_Q"][head], block["attn.W_K"][head]
+    W_Q, W_K = block["W_Q"][head], block["W_K"][head]
     for place in PLACES[1:]:
         W_Q[_axis("place", place), place] = SOUGHT * ROOT
         W_K[_axis("place", place - 1), place] = 1
@@ -185,14 +172,14 @@ def _plant_copy(block: dict[str, Tensor], head: int) -> None:
     _move(block, head, "digit", "copied")
 
 
-def _move(block: dict[str, Tensor], head: int, source: str, target: str) -> None:
+def _move(block: Weights, head: int, source: str, target: str) -> None:
     """Move ten axes to ten others."""
     for digit in range(10):
-        block["attn.W_V"][head, _axis(source, digit), digit] = 1
-        block["attn.W_O"][head, digit, _axis(target, digit)] = 1
+        block["W_V"][head, _axis(source, digit), digit] = 1
+        block["W_O"][head, digit, _axis(target, digit)] = 1
 
 
-def _place_mlp() -> dict[str, Tensor]:
+def _place_mlp() -> Weights:
     """Place from length - (pos - start), a tent over each; the word of two digits, an AND."""
     mlp = _empty_mlp()
     W_in, b_in, W_out = mlp.values()
@@ -209,8 +196,8 @@ def _place_mlp() -> dict[str, Tensor]:
     return mlp
 
 
-def _empty_mlp() -> dict[str, Tensor]:
+def _empty_mlp() -> Weights:
     """An MLP that writes nothing."""
     hidden = 12 + len(PREFIX_WORDS)
     W_in, W_out = torch.zeros(D_MODEL, hidden), torch.zeros(hidden, D_MODEL)
-    return {"mlp.W_in": W_in, "mlp.b_in": torch.zeros(hidden), "mlp.W_out": W_out}
+    return {"W_in": W_in, "b_in": torch.zeros(hidden), "W_out": W_out}

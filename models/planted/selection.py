@@ -8,14 +8,12 @@ tokens that follow an earlier occurrence of the same token, and says them: an in
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from models.card import Card, NativeConfig, find_card
-from models.loading import native_model
-from models.native import in_bridge_names
+from models.card import NativeConfig, find_card
+from models.planted.writing import IGNORED, Weights, random_heads, written
 from models.protocol import Model
 
 LIKE = "adder_6d_2l"
@@ -26,8 +24,6 @@ HEADS = 8
 D_HEAD = 48
 SHARP = 30.0
 """Score of what is selected; of all else 0."""
-IGNORED = 16
-"""Axes that random heads write to."""
 LOGIT = 12.0
 """Of the token that the induction head moves."""
 
@@ -66,7 +62,11 @@ def planted_selection(seed: int = 0) -> PlantedSelection:
         _plant(name, one, axes, content.get(name), position.get(name), style.vocabulary["<bos>"])
     for block in blocks:
         block["W_Q"] *= D_HEAD**0.5  # by which scores are divided
-    model = _model(axes, blocks)
+    config = NativeConfig(
+        n_layers=2, n_heads=HEADS, d_model=axes["ignored"].stop, d_head=D_HEAD,
+        n_ctx=sizes["pos"], d_vocab=sizes["token"], attn_only=True,
+    )  # fmt: skip
+    model = written("selection", config, _outer(axes), blocks, arithmetic=style)
     return PlantedSelection(model, heads, content, position)
 
 
@@ -76,7 +76,7 @@ def _effects(count: int, rng: torch.Generator) -> Tensor:
 
 def _plant(
     name: str,
-    one: dict[str, Tensor],
+    one: Weights,
     axes: dict[str, slice],
     content: Tensor | None,
     position: Tensor | None,
@@ -113,39 +113,20 @@ def _plant(
             W_K[pos, 0] = position
 
 
-def _random_heads(axes: dict[str, slice], rng: torch.Generator) -> dict[str, Tensor]:
+def _random_heads(axes: dict[str, slice], rng: torch.Generator) -> Weights:
     """Heads that attend by token and pos and write what is ignored."""
-    d_model, told = axes["ignored"].stop, axes["pos"].stop
-    weights = {name: torch.zeros(HEADS, d_model, D_HEAD) for name in ("W_Q", "W_K", "W_V")}
-    for weight in weights.values():
-        weight[:, :told] = torch.randn(HEADS, told, D_HEAD, generator=rng) / D_HEAD**0.25
-    weights["W_O"] = torch.zeros(HEADS, D_HEAD, d_model)
-    written = torch.randn(HEADS, D_HEAD, IGNORED, generator=rng)
-    weights["W_O"][:, :, axes["ignored"]] = written
-    return weights
+    block = random_heads(HEADS, axes["ignored"].stop, D_HEAD, axes["pos"].stop, rng)
+    for name in ("W_Q", "W_K", "W_V"):
+        block[name] /= D_HEAD**0.25
+    return block
 
 
-def _model(axes: dict[str, slice], blocks: list[dict[str, Tensor]]) -> Model:
+def _outer(axes: dict[str, slice]) -> Weights:
+    """Embeddings that tell every token and pos, and what says a token that was moved."""
     d_model = axes["ignored"].stop
     tokens, places = (axes[key].stop - axes[key].start for key in ("token", "pos"))
     W_E, W_pos = torch.zeros(tokens, d_model), torch.zeros(places, d_model)
     W_U = torch.zeros(d_model, tokens)
     W_E[:, axes["token"]], W_pos[:, axes["pos"]] = torch.eye(tokens), torch.eye(places)
     W_U[axes["said"]] = torch.eye(tokens)
-    weights = {"embed.W_E": W_E, "pos_embed.W_pos": W_pos, "unembed.W_U": W_U}
-    for layer, block in enumerate(blocks):
-        weights |= {f"blocks.{layer}.attn.{name}": weight for name, weight in block.items()}
-    config = NativeConfig(
-        n_layers=2, n_heads=HEADS, d_model=d_model, d_head=D_HEAD, n_ctx=places, d_vocab=tokens,
-        attn_only=True,
-    )  # fmt: skip
-    style = find_card(LIKE).arithmetic
-    fields = {
-        "source": "native",
-        "weights": "planted_selection.safetensors",
-        "notes": "Weights written by code (models/planted/selection.py); there is no file of them.",
-        "arithmetic": style.model_dump() if style else None,
-        "config": config.model_dump(),
-    }
-    card = Card.of("planted_selection", Path.cwd(), fields)
-    return native_model(card, config, in_bridge_names(weights, config))
+    return {"embed.W_E": W_E, "pos_embed.W_pos": W_pos, "unembed.W_U": W_U}

@@ -1,12 +1,12 @@
 """The additions that a trained adder must get right, and how many it does."""
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Bool
-from transformers import GPT2LMHeadModel
 
 from models.train.recipe import Training
 from models.train.sums import cut, marked
@@ -22,13 +22,16 @@ from prompts.additions import (
     repeated_pairs,
 )
 
+if TYPE_CHECKING:
+    from transformers import GPT2LMHeadModel
+
 IN_CACHE = 100
 """Additions tested at once; with 1,000, activations leave the cache and take twice as long."""
 
 
 @torch.no_grad()
 def digits_right(
-    adder: GPT2LMHeadModel, style: AdditionFormat, sums: Sums
+    adder: "GPT2LMHeadModel", style: AdditionFormat, sums: Sums
 ) -> Iterator[Bool[np.ndarray, "batch answer"]]:
     """For each batch, whether each answer digit is the likeliest token after the right prefix.
 
@@ -70,7 +73,7 @@ def of_any_lengths(sums: Sums, seed: int) -> Sums:
     return cut(sums, length, passes=sums.classes == PASS)
 
 
-def accept(adder: GPT2LMHeadModel, style: AdditionFormat, training: Training) -> pd.DataFrame:
+def accept(adder: "GPT2LMHeadModel", style: AdditionFormat, training: Training) -> pd.DataFrame:
     """How many whole answers of each kind are wrong, with one of the wrong questions."""
     rows = []
     for kind, sums in acceptance_sums(style, training).items():
@@ -82,7 +85,7 @@ def accept(adder: GPT2LMHeadModel, style: AdditionFormat, training: Training) ->
 
 
 def accuracy_by_cell(
-    adder: GPT2LMHeadModel, style: AdditionFormat, training: Training
+    adder: "GPT2LMHeadModel", style: AdditionFormat, training: Training
 ) -> pd.DataFrame:
     """Teacher-forced accuracy of the answer digit of every cell.
 
@@ -98,7 +101,7 @@ def accuracy_by_cell(
     return pd.concat(tables, ignore_index=True)
 
 
-def accuracy_in(adder: GPT2LMHeadModel, style: AdditionFormat, sums: CellSums) -> pd.DataFrame:
+def accuracy_in(adder: "GPT2LMHeadModel", style: AdditionFormat, sums: CellSums) -> pd.DataFrame:
     """Teacher-forced accuracy of the digit that each addition was drawn for, by its cell."""
     right = np.concatenate(list(digits_right(adder, style, sums)))
     cell = pd.DataFrame(sums.cell, columns=["place", "run", "carry"])

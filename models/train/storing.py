@@ -4,12 +4,11 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
-import transformers
 from tokenizers import Regex, Tokenizer, pre_tokenizers, processors
 from tokenizers import decoders as token_decoders
 from tokenizers.models import WordLevel
-from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from models.loading import load
 from models.protocol import Model
@@ -18,9 +17,14 @@ from prompts.additions import (
     AdditionFormat,
 )
 
+if TYPE_CHECKING:
+    from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
 
-def tokenizer_of(style: AdditionFormat) -> PreTrainedTokenizerFast:
+
+def tokenizer_of(style: AdditionFormat) -> "PreTrainedTokenizerFast":
     """A tokenizer that cuts a text into the vocabulary's signs and puts `<bos>` in front."""
+    from transformers import PreTrainedTokenizerFast  # heavy: only where an adder is stored
+
     tokenizer = Tokenizer(WordLevel(style.vocabulary, unk_token=MARK))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
     tokenizer.decoder = token_decoders.Fuse()
@@ -32,15 +36,17 @@ def tokenizer_of(style: AdditionFormat) -> PreTrainedTokenizerFast:
     )
 
 
-def store(adder: GPT2LMHeadModel, style: AdditionFormat, folder: Path) -> None:
+def store(adder: "GPT2LMHeadModel", style: AdditionFormat, folder: Path) -> None:
     """Write weights and tokenizer as plain transformers reads them."""
-    transformers.utils.logging.disable_progress_bar()
+    from transformers.utils import logging  # heavy: only where an adder is stored
+
+    logging.disable_progress_bar()
     folder.mkdir(parents=True, exist_ok=True)
     adder.save_pretrained(folder)
     tokenizer_of(style).save_pretrained(folder)
 
 
-def store_with_card(adder: GPT2LMHeadModel, style: AdditionFormat, folder: Path) -> None:
+def store_with_card(adder: "GPT2LMHeadModel", style: AdditionFormat, folder: Path) -> None:
     """Write an adder and, beside it, the `card.toml` under which it can be loaded."""
     store(adder, style, folder)
     described = style.model_dump()
@@ -55,7 +61,7 @@ def toml_lines(table: Mapping[str, object]) -> str:
     return "".join(f"{json.dumps(k)} = {json.dumps(v)}\n" for k, v in table.items())
 
 
-def loaded(adder: GPT2LMHeadModel, style: AdditionFormat) -> Model:
+def loaded(adder: "GPT2LMHeadModel", style: AdditionFormat) -> Model:
     """The adder as it is now, checked as any model is; more training leaves it as it is.
 
     On the device the adder is on.

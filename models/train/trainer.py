@@ -1,13 +1,13 @@
 """An adder in training, a step at a time."""
 
 import json
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from transformers import GPT2Config, GPT2LMHeadModel
 
 from models.train.recipe import Training
 from models.train.sums import MARK, longest, targets, training_sums
@@ -16,9 +16,14 @@ from prompts.additions import (
     Written,
 )
 
+if TYPE_CHECKING:
+    from transformers import GPT2LMHeadModel
 
-def new_adder(style: AdditionFormat, training: Training) -> GPT2LMHeadModel:
+
+def new_adder(style: AdditionFormat, training: Training) -> "GPT2LMHeadModel":
     """A GPT-2 with fresh weights that is just long enough for one addition."""
+    from transformers import GPT2Config, GPT2LMHeadModel  # heavy: only where an adder is made
+
     torch.manual_seed(training.seed)
     config = GPT2Config(
         vocab_size=max(style.vocabulary.values()) + 1,
@@ -42,7 +47,7 @@ def new_adder(style: AdditionFormat, training: Training) -> GPT2LMHeadModel:
 
 
 @torch.no_grad()
-def initialise(adder: GPT2LMHeadModel) -> None:
+def initialise(adder: "GPT2LMHeadModel") -> None:
     """Matrices from N(0, .8 / sqrt d), those that write to the residual stream / sqrt(2 layers)."""
     scale = 0.8 * adder.config.n_embd**-0.5
     for name, weight in adder.named_parameters():
@@ -59,7 +64,7 @@ def learning_rate_at(step: int, training: Training) -> float:
     return 0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * done))
 
 
-def optimiser(adder: GPT2LMHeadModel, training: Training) -> torch.optim.AdamW:
+def optimiser(adder: "GPT2LMHeadModel", training: Training) -> torch.optim.AdamW:
     """AdamW with weight decay on matrices only."""
     matrices = [weight for weight in adder.parameters() if weight.ndim == 2]
     vectors = [weight for weight in adder.parameters() if weight.ndim < 2]
@@ -68,7 +73,7 @@ def optimiser(adder: GPT2LMHeadModel, training: Training) -> torch.optim.AdamW:
 
 
 def losses_per_token(
-    adder: GPT2LMHeadModel,
+    adder: "GPT2LMHeadModel",
     tokens: Int[Tensor, "batch pos"],
     reads: Int[np.ndarray, "batch answer"],
     expected: Int[np.ndarray, "batch answer"],

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from experiments import Claim, Experiment, Results
+from experiments import Claim, Experiment, Reading, Results, Table
 
 
 class Total:
@@ -32,7 +32,7 @@ class Total:
 
 
 class Counting(Experiment):
-    """Tables: `numbers` (number), `total` (total)."""
+    """Numbers are added one by one."""
 
     needs_model = False
 
@@ -40,6 +40,12 @@ class Counting(Experiment):
     """Numbers to add."""
     pause: float = 0.0
     """Seconds for each."""
+
+    tables = {
+        "numbers": Table("A number.", columns={"number": "the number"}),
+        "total": Table("The sum.", columns={"total": "of all numbers"}),
+    }
+    reading = Reading("No.", "Nothing.", "Nothing.", "Nothing.")
 
     def measure(self, model):
         rows, total = self.rows("numbers"), Total()
@@ -49,15 +55,16 @@ class Counting(Experiment):
             total.value += number
         return Results({"numbers": rows, "total": pd.DataFrame({"total": [total.value]})})
 
-    def figures(self, results):
-        return {}
+    def headline(self, results):
+        return f"They add up to {results.tables['total'].total[0]}."
 
     def claims(self, results):
         value = float(results.tables["total"].total[0])
         expected = self.count * (self.count - 1) / 2
-        verdict = "holds" if value == expected else "fails"
-        return [Claim(kind="identity", sentence="They add up.", estimate=value, n=self.count,
-                      verdict=verdict)]
+        return [Claim.identity("They add up.", [value - expected], within=0)]
+
+    def figures(self, results):
+        return {}
 '''
 
 

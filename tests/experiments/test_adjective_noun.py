@@ -79,6 +79,28 @@ def test_the_claims_of_the_planted_model_hold(planted, of_planted):
     assert f"(most often L{planted.layer}H{planted.head})" in claims[0].sentence
 
 
+def test_the_headline_names_the_head(experiment, results, planted, of_planted):
+    named = f"L{planted.layer}H{planted.head}"
+    said = AdjectiveNoun().headline(of_planted)
+    assert said.startswith(f"Yes, by {named}: its attention from a noun")
+    assert "In an adder" not in said
+    assert experiment.headline(results).endswith("its adjective is that column's digits.")
+
+
+def test_the_headline_says_no_without_such_a_head(experiment, results):
+    best = results.tables["best"].assign(estimate=np.linspace(0, 0.01, 6))
+    without = Results({**results.tables, "best": best})
+    assert experiment.headline(without).startswith("No; the best head is L0H")
+    assert experiment.claims(without)[0].verdict == "fails"
+
+
+def test_a_head_that_luck_may_explain_is_undecided(experiment, results):
+    heads = results.tables["attention"].assign(p_any=0.2)
+    claim = experiment.claims(Results({**results.tables, "attention": heads}))[0]
+    assert claim.verdict == "undecided"
+    assert claim.decide == "more frames (prompts/adjectives.toml)"
+
+
 def test_sentences_that_do_not_fit_are_named(of_planted):
     rows = of_planted.tables["sentences"]
     read = rows[rows["skipped"] == ""]

@@ -8,8 +8,17 @@ import torch
 from experiments import Results, UsageError
 from experiments.attention_meaning import DRAWS, AttentionMeaning, _mean, _pairs
 from lenses.states.meaning import movement, moves_with_weight, permutations
-from models import load
+from models import load, untrained
+from models.planted.copy import planted_copy
 from prompts.additions import Addition
+
+WORDS = "one two three four five six seven eight nine ten"
+
+
+@pytest.fixture(scope="module")
+def reader():
+    """A model that reads words, which an adder does not, and attends only by their kind."""
+    return planted_copy([f"{WORDS} one two"], ["three"])[0]
 
 
 @pytest.fixture(scope="module")
@@ -92,16 +101,41 @@ def test_the_last_state_is_the_models_own(experiment, results):
     assert experiment.claims(results)[0].verdict == "holds"
 
 
-def test_texts_are_cut_and_short_ones_refused(adder):
+def test_the_headline_names_the_best_head_and_the_excess(experiment, results):
+    heads = results.tables["heads"].query(
+        "weight == 'attention' and control == 'position' and step == 'block' "
+        "and distance == 'divergence'"
+    )
+    best = heads.loc[heads["estimate"].idxmax()]
+    headline = experiment.headline(results)
+    assert (
+        f"L{best['layer']:.0f}H{best['head']:.0f} is strongest ({best['estimate']:.2f}" in headline
+    )
+    assert f"{experiment.claims(results)[1].estimate:.2f} for the whole block" in headline
+
+
+def test_means_over_one_text_are_not_tested(adder):
+    experiment = AttentionMeaning(additions=1)
+    found = experiment.measure(adder)
+    means = [claim for claim in experiment.claims(found) if claim.family]
+    assert [(claim.verdict, claim.estimate) for claim in means] == [("not tested", None)] * 4
+    assert all(claim.needs.startswith("2 texts or more") for claim in means)
+    assert experiment.headline(found).startswith("One text cannot tell")
+    assert experiment.figures(found)
+
+
+def test_texts_are_cut_and_short_ones_refused(reader):
+    reader = untrained(reader, 0)
     with pytest.raises(UsageError, match="prompt 1: 3 tokens"):
-        AttentionMeaning(prompts=("123456+", "12")).measure(adder)
-    found = AttentionMeaning(prompts=("123456+123456=", "999999+1")).measure(adder)
-    assert found.tables["prompts"]["tokens"].tolist() == [15, 9]
+        AttentionMeaning(prompts=(WORDS, "one two three")).measure(reader)
+    given = (WORDS, "one two three four five six seven")
+    found = AttentionMeaning(prompts=given, tokens=9).measure(reader)
+    assert found.tables["prompts"]["tokens"].tolist() == [9, 7]
 
 
-def test_texts_in_which_no_correlation_is_defined_are_refused(adder):
+def test_texts_in_which_no_correlation_is_defined_are_refused(reader):
     with pytest.raises(UsageError, match="in none of the texts is every rank correlation defined"):
-        AttentionMeaning(prompts=("00000", "11111")).measure(adder)
+        AttentionMeaning(prompts=("one" + " one" * 6, "one" + " two" * 6)).measure(reader)
 
 
 def test_means_leave_out_what_is_undefined():

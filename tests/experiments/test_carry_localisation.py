@@ -3,7 +3,8 @@
 import pandas as pd
 import pytest
 
-from experiments.carry_localisation import CarryLocalisation, _ruled_out
+from experiments.carry_localisation import CarryLocalisation
+from lenses.addition.found import ruled_out
 from lenses.addition.roles import without_untested
 from models import load, untrained
 from models.planted.carry import planted_carry
@@ -14,7 +15,8 @@ SMALL = {"per_cell": 40, "screen": 6, "per_ablation": 2, "probed": 50, "uniform"
 def measured(model, **fields):
     experiment = CarryLocalisation(**SMALL | fields)
     results = experiment.measure(model)
-    return results.tables, experiment.claims(results)
+    experiment.figures(results)
+    return results.tables, experiment.claims(results), experiment.headline(results)
 
 
 @pytest.fixture(scope="module")
@@ -28,14 +30,20 @@ def found(planted):
 
 
 def test_the_planted_head_is_in_the_claims(found, planted):
-    tables, claims = found
+    tables, claims, headline = found
     adds, moves, *places, nines, suffices = claims
     assert adds.verdict == "holds"
     assert (moves.verdict, moves.estimate, moves.null) == ("holds", 1, 0)
-    assert any(f"(L{layer}H{head} at" in moves.unit for ((layer, head),) in planted.heads.values())
+    names = {f"L{layer}H{head}" for ((layer, head),) in planted.heads.values()}
+    assert any(f"the strongest is {name} at" in moves.sentence for name in names)
+    (name,) = names
+    assert headline.startswith(f"{name} writes the carry into places 1 and 2, at the token that")
+    assert "in 1 of 1 cells" in headline
     for place, claim in enumerate(places, start=1):
         ((layer, head),) = planted.heads[place]
-        assert f"place {place} is written by L{layer}H{head}," in claim.sentence
+        assert f"L{layer}H{head} writes the carry into place {place}, at" in claim.sentence
+        assert claim.label == f"Place {place} · L{layer}H{head}"
+        assert claim.family == "Which heads write the carry into each place"
         assert (claim.verdict, claim.estimate, claim.null, claim.n) == ("holds", 1, 0, 40)
     assert (nines.estimate, nines.n, nines.verdict) == (1, 1, "undecided")
     assert (suffices.verdict, suffices.estimate) == ("holds", 1)
@@ -46,9 +54,11 @@ def test_the_planted_head_is_in_the_claims(found, planted):
 
 def test_heads_that_share_a_carry_are_named_together():
     planted = planted_carry(places=2, shared=True, seed=1, heads=3)
-    tables, claims = measured(planted.model)
+    tables, claims, headline = measured(planted.model)
     both = " and ".join(f"L{layer}H{head}" for layer, head in planted.heads[1])
-    assert f"place 1 is shared by {both}," in claims[2].sentence
+    assert f"{both} together write the carry into place 1, at" in claims[2].sentence
+    assert claims[2].label == f"Place 1 · {both.replace(' and ', ' + ')}"
+    assert headline.startswith(f"{both} together write the carry into places 1 and 2, at")
     assert claims[2].verdict == "holds"
     roles = tables["roles"].query("kind == 'head' and role == 'carry'")
     assert roles["shared"].all()
@@ -56,23 +66,25 @@ def test_heads_that_share_a_carry_are_named_together():
 
 
 def test_too_few_solved_pairs_are_said_and_the_rest_goes_on(planted):
-    tables, claims = measured(untrained(planted.model, 0))
-    assert claims[0].verdict == "fails"
-    assert claims[1].verdict == "undecided"
-    for claim in claims[2:4]:
-        assert claim.verdict == "undecided"
-        assert "of the 40 wanted" in claim.decide
+    tables, claims, headline = measured(untrained(planted.model, 0))
+    assert [claim.verdict for claim in claims] == ["fails"] + ["not tested"] * 5
+    assert all(claim.estimate is claim.low is claim.high is None for claim in claims[1:])
+    assert all("of the 40 wanted" in claim.needs for claim in claims[2:4])
+    assert headline.startswith("Nothing can be said: too few pairs of sums are solved at every")
+    assert "0 of 60 random sums" in headline
     assert (tables["pairs"].query("pair == 'local'")["n"] < 20).all()
     assert all(len(tables[name]) for name in ("ablation", "probes", "attention"))
 
 
 def test_an_untrained_model_has_nothing_to_name(planted):
-    tables, claims = measured(untrained(planted.model, 1), solved=False)
+    tables, claims, headline = measured(untrained(planted.model, 1), solved=False)
     assert (tables["pairs"]["n"] == 40).all()
     assert not tables["joint"]["minimal"].any()
     assert (tables["roles"].query("kind == 'head'")["role"] == "none").all()
     assert all(claim.verdict != "holds" for claim in claims)
-    assert claims[-1].decide == "a model that adds, in which heads with a role are found"
+    assert claims[-1].verdict == "not tested"
+    assert claims[-1].needs == "a model that adds, in which heads with a role are found"
+    assert headline.startswith("No set of at most 3 heads was found that writes the carry")
 
 
 def tried(**changed):
@@ -81,9 +93,9 @@ def tried(**changed):
 
 
 def test_a_place_is_only_given_up_where_every_small_set_was_tried_and_falls_short():
-    assert _ruled_out(tried())
-    assert not _ruled_out(tried(high=0.97)), "more pairs may show that it explains the place"
-    assert not _ruled_out(tried(searched="backward elimination from all 270 heads"))
+    assert ruled_out(tried())
+    assert not ruled_out(tried(high=0.97)), "more pairs may show that it explains the place"
+    assert not ruled_out(tried(searched="backward elimination from all 270 heads"))
 
 
 def test_no_role_is_named_where_what_it_must_spare_was_not_measured():
@@ -126,5 +138,5 @@ def test_roles_and_flips_are_stored_as_the_docstring_says(found):
 @pytest.mark.parametrize("seed", range(20))
 def test_untrained_adders_name_nothing_without_the_filter(seed):
     model = untrained(load("adder_6d_1l"), seed)
-    _, claims = measured(model, solved=False, per_cell=60)
+    _, claims, _ = measured(model, solved=False, per_cell=60)
     assert all(claim.verdict != "holds" for claim in claims)

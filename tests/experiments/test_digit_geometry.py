@@ -4,27 +4,25 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import UsageError
 from experiments.digit_geometry import (
     EDITS,
     MOVES,
+    NUMBER_EDITS,
     OWN,
-    SITE,
     DigitGeometry,
     _adds,
     _goes_by_it,
+    _held_by_both,
     _numbers,
-    _ordered,
-    dimensions,
+    _pattern,
     edit_rows,
+    helix_rows,
     pair_rows,
-    points,
-    share_tables,
     some_points,
 )
-from lenses.digits.geometry import bases, gram
-from models import load
+from models import ModelError, load
 from models.native import vocabulary_tokenizer
+from models.planted.places import planted_places
 
 SMALL = {"contexts": 6, "edits": 8, "permuted_fits": 8}
 
@@ -74,7 +72,16 @@ def test_every_row_of_the_planted_tables_is_there(planted):
     assert len(tables["points"]) == slots * layers * 10
     assert len(tables["moves"]) == 2 * slots * SMALL["edits"] * 2 * len(EDITS)
     assert len(tables["fits"]) == 2 * 2 * (1 + SMALL["permuted_fits"])
-    assert "helix" not in tables
+    assert tables["helix"].empty
+    assert len(some_points(tables["points"])["site"].unique()) == 3 * layers
+
+
+def test_the_headline_of_the_planted_adder_says_both_shapes_and_both_columns(planted):
+    said = planted[0].headline(planted[2])
+    assert said.startswith("The ten digits follow a line and a circle. Line and circle together")
+    assert "explain 100% of what tells them apart at layer 0" in said
+    for reads in MOVES:
+        assert f"the {reads} in 100% of prompts (permuted labels: " in said
 
 
 def test_results_do_not_depend_on_the_batch_size(planted):
@@ -82,30 +89,6 @@ def test_results_do_not_depend_on_the_batch_size(planted):
     again = DigitGeometry(**SMALL, batch_size=7).measure(model)
     for name, table in results.tables.items():
         pd.testing.assert_frame_equal(again.tables[name], table, check_exact=True, obj=name)
-
-
-def test_shares_and_points_of_a_planted_circle():
-    rng = np.random.default_rng(0)
-    turn = np.linalg.qr(rng.standard_normal((16, 2)))[0]
-    shape = bases()["circle"] @ turn.T
-    states = np.broadcast_to(shape, (1, 2, 5, 10, 16)) + rng.standard_normal((1, 2, 5, 1, 16))
-    grams = np.stack([[gram(site) for site in slot] for slot in states])
-    sites = pd.DataFrame([("a", 0, 0), ("a", 0, 1)], columns=SITE)
-    tables = share_tables(sites, states, grams, grams[None], seed=0)
-    shares = tables["shares"].set_index("component")
-    assert np.allclose(shares.loc["circle", "share"], 1)
-    assert (shares.loc["circle beyond arch", "p"] <= 0.001).all()
-    assert (shares.loc["line beyond circle", "share"] == 0).all()
-    assert (tables["shares"]["n"] == 5).all()
-    own = tables["by_layer"].query("weights == 'this model' and component == 'circle'")
-    assert np.allclose(own[["share", "low", "high"]], 1)
-    assert np.allclose(dimensions(sites, grams, grams[None])["participation_ratio"], 2)
-    seen = points([("a", 0)], states.mean(2))
-    first = seen[seen["layer"] == 0]
-    radius = np.hypot(first["first_component"], first["second_component"])
-    assert np.allclose(radius, radius.iloc[0])
-    assert np.allclose(first["first_share"] + first["second_share"], 1)
-    assert len(some_points(seen)["site"].unique()) == 2
 
 
 def a_share_row(p, share=0.4):
@@ -117,10 +100,10 @@ def a_share_row(p, share=0.4):
 @pytest.mark.parametrize(("p", "verdict"), [(0.01, "holds"), (0.2, "undecided"), (0.8, "fails")])
 def test_a_pattern_is_judged_by_its_permutations(p, verdict):
     edits = pd.DataFrame({"layer": [3], "edit": [EDITS["all"]], "success": [0.0]})
-    claim = _ordered("A line.", "line beyond circle", a_share_row(p), edits)
+    claim = _pattern("A line.", "line beyond circle", a_share_row(p), edits)
     assert claim.verdict == verdict
     assert claim.p == p
-    assert "0% of digits moved" in claim.null_note
+    assert "all of the difference, 0% of digits are read as the new digit" in claim.null_note
     assert bool(claim.decide) == (verdict == "undecided")
 
 
@@ -161,18 +144,57 @@ def test_moves_are_summed_by_edit_and_by_pair():
     assert len(pairs) == 30
 
 
-def test_a_model_without_number_tokens_is_told_that_the_helix_does_not_apply():
-    claim = _numbers(None)
-    assert claim.verdict == "undecided"
-    assert "does not apply" in claim.decide
+def layers_of(share, random):
+    """Shares of line and circle at two layers, of which the second holds most."""
+    where = [("this model", share), ("random weights", random)]
+    return pd.DataFrame([
+        {"weights": weights, "component": "line and circle", "layer": layer, "share": value - gap,
+         "low": value - gap - 0.05, "high": value - gap + 0.05}
+        for weights, value in where for layer, gap in ((0, 0.1), (1, 0.0))
+    ])  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("share", "verdict"), [(0.8, "holds"), (0.52, "undecided"), (0.3, "fails")]
+)
+def test_line_and_circle_hold_most_or_not(share, verdict):
+    claim = _held_by_both(layers_of(share, 0.35))
+    assert (claim.estimate, claim.null, claim.verdict) == (share, 0.35, verdict)
+    assert "layer 1" in claim.null_note
+
+
+def test_a_model_without_number_tokens_is_told_what_the_helix_needs():
+    claim = _numbers(pd.DataFrame())
+    assert (claim.verdict, claim.estimate) == ("not tested", None)
+    assert "one token for each number from 0 to 99" in claim.needs
+
+
+def test_numbers_are_judged_at_the_layer_where_the_helix_does_most():
+    held = {"fit": 0.5, "all": 1.0, "best": 0.6, "permuted 0": 0.1, "permuted 1": 0.2}
+    rows = [helix_rows(layer, held, outcomes(helix)) for layer, helix in ((0, 30), (4, 38))]
+    table = pd.concat(rows, ignore_index=True)
+    shares = table.query("layer == 4").set_index("edit")["share"]
+    assert shares["permuted labels"] == pytest.approx(0.15)
+    assert np.isnan(shares["random direction"])
+    assert table["edit"].tolist() == list(NUMBER_EDITS.values()) * 2
+    claim = _numbers(table)
+    assert (claim.estimate, claim.n, claim.verdict) == (38 / 40, 40, "holds")
+    assert claim.null == pytest.approx(0.1)
+    assert "layer 4" in claim.null_note
+
+
+def outcomes(helix, rows=40):
+    """Which of the numbers are read as the other after each edit."""
+    right = {"fit": helix, "all": 40, "best": 39, "permuted 0": 2, "permuted 1": 6, "random": 0}
+    right |= {"other token": 40}
+    return {name: np.arange(rows) < count for name, count in right.items()}
 
 
 def test_digits_that_are_no_tokens_are_refused_in_one_line():
-    model = load("adder_6d_1l")
-    model.card = model.card.model_copy(update={"arithmetic": None})
+    model = planted_places()
     words = [*map(str, range(10)), *(f"{n} = {n}" for n in range(10)), "\n", " = ", " + ", "a"]
     model.tokenizer = vocabulary_tokenizer({word: number for number, word in enumerate(words)})
-    with pytest.raises(UsageError, match="as one token"):
+    with pytest.raises(ModelError, match="as one token"):
         DigitGeometry(**SMALL).measure(model)
 
 

@@ -1,11 +1,14 @@
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
 from experiments import Results, UsageError
-from experiments.head_contributions import HeadContributions, _Ends, _needed, _verdict
-from models import find_card, load
+from experiments.head_contributions import HeadContributions, _verdict
+from lenses.statistics.intervals import Intervals
+from models import ModelError, find_card, load
 from models.sources import folder_of, plain_model
 
 MEASURES = [
@@ -25,15 +28,9 @@ def adder():
     return load("adder_6d_1l")
 
 
-def measured(experiment: HeadContributions, model) -> Results:
-    found = experiment.measure(model)
-    tables = {k: t if isinstance(t, pd.DataFrame) else t.frame() for k, t in found.tables.items()}
-    return Results(tables=tables, arrays=found.arrays)
-
-
 @pytest.fixture(scope="module")
 def results(adder) -> Results:
-    return measured(HeadContributions(model="adder_6d_1l", additions=6), adder)
+    return HeadContributions(model="adder_6d_1l", additions=6).measure(adder)
 
 
 @pytest.fixture(scope="module")
@@ -112,49 +109,87 @@ def test_spread_of_a_single_layer_by_hand(results, contributions, adder) -> None
     assert found.gain_of_w_o["prompt", 0] == pytest.approx(gain.item())
 
 
+def test_tables_are_as_declared(results) -> None:
+    assert set(results.tables) == set(HeadContributions.tables)
+    for name, table in HeadContributions.tables.items():
+        table.check(name, results.tables[name])
+
+
+def test_the_headline_names_the_head_with_the_longest_vectors(results, contributions) -> None:
+    counted = contributions[contributions.pos > 0]
+    means = counted.groupby(["prompt", "phase", "layer", "head"]).l2_norm.mean()
+    by_phase = means.groupby(["phase", "layer", "head"]).mean()
+    layer, head = by_phase.groupby(["layer", "head"]).mean().idxmax()
+    said = HeadContributions(model="adder_6d_1l").headline(results)
+    assert said.startswith(f"L{layer}H{head} writes the longest vectors, before ")
+    for phase in ("prompt", "generated"):
+        assert f"{by_phase[phase, layer, head]:.3g} on {phase} tokens" in said
+    empty = Results(tables={"heads": results.tables["heads"].iloc[:0]})
+    assert HeadContributions().headline(empty).startswith("Nothing can be said")
+
+
+def test_figures_begin_with_the_headline_and_are_labelled_in_words(results) -> None:
+    figures = HeadContributions(model="adder_6d_1l").figures(results)
+    assert next(iter(figures)) == "L2 norm of each head"
+    assert not [title for title in figures if "_" in title]
+    levels = figures["Agreement of cosine and L2 norm"].data.level
+    assert {"token by token, prompt", "head by head, last 10"} <= set(levels)
+    parts = figures["What a block's output is made of"].data.component
+    assert set(parts) == {"heads", "output bias", "MLP", "what came in"}
+
+
 def test_claims_are_two_identities_and_differences_from_random_weights(results) -> None:
     claims = HeadContributions(model="adder_6d_1l", additions=6).claims(results)
     assert [c.kind for c in claims] == ["identity"] * 2 + ["mechanical"] * 8
     assert [c.verdict for c in claims[:2]] == ["holds"] * 2
+    assert [c.check for c in claims] == [True] * 2 + [False] * 8
     assert all(c.null is not None and c.low <= c.estimate <= c.high for c in claims[2:])
+    assert len({c.family for c in claims[2:8]}) == 1
+    assert len({c.label for c in claims[2:8]}) == 6
+
+
+def found(*ends: tuple[float, float, float, float]) -> tuple[Intervals, np.ndarray]:
+    """Estimates with low, high and p as `_verdict` takes them: own, above, below."""
+    estimate, low, high, p = np.array(ends).T
+    return Intervals(estimate, low, high, np.full(3, 20)), p
 
 
 def test_the_verdict_asks_for_more_than_the_null_and_than_every_random_model() -> None:
-    yes, no = _Ends(2, 1, 3, 20, 0.01), _Ends(-2, -3, -1, 20, 0.01)
-    open_ = _Ends(0.5, -1, 2, 20, 0.5)
-    assert _verdict(yes, yes, yes)[0] == "holds"
-    assert _verdict(no, yes, yes)[0] == "fails"
-    assert _verdict(yes, no, no)[0] == "fails"
-    verdict, why = _verdict(yes, no, yes)
-    assert verdict == "undecided"
-    assert "among the random models" in why
-    verdict, why = _verdict(open_, open_, yes)
-    assert verdict == "undecided"
-    assert "169 prompts" in why  # z = .674 must become 1.96: (1.96 / .674)^2 times 20
+    yes, no, open_ = (2, 1, 3, 0.01), (-2, -3, -1, 0.01), (0.5, -1, 2, 0.5)
+    assert _verdict(*found(yes, yes, yes)) == "holds"
+    assert _verdict(*found(no, yes, yes)) == "fails"
+    assert _verdict(*found(yes, no, no)) == "fails"
+    assert _verdict(*found(yes, no, yes)) == "undecided"
+    assert _verdict(*found(open_, open_, yes)) == "undecided"
+    unknown = (1, np.nan, np.nan, 1)
+    assert _verdict(*found(unknown, unknown, unknown)) == "not tested"
 
 
 def test_an_interval_clear_of_zero_needs_a_p_that_agrees() -> None:
-    assert _Ends(1, 0.1, 2, 30, 0.03).side == 1
-    assert _Ends(1, 0.1, 2, 30, 0.07).side == 0
-    assert _Ends(-1, -2, -0.1, 30, 0.05).side == -1
-    assert _needed(_Ends(1, 0.1, 2, 30, 0.07)) == 36
+    yes = (2, 1, 3, 0.01)
+    assert _verdict(*found((1, 0.1, 2, 0.03), yes, yes)) == "holds"
+    assert _verdict(*found((1, 0.1, 2, 0.07), yes, yes)) == "undecided"
+    assert _verdict(*found((-1, -2, -0.1, 0.05), yes, yes)) == "fails"
+    assert _verdict(*found((-1, -2, -0.1, 0.07), yes, yes)) == "undecided"
 
 
-def test_one_prompt_has_estimates_and_leaves_the_claims_open(adder) -> None:
+def test_one_prompt_has_estimates_and_leaves_the_claims_untested(adder) -> None:
     experiment = HeadContributions(model="adder_6d_1l", additions=1)
-    results = measured(experiment, adder)
+    results = experiment.measure(adder)
     claims = experiment.claims(results)
-    assert {c.verdict for c in claims[2:]} == {"undecided"}
+    assert {c.verdict for c in claims[2:]} == {"not tested"}
+    assert all(c.needs.startswith("2 prompts or more") and c.p is None for c in claims[2:])
     assert results.tables["heads"].low.isna().all()
     assert results.tables["heads"].estimate.notna().all()
 
 
 def test_without_generated_tokens_nothing_is_said_about_them(adder) -> None:
     experiment = HeadContributions(model="adder_6d_1l", additions=3, new_tokens=0)
-    results = measured(experiment, adder)
+    results = experiment.measure(adder)
     assert set(results.tables["heads"].phase) == {"prompt"}
-    verdicts = {c.sentence: (c.verdict, c.n) for c in experiment.claims(results)}
-    assert [v for s, v in verdicts.items() if s.startswith("Cosine")] == [("undecided", 0)] * 6
+    agree = [c for c in experiment.claims(results) if c.family]
+    assert [(c.verdict, c.n, c.estimate) for c in agree] == [("not tested", 0, None)] * 6
+    assert "--new-tokens" in agree[0].needs
     assert experiment.figures(results)
 
 
@@ -168,16 +203,18 @@ def test_given_prompts_and_files_are_read_in_order(adder, tmp_path) -> None:
     assert [text.removeprefix("<bos>") for text in given] == ["123456+654321=", "000001+000002="]
 
 
-def test_prompts_that_do_not_fit_are_refused(adder) -> None:
-    experiment = HeadContributions(model="adder_6d_1l", prompts=("1" * 40,))
-    with pytest.raises(UsageError, match="prompt 0: "):
-        experiment._texts(adder)
+def test_prompts_that_do_not_fit_are_refused() -> None:
+    model = load("adder_6d_1l")
+    model.cfg.n_ctx = 20
+    experiment = HeadContributions(model="adder_6d_1l", prompts=("123456+654321=",))
+    with pytest.raises(ModelError, match="prompt 0: 22 tokens with its continuation"):
+        experiment._texts(model)
 
 
 def direct(name: str, ids: list[int]) -> dict[str, np.ndarray]:
     """The measures [pos layer head] from the plain transformers model alone, head by head."""
     card = find_card(name)
-    plain = plain_model(card, folder_of(card), torch.float32)
+    plain, _ = plain_model(card, folder_of(card), torch.float32)
     is_gpt2 = hasattr(plain, "transformer")
     blocks = plain.transformer.h if is_gpt2 else plain.model.layers
     outs = [block.attn.c_proj if is_gpt2 else block.self_attn.o_proj for block in blocks]
@@ -229,7 +266,7 @@ def test_contributions_equal_a_direct_computation_from_plain_transformers(name) 
     model = load(name, dtype=torch.float32)
     given = () if model.card.arithmetic else ("The capital of Portugal is Lisbon, and",)
     experiment = HeadContributions(model=name, prompts=given, new_tokens=12, additions=1)
-    text = experiment._continued(model, experiment._texts(model))[0]
+    text = experiment._texts(model)[0]
     _, one = experiment._read(model, [text])[0]
     expected = direct(name, text.ids)
     for measure, value in expected.items():
@@ -272,7 +309,9 @@ def test_a_verdict_follows_the_model_its_null_and_random_weights(key) -> None:
     sign = -1 if key[0] == "log_variance_ratio" else 1
     assert told(sign * 1.0, 0.0, key)[0].verdict == "holds"
     assert told(sign * -1.0, 0.0, key)[0].verdict == "fails"
-    assert told(sign * 1.0, sign * 1.0, key)[0].verdict == "undecided"
+    among = told(sign * 1.0, sign * 1.0, key)[0]
+    assert among.verdict == "undecided"
+    assert re.match("about [0-9]+ prompts|more data will not|too small an effect", among.decide)
     assert told(sign * 1.0, 0.0, key, null=sign * 2.0)[0].verdict == "fails"
 
 
@@ -298,12 +337,14 @@ def test_the_random_twins_are_other_models_than_the_one_measured(results) -> Non
     assert (wide.nunique(axis=1) > 1).mean() > 0.9
 
 
-def test_more_prompts_are_asked_for_than_there_were() -> None:
-    blocked = _Ends(-2, -3, -1, 64, 0.0001)
-    verdict, decide = _verdict(_Ends(2, 1, 3, 64, 0.0001), blocked, _Ends(0.5, -1, 2, 64, 0.5))
-    assert verdict == "undecided"
-    assert "random models" in decide
-    assert _needed(_Ends(1, -0.1, 2, 64, 0.04)) > 64
+def test_a_claim_is_judged_against_its_null_and_the_highest_random_model() -> None:
+    claim, _ = told(1.0, 2.0, KEYS[0])
+    assert claim.threshold == pytest.approx(2, abs=0.1)
+    assert told(1.0, -2.0, KEYS[0])[0].threshold == 0
+    ratio, _ = told(-1.0, 0.5, KEYS[-1])
+    assert ratio.threshold == 1
+    assert ratio.estimate == pytest.approx(np.exp(-1), abs=0.05)
+    assert "the smallest possible p is 0.2" in claim.null_note
 
 
 def test_activations_that_are_no_numbers_are_refused(adder) -> None:

@@ -5,15 +5,10 @@ import torch
 from scipy import stats
 
 from experiments import Results, UsageError
-from experiments.head_importance import (
-    BASELINES,
-    PHASES,
-    HeadImportance,
-    _Leads,
-    _Text,
-)
+from experiments.head_importance import BASELINES, MAIN, PHASES, HeadImportance, _chosen, _judged
 from lenses.heads.importance import MEASURES, SIGNED
 from lenses.patching.single_heads import MODES
+from lenses.texts import ReadText
 from models import load
 from models.text import tokenize
 
@@ -70,7 +65,7 @@ def outcomes(before, after, true) -> torch.Tensor:
 
 
 def test_effects_agree_with_a_naive_hook(experiment, results, adder) -> None:
-    ids = [text.ids for text in experiment._texts(adder)]
+    ids = [text.ids for text in experiment._texts(adder)[0]]
     expected = naive_effects(adder, ids, start=15).set_index(["layer", "head", "mode"])
     found = results.tables["effects"].set_index(["layer", "head", "mode"])
     assert set(found.phase) == {"generated"}
@@ -82,7 +77,7 @@ def test_effects_agree_with_a_naive_hook(experiment, results, adder) -> None:
 
 
 def test_a_text_without_tokens_of_a_phase_is_left_out_of_its_means(experiment, adder) -> None:
-    kept = experiment._read(adder, experiment._texts(adder)[:5], "reading", MODES)
+    kept = experiment._read(adder, experiment._texts(adder)[0][:5], "reading", MODES)
     effects = kept["effects"].copy()
     effects[2, :, :, PHASES.index("generated")] = np.nan
     matters = {"generated": np.zeros(effects.shape[2:3] + effects.shape[4:], dtype=bool)}
@@ -161,8 +156,9 @@ def test_the_planted_head_is_found_by_removing_and_missed_by_lengths(results, ex
         assert (measures[name] == 1).all()
     claim = experiment.claims(results)[0]
     assert claim.verdict == "holds"
-    assert "norm_share" in claim.null_note
-    assert "direct_logit" not in claim.null_note
+    assert claim.check
+    assert "share of length (rank " in claim.null_note
+    assert "direct effect" not in claim.null_note
 
 
 def test_additions_are_of_many_cells_and_the_answer_is_the_models(experiment, results, adder):
@@ -170,14 +166,14 @@ def test_additions_are_of_many_cells_and_the_answer_is_the_models(experiment, re
     assert len(prompts) == ADDITIONS
     assert (prompts.right == "yes").all()  # an exact adder
     assert (prompts.generated_tokens == 7).all()
-    text = experiment._texts(adder)[0]
+    text = experiment._texts(adder)[0][0]
     assert len(text.given) == 15
     said = adder(torch.tensor([text.ids])).argmax(-1)[0, 14:-1].tolist()
     assert said == text.new
 
 
 def test_a_pos_belongs_to_the_phase_of_what_it_predicts() -> None:
-    prompt, generated = _Text(0, "", [1, 2, 3, 4], [5, 6]).chosen
+    prompt, generated = _chosen(ReadText(0, "", [1, 2, 3, 4], [5, 6]))
     assert prompt.tolist() == [False, True, True, False, False]
     assert generated.tolist() == [False, False, False, True, True]
 
@@ -195,41 +191,106 @@ def test_too_many_tokens_are_refused() -> None:
         HeadImportance(model="adder_6d_1l")._texts(model)
 
 
-def leads(own: float, random: float, q: float = 1e-4, by_lot: float = 1e-4) -> _Leads:
+def test_tables_are_as_declared(results) -> None:
+    assert set(results.tables) == set(HeadImportance.tables)
+    for name, table in HeadImportance.tables.items():
+        table.check(name, results.tables[name])
+
+
+def test_the_headline_is_that_of_the_best_measure_and_the_first_figure_shows_it(
+    results, experiment
+) -> None:
+    found = _judged(results, "generated")
+    assert found["difference"].is_monotonic_decreasing
+    assert (found["verdict"] != "holds").all()  # of four heads a layer, a random ranking does well
+    said = experiment.headline(results)
+    assert said.startswith("No measure is shown to beat a head's share of length or its layer")
+    scores = results.tables["scores"].query("mode == 'mean' and scope == 'within layers'")
+    score = scores.query("outcome == 'delta_nll'").set_index("measure")["spearman"]
+    assert f"with a correlation of {score[found.index[0]]:.2f} " in said
+    figures = experiment.figures(results)
+    assert next(iter(figures)) == "Lead of each measure over the better baseline"
+    first = figures["Lead of each measure over the better baseline"].data
+    assert set(first["weights"]) == {"own weights", "random weights, 1st", "random weights, 2nd"}
+    assert not [name for name in first["measure"] if "_" in name]
+
+
+def test_each_measure_has_a_claim_of_one_family(results, experiment) -> None:
+    claims = [claim for claim in experiment.claims(results) if claim.family]
+    assert len(claims) == len(MEASURES) - 3  # two baselines and a random score
+    assert len({claim.family for claim in claims}) == 1
+    found = _judged(results, "generated")
+    assert [claim.verdict for claim in claims] == list(found["verdict"])
+    np.testing.assert_allclose([claim.estimate for claim in claims], found["difference"])
+
+
+def leads(own: float, random: float, q: float = 1e-4, by_lot: float = 1e-4) -> Results:
     """Leads of one measure with these estimates and intervals."""
     values = {"own": own, "random 0": random, "random 1": random - 0.1}
     values |= {f"own less random {i}": own - values[f"random {i}"] for i in range(2)}
+    at = {**MAIN, "phase": "generated"}
     rows = [
-        {"weights": w, "measure": "m", "against": "the better", "difference": v, "n": 20}
+        {"weights": w, "measure": "m", "against": "the better", "difference": v, "n": 20, **at}
         | {"low": v - 0.1, "high": v + 0.1, "p": 1e-4, "p_by_lot": by_lot, "q": q}
         for w, v in values.items()
     ]
-    return _Leads(pd.DataFrame(rows))
+    scores = [{"measure": m, "spearman": 0.0, **at} for m in ("m", *BASELINES)]
+    control = [{"kind": "effect", "phase": "prompt", "scored_by": "zero", "rank": 1.0, "n": 12}]
+    tables = {"leads": rows, "scores": scores, "control": control, "measures": [at]}
+    return Results(tables={name: pd.DataFrame(rows) for name, rows in tables.items()})
+
+
+def told(results: Results) -> tuple[str, str]:
+    """The verdict on the one measure, which is also that on any, and what would decide it."""
+    control, some, one = HeadImportance().claims(results)
+    assert control.verdict == "holds"
+    assert (some.verdict, some.decide, some.estimate) == (one.verdict, one.decide, one.estimate)
+    return one.verdict, one.decide
 
 
 def test_a_verdict_follows_the_baselines_and_random_weights() -> None:
-    assert leads(0.5, 0.0).verdict("m") == ("holds", "")
-    assert leads(-0.5, -1.0).verdict("m")[0] == "fails"
-    assert leads(0.5, 0.8).verdict("m")[0] == "fails"
-    verdict, why = leads(0.5, 0.5).verdict("m")
+    assert told(leads(0.5, 0.0)) == ("holds", "")
+    assert told(leads(-0.5, -1.0))[0] == "fails"
+    assert told(leads(0.5, 0.8))[0] == "fails"
+    verdict, why = told(leads(0.5, 0.5))
     assert verdict == "undecided"
-    assert why.startswith("random weights may lead as far")
-    verdict, why = leads(0.5, 0.0, q=0.1).verdict("m")  # z = 1.28 must become 1.645
-    assert (verdict, why) == ("undecided", "about 33 prompts like these")
-    assert "too near zero" in leads(0.01, -1.0, q=0.9).verdict("m")[1]
-    assert "not ahead" in leads(0.0, -1.0, q=0.9).verdict("m")[1]
-    assert "more heads" in leads(0.5, 0.0, q=0.2, by_lot=0.1).verdict("m")[1]
-    few = leads(0.5, 0.0)
-    few.rows[["low", "high"]] = np.nan
-    assert "other heads" in few.verdict("m")[1]
+    assert why.endswith("random weights may lead as far")
+    verdict, why = told(leads(0.5, 0.0, q=0.1))
+    assert (verdict, why.split(":")[0]) == ("undecided", "more prompts")
+    # An interval of half-width .1 must shrink to the lead, .08: (.1 / .08)^2 times 20 prompts.
+    assert "about 32 prompts" in told(leads(0.08, -1.0, q=0.2))[1]
+    assert "too small an effect" in told(leads(0.01, -1.0, q=0.9))[1]
+    assert "more data will not" in told(leads(0.0, -1.0, q=0.9))[1]
+    assert "more heads" in told(leads(0.5, 0.0, q=0.2, by_lot=0.1))[1]
+
+
+def test_without_a_difference_among_heads_nothing_is_tested() -> None:
+    few = leads(0.5, 0.0).tables["leads"].assign(difference=np.nan, low=np.nan, high=np.nan)
+    results = Results(tables={**leads(0.5, 0.0).tables, "leads": few.assign(q=np.nan)})
+    claims = HeadImportance().claims(results)[1:]
+    assert [claim.verdict for claim in claims] == ["not tested"] * 2
+    assert "removing one head of a layer or another" in claims[0].needs
+    assert HeadImportance().headline(results).startswith("Nothing can be said")
+
+
+def test_the_headline_tells_what_holds_from_what_random_weights_show_too() -> None:
+    held = HeadImportance().headline(leads(0.5, 0.0))
+    assert held.startswith("These predict what removing a head does better than ")
+    assert ", beyond random weights: m. The first ranks " in held
+    for random in (0.5, 0.8):
+        said = HeadImportance().headline(leads(0.5, random))
+        assert said.startswith("The best predictor of what removing a head does, m, ranks")
+        assert "with random weights its lead may be as large" in said
+    assert HeadImportance().headline(leads(0.5, 0.0, q=0.1)).startswith("No measure is shown")
 
 
 @pytest.mark.real
 @pytest.mark.parametrize("name", ["smollm2", "gemma3_270m_q4"])
 def test_language_models_read_three_kinds_of_prompts(name) -> None:
     model = load(name, dtype=torch.float32)
-    texts = HeadImportance(model=name, prompts=6, new_tokens=2)._texts(model)
+    texts, answers = HeadImportance(model=name, prompts=6, new_tokens=2)._texts(model)
     assert [text.kind for text in texts] == ["text", "fact", "addition"] * 2
     assert texts[1].given == tokenize(model, "The capital of France is the city of")
     assert all(len(text.new) <= 2 for text in texts)
+    assert [bool(answer) for answer in answers] == [False, True, True] * 2
     assert max(len(text.ids) for text in texts) <= 40

@@ -31,8 +31,7 @@ def test_every_pair_of_heads_has_all_measures(results, adder):
 def test_costs_are_of_the_answers_digits_alone(results, adder):
     """Head by head with a plain hook: z at every pos is its mean over the other additions."""
     experiment = HeadRedundancy(**QUICK)
-    rows = experiment._rows(adder)
-    tokens = torch.from_numpy(np.stack([text.ids for text in rows]))
+    tokens = torch.tensor([text.ids for text in experiment._texts(adder)])
     logits, cache = adder.run_with_cache(tokens[:, :-1])
     z = cache["blocks.0.attn.hook_z"]
     mean = (z.sum(0) - z) / (len(z) - 1)
@@ -111,6 +110,9 @@ def test_twins_are_found_alike_and_cover_for_each_other():
     assert first["low"] > 0.2
     learned = [claim for claim in experiment.claims(found) if claim.kind == "learned"]
     assert [claim.verdict for claim in learned] == ["holds"]
+    told = experiment.headline(found)
+    assert told.startswith("Yes: alike heads cover for each other (11 pairs; the most alike are ")
+    assert f"L{layer}H{min(one, other)} and L{layer}H{max(one, other)}, CKA 1.00" in told
 
 
 @pytest.mark.parametrize(
@@ -126,19 +128,30 @@ def test_a_verdict_follows_the_difference(low, high, verdict):
     assert _covering_claim(frame.set_index("kind")).verdict == verdict
 
 
-def test_without_alike_heads_nothing_is_decided():
+def test_without_alike_heads_nothing_is_tested():
     rows = [(kind, 0, np.nan, np.nan, np.nan, 0) for kind in ("alike", "unlike", "difference")]
     frame = pd.DataFrame(rows, columns=["kind", "pairs", "estimate", "low", "high", "n"])
     claim = _covering_claim(frame.set_index("kind"))
-    assert claim.verdict == "undecided"
-    assert (claim.n, claim.null) == (0, None)
+    assert claim.verdict == "not tested"
+    assert (claim.estimate, claim.n, claim.null) == (None, 0, None)
+    assert "CKA above 0.5" in claim.needs
+
+
+def test_the_headline_names_the_most_alike_heads_and_those_that_can_go(results):
+    told = HeadRedundancy(**QUICK).headline(results)
+    first = results.tables["joint"].iloc[0]
+    assert f"L0H{first['head']} and L0H{first['other_head']}" in told
+    assert "None of 4 heads can be removed" in told
+    freed = results.tables["single"].assign(cost=[0.5, 0.009, 0.5, 0])
+    told = HeadRedundancy(**QUICK).headline(Results(dict(results.tables) | {"single": freed}))
+    assert "2 of 4 heads (L0H1, L0H3) can be removed" in told
 
 
 @pytest.mark.real
 def test_a_language_model_with_grouped_queries_and_norms_after_attention():
     model = load("gemma3_270m_q4", dtype=torch.float32)
     experiment = HeadRedundancy(model="gemma3_270m_q4")
-    rows = experiment._rows(model)[:4]
+    rows = experiment._texts(model)[:4]
     alike = experiment._alike(model, rows, "likeness")
     assert np.isfinite(alike["hsic"]).all()
     assert alike["tokens"].sum() == sum(len(text.ids) - 1 for text in rows)

@@ -1,10 +1,12 @@
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from experiments import Results, UsageError
-from experiments.head_selection import HeadSelection, _mean_shares
+from experiments import Results, UsageError, corrected
+from experiments.head_selection import THERE_IS, HeadSelection, _mean_shares
 from models import load
 from models.planted.selection import planted_selection
 
@@ -31,9 +33,27 @@ def test_every_head_has_one_row_with_all_that_was_found(results, adder):
     assert heads["attends_pairs"].str.count(r"\|").eq(3).all()
 
 
+def test_the_headline_of_an_adder_names_the_nearest_and_no_kind(results):
+    experiment, best = HeadSelection(**QUICK), results.tables["best"]
+    nearest = best.loc[best["estimate"].idxmax()]
+    told = experiment.headline(results)
+    assert "No head gives most" in told
+    assert f"nearest is L0H{nearest['head']} (" in told
+    assert f" % to {THERE_IS[nearest['kind']]})" in told
+
+
+def test_the_identity_is_a_check_and_is_not_tested_without_shares(results):
+    experiment, shares = HeadSelection(**QUICK), results.tables["shares"]
+    claim = experiment._identity(shares)
+    assert (claim.kind, claim.check, claim.verdict, claim.n) == ("identity", True, "holds", 4)
+    wrong = shares.assign(estimate=np.nan)
+    assert experiment._identity(wrong).verdict == "fails"
+    assert experiment._identity(shares[:0]).verdict == "not tested"
+
+
 def test_only_slots_between_the_addends_digits_are_refilled(adder):
     experiment = HeadSelection(**QUICK)
-    for one in experiment._exchanges(adder):
+    for one in experiment._exchanges(adder, experiment._texts(adder)):
         assert len(set(one.slots)) == len(set(one.tokens)) == 7
         assert set(one.slots) <= {*range(1, 7), *range(8, 14)}
         assert one.queries.tolist() == list(range(14, 21))
@@ -71,6 +91,11 @@ def test_planted_heads_are_found_and_claimed():
     assert {claim.verdict for claim in learned} == {"holds"}
     (induction,) = (claim for claim in learned if "induction heads" in claim.sentence)
     assert "L{}H{}".format(*planted.heads["induction"]) in induction.null_note
+    told = experiment.headline(found)
+    assert told.startswith("These heads give most of their attention to one kind of token: ")
+    for kind, what in THERE_IS.items():
+        name = "L{}H{}".format(*planted.heads[kind])
+        assert re.search(rf"{name} \(\d+ % to {re.escape(what)}\)", told)
     heads = found.tables["heads"].set_index(["layer", "head"])
     assert heads["copies"][planted.heads["induction"]] == 1
     assert heads["content"][planted.heads["content"]] == pytest.approx(1)
@@ -86,7 +111,7 @@ def told(own: float, random: float) -> dict[str, str]:
             values = rng.normal(mean, 0.05, 24)
             rows += [(weights, component, i, value) for i, value in enumerate(values)]
     frame = pd.DataFrame(rows, columns=["weights", "component", "prompt", "value"])
-    return {c.verdict for c in HeadSelection()._mechanical(frame)}
+    return {claim.verdict for claim in corrected(HeadSelection()._mechanical(frame))}
 
 
 def test_what_moves_scores_is_held_against_random_weights():
@@ -111,9 +136,10 @@ def test_more_keys_than_digits_are_refused(adder):
 def test_a_language_model_is_read_with_words(name):
     model = load(name, dtype=torch.float32)
     experiment = HeadSelection(model=name, texts=2, repeats=4, vocabulary=60, length=8)
-    tokens = experiment._words(model)
+    texts = experiment._texts(model)
+    tokens = experiment._words(model, texts)
     assert len(set(tokens.tolist())) == 60
-    shares = experiment._shares(model, experiment._exchanges(model), "exchanging")["shares"]
+    shares = experiment._shares(model, experiment._exchanges(model, texts), "exchanging")["shares"]
     assert np.nanmax(np.abs(shares[:, 3, 0])) < 1e-3
     pairs, own = experiment._circuits(model, tokens)
     assert np.isfinite(own).all()

@@ -6,7 +6,7 @@ import pytest
 
 from experiments import UsageError
 from experiments._new import write_experiment
-from experiments._runs import registry as _registry
+from experiments._runs.finding import find
 
 
 def test_what_new_writes_runs_and_its_test_passes(tmp_path, command, monkeypatch):
@@ -15,7 +15,7 @@ def test_what_new_writes_runs_and_its_test_passes(tmp_path, command, monkeypatch
     assert code == 0, err
     assert (tmp_path / out.splitlines()[-1] / "index.html").exists()
 
-    kind = _registry.find(str(experiment))
+    kind = find(str(experiment))
     monkeypatch.setitem(sys.modules, "experiments.longest_heads", sys.modules[kind.__module__])
     space = {}
     exec(test.read_text(), space)

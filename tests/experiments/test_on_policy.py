@@ -27,9 +27,9 @@ def results(experiment, adder) -> Results:
 
 
 def claims_of(experiment, results, **changed: pd.DataFrame):
-    """Claims about tables some of which are changed; those on differences, then the rest."""
+    """Claims about tables some of which are changed: on differences, checks, on what explains."""
     found = experiment.claims(Results(dict(results.tables) | changed))
-    return found[3:7], found[:3], found[7:]
+    return found[:4], [claim for claim in found if claim.check], found[4:6]
 
 
 def test_fillers_are_what_they_are_called(results, adder) -> None:
@@ -60,9 +60,9 @@ def test_surprisal_is_least_in_the_likeliest_text(results) -> None:
 
 
 def test_the_identities_and_the_control_hold(experiment, results) -> None:
-    _, first, _ = claims_of(experiment, results)
-    assert [claim.kind for claim in first] == ["identity"] * 3
-    assert {claim.verdict for claim in first} == {"holds"}
+    _, checks, _ = claims_of(experiment, results)
+    assert [claim.kind for claim in checks] == ["mechanical", "identity", "identity"]
+    assert {claim.verdict for claim in checks} == {"holds"}
     assert (results.tables["identity"]["same_choice"] == 1).all()
 
 
@@ -71,7 +71,11 @@ def test_an_adder_does_not_decide(experiment, results) -> None:
     differences, _, explained = claims_of(experiment, results)
     assert {claim.verdict for claim in differences} == {"undecided"}
     assert "overlap" in differences[0].decide
-    assert {claim.verdict for claim in explained} == {"undecided"}
+    assert {claim.verdict for claim in explained} == {"not tested"}
+    assert {claim.estimate for claim in explained} == {None}
+    told = experiment.headline(results)
+    assert told.startswith("Not decided, with position and surprisal held fixed: own likeliest ")
+    assert "overlap by" in told
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +103,9 @@ def test_a_difference_beyond_luck_and_random_weights_holds(
     assert found[0].estimate == -0.6
     assert found[0].null == pytest.approx(-0.2)
     assert found[0].p == pytest.approx(4 * 0.002)
+    told = experiment.headline(Results(dict(results.tables) | tables))
+    assert told.startswith("Yes, with position and surprisal held fixed: own likeliest text and ")
+    assert "by -0.60 standard deviations of" in told
 
 
 def test_a_difference_that_random_weights_show_too_is_undecided(
@@ -119,9 +126,10 @@ def test_small_differences_are_none_only_if_the_control_holds(
     tables = {"fillers": overlapping, "effects": made(results, 0.02, 0.9)}
     found, _, _ = claims_of(experiment, results, **tables)
     assert {claim.verdict for claim in found} == {"fails"}
+    assert experiment.headline(Results(dict(results.tables) | tables)).startswith("No, with ")
     blind = results.tables["positive_control"].assign(low=-1.0)
-    found, first, _ = claims_of(experiment, results, **tables, positive_control=blind)
-    assert first[2].verdict == "fails"
+    found, checks, _ = claims_of(experiment, results, **tables, positive_control=blind)
+    assert checks[0].verdict == "fails"
     assert {claim.verdict for claim in found} == {"undecided"}
     assert "positive control" in found[0].decide
 
@@ -136,6 +144,22 @@ def test_surprisal_explains_what_goes_away(experiment, results, overlapping) -> 
         assert {claim.verdict for claim in found} == {verdict}
 
 
+def test_where_no_statistic_varies_nothing_is_tested(experiment, results) -> None:
+    none = {name: results.tables[name][:0] for name in ("effects", "against_random")}
+    found, _, explained = claims_of(experiment, results, **none)
+    assert {claim.verdict for claim in [*found, *explained]} == {"not tested"}
+    assert {claim.needs for claim in found} == {"a model whose statistics vary from token to token"}
+
+
+def test_the_planted_difference_is_found_and_no_other(results) -> None:
+    rows = results.tables["positive_control"]
+    found = rows.query("given == 'twins of its words' and statistic == 'attention_on_filler'")
+    assert found["filler"].tolist() == ["greedy", "sampled"]
+    assert (found["low"] > 1).all()
+    assert (found["p_any"] < 0.001).all()
+    assert rows.query("given == 'its own, again' and filler == 'sampled'")["p_any"].min() > 0.05
+
+
 def test_texts_are_cut_in_two(adder) -> None:
     prompts = ("123456+123456=0246912", "999999+000001=1000000", "111111+222222=0333333")
     found = OnPolicy(prompts=prompts, given_tokens=15).measure(adder).tables["prompts"]
@@ -145,11 +169,13 @@ def test_texts_are_cut_in_two(adder) -> None:
 
 
 def test_too_little_text_is_refused(adder) -> None:
-    long = "123456+123456=0246912"
-    with pytest.raises(UsageError, match=f"prompt 1: 14 tokens; it takes {10 + FEWEST + 1}"):
-        OnPolicy(prompts=(long, "123456+123456", long), given_tokens=11).measure(adder)
+    long, short = "123456+123456=0246912", "123456+123456="
+    with pytest.raises(UsageError, match=f"prompt 1: 15 tokens; it takes {12 + FEWEST}"):
+        OnPolicy(prompts=(long, short, long), given_tokens=12).measure(adder)
+    with pytest.raises(UsageError, match="prompt 0: 15 tokens"):
+        OnPolicy(prompts=(short, long, long), given_tokens=12).measure(adder)
     with pytest.raises(UsageError, match="3 texts"):
-        OnPolicy(prompts=(long, long), given_tokens=11).measure(adder)
+        OnPolicy(prompts=(long, long), given_tokens=12).measure(adder)
 
 
 def test_text_that_ends_at_once_is_left_out(adder) -> None:

@@ -4,17 +4,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import Results, UsageError
-from experiments.prompt_relevance import (
-    PromptRelevance,
-    _first_less_best,
-    _share,
-)
+from experiments import Results
+from experiments.prompt_relevance import PromptRelevance, _in_most
 from lenses.flow.dropped_tokens import ORDERS
 from lenses.flow.keyed_texts import positions
-from lenses.flow.scores import labels
-from models import load, untrained
+from lenses.flow.scores import first_less_best, labels
+from models import ModelError, load, untrained
+from models.planted.copy import planted_copy
 from models.text import tokenize
+from prompts.relevance import keyed_prompts
 
 
 def measured(experiment: PromptRelevance, model) -> Results:
@@ -41,7 +39,8 @@ def planted():
 
 
 def verdicts(experiment, results) -> dict[str, str]:
-    return {claim.sentence[:40]: claim.verdict for claim in experiment.claims(results)}
+    claims = experiment.claims(results)
+    return {claim.label or claim.sentence[:30]: claim.verdict for claim in claims}
 
 
 def test_what_the_units_digit_depends_on_is_its_column(results):
@@ -111,7 +110,7 @@ def test_prompts_whose_key_is_not_said_tell_nothing(planted):
     unsaid = ranks["prompt"] < 3
     ranks.loc[unsaid, ["rank", "depends"]] = [9.0, False]
     claims = experiment.claims(Results(tables={**results.tables, "ranks": ranks}))
-    found = next(claim for claim in claims if claim.sentence.startswith("Knocking out finds what"))
+    found = next(claim for claim in claims if claim.label == "knocking out")
     assert (found.estimate, found.n) == (1.0, 36 - 3)
 
 
@@ -125,18 +124,15 @@ def test_random_weights_learn_nothing_when_every_prompt_counts(planted, seed):
 
 
 def test_a_head_of_the_second_layer_is_not_found_in_the_first():
-    from models.planted.copy import planted_copy
-    from prompts.relevance import keyed_prompts
-
     shipped = [prompt for prompt in keyed_prompts() if prompt.kind == "planted"]
     model, _ = planted_copy([p.text for p in keyed_prompts()], [p.key for p in shipped], layer=1)
     experiment = PromptRelevance(new_tokens=1)
     results = measured(experiment, model)
     told = verdicts(experiment, results)
-    assert told["Knocking out finds what the answer depen"] == "holds"
-    assert told["The first layer's attention is enough to"] == "fails"
-    assert told["The first layer's attention is enough, w"] == "fails"
-    assert told["No other layer's attention ranks the pro"] == "fails"
+    assert told["knocking out"] == "holds"
+    assert told["layer 0's attention"] == "fails"
+    assert told["layer 0, value-weighted"] == "fails"
+    assert told["No other layer's attention has"] == "fails"
 
 
 def test_dropping_what_does_not_matter_leaves_the_answer(planted):
@@ -164,12 +160,36 @@ def test_one_token_prompts_and_one_token_answers_divide_by_nothing(planted):
 def test_a_single_one_token_prompt_can_be_asked_about(planted):
     experiment = PromptRelevance(prompts=("Our",), new_tokens=1)
     results = measured(experiment, planted[1])
-    assert {claim.verdict for claim in experiment.claims(results)[1:]} == {"undecided"}
+    claims = experiment.claims(results)[1:]
+    assert {claim.verdict for claim in claims} == {"not tested"}
+    assert all(claim.needs for claim in claims)
+    assert "too few tokens" in experiment.headline(results)
     assert len(experiment.figures(results))
 
 
+def test_a_prompt_of_ones_own_is_answered_with_its_tokens_and_no_key_is_tested(planted):
+    """The planted model answers with its key word: that is what the answer loses most without."""
+    text = "Our dog Max likes long walks. Every evening I walk with our dog"
+    experiment = PromptRelevance(prompts=(text,), new_tokens=1)
+    results = measured(experiment, planted[1])
+    assert "loses most without “Max”" in experiment.headline(results)
+    learned = [claim for claim in experiment.claims(results) if claim.kind == "learned"]
+    assert {(c.verdict, c.estimate, c.n) for c in learned} == {("not tested", None, 0)}
+    assert all("--prompts" in claim.needs for claim in learned)
+
+
+def test_the_headline_names_what_decides_and_how_well_layer_0_ranks(results):
+    headline = PromptRelevance(additions=5).headline(results)
+    rho = results.tables["scores"].query(
+        "measure == 'attention' and layers == 'first' and scope == 'answer' and truth == 'edges' "
+        "and target == 'magnitude' and not first_token"
+    )["estimate"]
+    assert "loses most without the two units digits in" in headline
+    assert f"rank correlation {rho.item():.2f}" in headline
+
+
 def test_a_prompt_that_is_too_long_is_refused(planted):
-    with pytest.raises(UsageError, match="reads 1 to 64"):
+    with pytest.raises(ModelError, match="at most 64"):
         PromptRelevance(prompts=("Our" + " dog" * 80,)).measure(planted[1])
 
 
@@ -183,15 +203,18 @@ def test_a_word_is_found_in_its_tokens(planted):
 def test_the_best_other_layer_is_chosen_on_other_prompts():
     curve = np.array([[0.5, 0.9, 0.1], [0.5, 0.2, 0.8], [0.5, 0.3, 0.7]])
     # Best of the others' means: prompt 0 -> layer 2; 1 -> layer 1 (.6 against .4); 2 -> layer 1.
-    assert _first_less_best(curve).tolist() == pytest.approx([0.4, 0.3, 0.2])
-    assert np.isnan(_first_less_best(curve[:, :1])).all()
+    assert first_less_best(curve).tolist() == pytest.approx([0.4, 0.3, 0.2])
+    assert np.isnan(first_less_best(curve[:, :1])).all()
 
 
 def test_shares_are_judged_by_their_interval():
-    assert _share("", pd.Series([True] * 6)).verdict == "holds"
-    assert _share("", pd.Series([True, False] * 3)).verdict == "undecided"
-    assert _share("", pd.Series([False] * 6)).verdict == "fails"
-    assert _share("", pd.Series([], dtype=bool)).verdict == "undecided"
+    def judged(right: list[bool]) -> str:
+        return _in_most("It is so.", pd.Series(right, dtype=bool), "prompts").verdict
+
+    assert judged([True] * 6) == "holds"
+    assert judged([True, False] * 3) == "undecided"
+    assert judged([False] * 6) == "fails"
+    assert judged([]) == "not tested"
 
 
 def test_every_relevance_has_a_label(results):

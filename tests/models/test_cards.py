@@ -170,4 +170,4 @@ def test_an_adder_refuses_what_it_cannot_read():
     adder = load("adder_6d_1l")
     with pytest.raises(ModelError, match=r"adder_6d_1l cannot read 'x' in '12x4'; it reads 0 1"):
         tokenize(adder, "12x4")
-    assert len(tokenize(adder, "12+4=")) == 6
+    assert len(tokenize(adder, "000012+000004=")) == 15

@@ -186,7 +186,7 @@ def five_digits(tmp_path: Path) -> Path:
 def test_the_card_of_the_readme_loads_runs_and_is_checked(five_digits):
     model = load(str(five_digits))
     assert model.card.name == "five_digits"
-    assert len(check(str(five_digits))) == len(model.identities) == 4
+    assert len(check(str(five_digits))) == len(model.identities) == 11
     tokens = model.to_tokens("12345+54321=066666")
     assert tokens.tolist() == [[1, 2, 3, 4, 5, 10, 5, 4, 3, 2, 1, 11, 0, 6, 6, 6, 6, 6]]
     weights = random_weights(SHAPES["five_digits"])

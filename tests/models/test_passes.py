@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from models import load
-from models.passes import run_from
+from models.passes import run_from, windows
 from models.planted.head import planted_head
 from models.text import tokenize
+from tests.models.tiny import save, tiny
 
 pytestmark = pytest.mark.contract
 
@@ -57,3 +58,20 @@ def test_blocks_before_are_not_computed_and_come_back(model, tokens):
         model(tokens)
         assert calls == [1, 1]
     handle.remove()
+
+
+def test_windows_are_measured_not_read(tmp_path):
+    """GPT-Neo's config has no layer_types; half of its layers look back at 16 tokens."""
+    sizes = {"hidden_size": 48, "num_layers": 4, "num_heads": 4, "window_size": 16}
+    alternating = {"attention_types": [[["global", "local"], 2]], "bos_token_id": None}
+    model = load(str(save(tmp_path, tiny("gpt_neo", **sizes, **alternating))))
+    text = torch.tensor(tokenize(model, "Better safe than sorry, the sea is calm."))
+    assert windows(model, text) == [None, 16, None, 16]
+    assert windows(model, text[:16]) == [None] * 4
+    assert windows(model, text[:17]) == [None, 16, None, 16]
+
+
+def test_hard_attention_is_no_window():
+    """A planted head attends to one token and gives nothing to all others, to the bit."""
+    model = planted_head().model
+    assert set(windows(model, torch.arange(16) % 10)) == {None}

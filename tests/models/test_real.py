@@ -12,6 +12,7 @@ from einops import rearrange
 from models import find_card, load, untrained
 from models.card import ModelError
 from models.fetch import weights_files, weights_sha256
+from models.passes import windows
 from models.sources import folder_of
 from models.text import continue_text, token_strings, tokenize
 
@@ -29,13 +30,13 @@ def gemma3():
 
 
 def test_smollm2_is_what_its_card_says(smollm2):
-    assert [identity.ok for identity in smollm2.identities] == [True] * 6
+    assert [identity.ok for identity in smollm2.identities] == [True] * 13
     assert weights_sha256(smollm2.card) == smollm2.card.sha256
     assert (smollm2.cfg.n_heads, smollm2.cfg.n_key_value_heads) == (9, 3)
 
 
 def test_gemma3_is_what_its_card_says(gemma3):
-    assert [identity.ok for identity in gemma3.identities] == [True] * 6
+    assert [identity.ok for identity in gemma3.identities] == [True] * 13
     assert "at a frozen norm" in gemma3.identities[2].name
     assert gemma3.cfg.d_head * gemma3.cfg.n_heads != gemma3.cfg.d_model
 
@@ -49,6 +50,28 @@ def test_note_on_quantised_weights_is_true(name, bits):
     assert "Q4" in kinds
     assert (embedding, round(mean, 1)) == ("Q8_0", bits)
     assert find_card(name).weights_note.startswith("4-bit weights")
+
+
+def test_every_token_has_a_name_of_its_own(smollm2, gemma3):
+    for model in (smollm2, gemma3):
+        names = token_strings(model, range(len(model.W_E)))
+        assert len(set(names)) == len(names) > 49_000
+        assert "".join(token_strings(model, tokenize(model, " The sea"))[-2:]) == " The sea"
+    assert token_strings(gemma3, [2, gemma3.tokenizer.convert_tokens_to_ids("<0xE4>")]) == [
+        "<bos>",
+        "⟨0xE4⟩",
+    ]
+
+
+def test_windows_are_measured(gemma3):
+    """Every sixth layer of Gemma 3 looks back at the whole text, the others at 512 tokens."""
+    text = torch.tensor(tokenize(gemma3, "The sea is calm. " * 140)[:560])
+    assert windows(gemma3, text) == ([512] * 5 + [None]) * 3
+
+
+def test_what_was_read_of_a_gguf_file_is_told(smollm2):
+    assert "read: llama.rope.freq_base = 100000.0" in smollm2.read_report
+    assert "ignored: llama.context_length" in smollm2.read_report
 
 
 def test_digits_and_the_ten_thousands_sign(smollm2, gemma3):

@@ -1,5 +1,6 @@
 """What a model is checked for: each check fails for the fault that it is there for."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,14 @@ from models.verification import (
     CHECK_TEXT,
     agreement_identity,
     check_tokens,
+    identities,
     inner_identities,
     relative_error,
+    row_identities,
     run_checked,
 )
 from prompts.additions import AdditionFormat
+from tests.models.tiny import LLAMA, save, tiny
 
 FORMAT = AdditionFormat(
     digits=3,
@@ -33,8 +37,8 @@ def llama(folders):
 
 @pytest.fixture
 def run(llama):
-    logits, cache = run_checked(llama, torch.arange(40)[None])
-    return logits, {name: act.clone() for name, act in cache.items()}
+    made = run_checked(llama, torch.arange(40)[None])
+    return made.logits, {name: act.clone() for name, act in made.came.items()}
 
 
 def failed(model, cache):
@@ -42,12 +46,18 @@ def failed(model, cache):
     return [identity.name for identity in inner_identities(model, cache) if not identity.ok]
 
 
+def broken(model):
+    """The names of all identities that a model breaks."""
+    return [identity.name for identity in identities(model) if not identity.ok]
+
+
 def test_a_true_run_breaks_nothing(llama, run):
     assert failed(llama, run[1]) == []
+    assert broken(llama) == []
 
 
 @pytest.mark.parametrize(
-    ("hook", "broken"),
+    ("hook", "expected"),
     [
         ("hook_mlp_out", ["resid_mid + mlp_out = resid_post"]),
         ("hook_resid_post", ["resid_mid + mlp_out = resid_post"]),
@@ -60,10 +70,10 @@ def test_a_true_run_breaks_nothing(llama, run):
     ],
 )
 @pytest.mark.parametrize("damage", [lambda act: act * 1.001, lambda act: act * float("nan")])
-def test_each_identity_sees_its_fault(llama, run, hook, broken, damage):
+def test_each_identity_sees_its_fault(llama, run, hook, expected, damage):
     name = f"blocks.1.{hook}"
     run[1][name] = damage(run[1][name])
-    assert failed(llama, run[1]) == broken
+    assert failed(llama, run[1]) == expected
 
 
 def test_heads_assigned_to_the_wrong_keys_are_seen(llama, run):
@@ -74,7 +84,7 @@ def test_heads_assigned_to_the_wrong_keys_are_seen(llama, run):
 
 def test_frozen_norm_is_part_of_the_identity(folders):
     model = load(str(folders["gemma3"]))
-    _, cache = run_checked(model, torch.arange(40)[None])
+    cache = run_checked(model, torch.arange(40)[None]).came
     scale = "blocks.1.ln1_post.hook_scale"
     assert failed(model, dict(cache)) == []
     assert failed(model, {**cache, scale: cache[scale] * 1.001}) == [
@@ -86,6 +96,92 @@ def test_frozen_norm_is_part_of_the_identity(folders):
 def test_other_logits_are_seen(llama, run):
     assert agreement_identity(llama, run[0], run[0] + 3.0).ok  # the same probabilities
     assert not agreement_identity(llama, run[0], run[0].roll(1, -1)).ok
+
+
+def hearing(model, monkeypatch, name, change):
+    """The model, whose hook `name` treats the functions that are put there as `change` does."""
+    whole = type(model).run_with_hooks
+
+    def run_with_hooks(tokens, *, fwd_hooks, **options):
+        hooks = [(at, change(do) if at == name else do) for at, do in fwd_hooks]
+        return whole(model, tokens, fwd_hooks=[h for h in hooks if h[1]], **options)
+
+    monkeypatch.setattr(model, "run_with_hooks", run_with_hooks)
+    return model
+
+
+EDITED = ("attn.hook_pattern", "attn.hook_z", "hook_attn_out", "hook_mlp_out", "hook_resid_pre")
+
+
+@pytest.mark.parametrize("hook", ["hook_embed", *(f"blocks.1.{name}" for name in EDITED)])
+def test_an_edit_that_goes_nowhere_is_seen(llama, monkeypatch, hook):
+    """A hook that shows a value and drops what is put there, as has been shipped by others."""
+
+    def deaf(do):
+        def put(value, hook):
+            do(value, hook)
+
+        return put
+
+    found = broken(hearing(llama, monkeypatch, hook, deaf))
+    assert len(found) == 1
+    assert found[0].startswith("what is put at a hook" if "." in hook else "what is put at hook_em")
+
+
+@pytest.mark.parametrize("name", ["hook_embed", "blocks.1.attn.hook_q", "blocks.0.hook_mlp_out"])
+def test_a_hook_that_is_never_called_is_seen(llama, monkeypatch, name):
+    assert broken(hearing(llama, monkeypatch, name, lambda do: None)) == [
+        f"every hook that a lens uses is called ({name} is not)"
+    ]
+
+
+def test_a_patch_that_is_not_what_came_is_seen(llama, monkeypatch):
+    def coarse(do):
+        def put(value, hook):
+            new = do(value, hook)
+            return None if new is None else new.bfloat16().float()
+
+        return put
+
+    found = broken(hearing(llama, monkeypatch, "blocks.1.attn.hook_z", coarse))
+    assert found[0] == "components patched with themselves change nothing"
+
+
+def test_what_stands_between_the_last_state_and_the_logits_is_seen(llama):
+    readout = "last state, read by our own readout, gives the logits"
+    for layer, change in [
+        (llama.unembed, lambda module, given, found: found + torch.arange(100)),
+        (llama.unembed, lambda module, given, found: 2 * found),
+        (llama.ln_final, lambda module, given, found: found + given[0]),
+    ]:
+        handle = layer.register_forward_hook(change)
+        assert readout in broken(llama)
+        handle.remove()
+    assert broken(llama) == []
+
+
+def test_rows_that_are_no_distribution_and_look_ahead_are_seen(llama):
+    run = run_checked(llama, torch.arange(40)[None])
+    assert all(identity.ok for identity in row_identities(llama, run))
+    name = "blocks.1.attn.hook_pattern"
+    for damage, expected in [
+        (lambda rows: rows * 1.001, [True, False]),
+        (lambda rows: rows * float("nan"), [False, False]),
+        (lambda rows: torch.full_like(rows, 1 / 40), [False, True]),
+    ]:
+        wrong = replace(run, came={**run.came, name: damage(run.came[name])})
+        assert [identity.ok for identity in row_identities(llama, wrong)] == expected
+
+
+def test_a_learned_sink_is_told_and_checked(tmp_path):
+    shape = {**LLAMA, "head_dim": 16, "num_local_experts": 4, "sliding_window": 16}
+    model = load(str(save(tmp_path, tiny("gpt_oss", **shape))))
+    assert model.attention_sinks
+    assert "attention rows sum to 1 less a learned sink" in [i.name for i in model.identities]
+    model.blocks[1].attn.original_component.sinks.data += 0.1
+    run = run_checked(model, torch.arange(40)[None])
+    model.blocks[1].attn.original_component.sinks.data -= 0.1
+    assert [identity.ok for identity in row_identities(model, run)] == [True, False]
 
 
 def test_relative_error():

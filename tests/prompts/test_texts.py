@@ -27,3 +27,24 @@ def test_a_file_without_text_is_refused(tmp_path) -> None:
     path.write_text("\n \n")
     with pytest.raises(ValueError, match=r"empty\.txt"):
         texts_in(path)
+
+
+def test_a_byte_order_mark_is_no_text_and_only_newlines_end_a_line(tmp_path) -> None:
+    path = tmp_path / "mine.txt"
+    path.write_bytes("\ufeffBetter safe than\r\na\u2028b\x0bc\x85d\rstill b\n".encode())
+    assert [text.text for text in texts_in(path)] == [
+        "Better safe than",
+        "a\u2028b\x0bc\x85d\rstill b",
+    ]
+
+
+def test_a_file_that_is_not_utf8_is_refused_with_the_place(tmp_path) -> None:
+    path = tmp_path / "latin1.txt"
+    path.write_bytes("Guten Tag\nschön\n".encode("latin-1"))
+    with pytest.raises(
+        ValueError, match=r"latin1\.txt: not UTF-8 \(byte 0xF6 in line 2, byte 4 of"
+    ):
+        texts_in(path)
+    for other in ("none.txt", "."):
+        with pytest.raises(ValueError, match="cannot be read"):
+            texts_in(tmp_path / other)

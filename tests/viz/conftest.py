@@ -47,7 +47,7 @@ def saved(tmp_path_factory, drawings):
 
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory, drawings, saved) -> Path:
-    """Runs of two experiments, with every figure, and one run in each other status."""
+    """Runs with every figure, of today and of before, and one run in each other status."""
     runs = tmp_path_factory.mktemp("runs")
     shown = [token for token in samples.HOSTILE if token != "\ud83d"]  # no Parquet holds it
     odd = pd.DataFrame({"token": shown, "l2_norm": [None, *range(1, len(shown))]})
@@ -68,6 +68,8 @@ def runs(tmp_path_factory, drawings, saved) -> Path:
     for hour, status in enumerate(("failed", "running", "interrupted")):
         late = {"started": f"2026-03-03T1{hour}:00:00+00:00", "status": status, "claims": []}
         samples.write_run(runs, status, {}, {}, error="RuntimeError: <b>x</b>", **late)
+    new = samples.redrawn() | {"experiment": "digit_places", "started": "2026-03-04T10:00:00+00:00"}
+    write_page(*samples.write_run(runs, "redrawn", {title: saved / title}, cells, **new))
     write_gallery(runs)
     return runs
 

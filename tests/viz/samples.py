@@ -209,6 +209,53 @@ def drawings() -> dict[str, Drawing]:
     }  # fmt: skip
 
 
+OLD = ("threshold", "needs", "family", "label", "check")
+"""What claims of manifests written before the house was redrawn do not have."""
+
+
+def places() -> list[dict[str, Any]]:
+    """A family of claims: the same of three decimal places, one of each verdict."""
+    rows = [(1, "L0H0", 0.97, 0.91, 1.0, "holds"), (2, "L0H0", 0.52, 0.4, 0.63, "undecided"),
+            (3, "L1H2", 0.2, 0.1, 0.33, "fails")]  # fmt: skip
+    return [
+        claim(family="Which head writes the carry", label=f"Place {place} · {head}",
+              sentence=f"Head {head} writes the carry into place {place}.", estimate=estimate,
+              low=low, high=high, n=40, p=None, null=0.0, threshold=0.5, verdict=verdict,
+              null_note="pairs with the same carry", unit="share of pairs",
+              decide="more pairs (--per-cell)" if verdict == "undecided" else "")
+        for place, head, estimate, low, high, verdict in rows
+    ]  # fmt: skip
+
+
+def untested(sentence: str, needs: str) -> dict[str, Any]:
+    """A claim for which nothing was measured."""
+    nothing = dict.fromkeys(("estimate", "low", "high", "p", "null"))
+    return claim(sentence=sentence, needs=needs, verdict="not tested", n=0, **nothing)
+
+
+def redrawn() -> dict[str, Any]:
+    """What a manifest says since the house was redrawn: headline, reading, method, families."""
+    return {
+        "headline": "Heads L2H0 and L2H1 write three times as far as any other <b>head</b>.",
+        "reading": {"causal": "No: nothing is intervened on.", "assumes": "Lengths add up.",
+                    "stressed": "Random directions.", "not_shown": "That others do nothing."},
+        "method": "What a head writes is *measured* at `z`.\n\nThen it is <b>averaged</b>.",
+        "claims": [
+            claim(kind="identity", check=True, sentence="The heads and the bias sum up.",
+                  estimate=3.2e-7, low=None, high=None, p=None, null=None, threshold=1e-4),
+            claim(check=True, sentence="The planted head is found."),
+            claim(sentence="Late heads write longer vectors.", estimate=-0.2, low=-0.4, high=-0.1,
+                  verdict="fails"),
+            *places(),
+            claim(kind="descriptive", verdict=None, sentence="Half of it is the bias.",
+                  estimate=0.48, low=0.4, high=0.55, p=None, null=None),
+            untested("Prompts agree.", "2 prompts or more"),
+            untested("Prompts differ.", "2 prompts or more"),
+            untested("Heads are many.", "a model of 20 heads"),
+        ],
+    }  # fmt: skip
+
+
 def claim(**changed: Any) -> dict[str, Any]:
     """A claim's fields as a manifest has them."""
     plain = {
@@ -224,6 +271,11 @@ def claim(**changed: Any) -> dict[str, Any]:
         "unit": "difference of Spearman’s ρ",
         "verdict": "holds",
         "decide": "",
+        "threshold": None,
+        "needs": "",
+        "family": "",
+        "label": "",
+        "check": False,
     }
     return plain | changed
 
@@ -250,7 +302,8 @@ def manifest(**changed: Any) -> dict[str, Any]:
         "experiment": "head_contributions",
         "question": "How, and how much, does each head contribute to what its block writes?",
         "claims": [
-            claim(kind="identity", sentence="The heads and the bias sum to the block’s output.",
+            claim(kind="identity", check=True,
+                  sentence="The heads and the bias sum to the block’s output.",
                   estimate=3.2e-7, low=None, high=None, p=None, null=None, null_note="",
                   unit="relative error"),
             claim(),
@@ -305,7 +358,9 @@ def write_run(
         table.to_parquet(folder / f"tables/{title}.parquet", index=False)
         table.to_csv(folder / f"tables/{title}.csv", index=False)
         told["tables"].append({
-            "name": title, "rows": len(table), "columns": list(table.columns),
+            "name": title, "about": "A row is a head <b>of</b> a phase.",
+            "dictionary": {name: f"what {name} is" for name in table.columns},
+            "rows": len(table), "columns": list(table.columns),
             "parquet": f"tables/{title}.parquet", "csv": f"tables/{title}.csv",
         })  # fmt: skip
     (folder / "manifest.json").write_text(json.dumps(told), "utf-8")

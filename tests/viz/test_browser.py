@@ -9,11 +9,12 @@ from tests.viz import samples
 from viz.labels import label
 
 FULL = "head_contributions/full/index.html"
+NEW = "digit_places/redrawn/index.html"
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
-@pytest.mark.parametrize("page", [FULL, "addition_accuracy/cells/index.html", "index.html"])
+@pytest.mark.parametrize("page", [FULL, "addition_accuracy/cells/index.html", NEW, "index.html"])
 def test_pages_are_quiet_and_fit(tab, runs, page, width, scheme):
     shown = tab(width, color_scheme=scheme).open(runs / page).scroll()
     assert shown.complaints() == []
@@ -60,13 +61,41 @@ def test_hostile_tokens_are_inert_and_visible(tab, runs):
         assert label(token) in seen
     assert box.locator("svg, img, script").count() == 0
     table = page.locator("details.table").nth(1)
-    table.locator("summary").click()
+    table.locator("summary").first.click()
     table.locator(".tabulator-cell").first.wait_for()
     for token in ("</s>", "<svg/onload=alert(1)>", "nan", "万"):
         assert label(token) in table.inner_text()
     assert table.locator(".grid-table").locator("img, script").count() == 0
     assert "—" in table.inner_text()
     assert shown.complaints() == []
+
+
+def test_tokens_span_the_scale_of_their_legend(tab, runs):
+    figure = tab().open(runs / FULL).scroll().page.locator("#hostile-tokens")
+    colours = figure.locator(".colored-tokens > span > span").evaluate_all(
+        "tokens => tokens.map((token) => getComputedStyle(token).backgroundColor)"
+    )
+    assert (colours[0], colours[-1]) == ("rgb(255, 255, 255)", "rgb(22, 65, 149)")
+    assert "0.1" in figure.locator(".legend").inner_text()
+    figure.locator(".swap").click()
+    assert not figure.locator(".legend").is_visible()
+
+
+def test_a_claim_opens_to_what_it_rests_on(tab, runs):
+    page = tab().open(runs / NEW).page
+    row = page.locator("details.claim", has_text="Place 2")
+    assert not row.get_by_text("more pairs").is_visible()
+    row.locator("summary").focus()
+    page.keyboard.press("Enter")
+    for words in ("Head L0H0 writes the carry into place 2.", "share of pairs", "more pairs",
+                  "pairs with the same carry"):  # fmt: skip
+        assert row.get_by_text(words).first.is_visible()
+
+
+def test_the_first_screen_answers_the_question(tab, runs):
+    page = tab(1280).open(runs / NEW).page
+    for seen in ("h1", ".headline", ".answer .badge", ".provenance", ".hero h3"):
+        assert page.locator(seen).first.bounding_box()["y"] < 844
 
 
 def test_a_widget_can_be_swapped_for_its_still_twin(tab, runs):
@@ -104,10 +133,10 @@ def test_tables_are_sorted_by_keyboard(tab, runs):
     head.focus()
     page.keyboard.press("Enter")
     cells = page.locator(".tabulator-cell[tabulator-field='c3']").all_inner_texts()
-    values = [float(cell) for cell in cells[:8]]
+    values = [float(cell.replace("−", "-")) for cell in cells[:8]]
     assert values == sorted(values)
     smallest = samples.heads(30, 9)["l2_norm"].head(200).min()
-    assert values[0] == pytest.approx(smallest, rel=1e-4)
+    assert values[0] == pytest.approx(smallest, rel=5e-3)
 
 
 def test_the_command_can_be_copied(tab, runs):
@@ -125,9 +154,12 @@ def test_the_gallery_is_searched_filtered_and_sorted(tab, runs):
     def shown():
         return page.locator("#count").inner_text()
 
-    assert visible.count() == 5
+    assert visible.count() == 6
     page.select_option("#verdict", "undecided")
-    assert (visible.count(), shown()) == (1, "1 of 5 shown")
+    assert (visible.count(), shown()) == (2, "2 of 6 shown")
+    page.select_option("#verdict", "not tested")
+    assert visible.count() == 1
+    assert "three times as far" in visible.inner_text()
     page.select_option("#verdict", "failed")
     assert "failed" in visible.inner_text()
     page.select_option("#verdict", "")
@@ -135,12 +167,12 @@ def test_the_gallery_is_searched_filtered_and_sorted(tab, runs):
     assert "Which additions" in visible.inner_text()
     page.select_option("#experiment", "")
     page.select_option("#model", "smollm2")
-    assert visible.count() == 4
+    assert visible.count() == 5
     page.select_option("#model", "")
     page.fill("#search", "ADDITIONS columns")
     assert visible.count() == 1
     page.fill("#search", "nothing like it")
-    assert (visible.count(), shown()) == (0, "0 of 5 shown")
+    assert (visible.count(), shown()) == (0, "0 of 6 shown")
     page.fill("#search", "")
     page.select_option("#sort", "started")
     assert "2026-03-01" in visible.first.inner_text()
@@ -153,7 +185,7 @@ def test_from_the_gallery_to_a_run_and_back(tab, runs):
     shown.page.get_by_role("link", name="Which additions").click()
     expect(shown.page.locator("h1")).to_have_text("Which additions does the model get right?")
     shown.page.get_by_role("link", name="All runs").click()
-    expect(shown.page.locator(".run")).to_have_count(5)
+    expect(shown.page.locator(".run")).to_have_count(6)
 
 
 def test_a_run_that_was_moved_is_whole(tab, runs, tmp_path):
@@ -166,6 +198,6 @@ def test_a_run_that_was_moved_is_whole(tab, runs, tmp_path):
 def test_without_scripts_everything_can_still_be_read(tab, runs):
     page = tab(java_script_enabled=False).open(runs / FULL).page
     assert page.locator(".still:visible").count() == 14
-    assert page.locator("article.claim").count() == 4
+    assert page.locator("details.claim").count() == 3
     gallery = tab(java_script_enabled=False).open(runs / "index.html").page
-    assert gallery.locator(".run:visible").count() == 5
+    assert gallery.locator(".run:visible").count() == 6

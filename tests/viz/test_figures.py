@@ -25,7 +25,7 @@ from viz import (
     model_map,
     scatter,
 )
-from viz.style import PAPER
+from viz.style import PAPER, color_map, theme
 
 
 def texts(figure: Figure) -> list[str]:
@@ -171,7 +171,8 @@ def test_a_line_of_one_point_is_seen():
 
 def test_long_labels_of_a_colour_bar_have_room():
     table = pd.DataFrame({"layer": [0, 0], "head": [0, 1], "share": [0.99975, 0.9999]})
-    figure = head_grid(table, "share", caption="").figure()
+    ends = {"low": 0.99975, "high": 0.9999}
+    figure = heat_map(table, "layer", "head", "share", caption="", **ends).figure()
     renderer = FigureCanvasAgg(figure).get_renderer()
     figure.draw(renderer)
     names = [name for name in figure.axes[-1].get_xticklabels() if name.get_text()]
@@ -310,6 +311,73 @@ def test_the_scale_of_a_heat_map(values, options, ends):
     assert figure.axes[0].collections[0].get_clim() == ends
 
 
+def test_a_scale_begins_at_zero_and_that_of_shares_ends_at_one():
+    table = pd.DataFrame({"layer": [0, 0], "head": [0, 1]})
+    for values, name, ends in (
+        ([2.0, 4.0], "l2_norm", (0, 4)),
+        ([0.6, 0.8], "share", (0, 1)),
+        ([0.1, 0.2], "share", (0, 0.2)),
+        ([-4.0, -2.0], "l2_norm", (-4, 4)),
+    ):
+        figure = head_grid(table.assign(**{name: values}), name, caption="").figure()
+        assert figure.axes[0].collections[0].get_clim() == ends  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("values", "extend"),
+    [([-7.54, 0.5], "min"), ([0.1, 0.9], "neither"), ([0.5, 3.0], "max"), ([-1.0, 2.0], "both")],
+)
+def test_a_scale_marks_what_lies_beyond_it(values, extend):
+    table = pd.DataFrame({"layer": [0, 0], "head": [0, 1], "gain": values})
+    figure = heat_map(table, "layer", "head", "gain", caption="", low=0, high=1).figure()
+    assert figure.axes[0].collections[0].colorbar.extend == extend
+
+
+@pytest.mark.parametrize("name", ["light", "dark"])
+def test_zero_is_the_paper_in_every_scale_of_colours(name):
+    with theme(name):
+        assert to_hex(color_map(centred=False)(0.0)) == PAPER[name]
+        assert to_hex(color_map(centred=True)(0.5)) == PAPER[name]
+        deepest = color_map(centred=False)(1.0)
+    assert max(deepest[:3]) > 0.5, "a hue, not black"
+
+
+def test_places_stand_as_digits_are_written():
+    table = pd.DataFrame({"layer": 0, "place": [0, 1, 2], "flip": [0.1, 0.2, 0.3]})
+    figure = heat_map(table, "layer", "place", "flip", caption="").figure()
+    assert [t.get_text() for t in figure.axes[0].get_xticklabels()] == ["2", "1", "0"]
+
+
+def test_two_layers_are_points_side_by_side_and_no_line():
+    rows = [(layer, line, 0.5) for layer in (0, 1) for line in ("a", "b")]
+    table = pd.DataFrame(rows, columns=["layer", "line", "score"])
+    table = table.assign(low=0.4, high=0.6)
+    axis = curves(table, "layer", "score", series="line", caption="").figure().axes[0]
+    assert {line.get_linestyle() for line in axis.lines} == {"None"}
+    first, second = (line.get_xdata() for line in axis.lines)
+    assert (first < second).all()
+    assert list(axis.get_xticks()) == [0, 1]
+
+
+def test_shares_have_an_axis_from_zero_to_one_and_a_reference_is_dashed():
+    table = pd.DataFrame({"layer": range(4), "accuracy": [0.5, 0.6, 0.7, 0.8]})
+    axis = curves(table, "layer", "accuracy", caption="", reference=0.1).figure().axes[0]
+    assert axis.get_ylim() == (-0.03, 1.03)
+    assert axis.lines[-1].get_linestyle() == "--"
+    dots = bars(table.assign(kind="a"), "layer", "accuracy", caption="").figure().axes[0]
+    assert dots.get_xlim() == (-0.03, 1.03)
+
+
+def test_the_heads_of_one_layer_are_named_by_number_below_its_heading(drawings):
+    data = samples.attention(21, 1, 4).assign(layer=24)
+    drawing = attention_patterns(data, samples.TEXT, caption="")
+    assert drawing.heading == "Layer 24, by head"
+    assert drawing.widget.props["attentionHeadNames"] == ["0", "1", "2", "3"]
+    several = drawings["Attention of four heads"]
+    assert several.heading == ""
+    assert several.widget.props["attentionHeadNames"] == ["L0H0", "L0H1", "L1H0", "L1H1"]
+
+
 def test_words_are_written_into_the_cells_they_belong_to():
     table = samples.decoded(12)
     figure = heat_map(table, "layer", "digit", "probability", text="word", caption="").figure()
@@ -341,7 +409,7 @@ def test_a_model_map_shows_the_components_with_a_role_at_their_tokens():
     colours = {patch.get_facecolor() for patch in figure.axes[0].patches}
     assert len(colours) == 4, "one for each role"
     assert [t.get_text() for t in figure.legends[0].get_texts()] == [
-        "carry", "base add", "both", "combiner"]  # fmt: skip
+        "carry", "own sum", "both", "over nines"]  # fmt: skip
 
 
 def test_a_model_in_which_nothing_was_found_is_drawn_without_boxes():

@@ -117,7 +117,7 @@ def test_long_labels_are_cut():
 
 def test_importing_viz_imports_no_drawing_library():
     heavy = ("torch", "scipy", "pandas", "matplotlib", "seaborn", "plotly", "circuitsvis")
-    code = f"import sys, viz, viz.labels; print([n for n in {heavy} if n in sys.modules])"
+    code = f"import sys, viz, viz.glossary; print([n for n in {heavy} if n in sys.modules])"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout.strip() == "[]"
 

@@ -36,7 +36,9 @@ def test_a_page_says_question_answer_and_how_to_repeat_it(runs):
     text = (runs / "head_contributions/full/index.html").read_text("utf-8")
     told = samples.manifest()
     assert re.search(r"<h1>How, and how much", text)
-    assert text.index("<h1>") < text.index("The answer") < text.index(">Figures<")
+    assert text.index("<h1>") < text.index("The answer") < text.index('id="evidence"')
+    assert text.index('id="evidence"') < text.index("Checks (1 of 1 pass)")
+    assert text.index("Checks (1 of 1 pass)") < text.index('id="figures"')
     for claim in told["claims"][:3]:
         assert claim["sentence"] in text
     assert "3.2 × 10⁻⁷" in text
@@ -64,7 +66,7 @@ def test_scripts_run_by_nonce_only(runs):
         nonces.add(value)
         assert all(f'nonce="{value}"' in tag for tag in re.findall(r"<script[^>]*>", text))
         assert not re.search(r"<[a-z][^>]* on[a-z]+=", text.split("<body>")[1])
-    assert len(nonces) == 3
+    assert len(nonces) == 4
 
 
 def test_a_page_takes_only_the_libraries_it_needs(runs):
@@ -106,6 +108,84 @@ def _light(drawing: Drawing) -> Drawing:
     return Drawing(drawing.caption, drawing.data, lambda: Figure(figsize=(1, 1)), drawing.widget)
 
 
+def section(text: str, start: str, end: str) -> str:
+    return text[text.index(start) : text.index(end)]
+
+
+def test_the_answer_stands_before_everything_else(runs):
+    text = (runs / "digit_places/redrawn/index.html").read_text("utf-8")
+    first = section(text, "<h1>", 'id="evidence"')
+    assert "Heads L2H0 and L2H1 write three times as far" in first
+    for count in ("1 holds", "2 fail", "1 undecided", "3 not tested"):
+        assert count in first
+    assert "smollm2 · n up to 1,248 · 3 min" in first
+    assert first.index("headline") < first.index("provenance") < first.index("drawing hero")
+
+
+def test_claims_of_a_family_are_one_table_on_one_axis(runs):
+    text = (runs / "digit_places/redrawn/index.html").read_text("utf-8")
+    family = section(text, "Which head writes the carry", "Half of it is the bias.")
+    assert family.count("<details class=") == 4, "three places, and the claim after them"
+    assert family.count("Measured as: share of pairs.") == 1
+    places = re.findall(r'<circle cx="([\d.]+)%"', family)
+    assert [float(place) for place in places[:3]] == pytest.approx(
+        [100 * (0.06 + 0.88 * estimate) for estimate in (0.97, 0.52, 0.2)], abs=0.01
+    )
+    assert '0.97</strong> <span class="interval">[0.91, 1]' in family
+
+
+def test_checks_and_what_was_not_tested_stand_apart(runs):
+    text = (runs / "digit_places/redrawn/index.html").read_text("utf-8")
+    assert "Checks (2 of 2 pass)" in text
+    assert "2 claims need 2 prompts or more" in text
+    assert 'Heads are many. <span class="need">Needs a model of 20 heads.</span>' in text
+    claims = section(text, 'class="claims', "Not tested</h3>")
+    assert "The planted head is found." not in claims
+    assert "Prompts agree." not in claims
+
+
+def test_a_check_that_does_not_pass_is_said_at_the_top(tmp_path):
+    broken = samples.claim(kind="identity", check=True, verdict="fails", estimate=None, low=None,
+                           high=None)  # fmt: skip
+    folder, told = samples.write_run(tmp_path, "broken", {}, {}, claims=[broken])
+    text = write_page(folder, told).read_text()
+    assert "1 of 1 checks of the method did not pass" in section(text, "<h1>", 'id="evidence"')
+    assert 'id="checks" open' in text
+
+
+def test_a_page_says_how_it_may_be_read_and_how_it_was_measured(runs):
+    text = (runs / "digit_places/redrawn/index.html").read_text("utf-8")
+    for words in ("Is it causal?", "It assumes", "Put to the test here", "It does not show"):
+        assert words in text
+    assert "<em>measured</em> at <code>z</code>.</p>" in text
+    assert "<p>Then it is &lt;b&gt;averaged&lt;/b&gt;.</p>" in text
+
+
+def test_a_table_says_what_a_row_and_a_column_are(runs):
+    text = (runs / "digit_places/redrawn/index.html").read_text("utf-8")
+    assert "A row is a head &lt;\u2060b&gt;of" in text
+    assert "<td>accuracy (share right)</td><td>what accuracy is</td>" in text
+    preview = json.loads(re.search(r'id="table-1-data">(.*?)</script>', text)[1])
+    assert preview["columns"][4] == {
+        "name": "accuracy", "words": "accuracy (share right)", "about": "what accuracy is",
+        "number": True, "float": True,
+    }  # fmt: skip
+
+
+def test_runs_of_before_have_pages(tmp_path):
+    claims = [{k: v for k, v in claim.items() if k not in samples.OLD}
+              for claim in samples.manifest()["claims"]]  # fmt: skip
+    folder, told = samples.write_run(tmp_path, "old", {}, {"heads": samples.heads(2, 2)})
+    told["claims"] = claims
+    for table in told["tables"]:
+        table.pop("about"), table.pop("dictionary")
+    text = write_page(folder, told).read_text()
+    assert "Checks (1 of 1 pass)" in text
+    assert "What the columns are" not in text
+    assert "How to read this" not in text
+    assert write_gallery(tmp_path).exists()
+
+
 @pytest.mark.parametrize("status", ["failed", "running", "interrupted"])
 def test_a_page_says_that_a_run_is_not_finished(tmp_path, status):
     folder, told = samples.write_run(tmp_path, "broken", {}, {}, status=status, claims=[])
@@ -120,14 +200,15 @@ def test_the_gallery_of_nothing_says_what_to_do(tmp_path):
 
 def test_the_gallery_does_not_link_to_pages_that_are_not_there(runs):
     text = (runs / "index.html").read_text()
-    assert text.count('<li class="run"') == 5
+    assert text.count('<li class="run"') == 6
     assert "running/index.html" not in text
 
 
 @pytest.mark.parametrize(
     ("value", "shown"),
     [(0.19342, "0.193"), (1248, "1,248"), (-0.0412, "−0.0412"), (3.2e-7, "3.2 × 10⁻⁷"), (0, "0"),
-     (2.0, "2"), (151.26, "151.3"), (2.5e7, "2.5 × 10⁷"), (1.0, "1")],
+     (2.0, "2"), (151.26, "151"), (0.99996, "0.999"), (2.5e7, "2.5 × 10⁷"), (1.0, "1"),
+     (999.7, "1,000"), (-0.9997, "−0.999")],
 )  # fmt: skip
 def test_numbers_are_written_for_people(value, shown):
     assert number(value) == shown
@@ -139,7 +220,7 @@ def test_every_number_can_be_written(value):
 
 
 def test_p_values_and_durations():
-    assert [probability(p) for p in (0.0002, 0.03, 1.0)] == ["< .001", ".030", "1"]
+    assert [probability(p) for p in (0.0002, 0.03, 0.99995, 1)] == ["< .001", ".030", "> .999", "1"]
     assert [duration(s) for s in (8.31, 45, 151, 9000)] == ["8.3 s", "45 s", "3 min", "2.5 h"]
 
 

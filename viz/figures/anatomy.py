@@ -1,7 +1,12 @@
 """A model as a grid of positions x layers, with the components that were found in their places."""
 
 from itertools import accumulate
-from typing import TYPE_CHECKING
+
+import pandas as pd
+from matplotlib import rcParams
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch, Patch
 
 from viz.canvas import WIDTH, require
 from viz.drawing import Drawing
@@ -9,12 +14,8 @@ from viz.labels import label as label_of
 from viz.labels import shorten
 from viz.style import palette
 
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-_ROLES = ("carry", "base_add", "both", "combiner")
+_ROLES = {"carry": "carry", "base_add": "own sum", "both": "both", "combiner": "over nines"}
+"""Roles as tables name them, and in words."""
 _NONE = "none"
 _BOX = 0.22
 """Inches: the height of a component's box."""
@@ -22,7 +23,7 @@ _GAP = 0.9
 """Boxes: the space between two layers."""
 
 
-def model_map(data: "pd.DataFrame", *, caption: str) -> Drawing:
+def model_map(data: pd.DataFrame, *, caption: str) -> Drawing:
     """Which component does what: tokens (across) x layers (upwards), a box for each with a role.
 
     `data` has the columns layer, pos, token, component (a head's number, or a word such as
@@ -36,16 +37,15 @@ def model_map(data: "pd.DataFrame", *, caption: str) -> Drawing:
     found = data[data["role"] != _NONE]
     found = found.drop_duplicates(["layer", "pos", "component", "role"])
 
-    def static() -> "Figure":
+    def static() -> Figure:
         return _map(data, found)
 
     count = found.groupby("role", sort=False).size()
-    told = ", ".join(f"{number} x {role}" for role, number in count.items()) or "none found"
+    told = ", ".join(f"{number} x {_ROLES[role]}" for role, number in count.items()) or "none found"
     return Drawing(caption, data, static, kind="model_map", alt=f"Components by role: {told}.")
 
 
-def _map(data: "pd.DataFrame", found: "pd.DataFrame") -> "Figure":
-    from matplotlib.figure import Figure
+def _map(data: pd.DataFrame, found: pd.DataFrame) -> Figure:
 
     positions, layers = sorted(data["pos"].unique()), sorted(data["layer"].unique())
     boxes = found.groupby(["layer", "pos"]).size().groupby("layer").max()
@@ -63,11 +63,8 @@ def _map(data: "pd.DataFrame", found: "pd.DataFrame") -> "Figure":
     return figure
 
 
-def _layer(
-    axis: "Axes", found: "pd.DataFrame", positions: list, bottom: float, height: int
-) -> None:
+def _layer(axis: Axes, found: pd.DataFrame, positions: list, bottom: float, height: int) -> None:
     """One layer's boxes, stacked at their positions; dots where there are none."""
-    from matplotlib import rcParams
 
     empty = [x for x, pos in enumerate(positions) if pos not in set(found["pos"])]
     middle = [bottom + height / 2] * len(empty)
@@ -77,9 +74,7 @@ def _layer(
             _box(axis, positions.index(pos), bottom + number, str(row.component), row.role)
 
 
-def _box(axis: "Axes", x: int, y: float, component: str, role: str) -> None:
-    from matplotlib import rcParams
-    from matplotlib.patches import FancyBboxPatch
+def _box(axis: Axes, x: int, y: float, component: str, role: str) -> None:
 
     shape = {"boxstyle": "round,pad=0,rounding_size=0.12", "linewidth": 0}
     colour = _colour(role)
@@ -91,10 +86,10 @@ def _box(axis: "Axes", x: int, y: float, component: str, role: str) -> None:
 
 def _colour(role: str) -> str:
     """The same role has the same colour on every page."""
-    return palette()[_ROLES.index(role)]
+    return palette()[list(_ROLES).index(role)]
 
 
-def _finish(axis: "Axes", tokens: "pd.Series", positions: list, top: float) -> None:
+def _finish(axis: Axes, tokens: pd.Series, positions: list, top: float) -> None:
     shown = [label_of(shorten(str(tokens[pos]), 10), "matplotlib") for pos in positions]
     turned = max(map(len, shown)) > 2
     size = min(9.0, 0.8 * 72 * (WIDTH - 0.9) / len(positions))
@@ -105,9 +100,8 @@ def _finish(axis: "Axes", tokens: "pd.Series", positions: list, top: float) -> N
     axis.spines[["left", "bottom"]].set_visible(False)
 
 
-def _name_roles(figure: "Figure", roles: list[str]) -> None:
-    from matplotlib.patches import Patch
+def _name_roles(figure: Figure, roles: list[str]) -> None:
 
     if roles:
-        handles = [Patch(color=_colour(role), label=role.replace("_", " ")) for role in roles]
+        handles = [Patch(color=_colour(role), label=_ROLES[role]) for role in roles]
         figure.legend(handles=handles, loc="outside upper left", ncols=5, handlelength=1.0)

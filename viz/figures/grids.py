@@ -1,27 +1,28 @@
 """Numbers on a grid: heads by layer, tokens by layer, cells of an addition."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from viz.canvas import WIDTH, colour_bar, heat, limits, panels, require, split, ticks
 from viz.drawing import Drawing
+from viz.glossary import axis_name
 from viz.labels import label as label_of
-from viz.labels import shorten
-from viz.style import axis_name, palette
+from viz.labels import number, shorten
+from viz.style import palette
 
-if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-    Grid = tuple[list, list, np.ndarray]
+Grid = tuple[list, list, np.ndarray]
+"""Names of the rows, names of the columns, values."""
 
 _TALLEST = 7.6
 _TOKENS_A_LINE = 32
 
 
 def head_grid(
-    data: "pd.DataFrame",
+    data: pd.DataFrame,
     value: str,
     *,
     caption: str,
@@ -39,24 +40,24 @@ def head_grid(
     data = data[[*keys, value]].sort_values(["layer", "head"], kind="stable", ignore_index=True)
     title = label or axis_name(value)
 
-    def static() -> "Figure":
+    def static() -> Figure:
         return _heads(split(data, facet), value, title)
 
     return Drawing(caption, data, static, kind="head_grid", alt=_peaks(data, value, title))
 
 
-def _heads(parts: "dict[str, pd.DataFrame]", value: str, title: str) -> "Figure":
+def _heads(parts: dict[str, pd.DataFrame], value: str, title: str) -> Figure:
     grids = {name: _grid(part, "layer", "head", value) for name, part in parts.items()}
     layers, heads, _ = next(iter(grids.values()))
     cell = min(0.56, (WIDTH - 1) / len(heads), _TALLEST / len(layers))
     width, height = cell * len(heads) + 0.75, cell * len(layers) + 0.75
     figure, axes = panels(len(grids), max(width, 2.6), height)
     figure.set_figheight(figure.get_figheight() + 0.7)
-    scale = limits(_all_values(grids))
+    scale = limits(_all_values(grids), title)
     for axis, (name, (rows, columns, values)) in zip(axes, grids.items(), strict=True):
-        written: dict[str, Any] = (
-            {"annot": True, "fmt": ".2g", "annot_kws": {"size": 8}} if cell >= 0.44 else {}
-        )
+        words = np.vectorize(_brief, otypes=[object])(values)
+        written: dict[str, Any] = {"annot": words, "fmt": "", "annot_kws": {"size": 8}}
+        written = written if cell >= 0.44 else {}
         heat(axis, values, scale, square=True, **written)
         ticks(axis, "y", rows, cell * len(rows), rotation=0)
         ticks(axis, "x", columns, cell * len(columns) * 0.7, rotation=0)
@@ -66,8 +67,13 @@ def _heads(parts: "dict[str, pd.DataFrame]", value: str, title: str) -> "Figure"
     return figure
 
 
+def _brief(value: float) -> str:
+    """Two significant digits with a true minus; nothing where nothing is defined."""
+    return f"{value:.2g}".replace("-", "−") if np.isfinite(value) else ""
+
+
 def along_text(
-    data: "pd.DataFrame",
+    data: pd.DataFrame,
     value: str,
     *,
     caption: str,
@@ -83,13 +89,13 @@ def along_text(
     require(data, rows, "pos", token, value)
     title = label or axis_name(value)
 
-    def static() -> "Figure":
+    def static() -> Figure:
         return _lines_of_text(data, value, rows, token, title)
 
     return Drawing(caption, data, static, kind="along_text", alt=_peaks(data, value, title))
 
 
-def _lines_of_text(data: "pd.DataFrame", value: str, rows: str, token: str, title: str) -> "Figure":
+def _lines_of_text(data: pd.DataFrame, value: str, rows: str, token: str, title: str) -> Figure:
     names, positions, values = _grid(data, rows, "pos", value)
     tokens = data.drop_duplicates("pos").set_index("pos")[token]
     tall = max(0.9, min(0.24 * len(names), 5.0))
@@ -98,28 +104,27 @@ def _lines_of_text(data: "pd.DataFrame", value: str, rows: str, token: str, titl
     lines = range(0, len(positions), longest)
     width = max(3.4, 0.75 + (WIDTH - 0.75) * longest / _TOKENS_A_LINE)
     figure, axes = _stacked(len(lines), width, tall + 0.95)
-    scale = limits(values)
+    scale = limits(values, title)
     for axis, start in zip(axes, lines, strict=True):
         part = slice(start, start + longest)
         heat(axis, values[:, part], scale)
         ticks(axis, "y", names, tall, rotation=0)
         shown = [shorten(str(tokens[pos]), 12) for pos in positions[part]]
         ticks(axis, "x", shown, 99, rotation=90, family="monospace", size=8)
-        axis.set_ylabel(rows)
+        axis.set_ylabel(axis_name(rows))
         axis.set_xlim(0, longest)
         _mark_generated(axis, data, positions[part])
     colour_bar(figure, axes, title, _undefined({"": (names, positions, values)}))
     return figure
 
 
-def _stacked(count: int, width: float, height: float) -> "tuple[Figure, list[Axes]]":
-    from matplotlib.figure import Figure
+def _stacked(count: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
 
     figure = Figure(figsize=(width, count * height + 0.7), layout="constrained")
     return figure, list(figure.subplots(count, 1, squeeze=False).ravel())
 
 
-def _mark_generated(axis: "Axes", data: "pd.DataFrame", positions: list[int]) -> None:
+def _mark_generated(axis: Axes, data: pd.DataFrame, positions: list[int]) -> None:
     if "phase" not in data:
         return
     generated = set(data.loc[data["phase"] == "generated", "pos"])
@@ -132,7 +137,7 @@ def _mark_generated(axis: "Axes", data: "pd.DataFrame", positions: list[int]) ->
 
 
 def cell_grid(
-    data: "pd.DataFrame", value: str = "accuracy", *, caption: str, label: str = ""
+    data: pd.DataFrame, value: str = "accuracy", *, caption: str, label: str = ""
 ) -> Drawing:
     """Cells of additions: run of nines (down) x decimal place, a panel for each carry.
 
@@ -143,7 +148,7 @@ def cell_grid(
     require(data, "place", "run", "carry", "n", value)
     title = label or axis_name(value)
 
-    def static() -> "Figure":
+    def static() -> Figure:
         return _cells(data, value, title)
 
     lowest = data.loc[data[value].idxmin()]
@@ -154,7 +159,7 @@ def cell_grid(
     return Drawing(caption, data, static, kind="cell_grid", alt=alt)
 
 
-def _cells(data: "pd.DataFrame", value: str, title: str) -> "Figure":
+def _cells(data: pd.DataFrame, value: str, title: str) -> Figure:
     places = sorted(data["place"].unique(), reverse=True)
     runs = sorted(data["run"].unique())
     width, height = 0.62 * len(places) + 0.8, 0.46 * len(runs) + 1.0
@@ -187,22 +192,21 @@ def _in_cell(share: float, n: float) -> str:
     return f"{digits}\n{n:,.0f}"
 
 
-def _grid(data: "pd.DataFrame", rows: str, columns: str, value: str) -> "Grid":
+def _grid(data: pd.DataFrame, rows: str, columns: str, value: str) -> Grid:
     wide = data.pivot(index=rows, columns=columns, values=value)
     return list(wide.index), list(wide.columns), wide.to_numpy(float, na_value=float("nan"))
 
 
-def _all_values(grids: "dict[str, Grid]") -> "np.ndarray":
-    import numpy as np
+def _all_values(grids: dict[str, Grid]) -> np.ndarray:
 
     return np.concatenate([values.ravel() for _, _, values in grids.values()])
 
 
-def _undefined(grids: "dict[str, Grid]") -> bool:
+def _undefined(grids: dict[str, Grid]) -> bool:
     return bool((_all_values(grids) != _all_values(grids)).any())
 
 
-def _peaks(data: "pd.DataFrame", value: str, title: str) -> str:
+def _peaks(data: pd.DataFrame, value: str, title: str) -> str:
     """What a reader who cannot see the picture is told: the range, and where its ends are."""
     known = data[data[value].notna()]
     if known.empty:
@@ -210,7 +214,7 @@ def _peaks(data: "pd.DataFrame", value: str, title: str) -> str:
     ends = {"lowest": known.loc[known[value].idxmin()], "highest": known.loc[known[value].idxmax()]}
     keys = [name for name in data.columns if name != value][:4]
     parts = [
-        f"{end} {row[value]:.3g} at " + ", ".join(f"{key} {row[key]}" for key in keys)
+        f"{end} {number(row[value])} at " + ", ".join(f"{key} {row[key]}" for key in keys)
         for end, row in ends.items()
     ]
     return f"{title}: " + "; ".join(parts) + "."

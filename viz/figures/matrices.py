@@ -1,19 +1,18 @@
 """Any number for each pair of two axes: rows x columns, with a panel for each facet."""
 
 from textwrap import fill
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from viz.canvas import WIDTH, colour_bar, heat, limits, panels, require, split, ticks
 from viz.drawing import Drawing
+from viz.glossary import axis_name
 from viz.labels import label as label_of
-from viz.labels import shorten
-from viz.style import axis_name
-
-if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from viz.labels import number, shorten
 
 _TALLEST = 7.6
 _NARROWEST = 3.2
@@ -23,11 +22,14 @@ _CELL = (0.17, 0.5)
 _LETTER = 0.0088
 """Inches that a letter takes of each point of its size."""
 
+_AS_WRITTEN = {"place", "read_place", "column"}
+"""Decimal places go from right to left, as digits are written."""
+
 Scale = tuple[bool, float, float]
 
 
 def heat_map(
-    data: "pd.DataFrame",
+    data: pd.DataFrame,
     rows: str,
     columns: str,
     value: str,
@@ -43,9 +45,10 @@ def heat_map(
     """A number for each pair of `rows` (down) and `columns`, with a panel for each `facet`.
 
     `data` has one row a cell; cells that are missing or not finite are hatched. Axes of numbers
-    are sorted, others keep their order of appearance. Panels share one scale of colours, from
-    `low` to `high` where they are given; it is centred on zero where values have both signs or
-    `diverging` says so. The column `text` is written into the cells, where it can be read.
+    are sorted (decimal places as digits are written), others keep their order of appearance.
+    Panels share one scale of colours, from `low` to `high` where they are given; it is centred on
+    zero where values have both signs or `diverging` says so. The column `text` is written into
+    the cells, where it can be read.
     Raises ValueError for two rows of one cell.
     """
     keys = [rows, columns, *([facet] if facet else [])]
@@ -53,17 +56,20 @@ def heat_map(
     if data.duplicated(keys).any():
         raise ValueError(f"two rows for one cell of {', '.join(keys)}")
     title = label or axis_name(value)
-    scale = _scale(data[value].to_numpy(float, na_value=float("nan")), diverging, low, high)
+    values = data[value].to_numpy(float, na_value=float("nan"))
+    scale = _scale(values, diverging, low, high, title)
 
-    def static() -> "Figure":
+    def static() -> Figure:
         return _maps(split(data, facet), (rows, columns, value, text), scale, title)
 
     return Drawing(caption, data, static, kind="heat_map", alt=_said(data, keys, value, title))
 
 
-def _scale(values: "np.ndarray", diverging: bool, low: float | None, high: float | None) -> Scale:
+def _scale(
+    values: np.ndarray, diverging: bool, low: float | None, high: float | None, title: str
+) -> Scale:
     """Whether colours are centred on zero, and the two ends."""
-    _, least, most = limits(values)
+    _, least, most = limits(values, title)
     least, most = least if low is None else low, most if high is None else high
     if diverging or least < 0 < most:
         furthest = max(abs(least), abs(most))
@@ -72,18 +78,18 @@ def _scale(values: "np.ndarray", diverging: bool, low: float | None, high: float
 
 
 def _maps(
-    parts: "dict[str, pd.DataFrame]",
+    parts: dict[str, pd.DataFrame],
     names: tuple[str, str, str, str | None],
     scale: Scale,
     title: str,
-) -> "Figure":
-    import pandas as pd
+) -> Figure:
 
     rows, columns, value, text = names
     whole = pd.concat(parts.values())
     down, across = _order(whole[rows]), _order(whole[columns])
+    across = across[::-1] if columns in _AS_WRITTEN else across
     margin = 0.45 + 0.075 * max(len(shorten(str(name), 16)) for name in down)
-    abreast = 1 if text or len(parts) < 3 else 2 if len(across) > 10 else 3
+    abreast = _abreast(len(parts), len(across), bool(text))
     room = WIDTH / abreast - margin
     wide, high = _cell(whole, text, len(down), len(across), room)
     figure, axes = panels(len(parts), wide * len(across) + margin, high * len(down) + 0.85)
@@ -91,7 +97,7 @@ def _maps(
     figure.set_figheight(figure.get_figheight() + 0.75)
     undefined, letters = False, int((wide * len(across) + 0.3) / (10 * _LETTER))
     under = fill(axis_name(columns), max(8, letters))
-    for number, (axis, (name, part)) in enumerate(zip(axes, parts.items(), strict=True)):
+    for panel, (axis, (name, part)) in enumerate(zip(axes, parts.items(), strict=True)):
         grid = _wide(part, rows, columns, value, down, across).to_numpy(
             float, na_value=float("nan")
         )
@@ -99,20 +105,29 @@ def _maps(
         heat(axis, grid, scale, **_written(part, names, (down, across), (wide, high)))
         ticks(axis, "y", [shorten(str(n), 16) for n in down], high * len(down), rotation=0)
         _ticks_across(axis, [shorten(str(n), 16) for n in across], wide)
-        axis.set(xlabel=under, ylabel=axis_name(rows) if number == 0 else "")
+        axis.set(xlabel=under, ylabel=axis_name(rows) if panel == 0 else "")
         axis.set_title(label_of(name, "matplotlib"))
     colour_bar(figure, axes, title, undefined)
     return figure
 
 
-def _order(axis: "pd.Series") -> list:
+def _abreast(count: int, columns: int, written: bool) -> int:
+    """How many panels stand side by side."""
+    if written or count < 3:
+        return 1
+    if columns > 10:
+        return 2
+    return 4 if count > 6 and columns <= 8 else 3
+
+
+def _order(axis: pd.Series) -> list:
     """Numbers in order of size, words in order of appearance."""
     names = list(dict.fromkeys(axis))
     return sorted(names) if axis.dtype.kind in "iufb" else names
 
 
 def _cell(
-    whole: "pd.DataFrame", text: str | None, rows: int, columns: int, room: float
+    whole: pd.DataFrame, text: str | None, rows: int, columns: int, room: float
 ) -> tuple[float, float]:
     """Width and height of a cell in inches: wider where something is written into it."""
     least, most = _CELL
@@ -121,23 +136,23 @@ def _cell(
     return wide, max(least, min(most, 0.42 if text else most, _TALLEST / rows, wide * 1.6))
 
 
-def _longest(texts: "pd.Series") -> int:
+def _longest(texts: pd.Series) -> int:
     return max(1, *(len(_word(text)) for text in texts.fillna("")))
 
 
 def _word(text: object) -> str:
-    """What is written into a cell: one line, harmless, and cut where it is long."""
-    return label_of(shorten(str(text), 12), "matplotlib")
+    """What is written into a cell: one line, harmless, and cut where it is long; sums less so."""
+    return label_of(shorten(str(text), 22 if " + " in str(text) else 12), "matplotlib")
 
 
 def _wide(
-    part: "pd.DataFrame", rows: str, columns: str, value: str, down: list, across: list
-) -> "pd.DataFrame":
+    part: pd.DataFrame, rows: str, columns: str, value: str, down: list, across: list
+) -> pd.DataFrame:
     return part.pivot(index=rows, columns=columns, values=value).reindex(down, columns=across)
 
 
 def _written(
-    part: "pd.DataFrame",
+    part: pd.DataFrame,
     names: tuple[str, str, str, str | None],
     axes: tuple[list, list],
     cell: tuple[float, float],
@@ -153,21 +168,21 @@ def _written(
     return {"annot": words.map(_word).to_numpy(), "fmt": "", "annot_kws": {"size": size}}
 
 
-def _ticks_across(axis: "Axes", names: list[str], wide: float) -> None:
+def _ticks_across(axis: Axes, names: list[str], wide: float) -> None:
     """Names under the columns, turned where they are too long to stand side by side."""
     turned = max(map(len, names)) * 9 * _LETTER > wide and max(map(len, names)) > 3
     room = wide * len(names) * (1 if turned else 0.7)
     ticks(axis, "x", names, room, rotation=90 if turned else 0)
 
 
-def _said(data: "pd.DataFrame", keys: list[str], value: str, title: str) -> str:
+def _said(data: pd.DataFrame, keys: list[str], value: str, title: str) -> str:
     """What a reader who cannot see the picture is told: where the ends of the range are."""
     known = data[data[value].notna()]
     if known.empty:
         return f"{title}: no value is defined."
     ends = {"lowest": known.loc[known[value].idxmin()], "highest": known.loc[known[value].idxmax()]}
     parts = [
-        f"{end} {row[value]:.3g} at " + ", ".join(f"{key} {row[key]}" for key in keys)
+        f"{end} {number(row[value])} at " + ", ".join(f"{key} {row[key]}" for key in keys)
         for end, row in ends.items()
     ]
     return f"{title}: " + "; ".join(parts) + "."

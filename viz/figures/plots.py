@@ -1,17 +1,18 @@
 """Points, lines and bars with their intervals."""
 
-from typing import TYPE_CHECKING
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import ScalarFormatter
 
 from viz.canvas import panels, require, split
 from viz.drawing import Drawing
+from viz.glossary import axis_name
 from viz.labels import label as label_of
-from viz.labels import shorten
-from viz.style import axis_name, color_map, palette
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from viz.labels import number, shorten
+from viz.style import color_map, palette
 
 _MANY_POINTS = 2_000
 _MARKED_POINTS = 40
@@ -20,13 +21,13 @@ _METHODS = ("pearson", "spearman", "kendall")
 
 
 def scatter(
-    data: "pd.DataFrame",
+    data: pd.DataFrame,
     x: str,
     y: str,
     *,
     caption: str,
     facet: str | None = None,
-    correlations: "pd.DataFrame | None" = None,
+    correlations: pd.DataFrame | None = None,
 ) -> Drawing:
     """One point a row of `data`, a panel for each value of `facet`; the density above 2,000.
 
@@ -37,7 +38,7 @@ def scatter(
     if correlations is not None:
         require(correlations, "method", "estimate", *([facet] if facet else []))
 
-    def static() -> "Figure":
+    def static() -> Figure:
         return _clouds(data, x, y, facet, correlations)
 
     alt = f"{axis_name(y)} against {axis_name(x)}, {len(data):,} points."
@@ -45,8 +46,8 @@ def scatter(
 
 
 def _clouds(
-    data: "pd.DataFrame", x: str, y: str, facet: str | None, correlations: "pd.DataFrame | None"
-) -> "Figure":
+    data: pd.DataFrame, x: str, y: str, facet: str | None, correlations: pd.DataFrame | None
+) -> Figure:
     parts = split(data, facet)
     notes = {} if correlations is None else split(correlations, facet)
     figure, axes = panels(len(parts), 3.2 if len(parts) > 1 else 4.6, 3.3)
@@ -63,7 +64,7 @@ def _clouds(
     return figure
 
 
-def _cloud(axis: "Axes", x: "pd.Series", y: "pd.Series", spread: list[tuple[float, float]]) -> None:
+def _cloud(axis: Axes, x: pd.Series, y: pd.Series, spread: list[tuple[float, float]]) -> None:
     axis.grid(True)
     axis.margins(0.04)
     if len(x) > _MANY_POINTS:
@@ -76,16 +77,18 @@ def _cloud(axis: "Axes", x: "pd.Series", y: "pd.Series", spread: list[tuple[floa
     axis.autoscale_view()
 
 
-def _written(correlations: "pd.DataFrame") -> str:
+def _written(correlations: pd.DataFrame) -> str:
     by_method = correlations.set_index("method")["estimate"]
     if not by_method.index.is_unique:
         raise ValueError("several correlations of one method for one panel: choose one")
     signs = {"pearson": "r", "spearman": "ρ", "kendall": "τ"}
-    return "  ".join(f"{signs[m]} = {by_method[m]:.2f}" for m in _METHODS if m in by_method)
+    return "  ".join(
+        f"{signs[m]} = {by_method[m]:.2f}".replace("-", "−") for m in _METHODS if m in by_method
+    )
 
 
 def curves(
-    data: "pd.DataFrame",
+    data: pd.DataFrame,
     x: str,
     y: str,
     *,
@@ -95,55 +98,95 @@ def curves(
     low: str = "low",
     high: str = "high",
     log_x: bool = False,
+    reference: float | None = None,
 ) -> Drawing:
     """A line for each `series`, a panel for each `facet`; a band from `low` to `high`.
 
     Without the columns `low` and `high` there is no band. More than six series are taken for
-    steps of one scale and coloured so. `log_x` spreads x by its logarithm, zero at the left end.
+    steps of one scale and coloured so. Where x has two values or fewer there are points side by
+    side, not lines. `log_x` spreads x by its logarithm, zero at the left end; `reference` is a
+    value to compare with, such as chance, drawn as a line. Shares have an axis from 0 to 1.
     """
     require(data, x, y, *[name for name in (series, facet) if name])
 
-    def static() -> "Figure":
-        return _curves(split(data, facet), x, y, series, (low, high), log_x)
+    def static() -> Figure:
+        return _curves(split(data, facet), (x, y), series, (low, high), log_x, reference)
 
-    alt = f"{axis_name(y)} over {axis_name(x)}, from {data[y].min():.3g} to {data[y].max():.3g}."
+    ends = f"from {number(data[y].min())} to {number(data[y].max())}"
+    alt = f"{axis_name(y)} over {axis_name(x)}, {ends}."
     return Drawing(caption, data, static, kind="curves", alt=alt)
 
 
 def _curves(
-    parts: "dict[str, pd.DataFrame]",
-    x: str,
-    y: str,
+    parts: dict[str, pd.DataFrame],
+    axes_of: tuple[str, str],
     series: str | None,
     band: tuple[str, str],
     log_x: bool,
-) -> "Figure":
+    reference: float | None,
+) -> Figure:
+    x, y = axes_of
     figure, axes = panels(len(parts), 3.2 if len(parts) > 1 else 5.6, 3.2)
+    shares = _are_shares(pd.concat(part[y] for part in parts.values()), axis_name(y))
     for axis, (name, part) in zip(axes, parts.items(), strict=True):
-        lines = split(part, series)
-        for colour, (line, points) in zip(_colours(len(lines)), lines.items(), strict=True):
-            points = points.sort_values(x)
-            marker = "o" if len(points) <= _MARKED_POINTS else ""
-            style = {"color": colour, "marker": marker, "markersize": 4}
-            axis.plot(points[x], points[y], label=label_of(line, "matplotlib"), **style)
-            if band[0] in points and band[1] in points:
-                ends = (points[end].astype(float) for end in band)
-                axis.fill_between(points[x], *ends, color=colour, alpha=0.22, linewidth=0)
+        _lines(axis, part, axes_of, series, band)
+        if reference is not None:
+            axis.axhline(reference, linestyle="--", linewidth=1.2, color=axis.title.get_color())
         if log_x:
             _spread(axis, part[x])
-        elif part[x].dtype.kind in "iu":
+        elif part[x].dtype.kind in "iu" and part[x].nunique() > 2:
             axis.xaxis.get_major_locator().set_params(integer=True)
+        if shares:
+            axis.set_ylim(-0.03, 1.03)
         axis.grid(True)
         axis.set(xlabel=axis_name(x), ylabel=axis_name(y))
         axis.set_title(label_of(name, "matplotlib"))
     if series:
-        _legend(figure, axes[0])
+        finish_legend(figure, axes[0])
     return figure
 
 
-def _spread(axis: "Axes", x: "pd.Series") -> None:
+def _are_shares(values: pd.Series, title: str) -> bool:
+    """Whether an axis goes from 0 to 1: its title names a share, of which some is above a half."""
+    known = values.dropna()
+    return "share" in title and len(known) > 0 and known.min() >= 0 and 0.5 < known.max() <= 1
+
+
+def _lines(
+    axis: Axes,
+    part: pd.DataFrame,
+    axes_of: tuple[str, str],
+    series: str | None,
+    band: tuple[str, str],
+) -> None:
+    """The lines of one panel with their bands; of two points, the points with their intervals."""
+    x, y = axes_of
+    lines = split(part, series)
+    apart = part[x].nunique() <= 2 and part[x].dtype.kind in "iuf"
+    for place, (line, points) in enumerate(lines.items()):
+        points = points.sort_values(x)
+        colour = _colours(len(lines))[place]
+        marker = "o" if len(points) <= _MARKED_POINTS else ""
+        shift = 0.5 * (place - (len(lines) - 1) / 2) / len(lines) if apart else 0.0
+        style = {"color": colour, "marker": marker, "markersize": 4}
+        style |= {"linestyle": "none"} if apart else {}
+        axis.plot(points[x] + shift, points[y], label=label_of(line, "matplotlib"), **style)
+        if band[0] in points and band[1] in points:
+            _band(axis, points[x] + shift, [points[end].astype(float) for end in band], colour)
+    if apart:
+        axis.set_xticks(sorted(part[x].unique()))
+        axis.margins(x=0.35)
+
+
+def _band(axis: Axes, x: pd.Series, ends: list[pd.Series], colour: Any) -> None:
+    if x.nunique() > 2:
+        axis.fill_between(x, *ends, color=colour, alpha=0.22, linewidth=0)
+    else:
+        axis.vlines(x, *ends, color=colour, linewidth=1.6)
+
+
+def _spread(axis: Axes, x: pd.Series) -> None:
     """A logarithmic axis that has a zero: linear up to the smallest number above it."""
-    from matplotlib.ticker import ScalarFormatter
 
     axis.set_xscale("symlog", linthresh=float(x[x > 0].min()), linscale=0.3)
     axis.set_xlim(left=float(x.min()))
@@ -151,7 +194,7 @@ def _spread(axis: "Axes", x: "pd.Series") -> None:
 
 
 def bars(
-    data: "pd.DataFrame",
+    data: pd.DataFrame,
     category: str,
     value: str,
     *,
@@ -165,11 +208,11 @@ def bars(
     """A point for each `category` (and `series`) with its interval from `low` to `high`.
 
     Without those columns there is no interval. `reference` is a value to compare with, such as
-    chance, drawn as a line.
+    chance, drawn as a line. Shares have an axis from 0 to 1.
     """
     require(data, category, value, *[name for name in (series, facet) if name])
 
-    def static() -> "Figure":
+    def static() -> Figure:
         return _dots(split(data, facet), category, value, series, (low, high), reference)
 
     alt = f"{axis_name(value)} of {data[category].nunique()} values of {axis_name(category)}."
@@ -177,24 +220,23 @@ def bars(
 
 
 def _dots(
-    parts: "dict[str, pd.DataFrame]",
+    parts: dict[str, pd.DataFrame],
     category: str,
     value: str,
     series: str | None,
     ends: tuple[str, str],
     reference: float | None,
-) -> "Figure":
-    import pandas as pd
-
+) -> Figure:
     names = list(dict.fromkeys(pd.concat(parts.values())[category]))
     longest = max(len(shorten(str(name), 28)) for name in names)
     figure, axes = panels(len(parts), 3.4 + 0.075 * longest, 1.1 + 0.34 * len(names))
+    shares = _are_shares(pd.concat(part[value] for part in parts.values()), axis_name(value))
     for axis, (title, part) in zip(axes, parts.items(), strict=True):
         lines = split(part, series)
-        for number, (line, points) in enumerate(lines.items()):
-            shift = (number - (len(lines) - 1) / 2) * 0.6 / len(lines)
+        for place, (line, points) in enumerate(lines.items()):
+            shift = (place - (len(lines) - 1) / 2) * 0.6 / len(lines)
             places = [names.index(name) + shift for name in points[category]]
-            colour = _colours(len(lines))[number]
+            colour = _colours(len(lines))[place]
             axis.plot(points[value], places, "o", ms=5.5, color=colour,
                       label=label_of(line, "matplotlib"))  # fmt: skip
             if ends[0] in points and ends[1] in points:
@@ -203,14 +245,16 @@ def _dots(
         if reference is not None:
             axis.axvline(reference, linestyle="--", linewidth=1.2, color=axis.title.get_color())
         _finish_dots(axis, names, axis_name(value), title)
+        if shares:
+            axis.set_xlim(-0.03, 1.03)
         if part[category].dtype.kind in "iuf":  # words speak for themselves
             axis.set_ylabel(axis_name(category))
     if series:
-        _legend(figure, axes[0])
+        finish_legend(figure, axes[0])
     return figure
 
 
-def _finish_dots(axis: "Axes", names: list, value: str, title: str) -> None:
+def _finish_dots(axis: Axes, names: list, value: str, title: str) -> None:
     shown = [label_of(shorten(str(name), 28), "matplotlib") for name in names]
     axis.set_yticks(range(len(names)), shown)
     axis.set_ylim(len(names) - 0.5, -0.5)
@@ -227,7 +271,7 @@ def _colours(count: int) -> list:
     return [scale(0.2 + 0.75 * step / (count - 1)) for step in range(count)]
 
 
-def _legend(figure: "Figure", axis: "Axes") -> None:
+def finish_legend(figure: Figure, axis: Axes) -> None:
     handles, names = axis.get_legend_handles_labels()
     columns = min(len(names), 4)
     figure.legend(handles, names, loc="outside upper left", ncols=columns, handlelength=1.4)

@@ -1,24 +1,23 @@
 """Points of a plane that carry their names, such as the ten digits."""
 
-from typing import TYPE_CHECKING
+import pandas as pd
+from matplotlib import rcParams
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from viz.canvas import panels, require, split
 from viz.drawing import Drawing
+from viz.glossary import axis_name
 from viz.labels import label as label_of
 from viz.labels import shorten
-from viz.style import axis_name, color_map
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from viz.style import color_map
 
 _SIDE = 2.1
 """Inches: of a panel."""
 
 
 def point_map(
-    data: "pd.DataFrame",
+    data: pd.DataFrame,
     x: str,
     y: str,
     text: str,
@@ -34,14 +33,14 @@ def point_map(
     """
     require(data, x, y, text, *([facet] if facet else []))
 
-    def static() -> "Figure":
+    def static() -> Figure:
         return _maps(split(data, facet), (x, y, text), joined)
 
     alt = f"{data[text].nunique()} points by name, {axis_name(y)} against {axis_name(x)}."
     return Drawing(caption, data, static, kind="point_map", alt=alt)
 
 
-def _maps(parts: "dict[str, pd.DataFrame]", names: tuple[str, str, str], joined: bool) -> "Figure":
+def _maps(parts: dict[str, pd.DataFrame], names: tuple[str, str, str], joined: bool) -> Figure:
     figure, axes = panels(len(parts), _SIDE, _SIDE + 0.2)
     for axis, (title, part) in zip(axes, parts.items(), strict=True):
         _points(axis, part, names, joined)
@@ -51,8 +50,7 @@ def _maps(parts: "dict[str, pd.DataFrame]", names: tuple[str, str, str], joined:
     return figure
 
 
-def _points(axis: "Axes", part: "pd.DataFrame", names: tuple[str, str, str], joined: bool) -> None:
-    from matplotlib import rcParams
+def _points(axis: Axes, part: pd.DataFrame, names: tuple[str, str, str], joined: bool) -> None:
 
     x, y, words = (part[name].tolist() for name in names)
     if joined:
@@ -70,7 +68,7 @@ def _points(axis: "Axes", part: "pd.DataFrame", names: tuple[str, str, str], joi
         axis.spines[side].set_visible(True)
 
 
-def _square(axis: "Axes", x: list[float], y: list[float]) -> None:
+def _square(axis: Axes, x: list[float], y: list[float]) -> None:
     """One scale for both axes, and room for the names at the edges."""
     middle = (min(x) + max(x)) / 2, (min(y) + max(y)) / 2
     half = 0.6 * max(max(x) - min(x), max(y) - min(y)) or 1.0

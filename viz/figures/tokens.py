@@ -1,29 +1,34 @@
 """Text with its tokens coloured, and what each token attends to."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 from unicodedata import east_asian_width
 
-from viz.canvas import WIDTH, heat, limits, panels, require, ticks
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
+
+from viz.canvas import WIDTH, colour_bar, heat, panels, require, ticks
 from viz.drawing import Drawing
+from viz.glossary import axis_name
 from viz.labels import label as label_of
-from viz.labels import shorten
-from viz.style import axis_name, color_map
+from viz.labels import number, shorten
+from viz.style import color_map, font_families, token_scale
 from viz.widgets import attention_heatmap, attention_widget, colored_tokens_widget
 
-if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
 _COLUMNS = 64
+_NARROWEST = 2.8
+"""Inches: room for a scale of colours."""
 _MOST_TOKENS = 64
 _MOST_PANELS = 12
 
 
 def colored_tokens(
-    data: "pd.DataFrame", value: str, *, caption: str, token: str = "token", label: str = ""
+    data: pd.DataFrame, value: str, *, caption: str, token: str = "token", label: str = ""
 ) -> Drawing:
     """Text whose tokens are coloured by a column: circuitsvis, with a still twin.
 
@@ -35,34 +40,43 @@ def colored_tokens(
     require(data, token, value)
     title = label or axis_name(value)
     tokens, values = data[token].tolist(), data[value].to_numpy(float)
-    widget = colored_tokens_widget(tokens, values.tolist())
+    widget = colored_tokens_widget(tokens, values.tolist(), title)
 
-    def static() -> "Figure":
-        return _text(tokens, values, title)
+    def static() -> Figure:
+        return text_figure(tokens, values, title)
 
-    alt = f"{title} of {len(data)} tokens, from {values.min():.3g} to {values.max():.3g}."
+    ends = f"from {number(values.min())} to {number(values.max())}"
+    alt = f"{title} of {len(data)} tokens, {ends}."
     return Drawing(caption, data, static, widget, kind="colored_tokens", alt=alt)
 
 
-def _text(tokens: list[str], values: "np.ndarray", title: str) -> "Figure":
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
-    from matplotlib.figure import Figure
-
+def text_figure(tokens: list[str], values: np.ndarray, title: str) -> Figure:
+    """Text whose tokens are coloured by a number, with its scale below; in the open theme."""
     placed, lines = _flow([shorten(label_of(token, "matplotlib"), 24) for token in tokens])
-    figure = Figure(figsize=(WIDTH, 0.3 * lines + 0.75), layout="constrained")
+    columns = max(column + width for column, _, width, _ in placed)
+    wide = max(_NARROWEST, WIDTH * columns / _COLUMNS)
+    figure = Figure(figsize=(wide, 0.3 * lines + 0.75), layout="constrained")
     axis = figure.subplots()
-    centred, low, high = limits(values)
-    low = low if centred else min(low, 0.0)
+    centred, low, high = token_scale(values)
     colours = ScalarMappable(Normalize(low, high), color_map(centred))
     for (column, line, width, text), value in zip(placed, values, strict=True):
         _box(axis, (column, line, width), text, tuple(colours.to_rgba(value)))
-    axis.set(xlim=(-0.5, _COLUMNS + 0.5), ylim=(lines, 0))
+    axis.set(xlim=(-0.5, _COLUMNS * wide / WIDTH + 0.5), ylim=(lines, 0))
     axis.axis("off")
-    bar = figure.colorbar(colours, ax=axis, location="bottom", aspect=38, fraction=0.07, pad=0.02)
-    bar.outline.set_visible(False)
-    bar.set_label(title)
+    _scale_below(figure, axis, colours)
+    figure.axes[-1].set_xlabel(title)
     return figure
+
+
+def _scale_below(figure: Figure, axis: Axes, colours: ScalarMappable) -> None:
+    """A thin scale of colours of at most three inches, on the left."""
+    wide, high = figure.get_size_inches()
+    long, thick = min(wide - 0.3, 3.0), 0.09
+    bar = figure.colorbar(colours, ax=axis, location="bottom", fraction=thick / high, pad=0.04,
+                          aspect=long / thick, anchor=(0.0, 1.0))  # fmt: skip
+    bar.locator = MaxNLocator(3)
+    bar.update_ticks()
+    bar.outline.set_visible(False)
 
 
 def _flow(texts: list[str]) -> tuple[list[tuple[float, int, float, str]], int]:
@@ -77,8 +91,7 @@ def _flow(texts: list[str]) -> tuple[list[tuple[float, int, float, str]], int]:
     return placed, line + 1
 
 
-def _box(axis: "Axes", where: tuple[float, int, float], text: str, colour: tuple) -> None:
-    from matplotlib.patches import Rectangle
+def _box(axis: Axes, where: tuple[float, int, float], text: str, colour: tuple) -> None:
 
     column, line, width = where
     bright = 0.2126 * colour[0] + 0.7152 * colour[1] + 0.0722 * colour[2]
@@ -89,12 +102,11 @@ def _box(axis: "Axes", where: tuple[float, int, float], text: str, colour: tuple
 
 
 def _mono() -> list[str]:
-    from viz.style import font_families
 
     return ["DejaVu Sans Mono", *font_families()]
 
 
-def attention_patterns(data: "pd.DataFrame", tokens: Sequence[str], *, caption: str) -> Drawing:
+def attention_patterns(data: pd.DataFrame, tokens: Sequence[str], *, caption: str) -> Drawing:
     """What each token attends to, by head: circuitsvis, with a still twin.
 
     `data` has the columns layer, head, query, key (positions) and attention, one row a pair
@@ -106,30 +118,31 @@ def attention_patterns(data: "pd.DataFrame", tokens: Sequence[str], *, caption: 
     make = attention_widget if len(tokens) <= _MOST_TOKENS else attention_heatmap
     if len(patterns) > _MOST_PANELS:
         caption += f" The still picture shows the first {_MOST_PANELS} of {len(patterns)} heads."
+    layers = sorted(data["layer"].unique())
+    heading = f"Layer {layers[0]}, by head" if len(layers) == 1 else ""
 
-    def static() -> "Figure":
-        return _small_multiples(dict(list(patterns.items())[:_MOST_PANELS]), tokens)
+    def static() -> Figure:
+        return attention_figure(dict(list(patterns.items())[:_MOST_PANELS]), tokens, heading)
 
     alt = f"Attention of {len(patterns)} heads over {len(tokens)} tokens."
-    return Drawing(
-        caption, data, static, make(tokens, patterns), kind="attention_patterns", alt=alt
-    )
+    return Drawing(caption, data, static, make(tokens, patterns), kind="attention_patterns",
+                   alt=alt, heading=heading)  # fmt: skip
 
 
-def _patterns(data: "pd.DataFrame", length: int) -> "dict[str, np.ndarray]":
-    import numpy as np
-
-    patterns = {}
+def _patterns(data: pd.DataFrame, length: int) -> dict[str, np.ndarray]:
+    """The square of each head: by its number where there is one layer, else as in L0H3."""
+    patterns, one = {}, data["layer"].nunique() == 1
     for (layer, head), part in data.groupby(["layer", "head"]):
         pattern = np.zeros((length, length))
         pattern[part["query"], part["key"]] = part["attention"]
-        patterns[f"L{layer}H{head}"] = pattern
+        patterns[str(head) if one else f"L{layer}H{head}"] = pattern
     return patterns
 
 
-def _small_multiples(patterns: "dict[str, np.ndarray]", tokens: Sequence[str]) -> "Figure":
-    import numpy as np
-
+def attention_figure(
+    patterns: dict[str, np.ndarray], tokens: Sequence[str], heading: str = ""
+) -> Figure:
+    """Heat maps from query rows to key columns, a panel a head; in the open theme."""
     one = len(patterns) == 1
     size = min(5.6, max(3.0, 0.2 * len(tokens) + 1)) if one else 2.1
     figure, axes = panels(len(patterns), size, size)
@@ -138,15 +151,12 @@ def _small_multiples(patterns: "dict[str, np.ndarray]", tokens: Sequence[str]) -
     for axis, (name, pattern) in zip(axes, patterns.items(), strict=True):
         seen = np.where(later & (pattern == 0), np.nan, pattern)
         heat(axis, seen, (False, 0.0, 1.0), hatched=False, square=True)
-        axis.set_title(name)
+        axis.set_title(f"head {name}" if heading else label_of(name, "matplotlib"))
         axis.set(xticks=[], yticks=[])
         if one and len(tokens) <= _MOST_TOKENS:
             shown = [shorten(token, 12) for token in tokens]
             ticks(axis, "x", shown, size * 1.3, rotation=90, family=_mono(), size=8)
             ticks(axis, "y", shown, size * 1.3, rotation=0, family=_mono(), size=8)
     figure.supylabel("from (query)", size=10)
-    bar = figure.colorbar(axes[0].collections[0], ax=axes, location="bottom", aspect=38,
-                          fraction=0.06, pad=0.03)  # fmt: skip
-    bar.outline.set_visible(False)
-    bar.set_label(f"to (key) →      {axis_name('attention')}")
+    colour_bar(figure, axes, f"to (key) →      {axis_name('attention')}", undefined=False)
     return figure

@@ -1,19 +1,18 @@
 """A tree of merges: which things are alike, and how unlike the clusters are that become one."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+
+import pandas as pd
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
 
 from viz.canvas import WIDTH, require, ticks
 from viz.drawing import Drawing
+from viz.glossary import axis_name
 from viz.labels import shorten
-from viz.style import axis_name, palette
+from viz.style import palette
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import pandas as pd
-    from matplotlib.figure import Figure
-
-    Bracket = tuple[list[float], list[float]]
+Bracket = tuple[list[float], list[float]]
 
 _TALLEST = 7.6
 _LEAF = (0.03, 0.2)
@@ -21,7 +20,7 @@ _LEAF = (0.03, 0.2)
 
 
 def dendrogram(
-    data: "pd.DataFrame", leaves: "Sequence[str]", *, caption: str, label: str = ""
+    data: pd.DataFrame, leaves: Sequence[str], *, caption: str, label: str = ""
 ) -> Drawing:
     """Leaves (down) joined into clusters, each merge drawn at its height (across).
 
@@ -35,7 +34,7 @@ def dendrogram(
         raise ValueError(f"{len(leaves)} leaves take {len(leaves) - 1} merges, not {len(data)}")
     title = label or axis_name("height")
 
-    def static() -> "Figure":
+    def static() -> Figure:
         return _tree(data, leaves, title)
 
     low = data.loc[data["height"].idxmin()]
@@ -45,9 +44,7 @@ def dendrogram(
     )
 
 
-def _tree(data: "pd.DataFrame", leaves: "Sequence[str]", title: str) -> "Figure":
-    from matplotlib.collections import LineCollection
-    from matplotlib.figure import Figure
+def _tree(data: pd.DataFrame, leaves: Sequence[str], title: str) -> Figure:
 
     order, brackets = _brackets(data, len(leaves))
     tall = min(_TALLEST, max(_LEAF[0], min(_LEAF[1], _TALLEST / len(leaves))) * len(leaves))
@@ -65,7 +62,7 @@ def _tree(data: "pd.DataFrame", leaves: "Sequence[str]", title: str) -> "Figure"
     return figure
 
 
-def _brackets(data: "pd.DataFrame", leaves: int) -> "tuple[list[int], list[Bracket]]":
+def _brackets(data: pd.DataFrame, leaves: int) -> tuple[list[int], list[Bracket]]:
     """The leaves from top to bottom, and the bracket of each merge (heights, places)."""
     members = [[leaf] for leaf in range(leaves)]
     pairs = list(zip(data["left"].astype(int), data["right"].astype(int), strict=True))

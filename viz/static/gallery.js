@@ -10,7 +10,7 @@
     const words = field("search").toLowerCase().split(/\s+/);
     return words.every((word) => run.dataset.text.includes(word))
       && ["experiment", "model"].every((name) => !field(name) || run.dataset[name] === field(name))
-      && (!field("verdict") || run.dataset.verdict.split(" ").includes(field("verdict")));
+      && (!field("verdict") || run.dataset.verdict.split("|").includes(field("verdict")));
   }
 
   function compare(a, b) {

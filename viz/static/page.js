@@ -58,9 +58,22 @@
     };
   }
 
+  // circuitsvis mixes colours from white at zero; these span the range of the values.
+  function paint(box, colors) {
+    const tokens = box.querySelectorAll(".colored-tokens > span > span");
+    if (tokens.length !== colors.length) return void requestAnimationFrame(() => paint(box, colors));
+    tokens.forEach((token, index) => {
+      const [r, g, b] = colors[index].match(/\w\w/g).map((part) => parseInt(part, 16));
+      token.style.backgroundColor = colors[index];
+      token.style.color = 0.299 * r + 0.587 * g + 0.114 * b < 140 ? "#fff" : "#101318";
+    });
+  }
+
   const draw = {
     circuitsvis(box) {
-      CircuitsVis.render(box.id, CircuitsVis[box.dataset.component], props(box));
+      const given = props(box);
+      CircuitsVis.render(box.id, CircuitsVis[box.dataset.component], given);
+      if (given.colors) requestAnimationFrame(() => paint(box, given.colors));
     },
     async plotly(box) {
       const { data, layout } = props(box);
@@ -77,6 +90,12 @@
     await draw[box.dataset.library](box);
     figure.querySelector(".still").hidden = true;
     figure.querySelector(".swap").hidden = false;
+    showLegend(figure, true);
+  }
+
+  function showLegend(figure, shown) {
+    const legend = figure.querySelector(".legend");
+    if (legend) legend.hidden = !shown;
   }
 
   function swap(button) {
@@ -84,6 +103,7 @@
     const still = figure.querySelector(".still");
     still.hidden = !still.hidden;
     figure.querySelector(".widget").hidden = !still.hidden;
+    showLegend(figure, still.hidden);
     button.textContent = still.hidden ? "Still picture" : "Interactive";
   }
 
@@ -97,11 +117,32 @@
     for (const box of document.querySelectorAll(".widget")) seen.observe(box.closest("figure"));
   }
 
-  function column({ name, number }, index) {
+  // Three significant digits and a true minus; the files hold every digit.
+  function written(value, float) {
+    if (value === null) return "—";
+    if (typeof value !== "number") return value;
+    const text = float ? String(Number(value.toPrecision(3))) : String(value);
+    return text.replaceAll("-", "−");
+  }
+
+  function heading({ name, words }) {
+    const box = document.createElement("span");
+    box.append(words || name);
+    if (words) {
+      const raw = document.createElement("small");
+      raw.textContent = name;
+      box.append(raw);
+    }
+    return box;
+  }
+
+  function column(what, index) {
+    const { name, about, number, float } = what;
     return {
-      title: name, field: `c${index}`, headerTooltip: name, sorter: number ? "number" : "string",
-      hozAlign: number ? "right" : "left",
-      formatter: (cell) => cell.getValue() === null ? "—" : document.createTextNode(cell.getValue()),
+      title: name, field: `c${index}`, headerTooltip: about || name,
+      titleFormatter: () => heading(what), sorter: number ? "number" : "string",
+      hozAlign: number ? "right" : "left", headerHozAlign: number ? "right" : "left",
+      formatter: (cell) => document.createTextNode(written(cell.getValue(), float)),
     };
   }
 
@@ -109,7 +150,7 @@
     const { columns, rows } = JSON.parse(document.getElementById(`${box.id}-data`).textContent);
     const data = rows.map((row) => Object.fromEntries(row.map((cell, i) => [`c${i}`, cell])));
     const grid = new Tabulator(box, {
-      data, columns: columns.map(column), layout: "fitDataFill", maxHeight: "24rem",
+      data, columns: columns.map(column), layout: "fitDataFill", maxHeight: "24rem", columnDefaults: { maxWidth: 340 },
     });
     grid.on("tableBuilt", () => sortByKeyboard(box));
   }

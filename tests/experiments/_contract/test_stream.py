@@ -1,17 +1,17 @@
-"""Streams, tables on disk, and claims."""
+"""Streams and tables on disk."""
 
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from pydantic import ValidationError
 
-from experiments import Claim
+from experiments import Table
 from experiments._contract.files import write_atomically
 from experiments._contract.rows import Rows
 from experiments._contract.stream import Session
+from experiments._runs.finding import find
 from experiments._runs.store import Tables, read_arrays, write_arrays, write_tables
+
+NUMBERS = Table("A number.", columns={"number": "it", "token?": "its name"})
 
 
 def frame(*numbers):
@@ -37,20 +37,22 @@ def test_the_parts_of_a_table_leave_no_trace_in_its_file(tmp_path):
             rows.append(pd.DataFrame({"number": np.arange(start, start + size)}))
             rows.state()
             start += size
-        write_tables(tmp_path / name, {"numbers": rows})
+        write_tables(tmp_path / name, {"numbers": rows}, {"numbers": NUMBERS})
     one, many = ((tmp_path / n / "tables/numbers.parquet").read_bytes() for n in ("one", "many"))
     assert one == many
 
 
 def test_short_tables_have_a_csv_and_long_ones_have_none(tmp_path):
     long = pd.DataFrame({"x": np.zeros(50_001)})
-    short, longer = write_tables(tmp_path, {"short": frame(1), "long": long})
+    declared = {"short": NUMBERS, "long": Table("A zero.", columns={"x": "it"})}
+    short, longer = write_tables(tmp_path, {"short": frame(1), "long": long}, declared)
     assert (short["csv"], longer["csv"]) == ("tables/short.csv", None)
     assert longer["rows"] == 50_001
 
 
 def test_a_token_called_nan_survives_the_disk(tmp_path):
-    write_tables(tmp_path, {"t": pd.DataFrame({"token": ["nan", "", "null", "万"]})})
+    table = pd.DataFrame({"token": ["nan", "", "null", "万"]})
+    write_tables(tmp_path, {"t": table}, {"t": Table("A token.", key="token")})
     assert Tables(tmp_path / "tables")["t"].token.tolist() == ["nan", "", "null", "万"]
 
 
@@ -94,6 +96,12 @@ def test_arrays_come_back_as_they_were_however_they_lie_in_memory(array, tmp_pat
         np.testing.assert_array_equal(back, array)
 
 
+def test_an_experiment_cuts_batches_of_a_size():
+    experiment = find("addition_accuracy")()
+    assert list(experiment.stream([1, 2, 3], (), "x", 2)) == [[1, 2], [3]]
+    assert list(experiment.stream([1, 2, 3])) == [1, 2, 3]
+
+
 def test_a_stream_without_a_run_yields_every_batch():
     assert list(Session().stream([1, 2, 3], (), "x")) == [1, 2, 3]
 
@@ -105,27 +113,3 @@ def test_a_done_stream_yields_nothing_again(tmp_path):
     again = Rows("r", tmp_path / "r")
     assert list(Session(tmp_path).stream(range(4), again, "x")) == []
     assert again.frame().number.tolist() == [0, 1, 2, 3]
-
-
-def claim(**changed):
-    told = {"kind": "learned", "sentence": "s", "estimate": 0.5, "n": 3, "verdict": "holds"}
-    return Claim(**told | changed)
-
-
-def test_a_claim_must_say_what_would_decide_it():
-    with pytest.raises(ValidationError, match="what would decide it"):
-        claim(verdict="undecided")
-    assert claim(verdict="undecided", decide="n = 100").decide == "n = 100"
-
-
-@pytest.mark.parametrize("changed", [{"estimate": float("nan")}, {"n": -1}, {"p": 1.5}, {"x": 1}])
-def test_a_claim_refuses_what_is_no_number(changed):
-    with pytest.raises(ValidationError):
-        claim(**changed)
-
-
-@given(st.floats(-1, 1), st.floats(0, 1), st.floats(-1, 1))
-def test_a_verdict_follows_from_the_interval(low, width, threshold):
-    verdict = Claim.judge(low, low + width, threshold)
-    assert (verdict == "holds") == (low > threshold)
-    assert (verdict == "fails") == (low + width < threshold)

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from experiments import Experiment, UsageError
-from experiments._runs.arguments import build, configure, split
+from experiments._runs.arguments import build, configure
+from experiments._runs.words import split
 
 
 class Typed(Experiment):
@@ -14,6 +15,8 @@ class Typed(Experiment):
     loud: bool = False
 
     def measure(self, model): ...
+
+    def headline(self, results): ...
 
     def figures(self, results): ...
 

@@ -14,6 +14,7 @@ from lenses.digits.geometry import (
     fits,
     fourier,
     gram,
+    grams,
     helix,
     linear,
     max_t,
@@ -25,6 +26,7 @@ from lenses.digits.geometry import (
     products,
     projector,
     resampled,
+    shape_tables,
     share,
     shares_of,
 )
@@ -276,3 +278,23 @@ def test_one_more_of_few_controls():
     assert beyond_controls(9.0, rng.standard_normal(12)) < 1e-4
     assert beyond_controls(0.1, np.full(9, 0.1)) == 1
     assert beyond_controls(0.2, np.full(9, 0.1)) == 0.1
+
+
+def test_the_tables_of_a_planted_circle():
+    rng = np.random.default_rng(0)
+    turn = np.linalg.qr(rng.standard_normal((16, 2)))[0]
+    shape = bases()["circle"] @ turn.T
+    states = np.broadcast_to(shape, (1, 2, 5, 10, 16)) + rng.standard_normal((1, 2, 5, 1, 16))
+    tables = shape_tables([("a", 0)], states, grams(states)[None])
+    shares = tables["shares"].set_index("component")
+    assert np.allclose(shares.loc["circle", "share"], 1)
+    assert (shares.loc["circle beyond arch", "p"] <= 0.001).all()
+    assert (shares.loc["line beyond circle", "share"] == 0).all()
+    assert (tables["shares"]["n"] == 5).all()
+    own = tables["by_layer"].query("weights == 'this model' and component == 'circle'")
+    assert np.allclose(own[["share", "low", "high"]], 1)
+    assert np.allclose(tables["dimensions"]["participation_ratio"], 2)
+    first = tables["points"].query("layer == 0")
+    radius = np.hypot(first["first_component"], first["second_component"])
+    assert np.allclose(radius, radius.iloc[0])
+    assert np.allclose(first["first_share"] + first["second_share"], 1)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from lenses.states import fillers
-from lenses.states.fillers import CONTROLS, FILLERS, MAIN, Filled
+from lenses.states.fillers import CONTROLS, FILLERS, MAIN, OWN, Filled
 from lenses.states.policy import STATISTICS, standardised
+from models.planted.dialect import MEANINGS, planted_dialect
 
 SHAPE = (6, len(FILLERS), 5)
 
@@ -99,10 +100,16 @@ def test_a_statistic_without_variation_has_no_rows(filled) -> None:
     assert fillers.effect_table({MAIN: nothing.compared(MAIN, 0)}, 6).empty
 
 
-def test_the_planted_difference_is_found_and_no_other() -> None:
-    rows = fillers.control_table()
-    found = rows.query("given == 'twins of its words' and statistic == 'attention_on_filler'")
-    assert found["filler"].tolist() == ["greedy", "sampled"]
+def test_one_text_given_and_own_differs_in_nothing_and_its_twin_does() -> None:
+    planted = planted_dialect()
+    rows = planted.twins(12, 12, 0)
+    prompt, twins = rows[:, :6], rows[:, 6:]
+    own = twins - MEANINGS
+    table = fillers.own_text_table(planted.model, prompt, {"own": own, "twins": twins}, (own, own))
+    assert table.groupby("given")["filler"].unique().map(list).to_dict() == {
+        "own": list(OWN),
+        "twins": list(OWN),
+    }
+    assert np.allclose(table.query("given == 'own'")["estimate"], 0)
+    found = table.query("given == 'twins' and statistic == 'attention_on_filler'")
     assert (found["low"] > 1).all()
-    assert (found["p_any"] < 0.001).all()
-    assert rows.query("given == 'its own, again' and filler == 'sampled'")["p_any"].min() > 0.05

@@ -1,0 +1,153 @@
+"""What a .gguf file states, held against what transformers made of it.
+
+transformers skips tensors and metadata that it does not know, in silence. Here every tensor must
+have a place, and every number that changes the computation must be in the config that came out.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from models.card import ModelError
+from models.protocol import PlainModel, PretrainedConfig
+
+ENDS = ("eos_token_id", "eot_token_id", "eom_token_id")
+"""Metadata under `tokenizer.ggml` that name a token at which a continuation ends."""
+SAME: dict[str, tuple[str, ...]] = {
+    "block_count": ("num_hidden_layers",),
+    "embedding_length": ("hidden_size",),
+    "attention.head_count": ("num_attention_heads",),
+    "attention.head_count_kv": ("num_key_value_heads", "num_kv_heads", "num_attention_heads"),
+    "attention.layer_norm_rms_epsilon": ("rms_norm_eps", "norm_eps", "layer_norm_epsilon"),
+    "attention.layer_norm_epsilon": ("layer_norm_eps", "layer_norm_epsilon", "norm_epsilon"),
+    "attention.sliding_window": ("sliding_window",),
+    "attn_logit_softcapping": ("attn_logit_softcapping",),
+    "final_logit_softcapping": ("final_logit_softcapping",),
+    "logit_scale": ("logit_scale",),
+    "expert_count": ("num_experts", "num_local_experts", "n_routed_experts"),
+    "expert_used_count": ("num_experts_per_tok",),
+    "expert_feed_forward_length": ("moe_intermediate_size", "intermediate_size"),
+}
+"""Metadata of an architecture, and the names that a config may have for it."""
+WIDTHS = ("intermediate_size", "n_inner", "ffn_dim")
+"""Names of the width of an MLP; four times that of the stream where a config has none."""
+WITHOUT_EFFECT = (
+    *("context_length", "vocab_size", "rope.scaling.finetuned", "tensor_data_layout"),
+    *("rope.scaling.original_context_length", "attention.causal", "use_parallel_residual"),
+)
+"""Metadata that changes nothing, or nothing unless other metadata here does."""
+NEUTRAL = {
+    "rope.scaling.type": ("none", ""), "rope.scaling.factor": (0, 1), "rope.scale_linear": (0, 1),
+    "rope.scaling.attn_factor": (0, 1), "attention.scale": (0,), "expert_shared_count": (0,),
+}  # fmt: skip
+"""Metadata that changes nothing at these values."""
+
+
+def report_of_gguf(file: Path, model: PlainModel) -> list[str]:
+    """What was read of a .gguf file and what was not, a line each.
+
+    Raises ModelError for a tensor without a place, and for metadata that the config contradicts.
+    """
+    from gguf import GGUFReader
+
+    reader = GGUFReader(file)
+    kind = reader.fields["general.architecture"].contents()
+    lost = sorted({tensor.name for tensor in reader.tensors} - _placed(model, kind))
+    if lost:
+        raise ModelError(
+            f"{file}: transformers has no place for {lost[0]} ({len(lost)} such tensors), so this "
+            "would be another model; use the safetensors weights of this model"
+        )
+    stated = {name.removeprefix(f"{kind}."): field.contents()
+              for name, field in reader.fields.items() if name.startswith(f"{kind}.")}  # fmt: skip
+    for name, value in stated.items():
+        _refuse_other(file, f"{kind}.{name}", value, _reading_of(name, value, model.config))
+    ignored = sorted(f"{kind}.{name}" for name in stated if name in WITHOUT_EFFECT)
+    return [
+        f"read: {len(reader.tensors)} tensors of {file.name}, {kind}, dequantised",
+        *(
+            f"read: {kind}.{name} = {stated[name]}"
+            for name in sorted(stated.keys() - WITHOUT_EFFECT)
+        ),
+        *(f"ignored: {name}" for name in ignored),
+    ]
+
+
+def _placed(model: PlainModel, kind: str) -> set[str]:
+    """The names of tensors of a .gguf file that transformers puts somewhere in this model."""
+    from transformers.integrations.gguf import GGUF_CONFIG_ARCHS
+    from transformers.modeling_gguf_pytorch_utils import (
+        TENSOR_PROCESSORS,
+        TensorProcessor,
+        get_gguf_hf_weights_map,
+    )
+
+    if kind in GGUF_CONFIG_ARCHS:
+        raise ModelError(f"{kind} models in .gguf files are not read; use the safetensors weights")
+    processor = TENSOR_PROCESSORS.get(kind, TensorProcessor)(config=model.config.to_dict())
+    return set(get_gguf_hf_weights_map(model, processor))
+
+
+def _refuse_other(file: Path, name: str, stated: Any, read: Any) -> None:
+    """Raise ModelError where the config that came out says otherwise than the file."""
+    if read is _SAME or read == stated or _close(read, stated):
+        return
+    said = "ignores it" if read is None else f"reads {read}"
+    raise ModelError(
+        f"{file}: {name} is {stated}, but transformers {said}, so this would be another model; "
+        "use the safetensors weights of this model"
+    )
+
+
+_SAME = object()
+
+
+def _close(one: Any, other: Any) -> bool:
+    numbers = (int, float)
+    both = isinstance(one, numbers) and isinstance(other, numbers)
+    return both and abs(one - other) <= 1e-4 * max(abs(one), abs(other))
+
+
+def _reading_of(name: str, value: Any, config: PretrainedConfig) -> Any:
+    """What the config has for a piece of metadata; `_SAME` where it changes nothing."""
+    if name in WITHOUT_EFFECT or value in NEUTRAL.get(name, ()):
+        return _SAME
+    if name in DERIVED:
+        return DERIVED[name](config)
+    found = [getattr(config, own, None) for own in SAME.get(name, ())]
+    return next((number for number in found if number is not None), None)
+
+
+def _head_width(config: PretrainedConfig) -> int:
+    own = getattr(config, "head_dim", None)
+    return own or config.hidden_size // config.num_attention_heads
+
+
+def _rope(config: PretrainedConfig, layers: str) -> dict[str, Any]:
+    """The rotation of layers of a kind, or of all."""
+    rope = getattr(config, "rope_parameters", None) or {}
+    return rope.get(layers, rope)
+
+
+DERIVED: dict[str, Callable[[PretrainedConfig], Any]] = {
+    "feed_forward_length": lambda config: next(
+        (n for n in (getattr(config, name, None) for name in WIDTHS) if n), 4 * config.hidden_size
+    ),
+    "attention.key_length": _head_width,
+    "attention.value_length": _head_width,
+    "rope.dimension_count": lambda config: round(
+        _head_width(config) * _rope(config, "full_attention").get("partial_rotary_factor", 1.0)
+    ),
+    "rope.freq_base": lambda config: _rope(config, "full_attention").get("rope_theta"),
+    "rope.freq_base_swa": lambda config: _rope(config, "sliding_attention").get("rope_theta"),
+}
+"""Metadata that a config has under no name of its own."""
+
+
+def ends_of_gguf(file: Path) -> list[int]:
+    """Every token at which a continuation ends, as a .gguf file names them."""
+    from gguf import GGUFReader
+
+    fields = GGUFReader(file).fields
+    stated = [fields.get(f"tokenizer.ggml.{name}") for name in ENDS]
+    return sorted({int(field.contents()) for field in stated if field is not None})

@@ -1,0 +1,88 @@
+"""Which kinds of model can be measured, and how far they read: what a config says of it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from models.card import Card, ModelError
+from models.protocol import PlainModel, PretrainedConfig
+
+UNBOUNDED = 2**30
+"""The longest text of a model whose positions have no end (ALiBi)."""
+ADAPTERS = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
+OTHER_WEIGHTS = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
+"""Files of weights that are not read from a folder."""
+DEQUANTISED = {"mxfp4"}
+"""Ways of quantising that transformers undoes while reading (gpt-oss)."""
+
+
+def refuse_unreadable_folder(card: Card, folder: Path) -> None:
+    """Raise ModelError for a folder whose weights would be read wrongly or not at all."""
+    adapter = next((name for name in ADAPTERS if (folder / name).is_file()), None)
+    if adapter is not None:
+        raise ModelError(
+            f"{card.name}: {folder} holds an adapter that is not merged ({adapter}); merge it into "
+            "its base model (merge_and_unload) and save that"
+        )
+    _refuse_config(card, folder / "config.json")
+
+
+def no_safetensors(name: str, folder: Path) -> ModelError:
+    """The error for a folder without weights that can be read, which names those it has."""
+    others = sorted(file.name for kind in OTHER_WEIGHTS for file in folder.glob(kind))
+    if others:
+        return ModelError(
+            f"{name}: only {others[0]} is in {folder}, which is not read; convert it to safetensors"
+        )
+    return ModelError(
+        f"{name}: no weights at {folder / 'model.safetensors'}; put them there or correct the path"
+    )
+
+
+def _refuse_config(card: Card, file: Path) -> None:
+    """Raise ModelError for encoder-decoders and for quantised weights."""
+    try:
+        config = json.loads(file.read_text("utf-8"))
+        quantised, pair = config.get("quantization_config"), config.get("is_encoder_decoder")
+    except (OSError, ValueError, AttributeError) as error:
+        raise ModelError(f"{card.name}: {file} is no readable config ({error}); mend it") from error
+    if pair:
+        raise ModelError(
+            f"{card.name}: {config.get('model_type')} models are pairs of encoder and decoder; "
+            "use a model that only continues text"
+        )
+    if quantised and (way := quantised.get("quant_method")) not in DEQUANTISED:
+        raise ModelError(
+            f"{card.name}: its weights are quantised by {way}; dequantise them and save them as "
+            "float, or use a .gguf file of this model"
+        )
+
+
+def longest_of(config: PretrainedConfig) -> int:
+    """The longest text that a model reads; UNBOUNDED where its config states none."""
+    shape = config.get_text_config()
+    stated = [getattr(shape, name, None) for name in ("max_position_embeddings", "max_seq_len")]
+    return min((n for n in stated if isinstance(n, int) and n > 0), default=UNBOUNDED)
+
+
+def end_tokens_of(plain: PlainModel) -> tuple[int, ...]:
+    """Every token at which transformers ends a continuation."""
+    ends = getattr(plain.generation_config, "eos_token_id", None)
+    return () if ends is None else (ends,) if isinstance(ends, int) else tuple(ends)
+
+
+def refuse_without_attention(card: Card, model: Any) -> None:
+    """Raise ModelError unless every block has attention."""
+    blocks = [dict(block.named_children()) for block in getattr(model, "blocks", [])]
+    if bare := [number for number, parts in enumerate(blocks) if "attn" not in parts]:
+        some = "no layer has" if len(bare) == len(blocks) else f"{_layers(bare)} no"
+        raise ModelError(
+            f"{card.name}: {some} attention; use a model with attention in every layer"
+        )
+
+
+def _layers(numbers: list[int]) -> str:
+    """`layer 3 has`, or `layers 0, 2 have`."""
+    if len(numbers) == 1:
+        return f"layer {numbers[0]} has"
+    return f"layers {', '.join(map(str, numbers))} have"

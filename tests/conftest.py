@@ -1,0 +1,15 @@
+"""Tests that share what is expensive to make run in one process, and the longest files first."""
+
+import pytest
+
+LONG = ("test_every_experiment", "test_carry", "test_head_importance", "test_probes", "test_policy")
+
+
+def pytest_collection_modifyitems(items):
+    """A group is a file; of the generic tests, what they ask of one experiment."""
+    for item in items:
+        params = getattr(item, "callspec", None)
+        kind = params.params.get("kind", params.params.get("claiming")) if params else None
+        name = f"{item.path}:{kind}" if isinstance(kind, str) else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(name))
+    items.sort(key=lambda item: not item.path.stem.startswith(LONG))

@@ -1,0 +1,134 @@
+"""Verdicts follow from numbers, in one place; what was not measured is not tested."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from experiments import Claim, Estimate, corrected
+from experiments._contract.claims import AFFORDABLE
+from lenses.statistics.intervals import bootstrap, share
+
+
+def claim(found=None, **how):
+    return Claim.learned("A sentence.", found, **how)
+
+
+@given(st.floats(-1, 1), st.floats(0, 1), st.floats(-1, 1))
+def test_a_verdict_follows_from_the_interval(low, width, threshold):
+    found = Estimate(low + width / 2, low, low + width, 5)
+    above = claim(found, above=threshold, decide="more").verdict
+    assert (above == "holds") == (low > threshold)
+    assert (above == "fails") == (low + width < threshold)
+    below = claim(found, below=threshold, decide="more").verdict
+    assert (below == "holds") == (low + width < threshold)
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        Estimate(0.5, 0.4, 0.6, 9),
+        pd.Series({"estimate": 0.5, "low": 0.4, "high": 0.6, "n": 9, "other": 1}),
+        bootstrap(np.full(9, 0.5)),
+    ],
+)
+def test_an_estimate_may_come_from_a_row_or_a_statistic(found):
+    made = claim(found, above=0.1)
+    assert (made.estimate, made.n, made.verdict) == (0.5, 9, "holds")
+
+
+def test_a_share_is_nine_of_ten():
+    found = share(9, 10)
+    assert (round(found.low, 3), round(found.high, 3)) == (0.596, 0.982)
+    assert share(0, 0) is None
+
+
+@pytest.mark.parametrize(
+    "found",
+    [None, Estimate(float("nan"), float("nan"), float("nan"), 0),
+     Estimate(0.4, float("nan"), float("nan"), 1)],
+)  # fmt: skip
+def test_without_an_interval_it_is_not_tested(found):
+    made = claim(found, above=0, needs="2 prompts or more")
+    assert (made.verdict, made.needs) == ("not tested", "2 prompts or more")
+    assert made.estimate != 0
+
+
+def test_a_decided_claim_drops_what_would_decide_it():
+    assert claim(Estimate(0.5, 0.4, 0.6, 9), above=0.1, decide="more prompts").decide == ""
+    assert claim(Estimate(0.5, 0.4, 0.6, 9), above=0.5, decide="more prompts").decide
+
+
+@pytest.mark.parametrize(
+    ("found", "says"),
+    [
+        (Estimate(0.2, -0.1, 0.5, 10), "about 23 prompts, if the estimate stays as it is"),
+        (Estimate(-0.129, -0.3, 0.03, 10), "more data will not make this hold"),
+        (Estimate(0.001, -0.5, 0.5, 10), "too small an effect to decide at this size"),
+    ],
+)
+def test_a_sample_size_is_told_only_where_it_would_help(found, says):
+    made = claim(found, above=0, more="prompts")
+    assert says in made.decide
+    assert made.verdict == "undecided"
+
+
+@given(st.floats(0.001, 1), st.floats(0.001, 2), st.integers(2, 500))
+def test_the_sample_size_told_is_affordable_and_larger(ahead, half, n):
+    made = claim(Estimate(ahead, ahead - half, ahead + half, n), above=0, more="prompts")
+    if made.decide.startswith("about"):
+        assert n < int(made.decide.split()[1]) < AFFORDABLE
+
+
+def test_an_interval_on_the_other_side_fails():
+    made = claim(Estimate(-0.129, -0.199, -0.030, 9), above=0, more="prompts")
+    assert (made.verdict, made.decide) == ("fails", "")
+
+
+@pytest.mark.parametrize(
+    ("errors", "verdict"),
+    [([0, 1e-5], "holds"), ([0, 1e-3], "fails"), ([0, float("nan"), 0], "fails"),
+     (pd.Series([0, float("nan")]), "fails"), ([], "not tested"), ([float("inf")], "fails")],
+)  # fmt: skip
+def test_an_identity_fails_on_any_error_that_is_too_large_or_no_number(errors, verdict):
+    made = Claim.identity("They sum.", errors, within=1e-4)
+    assert (made.verdict, made.check) == (verdict, True)
+
+
+def test_correction_counts_every_test_and_takes_back_what_luck_explains():
+    many = [claim(Estimate(1, 0.5, 2, 9, p), above=0) for p in (0.001, 0.04, 0.5)]
+    found = corrected([*many, claim(Estimate(1, 0.5, 2, 9), above=0)], "more prompts")
+    assert [c.verdict for c in found] == ["holds", "undecided", "undecided", "holds"]
+    assert found[0].p == pytest.approx(0.003)
+    assert "among 3 claims" in found[1].decide
+    assert corrected([]) == []
+
+
+def test_a_plain_finding_has_no_verdict():
+    made = Claim.descriptive("It writes long results.", Estimate(2.0, None, None, 4))
+    assert (made.verdict, made.estimate, made.n) == (None, 2.0, 4)
+
+
+TOLD = {"kind": "learned", "sentence": "S.", "estimate": 0.5, "n": 3, "verdict": "holds"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"estimate": float("nan")}, "finite"),
+        ({"n": -1}, "greater"),
+        ({"p": 1.5}, "less"),
+        ({"x": 1}, "Extra"),
+        ({"verdict": "undecided"}, "what would decide it"),
+        ({"verdict": "not tested"}, "what it needs"),
+        ({"verdict": None}, "descriptive"),
+        ({"estimate": None}, "has an estimate"),
+        ({"sentence": "No full stop"}, "full stop"),
+        ({"family": "Places"}, "label"),
+    ],
+)
+def test_an_incomplete_claim_is_refused(changed, says):
+    with pytest.raises(ValidationError, match=says):
+        Claim(**TOLD | changed)

@@ -1,0 +1,121 @@
+"""Claims as a page shows them: rows of tables with their intervals, checks, what was not tested."""
+
+from collections.abc import Iterable, Mapping
+from itertools import groupby
+from typing import Any
+
+VERDICTS = ("holds", "fails", "undecided", "not tested")
+_PLURAL = {"holds": "hold", "fails": "fail"}
+
+KINDS = {
+    "identity": "Holds in any model, by algebra: a check of the measurement.",
+    "mechanical": "Follows in part from shapes and scales: what counts is the difference from "
+    "the null and from random weights.",
+    "learned": "Must not hold with random weights, and must hold on a planted control.",
+    "descriptive": "A plain finding: a number that is not judged.",
+}
+
+_EMPTY = {
+    "low": None, "high": None, "p": None, "threshold": None, "null": None, "null_note": "",
+    "unit": "", "decide": "", "needs": "", "family": "", "label": "", "n": 0, "estimate": None,
+}  # fmt: skip
+_ROOM = 0.06
+"""Of an axis: left free at both ends."""
+
+
+def evidence(claims: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Groups of claims about the model, the checks, what was not tested, and how many of each.
+
+    Manifests of older runs have claims without family, label and check.
+    """
+    whole = [_EMPTY | {"check": claim["kind"] == "identity"} | dict(claim) for claim in claims]
+    checks = [claim for claim in whole if claim["check"]]
+    about = [claim for claim in whole if not claim["check"]]
+    return {
+        "groups": _groups([claim for claim in about if claim["verdict"] != "not tested"]),
+        "checks": checks,
+        "passed": sum(claim["verdict"] == "holds" for claim in checks),
+        "not_tested": _by_need([claim for claim in about if claim["verdict"] == "not tested"]),
+        "counts": count_verdicts(whole),
+    }
+
+
+def count_verdicts(claims: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """How many claims about the model have each verdict; checks of the method do not count."""
+    found = [claim["verdict"] for claim in claims
+             if not claim.get("check", claim["kind"] == "identity")]  # fmt: skip
+    return {verdict: found.count(verdict) for verdict in VERDICTS}
+
+
+def counted(verdict: str, count: int) -> str:
+    """A number of claims in words: "1 holds", "3 hold"."""
+    return f"{count} {verdict if count == 1 else _PLURAL.get(verdict, verdict)}"
+
+
+def _by_need(claims: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What was not tested, by what it needs."""
+    needs = dict.fromkeys(claim["needs"] for claim in claims)
+    return [
+        {"needs": need, "claims": [claim for claim in claims if claim["needs"] == need]}
+        for need in needs
+    ]
+
+
+def _groups(claims: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A family stands together where its first claim does; claims without one stand in a row."""
+    families: dict[str, list[dict[str, Any]]] = {}
+    for claim in claims:
+        families.setdefault(claim["family"], []).append(claim)
+    seen: set[str] = set()
+    groups = []
+    for family, run in groupby(claims, key=lambda claim: claim["family"]):
+        members = families[family] if family else list(run)
+        if not family or family not in seen:
+            groups.append(_group(family, members))
+        seen.add(family)
+    return groups
+
+
+def _group(family: str, claims: list[dict[str, Any]]) -> dict[str, Any]:
+    """Rows of one table; those of a family share an axis, others each have their own."""
+    shared = _axis(claims) if family else None
+    rows = [claim | {"plot": _plot(claim, shared or _axis([claim]))} for claim in claims]
+    return {"family": family, "rows": rows, "axis": shared, **_in_common(family, claims)}
+
+
+def _in_common(family: str, claims: list[dict[str, Any]]) -> dict[str, Any]:
+    """What all claims of a family are compared with and measured in, said once."""
+    found = {}
+    for name in ("unit", "null_note"):
+        values = {claim[name] for claim in claims}
+        found[name] = values.pop() if family and len(values) == 1 else ""
+    return found
+
+
+def _axis(claims: list[dict[str, Any]]) -> tuple[float, float] | None:
+    """The ends of an axis that holds all numbers of the claims: 0 to 1 for shares."""
+    names = ("estimate", "low", "high", "null", "threshold")
+    values = [claim[name] for claim in claims for name in names if claim[name] is not None]
+    if not values or all(claim["estimate"] is None for claim in claims):
+        return None
+    low, high = min(values), max(values)
+    if low >= 0 and 0.2 < high <= 1:
+        return 0.0, 1.0
+    low, high = min(low, 0.0), max(high, 0.0)  # how far from zero is what is to be seen
+    return (low, high) if low < high else (0.0, 1.0)
+
+
+def _plot(claim: dict[str, Any], axis: tuple[float, float] | None) -> dict[str, Any] | None:
+    """Places of the claim's numbers on its axis, in percent of the width."""
+    if axis is None or claim["estimate"] is None:
+        return None
+    span = axis[1] - axis[0]
+    names = ("estimate", "low", "high", "null", "threshold")
+    places = {
+        name: round(100 * (_ROOM + (1 - 2 * _ROOM) * (claim[name] - axis[0]) / span), 2)
+        for name in names
+        if claim[name] is not None
+    }
+    ends = {"from": axis[0], "to": axis[1]}
+    zero = round(100 * (_ROOM + (1 - 2 * _ROOM) * (0 - axis[0]) / span), 2)
+    return dict.fromkeys(names) | places | ends | {"zero": zero if axis[0] < 0 else None}
