@@ -286,7 +286,7 @@ class AttentionMeaning(Experiment):
                 null=found and found.random.mean(),
                 null_note=f"mean of {RANDOM_MODELS} models with random weights",
                 more="texts (--texts, adders --additions)",
-                needs="2 texts or more, in which attention and states vary",
+                needs="5 texts or more, in which attention and states vary",
                 family="Meaning moves towards what is attended to more", label=label,
             ))  # fmt: skip
         return claims

@@ -472,6 +472,9 @@ def _suffices(table: pd.DataFrame) -> Claim:
     needs = "a model that adds, in which heads with a role are found"
     if not found["heads"]:
         return Claim.not_tested("learned", f"{sentence}.", needs)
+    if "random" not in table.index:
+        needs = "a model with more heads: it has too few other sets of this size to compare with"
+        return Claim.not_tested("learned", f"{sentence}.", needs)
     all_of_it, adds = max(float(whole["accuracy"]), 1e-9), whole["low"] >= ADDS
     luck = table.loc[["random"], "accuracy"] / all_of_it
     own = (found[["accuracy", "low", "high"]].astype(float) / all_of_it).clip(upper=1)

@@ -219,7 +219,11 @@ class HeadContributions(Experiment):
         ]
         return [
             Claim.identity("The heads and the bias sum to the block's output.", sums, within=most),
-            Claim.identity("Each head's attention row sums to 1.", attention, within=most),
+            Claim.identity(
+                "Each head's attention row sums to 1, or to 1 less what a learned sink takes.",
+                attention,
+                within=most,
+            ),
             *corrected([*rises, *self._spread_claims(keyed)]),
         ]
 
@@ -269,9 +273,14 @@ class HeadContributions(Experiment):
             "spreads": head_spreads(one, chosen),
             "agreement": self._agreement(model, text, one),
             "output_error": one.output_error.max().numpy(),
-            "attention_error": (one.attention_sum - 1).abs().max().numpy(),
+            "attention_error": self._row_error(model, one),
         }
         return {name: value[None] for name, value in kept.items()}
+
+    def _row_error(self, model: "Model", one: Contributions) -> np.ndarray:
+        """How far rows are from summing to 1; with learned sinks, how far beyond 1 they go."""
+        beyond = one.attention_sum - 1
+        return (beyond.clamp(min=0) if model.attention_sinks else beyond.abs()).max().numpy()
 
     def _agreement(
         self, model: "Model", text: ReadText, one: Contributions, **only: tuple[str, ...]
@@ -366,7 +375,7 @@ class HeadContributions(Experiment):
             "what the same lengths give in random directions is subtracted",
             family="L2 norm and cosine agree more on generated tokens than on the prompt",
             label=f"{how}{fixed}",
-            needs="2 prompts or more of 12 tokens or more, with generated tokens (--new-tokens)",
+            needs="5 prompts or more of 12 tokens or more, with generated tokens (--new-tokens)",
         )
 
     def _spread_claims(self, keyed: dict[tuple[str, str, str], pd.DataFrame]) -> list[Claim]:
@@ -377,7 +386,7 @@ class HeadContributions(Experiment):
                 keyed.get(("unevenness", "layer", "none")),
                 unit="1 minus the entropy of the heads' shares of length over its maximum; "
                 "0 = all lengths equal",
-                needs="2 prompts or more, of 2 tokens or more",
+                needs="5 prompts or more, of 2 tokens or more",
             ),
             self._claim(
                 "The heads of a layer cancel each other: their sum varies less over tokens than "
@@ -386,7 +395,7 @@ class HeadContributions(Experiment):
                 sign=-1, scale=np.exp,
                 unit="variance of the sum over the sum of the variances, geometric mean over "
                 "layers; 1 = independent heads, below 1 = they cancel",
-                needs="2 prompts or more, of 3 tokens or more",
+                needs="5 prompts or more, of 3 tokens or more",
             ),
         ]  # fmt: skip
 

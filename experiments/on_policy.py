@@ -254,7 +254,7 @@ class OnPolicy(Experiment):
 
     def _filled(self, model: "Model", text: "_Text", width: int) -> dict[str, np.ndarray]:
         """What is kept of a prompt: fillers, how they were read, and the identity."""
-        greedy = policy.generate(model, text.prompt, text.most, _end(model))
+        greedy = policy.generate(model, text.prompt, text.most, _ends(model))
         again = _read(model, text.prompt, [greedy.tokens])
         ids = self._fillers(model, text, greedy.tokens)
         found = _read(model, text.prompt, ids.tolist())
@@ -326,9 +326,9 @@ class _Text:
     """Tokens that may follow it."""
 
 
-def _end(model: "Model") -> int | None:
-    """The token that ends a text; an adder's answer has its length, and nothing ends it."""
-    return None if model.card.arithmetic else model.tokenizer.eos_token_id
+def _ends(model: "Model") -> tuple[int, ...]:
+    """The tokens that end a text; an adder's answer has its length, and nothing ends it."""
+    return () if model.card.arithmetic else model.end_tokens
 
 
 def _read(model: "Model", prompt: list[int], rows: list[list[int]]) -> policy.Read:
@@ -339,8 +339,8 @@ def _read(model: "Model", prompt: list[int], rows: list[list[int]]) -> policy.Re
 
 def _sampled(model: "Model", text: _Text, seed: int) -> list[int]:
     """The model's text at temperature 1; an adder's end token is any token, and ends nothing."""
-    if _end(model) is None:
-        return policy.generate(model, text.prompt, text.most, None, seed).tokens
+    if not _ends(model):
+        return policy.generate(model, text.prompt, text.most, (), seed).tokens
     return continue_text(model, [text.prompt], text.most, temperature=1, seed=seed)[0]
 
 

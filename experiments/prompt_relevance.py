@@ -26,6 +26,7 @@ from lenses.flow.one_text import (
     relevance_rows,
     sink_rows,
 )
+from lenses.flow.relevance import COMPLETE, SMALL, STEPS
 from lenses.flow.scores import SCOPES, score_rows
 from lenses.kept import PerPrompt
 from lenses.patching.knock_out import mean_embedding
@@ -48,7 +49,7 @@ TOLERANCE = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 1e-2}
 KNOCK_OUT = "knock-out of edges"
 GUIDES = ((0.7, "a good"), (0.4, "a fair"), (0.15, "only a weak"), (-1.0, "no"))
 """What a headline calls a rank correlation of at least so much."""
-NEEDS = "2 prompts or more, of 5 tokens or more each"
+NEEDS = "5 prompts or more, of 5 tokens or more each"
 MEASURED = {
     "measure": "how relevance is measured; `drop_...` are the truths, `random` random rankings",
     "layers": "which layers: first, each, mean, max, all or none",
@@ -245,6 +246,7 @@ class PromptRelevance(Experiment):
                 prompts["row_error"], within=tolerance,
                 unit=f"largest error; tolerance {tolerance:g}",
             ),
+            _complete(prompts),
             *_key_claims(results),
             *corrected([self._beyond(rows, name) for name in BEYOND], decide="more prompts"),
             *([self._enough(rows)] if several else []),
@@ -360,6 +362,19 @@ def _first_layer(results: Results) -> str:
         f"Layer 0's attention is {guide} guide to what the whole answer depends on (rank "
         f"correlation {rho[0]:.2f} with knocking out, where 1 is the same order and 0 is chance; "
         f"{each[0]:.2f} for each generated token by itself){best if len(rho) > 1 else ''}."
+    )
+
+
+def _complete(prompts: pd.DataFrame) -> Claim:
+    """Integrated gradients sum to what they must, where they were not refused."""
+    known = prompts.dropna(subset="integrated")
+    refused = len(prompts) - len(known)
+    return Claim.identity(
+        "Integrated gradients sum to what the answer loses without the whole prompt.",
+        abs(known["integrated"] - known["whole"]) / abs(known["whole"]).clip(lower=SMALL),
+        within=COMPLETE,
+        unit=f"largest relative error; tolerance {COMPLETE:g}; refused in {refused} of "
+        f"{len(prompts)} prompts, where {max(STEPS)} points on the path are too few",
     )
 
 

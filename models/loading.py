@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from models.card import Card, ModelError, NativeConfig, find_card
-from models.hooked import hook_model, hook_native
+from models.hooked import HAS_BRIDGE, hook_model, hook_native
 from models.kinds import end_tokens_of, longest_of, refuse_without_attention
 from models.native import fresh_weights, native_tokenizer, native_weights
 from models.parts import sinks
@@ -98,7 +98,9 @@ def _assemble(
         model = hook_model(plain, folded=processing == "folded")
         refuse_without_attention(card, model)
         _dress(model, card, tokenizer, blueprint, processing)
-        model.cfg.n_ctx, model.end_tokens, model.read_report = longest_of(blueprint), ends, report
+        model.end_tokens, model.read_report = ends, report
+        if HAS_BRIDGE:  # HookedTransformer has made masks of its own length
+            model.cfg.n_ctx = longest_of(blueprint)
         model.identities = verify(model, tokens, expected)
     return model
 
@@ -164,7 +166,7 @@ def _dress(
     """Give a hooked model what `Model` adds, and make `to_tokens` do what the tokenizer does."""
     model.card, model.blueprint, model.processing = card, blueprint, processing
     model.identities, model.end_tokens, model.read_report = [], (), ()
-    model.attention_sinks = sinks(model) is not None
+    model.attention_sinks = sinks(model.blocks) is not None
     model.eval().requires_grad_(False)
     if tokenizer is None:
         return

@@ -139,12 +139,12 @@ def measured_norm(norm: nn.Module, zeros: Float[Tensor, "d_model"]) -> FinalNorm
     return FinalNorm(kind, gain.to(zeros), shift.to(zeros), float(f"{eps:.2g}"))
 
 
-def sinks(model: Model) -> list[Float[Tensor, "head"]] | None:
+def sinks(blocks: Any) -> list[Float[Tensor, "head"]] | None:
     """The logit of each layer's heads to attend to nothing (gpt-oss); None for models without.
 
     Rows of attention sum to 1 less what goes there.
     """
-    found = [_sink(block.attn) for block in model.blocks]
+    found = [_sink(block.attn) for block in blocks]
     return None if all(sink is None for sink in found) else [_or_never(sink) for sink in found]
 
 

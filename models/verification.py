@@ -117,7 +117,7 @@ def run_checked(model: Model, tokens: Int[Tensor, "batch pos"], edit: Edit | Non
 
 
 def _is_checked(model: Model, name: str) -> bool:
-    ends = CHECKED if sinks(model) is None else (*CHECKED, SCORES)
+    ends = CHECKED if sinks(model.blocks) is None else (*CHECKED, SCORES)
     return name.startswith("blocks.") and name.endswith(ends)
 
 
@@ -135,8 +135,8 @@ def _refuse_two_widths(model: Model, run: Run) -> None:
     width = run.came["blocks.0.attn.hook_v"].shape[-1]
     if width != model.cfg.d_head:
         raise ModelError(
-            f"{model.card.name}: heads have values {width} wide and keys {model.cfg.d_head} wide, "
-            "which is not measured here; use a model whose heads have one width"
+            f"{model.card.name}: heads have values {width} wide and keys of another width, which "
+            "is not measured here; use a model whose heads have one width"
         )
 
 
@@ -162,7 +162,7 @@ def readout_identity(model: Model, run: Run) -> Identity:
 
 def row_identities(model: Model, run: Run) -> list[Identity]:
     """Attention is a distribution over what came before, or one less a learned sink's share."""
-    later, off, sink = [], [], sinks(model)
+    later, off, sink = [], [], sinks(model.blocks)
     for layer in range(model.cfg.n_layers):
         pattern = run.came[f"blocks.{layer}.attn.hook_pattern"].float()
         rows = pattern.sum(-1)

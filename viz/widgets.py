@@ -58,6 +58,14 @@ def painted(widget: Widget, values: Sequence[float], title: str) -> Widget:
     return replace(widget, props={**widget.props, "colors": colours}, legend=legend)
 
 
+def attended_tokens_widget(tokens: Sequence[str], heads: dict[str, np.ndarray]) -> Widget:
+    """circuitsvis AttentionPatterns: a text in which a token shows what it attends to."""
+    labels = [shorten(label(token), 16) for token in tokens]
+    patterns = [pattern.tolist() for pattern in heads.values()]
+    props = {"tokens": labels, "attention": patterns, "headLabels": list(heads)}
+    return Widget("circuitsvis", "AttentionPatterns", rounded(props))
+
+
 def attention_widget(tokens: Sequence[str], heads: dict[str, np.ndarray]) -> Widget:
     """circuitsvis AttentionHeads (one head: AttentionPattern), from query rows to key columns."""
     # imports torch

@@ -115,7 +115,7 @@ def _judged(
     above: float | None = None,
     below: float | None = None,
     verdict: Verdict | None = None,
-    needs: str = "2 prompts or more",
+    needs: str = "5 prompts or more",
     decide: str = "",
     more: str = "",
     **said: Any,

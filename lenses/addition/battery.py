@@ -169,7 +169,7 @@ class Battery:
     def sufficiency(self, questions: dict[str, Questions], kept: list[Kept]) -> pd.DataFrame:
         """Accuracy with nothing but the heads that have a role, or as many random ones."""
         model, rows, rng = self.model, self.rows("sufficiency"), np.random.default_rng(self.seed)
-        random = random_alike(model, kept, RANDOM_SETS if kept else 1, rng)
+        random = random_alike(model, kept, RANDOM_SETS, rng)
         cases = [(sample, mode) for sample in ("cells", "uniform") for mode in ("mean", "resample")]
         for sample, mode in self.stream(cases, rows, "sufficiency"):
             asked, reference = questions[sample], questions["reference"]

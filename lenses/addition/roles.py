@@ -203,13 +203,15 @@ def _role(frame: pd.DataFrame) -> np.ndarray:
 def shared_roles(table: pd.DataFrame, joint: pd.DataFrame) -> pd.DataFrame:
     """The roles, with heads that have one only as a member of a smallest set (`shared`).
 
-    Of such sets those count that have up to LARGEST heads and spare the other property.
+    Of such sets those count that have up to LARGEST heads and spare the other property. A head in
+    several of them has the role of the plainest: carry, then base_add, then combiner.
     """
     table = table.assign(shared=False)
     if joint.empty:  # no cell had enough pairs
         return table
     names = {"local": "carry", "base": "base_add", "cascade": "combiner"}
     chosen = joint[joint["minimal"] & (joint["size"] <= LARGEST)]
+    chosen = chosen.sort_values("pair", key=lambda pair: pair.map(list(names).index), kind="stable")
     for row in chosen[~(chosen["other_change"] > SPARES)].itertuples():
         at = (table["place"] == row.read_place) & (table["token"] == row.token)
         at &= (table["kind"] == "head") & (table["role"] == "none")

@@ -90,7 +90,7 @@ def _smallest(
     """
     sizes = range(1, min(LARGEST, len(heads) - 1) + 1)
     count, found, tried = sum(comb(len(heads), size) for size in sizes), _Measured(measured), ""
-    if count <= MOST_SETS:
+    if sizes and count <= MOST_SETS:
         tried = f"{count} sets of up to {sizes[-1]} heads"
         every = list(chain.from_iterable(combinations(heads, size) for size in sizes))
         good = [m for m, flip in zip(every, screened(every), strict=True) if flip >= PROMISING]

@@ -7,6 +7,7 @@ heads at every token. MLPs, embeddings and biases stay.
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import comb, prod
 
 import numpy as np
 import pandas as pd
@@ -70,17 +71,23 @@ def every_head(model: Model, found: Questions) -> list[Kept]:
 def random_alike(
     model: Model, kept: Sequence[Kept], draws: int, rng: np.random.Generator
 ) -> list[list[Kept]]:
-    """Sets that have as many heads at each token as `kept`, drawn among all heads."""
+    """Different sets that have as many heads at each token as `kept`, and are not that set.
+
+    Drawn among all heads; none where there are fewer than `draws` such sets.
+    """
     layers, heads = model.cfg.n_layers, model.cfg.n_heads
     count = Counter(token for token, _, _ in kept)
-    return [
-        [
+    if prod(comb(layers * heads, size) for size in count.values()) <= draws:
+        return []
+    found: dict[frozenset[Kept], list[Kept]] = {frozenset(kept): []}
+    while len(found) <= draws:
+        drawn = [
             (token, *divmod(int(number), heads))
             for token, size in count.items()
             for number in rng.choice(layers * heads, size, replace=False)
         ]
-        for _ in range(draws)
-    ]
+        found.setdefault(frozenset(drawn), drawn)
+    return list(found.values())[1:]
 
 
 def accuracy_with(

@@ -20,7 +20,6 @@ from lenses.flow.relevance import (
     gradient_relevance,
     inside_window,
     over_rows,
-    windows,
 )
 from lenses.flow.scores import TRUTHS, Rankings, agreement, first_less_best, labels, rank_of
 from lenses.kept import PerPrompt
@@ -28,6 +27,7 @@ from lenses.patching.knock_out import answered, edge_drops, embedding_drops
 from lenses.statistics.grid import grid
 from lenses.statistics.intervals import bootstrap
 from models import Model
+from models.passes import windows
 from models.text import token_strings
 from prompts.relevance import ROLES
 
@@ -86,13 +86,15 @@ class AttentionSeen:
     ) -> dict[str, np.ndarray]:
         """The curve of agreement over layers, the sink, and what dropping tokens does."""
         prompt, rows, scored = len(self.text.given), self.attention.rows[0], self.text.scored
+        sizes = windows(model, self.text.tokens(model)[:-1])
         even = 1 / np.arange(prompt, prompt + len(self.text.new))
         return {
             "curve": agreement(self.by_layer[:, scored], self.drops[scored])[:, 0],
             "mass": rows[..., 0].mean(-1).double().numpy(),
             "even": np.full(len(rows), even.mean()),
             "norm_ratio": self._norm_ratio(),
-            "inside_window": inside_window(rows, prompt, windows(model)).double().numpy(),
+            "inside_window": inside_window(rows, prompt, sizes).double().numpy(),
+            "window": np.array([np.nan if size is None else size for size in sizes]),
             "tweaks": after_dropping(model, self.text, orders, rng),
         }
 
@@ -278,7 +280,8 @@ def sink_rows(model: Model, own: PerPrompt, seed: int) -> pd.DataFrame:
         found = bootstrap(own[name], seed)
         table[name], table[f"{name}_low"] = found.estimate, found.low
         table[f"{name}_high"] = found.high
-    table["window"] = pd.array(windows(model), dtype="Int64")
+    widest = own["window"][np.argmax([(~np.isnan(w)).sum() for w in own["window"]])]
+    table["window"] = pd.Series(widest).astype("Int64")
     return table.assign(n=len(own["mass"]))
 
 

@@ -36,8 +36,14 @@ section 3), as shares of the row; and attention multiplied through the layers so
 being the residual stream (Abnar & Zuidema 2020, section 3). All but the maximum sum to 1 over the
 tokens that a row can see."""
 
-STEPS = 12
-"""Points on the path of integrated gradients (Gauss and Legendre's)."""
+STEPS = (12, 48, 192)
+"""Points on the path of integrated gradients (Gauss and Legendre's): as many as it takes."""
+COMPLETE = 0.01
+"""How far, relatively, integrated gradients may sum from what they must."""
+SMALL = 0.1
+"""Nats below which a difference counts as this much: of nothing, one per cent is nothing."""
+AT_ONCE = 24
+"""Points that pass the model together."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +161,8 @@ class GradientRelevance:
     x_input: Float[Tensor, "token"]
     """<gradient, embedding>, signed: to first order what the answer loses at a zero embedding."""
     integrated: Float[Tensor, "token"]
-    """Integrated gradients from the reference embedding (Sundararajan et al. 2017, section 3)."""
+    """Integrated gradients from the reference embedding (Sundararajan et al. 2017, section 3); NaN
+    where their sum stays further than COMPLETE from `whole` even with the most points."""
     whole: float
     """What the answer loses when all prompt tokens have the reference embedding, which is what the
     integrated gradients should sum to."""
@@ -169,11 +176,6 @@ def gradient_relevance(
     start = embedded.clone()
     start[:, :prompt] = reference.to(embedded)
     here = _gradient(model, tokens, prompt, embedded)[0, :prompt]
-    points, weights = np.polynomial.legendre.leggauss(STEPS)
-    share = torch.from_numpy((points + 1) / 2).to(embedded)[:, None, None]
-    weight = torch.from_numpy(weights / 2).to(embedded)
-    along = _gradient(model, tokens, prompt, start + share * (embedded - start))
-    mean = einsum(weight, along, "step, step pos d_model -> pos d_model")[:prompt]
     ends = [
         answered(model, tokens[None], prompt, [("hook_embed", partial(_put, embeds))])
         for embeds in (embedded, start)
@@ -182,9 +184,28 @@ def gradient_relevance(
     return GradientRelevance(
         here.norm(dim=-1).cpu(),
         (here * embedded[0, :prompt]).sum(-1).cpu(),
-        (mean * (embedded - start)[0, :prompt]).sum(-1).cpu(),
+        _integrated(model, tokens, prompt, (start, embedded), whole - none).cpu(),
         whole - none,
     )
+
+
+def _integrated(
+    model: Model, tokens: Int[Tensor, "pos"], prompt: int, path: tuple[Tensor, Tensor], whole: float
+) -> Float[Tensor, "token"]:
+    """Gradients along the straight path, times its length; NaN where they do not add up."""
+    start, length = path[0], path[1] - path[0]
+    for steps in STEPS:
+        points, weights = np.polynomial.legendre.leggauss(steps)
+        share = torch.from_numpy((points + 1) / 2).to(start)[:, None, None]
+        weight = torch.from_numpy(weights / 2).to(start)
+        mean = sum(
+            einsum(w, _gradient(model, tokens, prompt, start + s * length), "step, step ... -> ...")
+            for s, w in zip(share.split(AT_ONCE), weight.split(AT_ONCE), strict=True)
+        )
+        found = (mean * length[0])[:prompt].sum(-1)
+        if abs(found.sum().item() - whole) <= COMPLETE * max(abs(whole), SMALL):
+            return found
+    return torch.full_like(found, torch.nan)
 
 
 def _put(embeds: Tensor, embed: Tensor, hook: object) -> Tensor:
@@ -206,14 +227,6 @@ def _gradient(
         chosen = tokens[prompt:].expand(len(leaf), -1)[..., None]
         nats = logits.float().log_softmax(-1).gather(-1, chosen).sum()
         return torch.autograd.grad(nats, leaf)[0]
-
-
-def windows(model: Model) -> list[int | None]:
-    """How many tokens each layer can look back at, itself included; None for all of them."""
-    shape = model.blueprint
-    window = getattr(shape, "sliding_window", None)
-    kinds = getattr(shape, "layer_types", None) or ["sliding_attention"] * model.cfg.n_layers
-    return [window if kind == "sliding_attention" else None for kind in kinds]
 
 
 def inside_window(

@@ -21,10 +21,10 @@ from models.parts import (
     AttentionOut,
     FinalNorm,
     attention_out,
-    final_norm,
     is_parallel,
     mlp_norms,
 )
+from models.readout import unembedding
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Attributing:
     """Attribution in one model, whose weights are prepared once."""
 
     def __init__(self, model: Model) -> None:
-        self.model, self.out, self.norm = model, attention_out(model), final_norm(model)
+        self.model, self.out, self.head = model, attention_out(model), unembedding(model)
         self.reads = not (model.cfg.attn_only or is_parallel(model))
         self.norms = mlp_norms(model) if self.reads else []
         self.grams = [_mlp_gram(model, self.out, n, i) for i, n in enumerate(self.norms)]
@@ -69,9 +69,8 @@ class Attributing:
         self, last: Float[Tensor, "pos d_model"], clean: Clean
     ) -> Float[Tensor, "pos d_model"]:
         """The direction of the residual stream that raises the true token over its rival."""
-        U = self.model.W_U.to(last)
-        apart = (U[:, clean.true] - U[:, clean.rival]).T
-        direction = self.norm.centred(apart * self.norm.gain.to(last)) / self.norm.scale(last)
+        apart = self.head.directions(clean.true) - self.head.directions(clean.rival)
+        direction = apart.to(last) / self.head.norm.scale(last)
         return torch.where(clean.sayable[:, None], direction, torch.nan)
 
     def _into_mlp(

@@ -16,7 +16,7 @@ from einops import einsum, rearrange
 from jaxtyping import Bool, Float, Int, Num
 
 from models import Model
-from models.parts import AttentionOut, attention_out
+from models.parts import AttentionOut, attention_out, sinks
 
 MEASURES = (
     "l2_norm",
@@ -98,7 +98,7 @@ def contributions(
     them (padding, say). Right padding does not reach the tokens before it.
     """
     groups = torch.stack([group == g for g in range(2)], dim=1)
-    reading = _Reading(attention_out(model), groups.to(tokens.device))
+    reading = _Reading(attention_out(model), groups.to(tokens.device), sinks(model.blocks) is not None)
     logits = model.run_with_hooks(tokens, return_type="logits", fwd_hooks=reading.hooks())
     return Contributions(
         **{name: torch.stack(parts, dim=2) for name, parts in reading.found.items()},
@@ -142,8 +142,10 @@ class _Reading:
     No dataclass: TransformerLens writes out each hook's owner, which would print every weight.
     """
 
-    def __init__(self, out: AttentionOut, groups: Bool[torch.Tensor, "batch group pos"]) -> None:
-        self.out, self.groups = out, groups
+    def __init__(
+        self, out: AttentionOut, groups: Bool[torch.Tensor, "batch group pos"], has_sinks: bool
+    ) -> None:
+        self.out, self.groups, self.has_sinks = out, groups, has_sinks
         self.found: dict[str, list[torch.Tensor]] = {}
 
     def hooks(self) -> list[tuple[str, Callable[..., None]]]:
@@ -169,7 +171,7 @@ class _Reading:
         self.resid_pre = resid
 
     def _at_pattern(self, layer: int, pattern: torch.Tensor, hook: object) -> None:
-        self._keep(**_attention_scalars(pattern))
+        self._keep(**_attention_scalars(pattern, self.has_sinks))
 
     def _at_z(self, layer: int, z: torch.Tensor, hook: object) -> None:
         self.written = written = Written.of(z, self.out, layer)
@@ -275,15 +277,18 @@ def _nearer(
 
 
 def _attention_scalars(
-    pattern: Float[torch.Tensor, "batch head query key"],
+    pattern: Float[torch.Tensor, "batch head query key"], has_sinks: bool
 ) -> dict[str, Num[torch.Tensor, "batch pos *head"]]:
     """Entropy of each attention row, and its sum.
 
+    With learned sinks rows sum to 1 less the sink: the entropy is that of the row renormalised.
     A key is within a query's reach where any head of the layer gives it weight in any text of the
     batch; a single head's row may round a weight down to nothing.
     """
     rows = rearrange(pattern.float(), "batch head query key -> batch query head key")
-    entropy = torch.special.entr(rows).sum(dim=-1)
+    total = rows.sum(dim=-1)
+    shares = _ratio(rows, total[..., None]) if has_sinks else rows
+    entropy = torch.special.entr(shares).sum(dim=-1)
     keys = (rows > 0).any(dim=2).any(dim=0).sum(dim=-1).expand(rows.shape[:2])
     defined = keys > 1
     most = torch.where(defined, keys, 2).log()[..., None]
@@ -291,7 +296,7 @@ def _attention_scalars(
         "attention_entropy": torch.where(defined[..., None], entropy, 0),
         "attention_entropy_share": torch.where(defined[..., None], entropy / most, 0),
         "attention_entropy_defined": defined,
-        "attention_sum": rows.sum(dim=-1),
+        "attention_sum": total,
     }
 
 

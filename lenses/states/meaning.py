@@ -19,7 +19,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from models import Model
-from models.parts import AttentionOut, FinalNorm, attention_out, final_norm
+from models.parts import AttentionOut, attention_out
+from models.readout import Unembedding, unembedding
 
 WEIGHTS = ("attention", "value_weighted")
 """alpha_ij, and norm(alpha_ij v_j W_O) of each head."""
@@ -69,7 +70,7 @@ class _Reading:
     """A forward pass being read: the states of one block live until the next."""
 
     def __init__(self, model: Model) -> None:
-        self.model, self.norm, self.out = model, final_norm(model), attention_out(model)
+        self.model, self.head, self.out = model, unembedding(model), attention_out(model)
         self.weights: list[Tensor] = []
         self.towards: list[Tensor] = []
         self.before: Tensor | None = None
@@ -92,7 +93,7 @@ class _Reading:
     def _at_resid_pre(self, layer: int, resid: Tensor, hook: object) -> None:
         self.pre = resid[0].float()
         if self.before is None:
-            self.before = decoded(self.model, self.norm, self.pre)
+            self.before = decoded(self.head, self.pre)
 
     def _at_v(self, layer: int, v: Tensor, hook: object) -> None:
         self.values = v[0].float()
@@ -108,7 +109,7 @@ class _Reading:
 
     def _at_resid_post(self, layer: int, resid: Tensor, hook: object) -> None:
         post = resid[0].float()
-        after = [decoded(self.model, self.norm, self.mid), decoded(self.model, self.norm, post)]
+        after = [decoded(self.head, self.mid), decoded(self.head, post)]
         start = jensen_shannon(self.before, self.before)
         nearer = [start - jensen_shannon(p, self.before) for p in after]
         was = _cosines(self.pre, self.pre)
@@ -128,13 +129,9 @@ def value_lengths(
     return power.clamp(min=0).sqrt()
 
 
-def decoded(
-    model: Model, norm: FinalNorm, states: Float[Tensor, "pos d_model"]
-) -> Float[Tensor, "pos vocab"]:
+def decoded(head: Unembedding, states: Float[Tensor, "pos d_model"]) -> Float[Tensor, "pos vocab"]:
     """Log-probabilities that the logit lens reads off states."""
-    logits = model.unembed(norm(states)[None].to(model.W_U.dtype))[0].float()
-    cap = float(model.cfg.output_logits_soft_cap)
-    return (cap * torch.tanh(logits / cap) if cap > 0 else logits).log_softmax(-1)
+    return head(states).log_softmax(-1)
 
 
 def jensen_shannon(

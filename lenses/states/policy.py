@@ -5,7 +5,7 @@ products with the sum o come from Gram matrices: norm(r)^2 = z (W_O W_O^T) z^T a
 <r, o> = z . (W_O o), so that no result of a head is ever as wide as the residual stream.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 
@@ -106,12 +106,16 @@ class Generated:
 
 
 def generate(
-    model: Model, prompt: list[int], new_tokens: int, end: int | None, seed: int | None = None
+    model: Model,
+    prompt: list[int],
+    new_tokens: int,
+    ends: Collection[int],
+    seed: int | None = None,
 ) -> Generated:
-    """The likeliest token after all before it, `new_tokens` times or up to the end token.
+    """The likeliest token after all before it, `new_tokens` times or up to an end token.
 
     With a seed, tokens are sampled (temperature 1) instead. Every token costs a pass over all
-    before it. The end token is left out; None does not end.
+    before it. The end token is left out.
     """
     ids, passes = list(prompt), []
     luck = None if seed is None else torch.Generator().manual_seed(seed)
@@ -121,7 +125,7 @@ def generate(
         log_p = passes[-1].log_p[0, -1]
         chosen = log_p.argmax() if luck is None else log_p.exp().multinomial(1, generator=luck)
         token = int(chosen)
-        if token == end or len(ids) == len(prompt) + new_tokens:
+        if token in ends or len(ids) == len(prompt) + new_tokens:
             break
         ids.append(token)
     statistics = np.concatenate([p.statistics for p in passes], axis=1)[:, 1:]

@@ -12,6 +12,9 @@ from lenses.statistics.intervals import bootstrap, sign_flip
 LEVEL = 0.05
 """Of two-sided tests."""
 
+Verdict = Literal["holds", "fails", "undecided", "not tested"]
+"""Not tested where there are too few prompts for an interval."""
+
 
 @dataclass(frozen=True)
 class AgainstRandom:
@@ -25,7 +28,7 @@ class AgainstRandom:
     """One-sided, that luck puts it above what it is held against (sign flips of prompts)."""
     random: Float[np.ndarray, "model"]
     """Means of the random models."""
-    verdict: Literal["holds", "fails", "undecided"]
+    verdict: Verdict
     """On "more than with random weights", as the function that made it says."""
 
     @property
@@ -34,7 +37,7 @@ class AgainstRandom:
         count = len(self.random)
         return (
             f"random weights, {count} models: {self.random.min():.3g} to {self.random.max():.3g} "
-            f"(one more such model lies above all of them in 1 of {count + 1} cases)"
+            f"(with {count} random models the smallest possible p is {1 / (count + 1):.2g})"
         )
 
 
@@ -52,8 +55,10 @@ def against_random(
     above, below = own - random[means.argmax()], own - random[means.argmin()]
     values = np.stack([own, above, below], axis=1)
     found, p = bootstrap(values, seed), sign_flip(values, seed)
-    verdict: Literal["holds", "fails", "undecided"] = "undecided"
-    if found.low[1] > 0 and p[1] <= LEVEL:
+    verdict: Verdict = "undecided"
+    if np.isnan(found.low).any():
+        verdict = "not tested"
+    elif found.low[1] > 0 and p[1] <= LEVEL:
         verdict = "holds"
     elif found.high[2] < 0 and p[2] <= LEVEL:
         verdict = "fails"
@@ -77,8 +82,10 @@ def above_zero_and_random(
         sign_flip(np.stack(over[:2], 1), seed),
     )
     p = np.where(found.estimate[:2] > 0, two_sided / 2, 1 - two_sided / 2).max()
-    verdict: Literal["holds", "fails", "undecided"] = "undecided"
-    if found.low[:2].min() > 0:
+    verdict: Verdict = "undecided"
+    if np.isnan(found.low).any():
+        verdict = "not tested"
+    elif found.low[:2].min() > 0:
         verdict = "holds"
     elif found.high[[0, 2]].min() < 0:
         verdict = "fails"

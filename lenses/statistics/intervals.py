@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int, Num
+from jaxtyping import Bool, Float, Int, Num
 from scipy import stats
 
 RESAMPLES = 10_000
+FEWEST = 5
+"""Prompts below which there is no interval: none that is short enough to be of use covers."""
+FAR = 1e6
 CHUNK = 2**24  # float64 numbers held at a time: 128 MB
 
 
@@ -27,7 +30,7 @@ class Estimate(NamedTuple):
 
 @dataclass(frozen=True)
 class Intervals:
-    """Estimates with 95 % percentile intervals; `low` and `high` are NaN where n < 2."""
+    """Estimates with 95 % intervals; `low` and `high` are NaN where n < FEWEST."""
 
     estimate: Float[np.ndarray, "*cell"]
     low: Float[np.ndarray, "*cell"]
@@ -71,11 +74,13 @@ def share(correct: int, n: int) -> Estimate | None:
 def bootstrap(
     estimates: Float[np.ndarray, "prompt *cell"], seed: int = 0, resamples: int = RESAMPLES
 ) -> Intervals:
-    """Means over prompts with percentile intervals, prompts resampled with replacement.
+    """Means over prompts with intervals that cover: the wider of Student's t and bootstrap-t.
 
-    A NaN is a prompt that has no estimate in that cell: it is left out of that cell's mean, and
+    Percentiles of resampled means are too narrow for few prompts (they cover .79 to .84 at 5, .88
+    to .92 at 16); Student's t alone is too narrow where numbers are skewed. Below FEWEST prompts
+    there is no interval. A NaN is a prompt that has no estimate in that cell: it is left out, and
     `n` counts what is left. Every cell sees the same resamples, so differences of cells are best
-    formed per prompt before the call. (Efron & Tibshirani 1993, section 13.3.)
+    formed per prompt before the call. (Efron & Tibshirani 1993, section 12.5, for bootstrap-t.)
     """
     prompts, cells = estimates.shape[0], estimates.shape[1:]
     flat = estimates.reshape(prompts, int(np.prod(cells))).astype(float)
@@ -84,26 +89,42 @@ def bootstrap(
     with np.errstate(invalid="ignore"):
         estimate = np.where(known, flat, 0).sum(axis=0) / n
     low, high = np.full(flat.shape[1], np.nan), np.full(flat.shape[1], np.nan)
-    if prompts >= 2:
+    if prompts >= FEWEST:
         # Draws with replacement enter a mean only through how often each prompt is drawn.
         draws = np.random.default_rng(seed).multinomial(
             prompts, np.full(prompts, 1 / prompts), size=resamples
         )
-        for part in np.array_split(np.flatnonzero(n >= 2), -(-flat.size * resamples // CHUNK)):
-            low[part], high[part] = _resampled_ends(draws.astype(float), flat[:, part])
+        enough = np.flatnonzero(n >= FEWEST)
+        for part in np.array_split(enough, max(1, -(-flat.size * resamples // CHUNK))):
+            low[part], high[part] = _ends(draws.astype(float), flat[:, part] - estimate[part])
+        low, high = low + estimate, high + estimate
     return Intervals(*(x.reshape(cells) for x in (estimate, low, high, n)))
 
 
-def _resampled_ends(
-    draws: Float[np.ndarray, "resample prompt"], flat: Float[np.ndarray, "prompt cell"]
+def _ends(
+    draws: Float[np.ndarray, "resample prompt"], centred: Float[np.ndarray, "prompt cell"]
 ) -> tuple[Float[np.ndarray, "cell"], Float[np.ndarray, "cell"]]:
-    known = ~np.isnan(flat)
+    """Ends of the interval of a mean that is zero: the wider of the two, on either side."""
+    known = ~np.isnan(centred)
+    values, n = np.where(known, centred, 0), known.sum(axis=0)
+    error = np.sqrt((values**2).sum(axis=0) / (n - 1) / n)
+    student = stats.t.ppf(0.975, n - 1)
+    below, above = np.quantile(_studentised(draws, values, known), [0.025, 0.975], axis=0)
+    return -np.maximum(student, above) * error, np.maximum(student, -below) * error
+
+
+def _studentised(
+    draws: Float[np.ndarray, "resample prompt"],
+    values: Float[np.ndarray, "prompt cell"],
+    known: Bool[np.ndarray, "prompt cell"],
+) -> Float[np.ndarray, "resample cell"]:
+    """Each resample's mean over its own standard error; a resample without spread lies far out."""
+    count = draws @ known.astype(float)
     with np.errstate(invalid="ignore", divide="ignore"):
-        means = (draws @ np.where(known, flat, 0)) / (draws @ known.astype(float))
-    # A resample that misses every prompt of a cell has no mean; it is NaN and is left out.
-    ends = np.nanquantile if np.isnan(means).any() else np.quantile
-    low, high = ends(means, [0.025, 0.975], axis=0)
-    return low, high
+        mean = (draws @ values) / count
+        spread = np.maximum((draws @ values**2) / count - mean**2, 0)
+        ratio = mean / np.sqrt(spread / (count - 1))
+    return np.where(np.isfinite(ratio), ratio, np.sign(np.nan_to_num(mean)) * FAR)
 
 
 def sign_flip(

@@ -28,6 +28,9 @@ _ABOVE = (0.5, 0.95)
 _LETTERS = 54
 """In a line above the interactive figure."""
 
+_TOOLS = ["zoom", "pan", "zoomin", "zoomout", "autoscale", "resetscale", "toimage"]
+"""Of plotly's bar, which would cover the sentence: a matrix is seen as a whole."""
+
 
 @dataclass(frozen=True)
 class _Panel:
@@ -187,8 +190,13 @@ def _widget(panels: list[_Panel], about: Mapping[str, str], first: str) -> Widge
         ],
         "currentvalue": {"prefix": "Step ", "font": {"size": 15}},
         "pad": {"t": 20, "b": 10},
+        "x": 0.06,
+        "len": 0.86,
     }  # fmt: skip
-    layout = {"height": 460, "margin": {"l": 10, "r": 30, "t": 120, "b": 10}, "sliders": [slider]}
+    above = 140 if len(sides) > 1 else 110
+    margin = {"l": 10, "r": 30, "t": above, "b": 10}
+    layout = {"height": 340 + above, "margin": margin, "sliders": [slider], "dragmode": False}
+    layout["modebar"] = {"remove": _TOOLS}
     axes = {}
     for number in range(len(sides)):
         axes |= {_axis("x", number): {"anchor": _anchor("y", number), "side": "top"}}
@@ -259,12 +267,13 @@ def _axes(panel: _Panel | None, number: int, ends: tuple[float, float]) -> dict[
     shown = {f"{x}.visible": panel is not None, f"{y}.visible": panel is not None}
     if panel is None:
         return shown
-    gap = 0.12 if number else 0.0
+    gap = 0.1 if number else 0.0
     for axis, names in ((x, panel.columns), (y, panel.rows)):
         shown |= {
-            f"{axis}.tickvals": list(range(len(names))), f"{axis}.showgrid": False,
-            f"{axis}.ticktext": [label_of(shorten(name, 14), "plotly") for name in names],
-            f"{axis}.zeroline": False, f"{axis}.automargin": True,
+            f"{axis}.tickvals": list(range(len(names))), f"{axis}.ticksuffix": " ",
+            f"{axis}.ticktext": [label_of(shorten(name, 12), "plotly") for name in names],
+            f"{axis}.showgrid": False, f"{axis}.zeroline": False, f"{axis}.ticks": "",
+            f"{axis}.automargin": True,
         }  # fmt: skip
     shown[f"{x}.range"] = [-0.5, len(panel.columns) - 0.5]
     shown[f"{y}.range"] = [len(panel.rows) - 0.5, -0.5]

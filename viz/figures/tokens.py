@@ -18,7 +18,12 @@ from viz.glossary import axis_name
 from viz.labels import label as label_of
 from viz.labels import number, shorten
 from viz.style import color_map, font_families, token_scale
-from viz.widgets import attention_heatmap, attention_widget, colored_tokens_widget
+from viz.widgets import (
+    attended_tokens_widget,
+    attention_heatmap,
+    attention_widget,
+    colored_tokens_widget,
+)
 
 _COLUMNS = 64
 _NARROWEST = 2.8
@@ -106,16 +111,20 @@ def _mono() -> list[str]:
     return ["DejaVu Sans Mono", *font_families()]
 
 
-def attention_patterns(data: pd.DataFrame, tokens: Sequence[str], *, caption: str) -> Drawing:
+def attention_patterns(
+    data: pd.DataFrame, tokens: Sequence[str], *, caption: str, by_token: bool = False
+) -> Drawing:
     """What each token attends to, by head: circuitsvis, with a still twin.
 
     `data` has the columns layer, head, query, key (positions) and attention, one row a pair
     (pairs that are not there count as 0); `tokens` are the token strings by position. Above 64
-    tokens the interactive figure is a plotly heat-map. The still one shows up to 12 heads.
+    tokens the interactive figure is a plotly heat-map; `by_token` it has the text below, in which
+    one points at a token to see what it attends to. The still one shows up to 12 heads.
     """
     require(data, "layer", "head", "query", "key", "attention")
     patterns = _patterns(data, len(tokens))
-    make = attention_widget if len(tokens) <= _MOST_TOKENS else attention_heatmap
+    short = attended_tokens_widget if by_token else attention_widget
+    make = short if len(tokens) <= _MOST_TOKENS else attention_heatmap
     if len(patterns) > _MOST_PANELS:
         caption += f" The still picture shows the first {_MOST_PANELS} of {len(patterns)} heads."
     layers = sorted(data["layer"].unique())

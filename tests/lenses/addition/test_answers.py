@@ -31,10 +31,11 @@ def test_an_adder_of_many_widths_can_be_asked_fewer_digits():
         addition_format(model, 7, 1, 0)
 
 
-def test_a_tokenizer_that_joins_digits_is_refused_in_one_line():
+def test_a_tokenizer_that_joins_digits_is_refused_in_one_line(monkeypatch):
     model = load("adder_6d_1l")
     signs = [*"0123456789+= \na", *(f"{number:02}" for number in range(100))]
     model.tokenizer = vocabulary_tokenizer({sign: i for i, sign in enumerate(signs)})
+    monkeypatch.setattr("models.text.refuse_unread_tokens", lambda *_: None)
     model.card = model.card.model_copy(update={"arithmetic": None})
     with pytest.raises(ModelError, match="every digit as a token of its own") as refused:
         addition_format(model, 2, 1, 0)

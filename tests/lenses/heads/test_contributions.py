@@ -117,10 +117,19 @@ def test_attention_entropy_equals_the_naive_one(found, cache, tokens) -> None:
     assert (found.attention_entropy[:, 0] == 0).all()
 
 
+def test_beside_a_learned_sink_the_entropy_is_that_of_the_row_renormalised() -> None:
+    pattern = torch.ones(1, 1, 4, 4).tril()
+    pattern = 0.25 * pattern / pattern.sum(-1, keepdim=True)  # three quarters go to the sink
+    found = lens._attention_scalars(pattern, True)
+    even = torch.arange(1, 5).log()
+    assert torch.allclose(found["attention_entropy"][0, :, 0], even, atol=1e-6)
+    assert torch.allclose(found["attention_sum"], torch.tensor(0.25))
+
+
 def test_a_window_limits_the_keys() -> None:
     pattern = torch.ones(1, 1, 6, 6).tril().triu(-2)
     pattern = pattern / pattern.sum(-1, keepdim=True)
-    found = lens._attention_scalars(pattern)
+    found = lens._attention_scalars(pattern, False)
     close(found["attention_entropy_share"][0, 1:, 0], torch.ones(5))
 
 

@@ -78,7 +78,7 @@ def test_surprisals_are_of_the_tokens_that_were_read(model) -> None:
 
 def test_written_tokens_are_the_likeliest_and_states_those_of_one_pass(model) -> None:
     prompt = TOKENS[0].tolist()
-    written = generate(model, prompt, 5, end=None)
+    written = generate(model, prompt, 5, ends=())
     ids = list(prompt)
     for token in written.tokens:
         assert token == model(torch.tensor([ids]))[0, -1].argmax()
@@ -91,7 +91,7 @@ def test_written_tokens_are_the_likeliest_and_states_those_of_one_pass(model) ->
 
 
 def test_a_state_that_is_not_the_same_is_told(model) -> None:
-    written = generate(model, TOKENS[0].tolist(), 3, end=None)
+    written = generate(model, TOKENS[0].tolist(), 3, ends=())
     other = [*TOKENS[1].tolist(), *written.tokens]
     shares, nats, _ = largest_differences(written, read(model, torch.tensor([other]), 11, 11))
     assert shares.max() > 0.01
@@ -100,8 +100,8 @@ def test_a_state_that_is_not_the_same_is_told(model) -> None:
 
 def test_writing_stops_before_the_end_token(model) -> None:
     prompt = TOKENS[0].tolist()
-    first = generate(model, prompt, 1, end=None).tokens[0]
-    ended = generate(model, prompt, 5, end=first)
+    first = generate(model, prompt, 1, ends=()).tokens[0]
+    ended = generate(model, prompt, 5, ends=[first])
     assert ended.tokens == []
     assert ended.read.statistics.shape == (1, 0, len(STATISTICS), 2)
     whole = read(model, torch.tensor([prompt]), 11, 11)
@@ -110,13 +110,13 @@ def test_writing_stops_before_the_end_token(model) -> None:
 
 def test_an_adder_writes_its_answer(adder) -> None:
     prompt = adder.tokenizer("123456+123456=")["input_ids"]
-    written = generate(adder, prompt, 7, adder.tokenizer.eos_token_id)
+    written = generate(adder, prompt, 7, [adder.tokenizer.eos_token_id])
     assert adder.tokenizer.decode(written.tokens) == "0246912"
 
 
 def test_sampled_tokens_come_as_often_as_they_are_likely(adder) -> None:
     twin = untrained(adder, 0)
-    said = [generate(twin, [12], 1, None, seed).tokens[0] for seed in range(300)]
+    said = [generate(twin, [12], 1, (), seed).tokens[0] for seed in range(300)]
     p = read(twin, torch.tensor([[12]]), 1, 0).log_p[0, -1].exp().numpy()
     counts = np.bincount(said, minlength=len(p)) / 300
     assert np.abs(counts - p).max() < 0.07

@@ -41,21 +41,48 @@ def test_bootstrap_finds_the_normal_interval_of_a_mean() -> None:
     assert (found.n == 400).all()
 
 
-def test_bootstrap_equals_resampling_rows_one_by_one() -> None:
+def test_bootstrap_is_the_wider_of_t_and_of_resampled_t_one_by_one() -> None:
     estimates = np.random.default_rng(2).exponential(size=12)
-    rng = np.random.default_rng(3)
-    means = [rng.choice(estimates, 12).mean() for _ in range(20_000)]
+    rng, ratios = np.random.default_rng(3), []
+    for _ in range(40_000):
+        drawn = rng.choice(estimates, 12)
+        ratios.append((drawn.mean() - estimates.mean()) / (drawn.std(ddof=1) / np.sqrt(12)))
+    below, above = np.quantile(ratios, [0.025, 0.975])
+    error, student = estimates.std(ddof=1) / np.sqrt(12), stats.t.ppf(0.975, 11)
     found = bootstrap(estimates[:, None], resamples=50_000)
-    assert np.allclose([found.low[0], found.high[0]], np.quantile(means, [0.025, 0.975]), atol=0.02)
+    assert found.low[0] == pytest.approx(estimates.mean() - max(student, above) * error, abs=0.1)
+    assert found.high[0] == pytest.approx(estimates.mean() + max(student, -below) * error, abs=0.1)
+
+
+SHAPES = {
+    "normal": lambda rng, size: rng.normal(size=size),
+    "exponential": lambda rng, size: rng.exponential(size=size) - 1,
+    "lognormal": lambda rng, size: rng.lognormal(0, 0.5, size) - np.exp(0.125),
+}
+
+
+@pytest.mark.parametrize("n", [5, 8, 16, 31])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_intervals_called_95_percent_cover_the_truth(shape, n) -> None:
+    drawn = SHAPES[shape](np.random.default_rng(n), (n, 3_000))
+    found = bootstrap(drawn, resamples=2_000)
+    assert ((found.low <= 0) & (found.high >= 0)).mean() >= 0.93
+
+
+def test_below_five_there_is_no_interval() -> None:
+    found = bootstrap(np.random.default_rng(0).normal(size=(4, 3)))
+    assert np.isnan(found.low).all()
+    assert np.isnan(found.high).all()
+    assert np.isfinite(found.estimate).all()
 
 
 def test_bootstrap_is_seeded_and_leaves_missing_prompts_out(monkeypatch) -> None:
     estimates = np.random.default_rng(4).normal(size=(9, 50))
-    estimates[4:, 0] = np.nan
+    estimates[6:, 0] = np.nan
     found, again = bootstrap(estimates, seed=5), bootstrap(estimates, seed=5)
-    assert found.n[0] == 4
+    assert found.n[0] == 6
     assert found.n[1] == 9
-    assert found.estimate[0] == pytest.approx(estimates[:4, 0].mean())
+    assert found.estimate[0] == pytest.approx(estimates[:6, 0].mean())
     assert np.array_equal(found.low, again.low)
     monkeypatch.setattr(statistics, "CHUNK", 100_000)
     assert np.allclose(bootstrap(estimates, seed=5).high, found.high)
