@@ -24,7 +24,7 @@ from lenses.states.meaning import (
 from lenses.statistics.against_random import above_zero_and_twins
 from lenses.statistics.grid import grid
 from lenses.statistics.intervals import benjamini_hochberg, bootstrap
-from lenses.texts import sampled_additions
+from lenses.texts import distinct, sampled_additions
 from models.text import tokenize
 from prompts.texts import shipped_texts
 from viz import bars, curves, head_grid, heat_map
@@ -219,6 +219,7 @@ class AttentionMeaning(Experiment):
         if self.prompts and short:
             least = f"it takes at least {LEAST}"
             raise UsageError(f"prompt {short[0]}: {len(texts[short[0]])} tokens; {least}")
+        texts = [texts[number] for number in distinct(texts)]
         known = [ids for ids in texts if len(ids) >= LEAST]
         return list(enumerate(known if self.prompts else known[: self.texts]))
 

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from experiments import Claim, Experiment, Reading, Results, Table, corrected
+from experiments import Claim, Experiment, Reading, Results, Table, UsageError, corrected
 from lenses.digits import edits as shifts
 from lenses.digits import probes as place_probes
 from lenses.digits import words as decoding
@@ -37,7 +37,7 @@ ALIKE = 0.05
 """Accuracies that differ by no more are taken for alike."""
 TOLERANCE = {"float32": 1e-4, "float16": 2e-2, "bfloat16": 2e-2}
 """Of an identity, relative."""
-PROBED_SITES, DRAWN_LAYERS = 4, 8
+PROBED_SITES = 4
 ADDER_SUMS = 27
 """Additions that an adder is given for each of `per_length`."""
 NO_WORDS = "a language model (--model smollm2): an adder has no words"
@@ -71,6 +71,10 @@ def _table(about: str, key: str, more: str = "", **own: str) -> Table:
     """A table whose columns are explained in `own`, in MEANS, or in the glossary."""
     names = f"{key} {more}".replace("?", "").split()
     return Table(about, key, {name: MEANS[name] for name in names if name in MEANS} | own, more)
+
+
+FEWEST_WORDS = 3
+"""Decimal places whose word must be one token, to compare one place with others."""
 
 
 class DigitPlaces(Experiment):
@@ -165,6 +169,11 @@ class DigitPlaces(Experiment):
         else:
             texts = texts_of_sums(style, adder_sums(style, ADDER_SUMS * self.per_length, seed))
         words = Words.none() if style else Words.of(model, PLACE_WORDS)
+        if style is None and len(words.places) < FEWEST_WORDS:
+            raise UsageError(
+                f"{model.card.name}: its tokenizer writes the words of {len(words.places)} decimal "
+                f"places as one token; it takes {FEWEST_WORDS}: choose another language model"
+            )
         own = self._read(model, texts, words, "reading")
         (twin,) = [self._read(x, texts, words, "random weights") for x in self.twins(model, 1)]
         tables: dict[str, Any] = {name: pd.DataFrame() for name in type(self).tables}
@@ -501,7 +510,7 @@ def word_figures(tables: Tables) -> dict[str, Drawing]:
             "weights. The rival: one, ten and hundred in each group of three. Bands: 95 %.",
         ),
         "Words along the first prompt": heat_map(
-            first_words(tables["decoded"]), "digit", "layer", "probability", facet="norm",
+            decoding.first_words(tables["decoded"]), "digit", "layer", "probability", facet="norm",
             text="decoded", low=0, high=1, label="probability of the word",
             caption="What each digit of 128717593 + 8191493 = 136909086 decodes to by layer (logit "
             "lens, with the layer's mean state subtracted and without); at the left the digit's "
@@ -514,7 +523,8 @@ def word_figures(tables: Tables) -> dict[str, Drawing]:
             "word's mean taken off), at the best layer. A diagonal: places are told apart.",
         ),
         "Rank of the place's word": curves(
-            rank_quartiles(ranks[ranks["norm"] == CENTRED]), "layer", "log10_rank", series="sample",
+            decoding.rank_quartiles(ranks[ranks["norm"] == CENTRED]), "layer", "log10_rank",
+            series="sample",
             caption="Rank of the place's own word among the whole vocabulary (log10; 0 is the "
             "likeliest token): median, and the middle half. Second to the digit would be 0.3.",
         ),
@@ -526,22 +536,6 @@ def word_figures(tables: Tables) -> dict[str, Drawing]:
             "5, 3 for thirteen.",
         ),
     }  # fmt: skip
-
-
-def first_words(decoded: pd.DataFrame) -> pd.DataFrame:
-    """The likeliest words at some layers, with the digit's place and number; centred ones first."""
-    lens, layers = decoded[decoded["decoder"] == "U"], np.unique(decoded["layer"])
-    chosen = layers[np.linspace(0, len(layers) - 1, DRAWN_LAYERS).round().astype(int)]
-    lens = lens[lens["layer"].isin(chosen)].sort_values("norm", ascending=False, kind="stable")
-    digit = lens["token"] + " · 10^" + lens["place"].astype(str) + " (" + lens["part"] + ")"
-    return lens.assign(digit=digit)
-
-
-def rank_quartiles(ranks: pd.DataFrame) -> pd.DataFrame:
-    """Median and middle half of the ranks, by sample and layer."""
-    by = np.log10(ranks["rank"]).groupby([ranks["sample"], ranks["layer"]])
-    names = {0.25: "low", 0.5: "log10_rank", 0.75: "high"}
-    return by.quantile(list(names)).unstack().reset_index().rename(columns=names)
 
 
 def state_figures(tables: Tables) -> dict[str, Drawing]:

@@ -11,9 +11,15 @@ from pydantic import Field, FilePath
 from experiments import Claim, Estimate, Experiment, Reading, Results, Table, UsageError, corrected
 from lenses.heads.agreement import LEVELS, prompt_agreement
 from lenses.heads.agreement import PHASES as SPANS
-from lenses.heads.contributions import COMPONENTS, Contributions, contributions, output_gain
+from lenses.heads.contributions import (
+    COMPONENTS,
+    Contributions,
+    contributions,
+    gain_rows,
+    output_gain,
+)
 from lenses.heads.contributions import attention_patterns as patterns_of
-from lenses.heads.means import HEAD_MEASURES, SPREADS, head_means, head_spreads
+from lenses.heads.means import HEAD_MEASURES, SPREADS, head_means, head_spreads, mean_where_known
 from lenses.kept import PerPrompt
 from lenses.statistics.correlations import CORRELATIONS
 from lenses.statistics.grid import grid
@@ -181,7 +187,7 @@ class HeadContributions(Experiment):
                 "correlations": self._correlation_rows(own, adjusted=False),
                 "correlations_adjusted": self._correlation_rows(own, adjusted=True),
                 "head_spread": self._spread_rows(own, model),
-                "gains": _gain_rows(model),
+                "gains": gain_rows(model),
                 "against_random": self._against_random(model, texts, own),
             },
             arrays={"pattern": patterns_of(model, example).numpy()},
@@ -353,8 +359,8 @@ class HeadContributions(Experiment):
         evenness = spreads[:, 1] / np.log(max(heads, 2))
         ratio = np.where(spreads[:, 2] > 0, spreads[:, 2], np.nan)
         columns |= {
-            ("unevenness", "layer", "none"): (1 - _mean(evenness), 0.0),
-            ("log_variance_ratio", "layer", "none"): (_mean(np.log(ratio)), 0.0),
+            ("unevenness", "layer", "none"): (1 - mean_where_known(evenness), 0.0),
+            ("log_variance_ratio", "layer", "none"): (mean_where_known(np.log(ratio)), 0.0),
         }
         names, prompt = ("statistic", "aggregation", "control"), np.arange(len(spreads))
         frames = [
@@ -500,21 +506,6 @@ def _prompt_rows(model: "Model", texts: list[ReadText], own: PerPrompt) -> pd.Da
     names = ["prompt", "kind", "given", "generated", "given_tokens", "generated_tokens"]
     errors = {name: own[name] for name in ("output_error", "attention_error")}
     return pd.DataFrame(rows, columns=names).assign(**errors)
-
-
-def _gain_rows(model: "Model") -> pd.DataFrame:
-    gain = output_gain(model).numpy()
-    middle = np.sqrt((gain**2).mean(axis=-1))
-    axes = {"layer": gain.shape[0], "head": gain.shape[1]}
-    return grid(axes, largest=gain[..., 0], root_mean_square=middle, smallest=gain[..., -1])
-
-
-def _mean(values: np.ndarray) -> np.ndarray:
-    """Mean over phases and layers of [prompt phase layer] where defined, NaN where nowhere."""
-    flat = values.reshape(len(values), -1)
-    known = ~np.isnan(flat)
-    total, count = np.where(known, flat, 0).sum(axis=1), known.sum(axis=1)
-    return np.divide(total, count, out=np.full(len(flat), np.nan), where=count > 0)
 
 
 def _effects(rows: pd.DataFrame | None, sign: int) -> pd.DataFrame:

@@ -12,10 +12,12 @@ from pydantic import Field
 from experiments import Claim, Estimate, Experiment, Reading, Results, Table, UsageError
 from lenses.heads.importance import MEASURES, SIGNED, Reader
 from lenses.heads.league import SCOPES, League
+from lenses.heads.means import mean_of_known
+from lenses.heads.standings import BETTER, NOT_TESTED, agreement_rows, ends, leads, measure_rows
 from lenses.kept import PerPrompt
 from lenses.patching.single_heads import MODES, OUTCOMES, gate_effects, read_clean, replacements
 from lenses.statistics.grid import grid
-from lenses.statistics.intervals import benjamini_hochberg, bootstrap
+from lenses.statistics.intervals import bootstrap
 from lenses.texts import ReadText, continued
 from models.planted.head import planted_head
 from models.text import continue_text, tokenize
@@ -29,10 +31,6 @@ if TYPE_CHECKING:
     from viz import Drawing
 
 PHASES = ("prompt", "generated")
-BASELINES = ("layer_index", "norm_share")
-"""What a measure must beat to be worth its name."""
-BETTER = "the better"
-"""Of the baselines: what leads are over in the claims."""
 MAIN = {"mode": "mean", "outcome": "delta_nll", "scope": "within layers"}
 """What the claims are about; everything else is in the tables."""
 IS_MAIN = " and ".join(f"{column} == {value!r}" for column, value in MAIN.items())
@@ -44,7 +42,6 @@ GATED = 6
 CONTROL = {"prompts": 12, "length": 8, "new_tokens": 4}
 """What the planted model reads and writes."""
 LEVEL = 0.05
-NOT_TESTED = (*BASELINES, "random_score")
 BEATS = (
     "predicts what removing a head does better than layer index and share of length do, and by "
     "more than with random weights"
@@ -177,11 +174,11 @@ class HeadImportance(Experiment):
             tables={
                 "prompts": _prompt_rows(model, texts, answers),
                 "effects": self._effect_rows(own, matters),
-                "measures": _measure_rows(leagues),
+                "measures": measure_rows(leagues),
                 "scores": self._score_rows(leagues, matters),
                 "leads": self._lead_rows(model, texts, own, leagues),
                 "gates": self._gate_rows(model, texts, own, tuple(leagues)),
-                "mode_agreement": _agreement_rows(leagues),
+                "mode_agreement": agreement_rows(leagues),
                 "control": self._control_rows(),
             }
         )
@@ -318,7 +315,7 @@ class HeadImportance(Experiment):
         """How each measure ranks each effect."""
         found = []
         for phase, league in leagues.items():
-            low, high = _ends(league.draws)
+            low, high = ends(league.draws)
             axes = {"scope": SCOPES, "measure": league.names, "mode": MODES, "outcome": OUTCOMES}
             values = league.scores(matters[phase]) | {"low": low, "high": high}
             values["p"] = league.by_lot(values["spearman"])
@@ -332,15 +329,15 @@ class HeadImportance(Experiment):
     ) -> pd.DataFrame:
         """How far each measure is ahead of the baselines; and further than in random models."""
         half, main = slice(None, None, 2), MODES.index(MAIN["mode"])
-        found = [_leads(league, "own", MODES, phase) for phase, league in leagues.items()]
+        found = [leads(league, "own", MODES, phase) for phase, league in leagues.items()]
         for number, twin in enumerate(self.twins(model, RANDOM_MODELS)):
             label = f"random weights {number + 1}/{RANDOM_MODELS}"
             kept = self._read(twin, texts[half], label, MODES[main : main + 1])
             for phase, league in self._leagues(kept, tuple(leagues)).items():
                 how = (MODES[main : main + 1], phase)
-                found.append(_leads(league, f"random {number}", *how))
+                found.append(leads(league, f"random {number}", *how))
                 alike = leagues[phase].part(half, main)
-                found.append(_leads(alike, f"own less random {number}", *how, less=league))
+                found.append(leads(alike, f"own less random {number}", *how, less=league))
         return pd.concat(found, ignore_index=True)
 
     def _gate_rows(
@@ -353,7 +350,7 @@ class HeadImportance(Experiment):
             for text in batch:
                 clean = read_clean(model, torch.tensor(text.ids, device=model.cfg.device))
                 found = gate_effects(model, clean, heads, gates).cpu().double().numpy()
-                means = [_mean(found[..., chosen]) for chosen in _chosen(text)]
+                means = [mean_of_known(found[..., chosen]) for chosen in _chosen(text)]
                 kept.update(gates=np.stack(means)[None])
         ends = bootstrap(kept["gates"], self.seed)
         axes = {"phase": PHASES, "number": len(heads), "gate": GATES}
@@ -391,20 +388,6 @@ def _chosen(text: ReadText) -> np.ndarray:
     return np.stack([~generated, generated]) & (pos > 0)
 
 
-def _mean(values: np.ndarray) -> np.ndarray:
-    """Mean over the last axis of what is known; NaN where nothing is."""
-    known = ~np.isnan(values)
-    total, count = np.where(known, values, 0).sum(-1), known.sum(-1)
-    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
-
-
-def _ends(draws: np.ndarray) -> np.ndarray:
-    """The ends of 95 % of the draws [end *cell]; a draw of prompts that say nothing is left out."""
-    unknown = np.isnan(draws).all(axis=0)
-    ends = np.nanquantile(np.where(unknown, 0, draws), [0.025, 0.975], axis=0)
-    return np.where(unknown, np.nan, ends)
-
-
 def _largest(effects: np.ndarray) -> list[tuple[int, int]]:
     """The (layer, head)s of the largest mean effects [prompt layer head]."""
     size = np.abs(np.nanmean(effects, axis=0))
@@ -422,67 +405,6 @@ def _prompt_rows(model: "Model", texts: Sequence[ReadText], answers: Sequence[st
         told = {"given": decode(text.given), "generated": said, "expected": expected}
         rows.append({"prompt": text.number, "kind": text.kind, **told, "right": right, **counts})
     return pd.DataFrame(rows)
-
-
-def _measure_rows(leagues: Leagues) -> pd.DataFrame:
-    """What each measure says of each head, as a mean over prompts."""
-    found = []
-    for phase, league in leagues.items():
-        layers, heads = league.measures.shape[2:]
-        axes = {"measure": league.names, "phase": [phase], "layer": layers, "head": heads}
-        found.append(grid(axes, estimate=np.nanmean(league.measures, axis=0)))
-    return pd.concat(found, ignore_index=True)
-
-
-def _leads(
-    league: League, weights: str, modes: Sequence[str], phase: str, less: League | None = None
-) -> pd.DataFrame:
-    """Each measure's correlation less that of each baseline, and of the better one.
-
-    With `less`, another model's league on the same prompts, the difference of the two.
-    """
-    against = (*BASELINES, BETTER)
-    estimate, draws = (_ahead(league, x) for x in (league.point(), league.draws))
-    if less is not None:
-        estimate = estimate - _ahead(less, less.point())
-        draws = draws - _ahead(less, less.draws)
-    low, high = _ends(draws)
-    p = (1 + (draws <= 0).sum(axis=0)) / (1 + (~np.isnan(draws)).sum(axis=0))
-    by_lot = league.by_lot(league.point()[0]) if less is None else np.zeros(p.shape[1:])
-    axes = {"against": against, "scope": SCOPES, "measure": league.names, "mode": modes}
-    ends = {"low": low, "high": high, "p": p, "p_by_lot": by_lot + np.zeros_like(p)}
-    rows = grid(axes | {"outcome": OUTCOMES}, difference=estimate[0], **ends)
-    rows = rows[rows["measure"] != rows["against"]].assign(weights=weights, phase=phase)
-    rows["q"] = _corrected(rows)
-    rows["n"] = league.prompts
-    first = ["weights", "measure", "against", "mode", "phase", "scope", "outcome"]
-    return rows[[*first, "difference", "low", "high", "p", "p_by_lot", "q", "n"]]
-
-
-def _ahead(league: League, found: np.ndarray) -> np.ndarray:
-    """[draw against scope measure mode outcome] from correlations without `against`."""
-    baselines = np.stack([found[:, :, league.names.index(name)] for name in BASELINES], axis=1)
-    all_three = np.concatenate([baselines, baselines.max(axis=1, keepdims=True)], axis=1)
-    return found[:, None] - all_three[:, :, :, None]
-
-
-def _corrected(rows: pd.DataFrame) -> pd.Series:
-    """The larger p, corrected over the measures that are neither baselines nor drawn by lot."""
-    larger = rows[["p", "p_by_lot"]].max(axis=1, skipna=False)
-    tested = ~rows["measure"].isin(NOT_TESTED) & larger.notna()
-    by = rows[tested].groupby(["against", "scope", "mode", "outcome"])
-    return larger[tested].groupby(by.ngroup()).transform(lambda p: benjamini_hochberg(p.to_numpy()))
-
-
-def _agreement_rows(leagues: Leagues) -> pd.DataFrame:
-    """Whether two ways of removing heads rank them alike."""
-    found = []
-    for phase, league in leagues.items():
-        axes = {"scope": SCOPES, "mode": MODES, "other": MODES, "outcome": OUTCOMES}
-        rows = grid(axes, spearman=league.agreement()).assign(phase=phase, n=league.prompts)
-        found.append(rows[rows["mode"] < rows["other"]])
-    rows = pd.concat(found, ignore_index=True)
-    return rows[["mode", "other", "phase", "scope", "outcome", "spearman", "n"]]
 
 
 def _words(name: str) -> str:

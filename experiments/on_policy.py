@@ -17,7 +17,7 @@ from lenses.states.fillers import FILLERS, MAIN, Filled
 from lenses.states.policy import STATISTICS
 from lenses.statistics.grid import grid
 from lenses.statistics.intervals import bootstrap
-from lenses.texts import sampled_additions
+from lenses.texts import distinct, sampled_additions
 from models.planted.dialect import planted_dialect
 from models.text import continue_text, token_strings, tokenize
 from prompts.passages import passages
@@ -226,6 +226,7 @@ class OnPolicy(Experiment):
             return self._additions(model)
         given = self.prompts or [passage.text for passage in passages()[: self.texts]]
         rows = [tokenize(model, text)[: self.given_tokens + self.new_tokens] for text in given]
+        rows = [rows[number] for number in distinct(rows)]
         least = self.given_tokens + FEWEST
         for number, row in enumerate(rows):
             if len(row) < least:

@@ -27,7 +27,12 @@ from lenses.flow.one_text import (
     sink_rows,
 )
 from lenses.flow.relevance import COMPLETE, SMALL, STEPS
-from lenses.flow.scores import SCOPES, score_rows
+from lenses.flow.scores import (
+    SCOPES,
+    beside_random,
+    league_rows,
+    score_rows,
+)
 from lenses.kept import PerPrompt
 from lenses.patching.knock_out import mean_embedding
 from lenses.statistics.against_random import above_zero_and_twins, by_weights
@@ -507,19 +512,6 @@ def _strips(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)[["measure", "read", "role", "share", "value"]]
 
 
-def _panels(pairs: pd.DataFrame) -> pd.DataFrame:
-    """One row for each of PAIRS, generated and prompt token."""
-    written = (pairs["row"] + 1).astype(str) + " · " + pairs["generated"].str.replace(" ", "␣")
-    named = _named(pairs).assign(written=written)
-    parts = [_scaled(named.assign(panel=k, value=named[column])) for k, column in PAIRS.items()]
-    return pd.concat(parts, ignore_index=True)[["panel", "written", "read", "share", "value"]]
-
-
-def _named(rows: pd.DataFrame) -> pd.DataFrame:
-    """With the place and text of each token in one name."""
-    return rows.assign(read=rows["pos"].astype(str) + " · " + rows["token"].str.replace(" ", "␣"))
-
-
 def _inner(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[rows["pos"].between(1, rows["pos"].max() - 1)]
 
@@ -541,7 +533,7 @@ def _agreement_figures(scores: pd.DataFrame) -> dict[str, "Drawing"]:
     random = edges[(edges["measure"] == "random") & (edges["scope"] == "answer")]
     return {
         "How well attention ranks the tokens, layer by layer": curves(
-            _beside_random(lines, random), "layer", "rank_correlation", series="line",
+            beside_random(lines, random), "layer", "rank_correlation", series="line",
             facet="measured",
             caption="Spearman's rank correlation of what the rows that write the answer attend to "
             "with what knocking out each prompt token costs (edges cut; sizes; first token left "
@@ -550,35 +542,13 @@ def _agreement_figures(scores: pd.DataFrame) -> dict[str, "Drawing"]:
             "attention multiplied from layer 0 up, half of each layer being the token itself.",
         ),
         "How well every measure ranks the tokens": bars(
-            _league(told[told["scope"] == "answer"]), "relevance", "rank_correlation",
+            league_rows(told[told["scope"] == "answer"]), "relevance", "rank_correlation",
             series="knocked_out", reference=0,
             caption="The same rank correlation for every measure, with both ways of knocking out: "
             "edges to the token cut, or its embedding replaced. First, mean, max: of the layers. "
             "All rows: over all rows that see a token, not only those that write the answer.",
         ),
     }  # fmt: skip
-
-
-def _beside_random(lines: pd.DataFrame, random: pd.DataFrame) -> pd.DataFrame:
-    """The lines of each measure, and random rankings beside them at every layer."""
-    names = {"answer": "whole answer", "token": "each generated token"}
-    lines = lines.assign(line=lines["scope"].map(names))
-    columns = ["measured", "line", "layer", "rank_correlation", "low", "high", "n"]
-    everywhere = lines[["measured", "layer"]].drop_duplicates()
-    random = random[columns[3:]].assign(line="random rankings")
-    both = pd.concat([lines[columns], everywhere.merge(random, how="cross")[columns]])
-    return both.astype({"layer": int}).reset_index(drop=True)
-
-
-def _league(told: pd.DataFrame) -> pd.DataFrame:
-    """One row a relevance and truth, the best first; single layers but the first left out."""
-    found = told[(told["layers"] != "each") & (told["measure"] != "value_weighted")]
-    which = (", " + found["layers"]).where(~found["layers"].isin(["all", "none"]), "")
-    found = found.assign(relevance=found["measured"] + which)
-    best = found.groupby("relevance")["rank_correlation"].transform("max")
-    found = found.assign(best=best).sort_values(["best", "relevance"], ascending=False)
-    columns = ["relevance", "knocked_out", "rank_correlation", "low", "high", "n"]
-    return found[columns].reset_index(drop=True)
 
 
 def _tweaking_figures(tweaking: pd.DataFrame) -> dict[str, "Drawing"]:
@@ -612,3 +582,16 @@ def _sink_figures(sink: pd.DataFrame) -> dict[str, "Drawing"]:
             "stream as it enters each layer, over the median of the other tokens'.",
         )
     }  # fmt: skip
+
+
+def _panels(pairs: pd.DataFrame) -> pd.DataFrame:
+    """One row for each of PAIRS, generated and prompt token."""
+    written = (pairs["row"] + 1).astype(str) + " · " + pairs["generated"].str.replace(" ", "␣")
+    named = _named(pairs).assign(written=written)
+    parts = [_scaled(named.assign(panel=k, value=named[column])) for k, column in PAIRS.items()]
+    return pd.concat(parts, ignore_index=True)[["panel", "written", "read", "share", "value"]]
+
+
+def _named(rows: pd.DataFrame) -> pd.DataFrame:
+    """With the place and text of each token in one name."""
+    return rows.assign(read=rows["pos"].astype(str) + " · " + rows["token"].str.replace(" ", "␣"))

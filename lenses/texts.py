@@ -1,5 +1,6 @@
 """What a model reads: texts or sampled additions as tokens, and what the model adds to them."""
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from jaxtyping import Bool
 
 from lenses.kept import PerPrompt
 from models import Model, ModelError
-from models.text import continue_text, tokenize
+from models.text import TextNote, continue_text, tokenize_prompts
 from prompts.additions import Addition, AdditionFormat
 from prompts.texts import Text, texts_in
 
@@ -31,6 +32,8 @@ class ReadText:
     """What the model wrote."""
     expected: list[int] = field(default_factory=list)
     """The right answer, where there is one."""
+    origin: int = 0
+    """Which of the texts asked for it is, copies counted."""
 
     @property
     def ids(self) -> list[int]:
@@ -43,37 +46,53 @@ class ReadText:
         return np.arange(len(self.ids)) >= len(self.given)
 
 
+def distinct(rows: Sequence[Sequence[int]], what: str = "prompts") -> list[int]:
+    """Which rows of token ids to read: the first of each kind, since copies are no evidence.
+
+    Says in a TextNote how many were left out.
+    """
+    first = list({tuple(row): number for number, row in reversed(list(enumerate(rows)))}.values())
+    if copies := len(rows) - len(first):
+        told = f"{copies} of {len(rows)} {what} are copies of others: each text counts once"
+        warnings.warn(told, TextNote, stacklevel=2)
+    return sorted(first)
+
+
 def texts_to_read(
     model: Model, prompts: Sequence[str], file: Path | None, shipped: Sequence[Text], extra: int
 ) -> list[ReadText]:
     """The given prompts and the lines of a file as tokens; without any, the shipped ones.
 
+    Texts that tokenize alike are read once.
+
     Raises:
-        ModelError: a prompt is empty, or with `extra` tokens after it too long for the model.
+        ModelError: a file has no text, or a prompt is empty, or with `extra` tokens after it too
+            long for the model.
     """
-    chosen = [Text("given", text) for text in prompts] + (texts_in(file) if file else [])
-    texts = [
-        ReadText(number, text.kind, tokenize(model, text.text))
-        for number, text in enumerate(chosen or shipped)
+    try:
+        lines = texts_in(file) if file else []
+    except ValueError as error:
+        raise ModelError(str(error)) from error
+    chosen = [Text("given", text) for text in prompts] + lines or shipped
+    rows = tokenize_prompts(model, [text.text for text in chosen], extra)
+    return [
+        ReadText(number, chosen[origin].kind, rows[origin], origin=origin)
+        for number, origin in enumerate(distinct(rows))
     ]
-    for text in texts:
-        needed = len(text.given) + extra
-        if not text.given or needed > model.cfg.n_ctx:
-            raise ModelError(
-                f"prompt {text.number}: {needed} tokens with its continuation, but "
-                f"{model.card.name} reads 1 to {model.cfg.n_ctx}; shorten it or --new-tokens"
-            )
-    return texts
 
 
 def sampled_additions(form: AdditionFormat, count: int, seed: int) -> list[ReadText]:
-    """Additions as an adder reads them up to the answer, which is what is expected."""
+    """Additions as an adder reads them up to the answer, which is what is expected.
+
+    One that was drawn twice is read once.
+    """
     written = form.write(Addition(form.digits, count, seed, padded=form.pad).sums)
     ends = (written.at.max(axis=1) + 1).tolist()
-    rows = zip(written.tokens.tolist(), written.prompt.tolist(), ends, strict=True)
+    starts, tokens = written.prompt.tolist(), written.tokens.tolist()
+    asked = [row[:start] for row, start in zip(tokens, starts, strict=True)]
     return [
-        ReadText(number, "addition", row[:start], expected=row[start:end])
-        for number, (row, start, end) in enumerate(rows)
+        ReadText(number, "addition", asked[i], expected=tokens[i][starts[i] : ends[i]], origin=i)
+        for number, i in enumerate(distinct(asked, "additions"))
     ]
 
 

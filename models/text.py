@@ -15,6 +15,12 @@ from models.protocol import Model, Tokenizer
 from prompts.additions import AdditionFormat
 
 BATCH = 16
+
+
+class TextNote(UserWarning):
+    """Something about the texts that a reader of the numbers must know; a run's page shows it."""
+
+
 MEMORY = {"attention_mask", "position_ids", "past_key_values", "use_cache", "logits_to_keep"}
 """What a model must take if texts that are filled up on the left are to be continued exactly."""
 VISIBLE = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]

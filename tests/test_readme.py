@@ -9,6 +9,7 @@ from experiments._new import TEMPLATES
 from experiments._runs import registry
 
 ROOT = Path(__file__).parent.parent
+SUITES = ("arithmetic", "heads", "representations", "flow")
 README = (ROOT / "README.md").read_text("utf-8")
 
 
@@ -37,6 +38,6 @@ def test_every_experiment_shown_exists():
 def test_every_experiment_is_told_of_and_is_in_a_suite():
     rows = [line.split("`")[1] for line in README.splitlines() if line.endswith("? |")]
     assert rows == registry.names()
-    suites = (ROOT / "configs/suites" / f"{name}.toml" for name in ("arithmetic", "heads"))
+    suites = (ROOT / "configs/suites" / f"{name}.toml" for name in SUITES)
     runs = [run for suite in suites for run in tomllib.loads(suite.read_text("utf-8"))["run"]]
     assert {run["experiment"] for run in runs} == set(registry.names())

@@ -9,6 +9,7 @@ def answer_lines(folder: Path, manifest: Mapping[str, Any]) -> Iterator[str]:
     """What a terminal shows at the end of a run."""
     if manifest.get("headline"):
         yield manifest["headline"]
+    yield from manifest.get("notes", [])
     for claim in manifest["claims"]:
         if not claim["check"] or claim["verdict"] != "holds":
             yield f"{claim['verdict'] or 'found':>10}  {claim['sentence']}{_numbers(claim)}"

@@ -66,7 +66,11 @@ def _from_words(kind: type[Experiment], words: Sequence[str]) -> Fields:
 def _value(kind: type[Experiment], name: str, values: list[str]) -> Any:
     field = kind.model_fields.get(name)
     if field is not None and not values and field.annotation is not bool:
-        raise UsageError(f"command line: --{name.replace('_', '-')} needs a value")
+        option = f"--{name.replace('_', '-')}"
+        raise UsageError(
+            f"command line: {option} needs a value; one that begins with -- is written "
+            f"{option}=VALUE, or stands in a file"
+        )
     if field is not None and get_origin(field.annotation) in (list, tuple):
         return values
     if len(values) > 1:

@@ -79,6 +79,11 @@ def refuse_unknown_fields(name: str, fields: Iterable[str], where: str) -> None:
         return
     known = [field.name for field in field_help(name)]
     for field in fields:
+        if not field.isidentifier():
+            raise UsageError(
+                f"{where}: --{field} is no option; a value that begins with -- is written "
+                "--prompts=VALUE, or stands in a file"
+            )
         if field not in known:
             stem = source(name).stem
             raise UsageError(f"{where}: {stem} has no field {field!r}{did_you_mean(field, known)}")

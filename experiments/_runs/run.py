@@ -4,6 +4,7 @@ import resource
 import shutil
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -40,6 +41,7 @@ from experiments._runs.store import (
     write_tables,
 )
 from models import load
+from models.text import TextNote
 from viz import as_drawing, write_page
 
 if TYPE_CHECKING:
@@ -75,7 +77,8 @@ def run(experiment: Experiment, *, fresh: bool = False, loader: Loader = load_mo
         started = time.monotonic()
         with session(folder / SCRATCH, experiment.name()):
             model = loader(experiment)
-            results = _measure(experiment, model)
+            with _noted(manifest):
+                results = _measure(experiment, model)
             kind = type(experiment)
             check_tables(kind.tables, results.tables)
             manifest["tables"] = write_tables(folder, results.tables.stored, kind.tables)
@@ -161,6 +164,21 @@ def _measure(experiment: Experiment, model: "Model | None") -> Results:
                 "DataFrame, or self.rows(name) for one that streams"
             )
     return found
+
+
+@contextmanager
+def _noted(manifest: dict[str, Any]) -> Iterator[None]:
+    """What is to be known of the texts is said, and kept for the page."""
+    with warnings.catch_warnings(record=True) as caught:
+        yield
+    for warning in caught:
+        if issubclass(warning.category, TextNote):
+            say(f"note: {warning.message}")
+            manifest["notes"] = sorted({*manifest.get("notes", []), f"{warning.message}."})
+        else:
+            warnings.warn_explicit(
+                warning.message, warning.category, warning.filename, warning.lineno
+            )
 
 
 def _new(experiment: Experiment, digest: str) -> Path:

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Int
 
 from models import Model, ModelError
-from models.text import tokenize
+from models.text import refuse_too_long, tokenize
 from prompts.additions import Addition, AdditionFormat, Sums, solved
 
 
@@ -90,6 +90,12 @@ def language_format(model: Model, places: int, examples: int, seed: int) -> Addi
     layout = _layout(tokenize(model, head + trial[0]), digits, trial[0])
     vocabulary |= {item: int(item[1:]) for item in layout if item not in ("a", "b", "c")}
     style = AdditionFormat(digits=places, pad=False, layout=layout, vocabulary=vocabulary)
+    nines = np.array([10**places - 1])
+    refuse_too_long(
+        model,
+        style.write(Sums(nines, nines, places)).tokens.shape[1],
+        f"examples: a question with {examples} solved additions in front (--examples)",
+    )
     for row, line in enumerate(trial):
         expected = style.write(shown[examples + row : examples + row + 1]).tokens[0].tolist()
         if tokenize(model, head + line) != expected:

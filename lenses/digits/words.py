@@ -361,3 +361,23 @@ def _prefix_contrasts(
 
 def _by_layer(statistic: str, layers: np.ndarray, values: dict) -> pd.DataFrame:
     return pd.DataFrame({"statistic": statistic, "layer": layers, **values})
+
+
+DRAWN_LAYERS = 8
+"""Layers whose likeliest words are drawn."""
+
+
+def first_words(decoded: pd.DataFrame) -> pd.DataFrame:
+    """The likeliest words at some layers, with the digit's place and number; centred ones first."""
+    lens, layers = decoded[decoded["decoder"] == "U"], np.unique(decoded["layer"])
+    chosen = layers[np.linspace(0, len(layers) - 1, DRAWN_LAYERS).round().astype(int)]
+    lens = lens[lens["layer"].isin(chosen)].sort_values("norm", ascending=False, kind="stable")
+    digit = lens["token"] + " · 10^" + lens["place"].astype(str) + " (" + lens["part"] + ")"
+    return lens.assign(digit=digit)
+
+
+def rank_quartiles(ranks: pd.DataFrame) -> pd.DataFrame:
+    """Median and middle half of the ranks, by sample and layer."""
+    by = np.log10(ranks["rank"]).groupby([ranks["sample"], ranks["layer"]])
+    names = {0.25: "low", 0.5: "log10_rank", 0.75: "high"}
+    return by.quantile(list(names)).unstack().reset_index().rename(columns=names)

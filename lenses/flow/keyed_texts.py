@@ -73,14 +73,14 @@ def answered_texts(
     new = form.digits + 1 if form else new_tokens
     if form and not prompts:
         texts = sampled_additions(form, additions, seed)
-        asked = [KeyedPrompt("addition", "", key="units") for _ in texts]
+        asked = [KeyedPrompt("addition", "", key="units")] * additions
     else:
         asked = [KeyedPrompt("given", text) for text in prompts] or keyed_prompts()
         texts = texts_to_read(model, (), None, [Text(p.kind, p.text) for p in asked], new)
     read = continued(model, texts, new, stream)
     answered = [
-        KeyedText(text.number, prompt, text.given).answered(model, text.new)
-        for text, prompt in zip(read, asked, strict=True)
+        KeyedText(text.number, asked[text.origin], text.given).answered(model, text.new)
+        for text in read
         if text.new
     ]
     if not answered:

@@ -217,3 +217,25 @@ def first_less_best(curve: Float[np.ndarray, "prompt layer"]) -> Float[np.ndarra
     chosen = np.where(count > 0, means, -np.inf).argmax(1)
     found = curve[:, 0] - later[np.arange(len(curve)), chosen]
     return np.where((count > 0).any(1), found, np.nan)
+
+
+def beside_random(lines: pd.DataFrame, random: pd.DataFrame) -> pd.DataFrame:
+    """The lines of each measure, and random rankings beside them at every layer."""
+    names = {"answer": "whole answer", "token": "each generated token"}
+    lines = lines.assign(line=lines["scope"].map(names))
+    columns = ["measured", "line", "layer", "rank_correlation", "low", "high", "n"]
+    everywhere = lines[["measured", "layer"]].drop_duplicates()
+    random = random[columns[3:]].assign(line="random rankings")
+    both = pd.concat([lines[columns], everywhere.merge(random, how="cross")[columns]])
+    return both.astype({"layer": int}).reset_index(drop=True)
+
+
+def league_rows(told: pd.DataFrame) -> pd.DataFrame:
+    """One row a relevance and truth, the best first; single layers but the first left out."""
+    found = told[(told["layers"] != "each") & (told["measure"] != "value_weighted")]
+    which = (", " + found["layers"]).where(~found["layers"].isin(["all", "none"]), "")
+    found = found.assign(relevance=found["measured"] + which)
+    best = found.groupby("relevance")["rank_correlation"].transform("max")
+    found = found.assign(best=best).sort_values(["best", "relevance"], ascending=False)
+    columns = ["relevance", "knocked_out", "rank_correlation", "low", "high", "n"]
+    return found[columns].reset_index(drop=True)

@@ -11,10 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import partial
 
+import numpy as np
+import pandas as pd
 import torch
 from einops import einsum, rearrange
 from jaxtyping import Bool, Float, Int, Num
 
+from lenses.statistics.grid import grid
 from models import Model
 from models.parts import AttentionOut, attention_out, sinks
 
@@ -98,7 +101,9 @@ def contributions(
     them (padding, say). Right padding does not reach the tokens before it.
     """
     groups = torch.stack([group == g for g in range(2)], dim=1)
-    reading = _Reading(attention_out(model), groups.to(tokens.device), sinks(model.blocks) is not None)
+    reading = _Reading(
+        attention_out(model), groups.to(tokens.device), sinks(model.blocks) is not None
+    )
     logits = model.run_with_hooks(tokens, return_type="logits", fwd_hooks=reading.hooks())
     return Contributions(
         **{name: torch.stack(parts, dim=2) for name, parts in reading.found.items()},
@@ -351,3 +356,11 @@ def output_gain(model: Model) -> Float[torch.Tensor, "layer head singular"]:
     W = W.detach().cpu().double()
     gram = einsum(W, W, "layer head row d_model, layer head col d_model -> layer head row col")
     return torch.linalg.eigvalsh(gram).clamp(min=0).sqrt().flip(-1)
+
+
+def gain_rows(model: Model) -> pd.DataFrame:
+    """Largest, root mean square and smallest singular value of each head's W_O."""
+    gain = output_gain(model).numpy()
+    middle = np.sqrt((gain**2).mean(axis=-1))
+    axes = {"layer": gain.shape[0], "head": gain.shape[1]}
+    return grid(axes, largest=gain[..., 0], root_mean_square=middle, smallest=gain[..., -1])

@@ -62,3 +62,18 @@ def head_spreads(
     enough = (chosen.sum(axis=1)[:, None] >= 2) & (apart > 0)
     ratio = np.divide(together, apart, out=np.full_like(apart, np.nan), where=enough)
     return np.stack([*means, ratio])
+
+
+def mean_where_known(values: np.ndarray) -> np.ndarray:
+    """Mean over phases and layers of [prompt phase layer] where defined, NaN where nowhere."""
+    flat = values.reshape(len(values), -1)
+    known = ~np.isnan(flat)
+    total, count = np.where(known, flat, 0).sum(axis=1), known.sum(axis=1)
+    return np.divide(total, count, out=np.full(len(flat), np.nan), where=count > 0)
+
+
+def mean_of_known(values: np.ndarray) -> np.ndarray:
+    """Mean over the last axis of what is known; NaN where nothing is."""
+    known = ~np.isnan(values)
+    total, count = np.where(known, values, 0).sum(-1), known.sum(-1)
+    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)

@@ -14,7 +14,6 @@ from scipy import stats
 RESAMPLES = 10_000
 FEWEST = 5
 """Prompts below which there is no interval: none that is short enough to be of use covers."""
-FAR = 1e6
 CHUNK = 2**24  # float64 numbers held at a time: 128 MB
 
 
@@ -109,7 +108,8 @@ def _ends(
     values, n = np.where(known, centred, 0), known.sum(axis=0)
     error = np.sqrt((values**2).sum(axis=0) / (n - 1) / n)
     student = stats.t.ppf(0.975, n - 1)
-    below, above = np.quantile(_studentised(draws, values, known), [0.025, 0.975], axis=0)
+    ratios = _studentised(draws, values, known, error)
+    below, above = np.quantile(ratios, [0.025, 0.975], axis=0)
     return -np.maximum(student, above) * error, np.maximum(student, -below) * error
 
 
@@ -117,14 +117,20 @@ def _studentised(
     draws: Float[np.ndarray, "resample prompt"],
     values: Float[np.ndarray, "prompt cell"],
     known: Bool[np.ndarray, "prompt cell"],
+    error: Float[np.ndarray, "cell"],
 ) -> Float[np.ndarray, "resample cell"]:
-    """Each resample's mean over its own standard error; a resample without spread lies far out."""
+    """Each resample's mean over its own standard error.
+
+    A resample of equal numbers only has none (shares often tie): it takes that of all prompts.
+    """
     count = draws @ known.astype(float)
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = (draws @ values) / count
         spread = np.maximum((draws @ values**2) / count - mean**2, 0)
-        ratio = mean / np.sqrt(spread / (count - 1))
-    return np.where(np.isfinite(ratio), ratio, np.sign(np.nan_to_num(mean)) * FAR)
+        own = np.sqrt(spread / (count - 1))
+        tied = ~(own > 1e-6 * error)
+        ratio = mean / np.where(tied, error, own)
+    return np.nan_to_num(ratio, posinf=0, neginf=0)
 
 
 def sign_flip(

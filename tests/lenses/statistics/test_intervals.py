@@ -69,6 +69,15 @@ def test_intervals_called_95_percent_cover_the_truth(shape, n) -> None:
     assert ((found.low <= 0) & (found.high >= 0)).mean() >= 0.93
 
 
+@pytest.mark.parametrize("values", [[1, 1, 1, 1, 0.95], [0, 0, 0, 0, 0, 0, 0, 1], [1.0] * 6])
+def test_numbers_that_tie_have_an_interval_of_their_own_size(values) -> None:
+    numbers = np.array(values)[:, None]
+    found = bootstrap(numbers)
+    width = 12 * max(numbers.std(ddof=1) / np.sqrt(len(numbers)), 1e-12)
+    assert found.low[0] <= numbers.mean() <= found.high[0]
+    assert found.high[0] - found.low[0] <= width
+
+
 def test_below_five_there_is_no_interval() -> None:
     found = bootstrap(np.random.default_rng(0).normal(size=(4, 3)))
     assert np.isnan(found.low).all()

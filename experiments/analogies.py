@@ -1,0 +1,532 @@
+"""Is a relation one direction in the embedding?"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+import pandas as pd
+import torch
+from pydantic import Field
+
+from experiments import Claim, Experiment, Reading, Results, Table, UsageError, corrected
+from lenses.kept import PerPrompt
+from lenses.states.analogies import (
+    METHODS,
+    SPACES,
+    Metric,
+    Queries,
+    Relation,
+    find,
+    forms_of,
+    parallelism,
+    plain,
+    queries,
+)
+from lenses.states.decoding import is_tied
+from lenses.statistics.intervals import Intervals, bootstrap, share, sign_flip
+from lenses.statistics.paired import paired_shares
+from models.effective import effective_embedding
+from models.planted.analogies import planted_analogies
+from models.text import token_strings
+from prompts.additions import AdditionFormat
+from prompts.analogies import WordPairs, digit_pairs, word_pairs
+from viz import Drawing, bars, heat_map
+
+if TYPE_CHECKING:
+    from models import Model
+
+RANDOM_MODELS = 4
+"""Models of the same shape with fresh weights, in whose E the same is looked for."""
+FEWEST = 4
+"""Pairs of a relation; with fewer it is not read."""
+MAIN = {"matrix": "E", "space": "raw"}
+"""Where the headline and the claims are read; the rest stands beside it."""
+HONEST, NEAREST = "mean offset", "nearest neighbour"
+ERRORS = {
+    "mean with the test pair": (
+        "Published error: with the pair that is tested in the mean, the target is found more often "
+        "than the other pairs can tell.",
+        1,
+    ),
+    "unordered pairs": (
+        "Published error: with pairs whose order was lost, the target is found less often.",
+        -1,
+    ),
+}
+"""Claims about methods that are wrong, and the sign of the difference from the honest one."""
+MORE = "more pairs (--pairs-file)"
+
+
+class Analogies(Experiment):
+    """The target of a pair is looked for where the other pairs of its relation point.
+
+    France plus (capital less country) should be Paris. A relation is a list of ordered pairs.
+    For each pair the mean of (target - source) over the *other* pairs is added to the source; pairs
+    that share a word with it, whatever its case, are left out. All tokens are ranked by cosine
+    with that point, except the words of the query and other forms of the target. Beside it stand
+    the nearest neighbour of the source alone, the offset of one other pair (3CosAdd), and two
+    errors of a published notebook: the tested pair in the mean, and pairs whose order was lost.
+
+    The vectors are the rows of E, the columns of U where they differ, and effective E (E plus the
+    first MLP): as they are (raw), less the mean of all tokens (centred), and whitened by the
+    covariance of U (causal). Whether offsets are parallel is measured by the cosine of each
+    with the mean of the others, against the same words with targets dealt out anew. Intervals
+    (95 %) resample pairs. Words are single tokens with a space before them; others are counted as
+    skipped. For an adder the words are the digits: next digit, plus two, plus three, minus two.
+    """
+
+    model: str = "smollm2"
+    """Model: a card's name, a path to a card, folder or .gguf file, or a hub id."""
+    pairs_file: Path | None = None
+    """A TOML file of relations in place of prompts/analogies.toml, written in the same way."""
+    examples: int = Field(2, ge=1)
+    """Pairs of each relation whose nearest words are shown."""
+
+    tables: ClassVar[Mapping[str, Table]] = {
+        "relations": Table(
+            "A row is a relation, with the pairs that could be read.",
+            key="relation",
+            columns={
+                "relation": "name of the relation",
+                "given": "pairs that were given",
+                "skipped": "pairs a word of which is not one token",
+            },
+            more="n",
+        ),
+        "pairs": Table(
+            "A row is the target of a pair, looked for by one method in one space.",
+            key="matrix space method relation pair",
+            columns={
+                "matrix": "`E`, `U`, or `effective E`",
+                "space": "`raw`, `centred`, or `causal` (whitened)",
+                "method": "how the target was looked for",
+                "relation": "name of the relation",
+                "pair": "number of the pair in its relation, from 0",
+                "source": "the word that is given",
+                "target": "the word that is looked for",
+                "rank": "rank of the target among all tokens; 1 is the nearest",
+                "rank_without": "rank when the words of the query are no candidates",
+                "nearest": "five nearest tokens when the words of the query are no candidates",
+            },
+        ),
+        "accuracy": Table(
+            "A row is how often the target was the nearest token.",
+            key="matrix space method relation query_words",
+            columns={
+                "matrix": "`E`, `U`, or `effective E`",
+                "space": "`raw`, `centred`, or `causal` (whitened)",
+                "method": "how the target was looked for",
+                "relation": "name of the relation, or `all`",
+                "query_words": "whether words of the query are candidates: `excluded`, `kept`",
+                "estimate": "share of pairs whose target is the nearest",
+                "top_5": "share of pairs whose target is among the 5 nearest",
+                "top_10": "share of pairs whose target is among the 10 nearest",
+            },
+            more="low high n",
+        ),
+        "directions": Table(
+            "A row is how parallel the offset of a pair is to those of other pairs.",
+            key="matrix space relation pair",
+            columns={
+                "matrix": "`E`, `U`, or `effective E`",
+                "space": "`raw`, `centred`, or `causal` (whitened)",
+                "relation": "name of the relation",
+                "pair": "number of the pair in its relation, from 0",
+                "parallel": "cosine of its offset with the mean offset of the other pairs",
+                "shuffled": "the same with targets dealt out anew, mean of 20 times",
+            },
+        ),
+        "against_random": Table(
+            "A row is how often targets are found in raw E, with own or random weights.",
+            key="weights method prompt",
+            columns={
+                "method": "how the target was looked for",
+                "prompt": "number of the pair among all pairs",
+                "value": "1 if the target was the nearest",
+            },
+        ),
+        "examples": Table(
+            "A row is what the mean offset leads to in raw E, of the first pairs of a relation.",
+            key="relation source target",
+            columns={
+                "relation": "name of the relation",
+                "source": "the word that is given",
+                "target": "the word that is looked for",
+                "found": "the five nearest tokens without the source, nearest first",
+            },
+        ),
+    }
+    reading: ClassVar[Reading] = Reading(
+        causal="no: vectors of tokens are compared; nothing is changed in the model",
+        assumes="cosine is the likeness that matters, and words that are one token stand for all "
+        "words of a relation",
+        stressed="that the pair in question told of itself: its words are in no other pair of the "
+        "mean; that the source's neighbours are enough: nearest neighbour; that pairing matters: "
+        "shuffled targets; that shapes do it: 4 models with random weights",
+        not_shown="that the model uses these directions; or that a relation is not kept in later "
+        "layers, or along a curve, where it is no direction here",
+    )
+
+    def measure(self, model: "Model") -> Results:
+        """Ranks of all targets in every space, then in E of random models."""
+        relations, told = self._relations(model)
+        pairs, directions = self.rows("pairs"), self.rows("directions")
+        for matrix in self.stream(_matrices(model), (pairs, directions), "vectors"):
+            for where, metric in _metrics(model, matrix):
+                pairs.append(self._sought(model, metric, relations).assign(**where))
+                directions.append(self._parallel(metric, relations).assign(**where))
+        random = self._random(model, relations)
+        found = pairs.frame()
+        return Results(
+            tables={
+                "relations": told,
+                "pairs": pairs,
+                "accuracy": _accuracy(found),
+                "directions": directions,
+                "against_random": _against_random(found, random),
+                "examples": self._examples(found),
+            }
+        )
+
+    def _relations(self, model: "Model") -> tuple[list[Relation], pd.DataFrame]:
+        """What can be read, and a row for each relation that was given."""
+        names = token_strings(model, range(len(model.W_E)))
+        form = model.card.arithmetic
+        given = digit_pairs() if form else self._given()
+        ids = {name: number for number, name in enumerate(names)}
+        every = [_readable(one, ids, "" if form else " ") for one in given]
+        read = [one for one in every if len(one.ids) >= FEWEST and one.apart.any(1).all()]
+        if not read:
+            raise UsageError(
+                f"{model.card.name}: no relation has {FEWEST} pairs of single tokens that share no "
+                "word; give others (--pairs-file) or take another model"
+            )
+        rows = pd.DataFrame({"relation": [one.name for one in given]})
+        rows["given"] = [len(one.pairs) for one in given]
+        rows["n"] = [len(one.ids) if one in read else 0 for one in every]
+        return read, rows.assign(skipped=rows["given"] - rows["n"])
+
+    def _given(self) -> list[WordPairs]:
+        try:
+            return word_pairs(self.pairs_file)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+
+    def _sought(self, model: "Model", metric: Metric, relations: list[Relation]) -> pd.DataFrame:
+        """Every pair by every method, all compared with the vocabulary in one go."""
+        names = token_strings(model, range(len(model.W_E)))
+        tasks = [(one, method) for one in relations for method in METHODS]
+        asked = [queries(metric, one, method, self.seed) for one, method in tasks]
+        found = find(
+            metric,
+            Queries(torch.cat([a.at for a in asked]), tuple(w for a in asked for w in a.words)),
+            np.concatenate([one.ids[:, 1] for one, _ in tasks]),
+            names,
+            forms_of(names),
+        )
+        rows = pd.concat([_pair_rows(one, method) for one, method in tasks], ignore_index=True)
+        near = [", ".join(names[token].strip() for token in row) for row in found.nearest]
+        return rows.assign(rank=found.rank, rank_without=found.rank_without, nearest=near)
+
+    def _parallel(self, metric: Metric, relations: list[Relation]) -> pd.DataFrame:
+        """How parallel each offset is to the others of its relation, true and shuffled."""
+        parts = []
+        for one in relations:
+            both = parallelism(metric, one, self.seed)
+            told = {"relation": one.name, "pair": range(len(both))}
+            parts.append(pd.DataFrame(told | {"parallel": both[:, 0], "shuffled": both[:, 1]}))
+        return pd.concat(parts, ignore_index=True)
+
+    def _random(self, model: "Model", relations: list[Relation]) -> list[pd.DataFrame]:
+        """Every pair by every method, in raw E of each random model."""
+        found = []
+        for number, twin in enumerate(self.twins(model, RANDOM_MODELS)):
+            rows = PerPrompt()
+            for _ in self.stream([number], rows, f"random weights {number + 1}/{RANDOM_MODELS}"):
+                metric = Metric(twin.W_E.detach(), "raw", twin.W_U.detach().mT)
+                sought = self._sought(twin, metric, relations)
+                rows.update(rank_without=sought["rank_without"].to_numpy())
+            told = pd.concat([_pair_rows(one, method) for one in relations for method in METHODS])
+            found.append(told.assign(rank_without=rows["rank_without"], weights=f"random {number}"))
+        return found
+
+    def headline(self, results: Results) -> str:
+        """How often the mean offset finds the target, in which relations it beats the neighbour."""
+        every = _main(results.tables["accuracy"])
+        excluded = every[every["query_words"] == "excluded"].set_index(["relation", "method"])
+        found = excluded["estimate"][:, HONEST].drop("all").sort_values()
+        beaten, n = self._beaten(results), excluded["n"]["all", HONEST]
+        kept = every[(every["query_words"] == "kept") & (every["method"] == HONEST)]
+        kept = kept.set_index("relation")["estimate"]["all"]
+        all_found, all_near = (excluded["estimate"]["all", name] for name in (HONEST, NEAREST))
+        return (
+            f"In {len(beaten)} of {len(found)} relations source plus the mean "
+            "offset of other pairs leads to the target clearly more often than the source alone "
+            f"({_percent(all_found)} against {_percent(all_near)} of {n} pairs). Best is "
+            f"“{found.index[-1]}” ({_percent(found.iloc[-1])}), worst “{found.index[0]}” "
+            f"({_percent(found.iloc[0])}). Where the source itself may be the answer, "
+            f"{_percent(kept)} are found."
+        )
+
+    def _beaten(self, results: Results) -> list[str]:
+        """Relations in which the mean offset finds more than the nearest neighbour."""
+        return [
+            claim.label
+            for claim in self.claims(results)
+            if claim.family.startswith("The mean offset") and claim.verdict == "holds"
+        ]
+
+    def claims(self, results: Results) -> list[Claim]:
+        """By relation: is the offset ahead of the neighbour, and is it one direction?"""
+        pairs = _main(results.tables["pairs"])
+        ahead = [self._ahead(name, rows) for name, rows in pairs.groupby("relation", sort=False)]
+        parallel = self._parallel_claim(_main(results.tables["directions"]))
+        beaten = sum(claim.verdict == "holds" for claim in corrected(ahead, MORE))
+        return [
+            Claim.descriptive(
+                "Share of relations in which the mean offset of other pairs finds the target more "
+                "often than the nearest neighbour does.",
+                share(beaten, len(ahead)),
+                unit="share of relations in which that claim holds",
+            ),
+            *corrected([*ahead, parallel], MORE),
+            *(self._error(results, method) for method in ERRORS),
+        ]
+
+    def _ahead(self, name: str, rows: pd.DataFrame) -> Claim:
+        right = rows.pivot(index="pair", columns="method", values="rank_without") == 1
+        return Claim.learned(
+            f"In “{name}” the mean offset of other pairs finds the target more often than the "
+            "nearest neighbour does.",
+            paired_shares(right[HONEST].to_numpy(), right[NEAREST].to_numpy()),
+            above=0.0,
+            null=right[NEAREST].mean(),
+            null_note="how often the nearest neighbour is the target",
+            unit="share of pairs, mean offset less nearest neighbour",
+            family="The mean offset of other pairs finds the target more often than the nearest "
+            "neighbour of the source.",
+            label=name,
+            more=MORE,
+        )
+
+    def _parallel_claim(self, rows: pd.DataFrame) -> Claim:
+        difference = (rows["parallel"] - rows["shuffled"]).to_numpy()
+        return Claim.learned(
+            "Offsets of a relation point the same way more than those of the same words paired "
+            "anew.",
+            bootstrap(difference, self.seed),
+            above=0.0,
+            p=float(sign_flip(difference, self.seed)),
+            null=rows["shuffled"].mean(),
+            null_note="cosine with targets dealt out anew",
+            unit="cosine of an offset with the mean of the others, true less paired anew",
+            more=MORE,
+        )
+
+    def _error(self, results: Results, method: str) -> Claim:
+        """What a wrong method finds, less what the honest one does, beside random weights."""
+        sentence, sign = ERRORS[method]
+        rows = results.tables["against_random"]
+        wide = rows.pivot(index=["weights", "prompt"], columns="method", values="value")
+        found = {name: wide[name]["own"].to_numpy() == 1 for name in (method, HONEST)}
+        more, less = (method, HONEST)[::sign]
+        random = wide.drop("own", level="weights").mean()
+        return Claim.mechanical(
+            sentence,
+            paired_shares(found[more], found[less]),
+            above=0.0,
+            null=random[more] - random[less],
+            null_note=f"random weights, {RANDOM_MODELS} models",
+            unit="share of pairs, beyond the mean offset" if sign > 0 else "share of pairs lost",
+            more=MORE,
+        )
+
+    def figures(self, results: Results) -> dict[str, Drawing | pd.DataFrame]:
+        """Accuracy by relation, examples, spaces, directions, query words, published errors."""
+        return {
+            "How often the target is found": _methods_figure(results),
+            "What the offset leads to": _examples_figure(results),
+            "In which vectors": _spaces_figure(results),
+            "How parallel offsets are": _directions_figure(results),
+            "With the words of the query as candidates": _candidates_figure(results),
+            "Two published errors": _errors_figure(results),
+        }
+
+    def planted(self) -> "Model":
+        """A model whose digits stand on a line, so that a number more is one direction."""
+        return planted_analogies(_FORM, seed=self.seed)
+
+    def _examples(self, found: pd.DataFrame) -> pd.DataFrame:
+        rows = _main(found)
+        rows = rows[(rows["method"] == HONEST) & (rows["pair"] < self.examples)]
+        rows = rows.rename(columns={"nearest": "found"})
+        return rows[["relation", "source", "target", "found"]].reset_index(drop=True)
+
+
+_FORM = AdditionFormat(
+    digits=6,
+    layout=("<bos>", "a", "+", "b", "=", "c"),
+    vocabulary={sign: number for number, sign in enumerate([*"0123456789+=", "<bos>"])},
+)
+
+
+def _readable(one: WordPairs, ids: Mapping[str, int], space: str) -> Relation:
+    """The pairs of different words that are one token each."""
+    words = [
+        pair
+        for pair in dict.fromkeys(one.pairs)
+        if all(space + word in ids for word in pair) and plain(pair[0]) != plain(pair[1])
+    ]
+    rows = [[ids[space + word] for word in pair] for pair in words]
+    return Relation(one.name, tuple(words), np.array(rows, dtype=np.int64).reshape(-1, 2))
+
+
+def _matrices(model: "Model") -> list[str]:
+    return ["E", "effective E"] if is_tied(model) else ["E", "U", "effective E"]
+
+
+def _vectors(model: "Model", matrix: str) -> torch.Tensor:
+    """A row for each token."""
+    if matrix == "effective E":
+        return effective_embedding(model, torch.arange(len(model.W_E)))
+    return model.W_E.detach() if matrix == "E" else model.W_U.detach().mT
+
+
+def _metrics(model: "Model", matrix: str) -> Iterator[tuple[dict[str, str], Metric]]:
+    """A matrix in each space, by name; its vectors are freed after the last one."""
+    vectors, U = _vectors(model, matrix), model.W_U.detach().mT
+    for space in SPACES:
+        yield {"matrix": matrix, "space": space}, Metric(vectors, space, U)
+
+
+def _pair_rows(one: Relation, method: str) -> pd.DataFrame:
+    source, target = zip(*one.words, strict=True)
+    told = {"relation": one.name, "method": method, "pair": range(len(one.words))}
+    return pd.DataFrame(told | {"source": source, "target": target})
+
+
+def _numbers(found: Intervals) -> dict[str, float | int]:
+    return {name: value.item() for name, value in vars(found).items()}
+
+
+def _main(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of raw E."""
+    return rows[(rows["matrix"] == MAIN["matrix"]) & (rows["space"] == MAIN["space"])]
+
+
+def _accuracy(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Shares of targets found, by relation and of all of them."""
+    by = ["matrix", "space", "method", "relation"]
+    both = pd.concat([pairs, pairs.assign(relation="all")])
+    rows = []
+    for words, rank in {"excluded": "rank_without", "kept": "rank"}.items():
+        for names, part in both.groupby(by, sort=False):
+            right = [int((part[rank] <= most).sum()) for most in (1, 5, 10)]
+            first = share(right[0], len(part))._asdict()
+            row = dict(zip(by, names, strict=True)) | {"query_words": words} | first
+            more = {"top_5": right[1] / len(part), "top_10": right[2] / len(part)}
+            rows.append({k: v for k, v in row.items() if k != "p"} | more)
+    return pd.DataFrame(rows)
+
+
+def _against_random(pairs: pd.DataFrame, random: list[pd.DataFrame]) -> pd.DataFrame:
+    """Whether each target is found, by weights and method."""
+    every = pd.concat([_main(pairs).assign(weights="own"), *random], ignore_index=True)
+    every["prompt"] = every.groupby(["weights", "method"]).cumcount()
+    every["value"] = (every["rank_without"] == 1).astype(float)
+    return every[["weights", "method", "prompt", "value"]]
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.0f} %"
+
+
+def _found_rows(results: Results, methods: tuple[str, ...]) -> pd.DataFrame:
+    rows = _main(results.tables["accuracy"]).rename(columns={"estimate": "share_found"})
+    return rows[rows["method"].isin(methods)]
+
+
+def _methods_figure(results: Results) -> Drawing:
+    rows = _found_rows(results, (HONEST, "one other pair", NEAREST))
+    rows = rows[rows["query_words"] == "excluded"]
+    order = rows[rows["method"] == HONEST].sort_values("share_found", ascending=False)["relation"]
+    rows = rows.set_index("relation").loc[["all", *(n for n in order if n != "all")]].reset_index()
+    return bars(
+        rows, "relation", "share_found", series="method",
+        caption="Share of pairs whose target is the nearest token, in raw E, words of the query "
+        "left out. Mean offset: source plus the mean of (target - source) over other pairs. One "
+        "other pair: 3CosAdd. Nearest neighbour: the source alone. Lines: 95 % (Wilson).",
+    )  # fmt: skip
+
+
+def _examples_figure(results: Results) -> pd.DataFrame:
+    rows = results.tables["examples"]
+    rows = rows.assign(found=[", ".join(text.split(", ")[:3]) for text in rows["found"]])
+    rows.attrs["caption"] = (
+        "Source plus the mean offset of other pairs in raw E, and the three tokens nearest to it, "
+        "the source's own forms left out."
+    )
+    return rows
+
+
+def _spaces_figure(results: Results) -> Drawing:
+    rows = results.tables["accuracy"]
+    rows = rows[(rows["query_words"] == "excluded") & (rows["method"] == HONEST)]
+    rows = rows.rename(columns={"estimate": "share_found"})
+    rows = rows.assign(
+        vectors=rows["matrix"].str.replace("effective", "eff.") + " " + rows["space"],
+        text=(100 * rows["share_found"]).round().astype(int).astype(str) + " %",
+    )
+    return heat_map(
+        rows, "relation", "vectors", "share_found", text="text", low=0, high=1, label="share found",
+        caption="Share of pairs whose target the mean offset of other pairs finds, by vectors. "
+        "Effective E: E plus the first MLP. Centred: less the mean of all tokens. Causal: whitened "
+        "by the covariance of U.",
+    )  # fmt: skip
+
+
+def _directions_figure(results: Results) -> Drawing:
+    rows = _main(results.tables["directions"])
+    parts = []
+    for name, words in {"parallel": "true pairs", "shuffled": "paired anew"}.items():
+        for relation, part in rows.groupby("relation", sort=False):
+            told = {
+                "relation": relation,
+                "pairs": words,
+                **_numbers(bootstrap(part[name].to_numpy())),
+            }
+            parts.append(told)
+    return bars(
+        pd.DataFrame(parts).rename(columns={"estimate": "mean_cosine"}), "relation", "mean_cosine",
+        series="pairs",
+        caption="Cosine of an offset (target - source) with the mean offset of the other pairs, "
+        "mean over pairs, in raw E: 1 if all are the same direction. Paired anew: the same words, "
+        "20 random pairings. What is left there is the way from one kind of word to another. "
+        "Lines: 95 % over pairs.",
+    )  # fmt: skip
+
+
+def _candidates_figure(results: Results) -> Drawing:
+    rows = _found_rows(results, (HONEST, "one other pair"))
+    rows = rows[rows["relation"] == "all"]
+    return bars(
+        rows, "method", "share_found", series="query_words",
+        caption="Share of all pairs whose target is the nearest token, when the words of the query "
+        "are left out (usual), and when they are candidates too: the source is often nearer to the "
+        "point than its target is. Lines: 95 % (Wilson).",
+    )  # fmt: skip
+
+
+def _errors_figure(results: Results) -> Drawing:
+    rows = results.tables["against_random"]
+    rows = rows[rows["method"].isin([HONEST, *ERRORS])]
+    rows = rows.assign(weights=rows["weights"].where(rows["weights"] == "own", "random"))
+    means = rows.groupby(["method", "weights"], sort=False)["value"]
+    told = means.agg(share_found="mean").reset_index()
+    return bars(
+        told, "method", "share_found", series="weights",
+        caption="Share of all pairs found by the honest mean offset, and by two errors of a "
+        "published notebook: the tested pair in the mean, and pairs whose order was lost. "
+        f"Random: the mean of {RANDOM_MODELS} models with random weights, which know nothing.",
+    )  # fmt: skip

@@ -1,0 +1,119 @@
+"""Where a glimpse network looks, what it says, and what it says when it is made to look elsewhere.
+
+Looking elsewhere is an intervention on the weights alone: all of the weight goes to another slot,
+and inputs and readout stay as they are. If the answer is then that slot's letter, what is said
+comes from the place that is looked at.
+"""
+
+from copy import deepcopy
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from einops import einsum
+from jaxtyping import Bool, Float
+
+from lenses.statistics.intervals import wilson
+from models.train.glimpse import Glimpse, Wide
+from prompts.cued import COLOURS, Cued
+
+
+class Look(NamedTuple):
+    """What a network does with each case."""
+
+    right: Bool[np.ndarray, "case"]
+    """Whether it says the answer."""
+    weights: Float[np.ndarray, "case slot"] | None
+    """How much of each slot it sees; None for a network without weights."""
+
+
+@torch.inference_mode()
+def look(net: Glimpse | Wide, cases: Cued) -> Look:
+    """Answers and weights of a network."""
+    said = net(cases).argmax(-1).numpy()
+    weights = net.weights(cases).double().numpy() if isinstance(net, Glimpse) else None
+    return Look(said == cases.answer, weights)
+
+
+def at_the_right_place(weights: Float[np.ndarray, "case slot"], cases: Cued) -> float:
+    """Mean weight of the slot that the cue names."""
+    return float(weights[np.arange(len(cases)), cases.right].mean())
+
+
+def by_place(
+    weights: Float[np.ndarray, "case slot"], cases: Cued
+) -> Float[np.ndarray, "right slot"]:
+    """Mean weight of each slot, by the slot that the cue names; NaN where it names it never."""
+    slots = weights.shape[1]
+    named = np.eye(slots)[cases.right]
+    count = named.sum(0)[:, None]
+    return np.divide(named.T @ weights, count, out=np.full((slots, slots), np.nan), where=count > 0)
+
+
+class Moved(NamedTuple):
+    """How often each letter is said, of the cases in which the two slots hold different ones."""
+
+    cued: int
+    """That of the slot which the cue names."""
+    seen: int
+    """That of the slot which it was made to look at."""
+    cases: int
+
+
+@torch.inference_mode()
+def made_to_look_elsewhere(net: Glimpse, cases: Cued, seed: int) -> Moved:
+    """All of the weight goes to a slot drawn from the others."""
+    number = np.arange(len(cases))
+    slots = cases.colour.shape[1]
+    elsewhere = (cases.right + np.random.default_rng(seed).integers(1, slots, len(cases))) % slots
+    weights = torch.eye(slots)[torch.from_numpy(elsewhere)]
+    said = net(cases, weights).argmax(-1).numpy()
+    own, other = (cases.letter[number, slot] for slot in (cases.right, elsewhere))
+    differ = own != other
+    counts = [(said == letter)[differ].sum() for letter in (own, other)]
+    return Moved(int(counts[0]), int(counts[1]), int(differ.sum()))
+
+
+@torch.no_grad()
+def glimpse_errors(net: Glimpse, cases: Cued) -> Float[np.ndarray, "2"]:
+    """How far weights of a case are from summing to 1, and logits from those of a matrix product.
+
+    The second computes glimpse and linear layer as one contraction of weights, inputs and readout.
+    """
+    net = deepcopy(net).double()
+    weights, inputs, cue = net.weights(cases), net.inputs(cases), net.cue[cases.cue]
+    glimpsed, of_cue = net.readout.chunk(2)
+    whole = einsum(weights, inputs, glimpsed, "case slot, case slot width, width said -> case said")
+    logits = net(cases) - cue @ of_cue
+    errors = [(weights.sum(-1) - 1).abs().max(), (logits - whole).abs().max()]
+    return np.array([error.item() for error in errors])
+
+
+def network_row(
+    kind: str, seed: int, step: int, net: Glimpse | Wide, asked: Cued
+) -> dict[str, Any]:
+    found = look(net, asked)
+    correct, n = int(found.right.sum()), len(asked)
+    low, high = (float(end) for end in wilson(correct, n))
+    seen = np.nan if found.weights is None else at_the_right_place(found.weights, asked)
+    parameters = sum(weight.numel() for weight in net.parameters())
+    told = {"network": kind, "seed": seed, "step": step, "right_weight": seen}
+    told |= {"parameters": parameters, "n": n, "correct": correct, "accuracy": correct / n}
+    return told | {"low": low, "high": high}
+
+
+def place_rows(seed: int, step: int, weights: np.ndarray, asked: Cued) -> list[dict[str, Any]]:
+    told = {"seed": seed, "step": step}
+    grid = by_place(weights, asked)
+    return [
+        told | {"right": right, "slot": slot, "attention": grid[right, slot]}
+        for right, slot in np.ndindex(grid.shape)
+    ]
+
+
+def example_rows(step: int, weights: np.ndarray, asked: Cued) -> list[dict[str, Any]]:
+    cue = COLOURS[asked.cue[0]]
+    return [
+        {"step": step, "slot": slot, "shown": shown, "cue": cue, "attention": weight}
+        for slot, (shown, weight) in enumerate(zip(asked.words(0), weights.tolist(), strict=True))
+    ]

@@ -1,0 +1,85 @@
+"""How far each measure of heads leads over the baselines, as tables of a league."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from lenses.heads.league import SCOPES, League
+from lenses.patching.single_heads import MODES, OUTCOMES
+from lenses.statistics.grid import grid
+from lenses.statistics.intervals import benjamini_hochberg
+
+BASELINES = ("layer_index", "norm_share")
+"""What a measure must beat to be worth its name."""
+BETTER = "the better"
+"""Of the baselines: what leads are over in the claims."""
+NOT_TESTED = (*BASELINES, "random_score")
+
+
+def ends(draws: np.ndarray) -> np.ndarray:
+    """The ends of 95 % of the draws [end *cell]; a draw of prompts that say nothing is left out."""
+    unknown = np.isnan(draws).all(axis=0)
+    ends = np.nanquantile(np.where(unknown, 0, draws), [0.025, 0.975], axis=0)
+    return np.where(unknown, np.nan, ends)
+
+
+def leads(
+    league: League, weights: str, modes: Sequence[str], phase: str, less: League | None = None
+) -> pd.DataFrame:
+    """Each measure's correlation less that of each baseline, and of the better one.
+
+    With `less`, another model's league on the same prompts, the difference of the two.
+    """
+    against = (*BASELINES, BETTER)
+    estimate, draws = (_ahead(league, x) for x in (league.point(), league.draws))
+    if less is not None:
+        estimate = estimate - _ahead(less, less.point())
+        draws = draws - _ahead(less, less.draws)
+    low, high = ends(draws)
+    p = (1 + (draws <= 0).sum(axis=0)) / (1 + (~np.isnan(draws)).sum(axis=0))
+    by_lot = league.by_lot(league.point()[0]) if less is None else np.zeros(p.shape[1:])
+    axes = {"against": against, "scope": SCOPES, "measure": league.names, "mode": modes}
+    bounds = {"low": low, "high": high, "p": p, "p_by_lot": by_lot + np.zeros_like(p)}
+    rows = grid(axes | {"outcome": OUTCOMES}, difference=estimate[0], **bounds)
+    rows = rows[rows["measure"] != rows["against"]].assign(weights=weights, phase=phase)
+    rows["q"] = _corrected(rows)
+    rows["n"] = league.prompts
+    first = ["weights", "measure", "against", "mode", "phase", "scope", "outcome"]
+    return rows[[*first, "difference", "low", "high", "p", "p_by_lot", "q", "n"]]
+
+
+def _ahead(league: League, found: np.ndarray) -> np.ndarray:
+    """[draw against scope measure mode outcome] from correlations without `against`."""
+    baselines = np.stack([found[:, :, league.names.index(name)] for name in BASELINES], axis=1)
+    all_three = np.concatenate([baselines, baselines.max(axis=1, keepdims=True)], axis=1)
+    return found[:, None] - all_three[:, :, :, None]
+
+
+def _corrected(rows: pd.DataFrame) -> pd.Series:
+    """The larger p, corrected over the measures that are neither baselines nor drawn by lot."""
+    larger = rows[["p", "p_by_lot"]].max(axis=1, skipna=False)
+    tested = ~rows["measure"].isin(NOT_TESTED) & larger.notna()
+    by = rows[tested].groupby(["against", "scope", "mode", "outcome"])
+    return larger[tested].groupby(by.ngroup()).transform(lambda p: benjamini_hochberg(p.to_numpy()))
+
+
+def agreement_rows(leagues: Mapping[str, League]) -> pd.DataFrame:
+    """Whether two ways of removing heads rank them alike."""
+    found = []
+    for phase, league in leagues.items():
+        axes = {"scope": SCOPES, "mode": MODES, "other": MODES, "outcome": OUTCOMES}
+        rows = grid(axes, spearman=league.agreement()).assign(phase=phase, n=league.prompts)
+        found.append(rows[rows["mode"] < rows["other"]])
+    rows = pd.concat(found, ignore_index=True)
+    return rows[["mode", "other", "phase", "scope", "outcome", "spearman", "n"]]
+
+
+def measure_rows(leagues: Mapping[str, League]) -> pd.DataFrame:
+    """What each measure says of each head, as a mean over prompts."""
+    found = []
+    for phase, league in leagues.items():
+        layers, heads = league.measures.shape[2:]
+        axes = {"measure": league.names, "phase": [phase], "layer": layers, "head": heads}
+        found.append(grid(axes, estimate=np.nanmean(league.measures, axis=0)))
+    return pd.concat(found, ignore_index=True)

@@ -1,0 +1,82 @@
+"""Bigrams of additions in an adder and in a planted model; words of a file; the control."""
+
+import pytest
+import torch
+
+from experiments import Results, UsageError
+from experiments.first_order_markov import RECOVERED, FirstOrderMarkov
+from models import load
+
+SMALL = {"additions": 300, "training_steps": 100}
+
+
+@pytest.fixture(scope="module")
+def experiment():
+    return FirstOrderMarkov(model="adder_6d_1l", **SMALL)
+
+
+@pytest.fixture(scope="module")
+def results(experiment) -> Results:
+    return experiment.measure(load("adder_6d_1l"))
+
+
+@pytest.fixture(scope="module")
+def planted(experiment) -> Results:
+    return experiment.measure(experiment.planted())
+
+
+def told(results, source, fit="with frequencies", counts="all") -> float:
+    rows = results.tables["predictors"].set_index(["source", "fit", "counts"])
+    return rows["estimate"][source, fit, counts]
+
+
+def test_references_are_where_they_must_be(results):
+    assert told(results, "unigram", "as it is") == pytest.approx(0, abs=1e-6)
+    assert told(results, "bigram", "as it is") == pytest.approx(1)
+    assert told(results, "uniform", "as it is") < 0
+    rows = results.tables["predictors"].set_index("source")
+    assert rows["kl_from_counts"]["bigram"] == pytest.approx(0, abs=1e-9)
+
+
+def test_the_zero_layer_model_recovers_its_counts(experiment, results):
+    assert told(results, "zero-layer, trained", "as it is", "training") > RECOVERED
+    claim = next(c for c in experiment.claims(results) if "zero-layer" in c.sentence)
+    assert (claim.verdict, claim.check) == ("holds", True)
+
+
+def test_a_short_training_fails_its_check(results):
+    short = FirstOrderMarkov(model="adder_6d_1l", additions=300, training_steps=10, d_model=1)
+    found = short.measure(load("adder_6d_1l"))
+    claim = next(c for c in short.claims(found) if "zero-layer" in c.sentence)
+    assert claim.verdict != "holds"
+
+
+def test_the_planted_model_is_a_bigram_model(experiment, planted):
+    for source in ("E", "effective E", "whole model"):
+        assert told(planted, source, "as it is") > 0.99
+    assert told(planted, "E shuffled") < 0.5
+    assert experiment.headline(planted).startswith("In part: added to word frequencies")
+    words = planted.tables["words"]
+    assert (words["by_embedding"] == words["by_model"]).all()
+
+
+def test_words_come_from_a_file(experiment, tmp_path):
+    model = load("adder_6d_1l")
+    model.card = model.card.model_copy(update={"arithmetic": None})
+    (tmp_path / "mine.txt").write_text("a b 3\n")
+    mine = FirstOrderMarkov(model="adder_6d_1l", counts_file=tmp_path / "mine.txt")
+    with pytest.raises(UsageError, match="no bigrams to count"):
+        mine.measure(model)
+    with pytest.raises(UsageError, match="no bigrams to count"):
+        FirstOrderMarkov(counts_file=tmp_path / "none.txt").measure(model)
+
+
+@pytest.mark.real
+def test_counts_of_the_web_are_read_and_told_in_smollm2():
+    experiment = FirstOrderMarkov()
+    results = experiment.measure(load("smollm2", dtype=torch.float32))
+    counts = results.tables["counts"].iloc[0]
+    assert counts["first_tokens"] == 500
+    assert counts["bigram_entropy"] < counts["unigram_entropy"]
+    assert told(results, "zero-layer, trained", "as it is", "training") > RECOVERED
+    assert told(results, "whole model") > told(results, "E")
