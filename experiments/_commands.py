@@ -108,14 +108,15 @@ def models(_: Namespace) -> int:
 
 
 def check(asked: Namespace) -> int:
-    """Load a model and show what it was checked for."""
-    from models import check as check_model
+    """Load a model and show what it was checked for, what was read and what was ignored."""
+    from models import examined
 
-    identities = check_model(asked.model)
-    for identity in identities:
+    model = examined(asked.model)
+    for identity in model.identities:
         verdict = "ok" if identity.ok else "FAILS"
         print(f"{verdict:<6} {identity.error:<10.3g} <= {identity.tolerance:<8.3g} {identity.name}")
-    return 0 if all(identity.ok for identity in identities) else 1
+    print(*model.read_report, sep="\n")
+    return 0 if all(identity.ok for identity in model.identities) else 1
 
 
 def new(asked: Namespace) -> int:

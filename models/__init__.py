@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 from models.card import Card, ModelError, cards, find_card
 
 if TYPE_CHECKING:
-    from models.loading import check, load, untrained
+    from models.loading import check, examined, load, untrained
     from models.protocol import Identity, Model
     from models.verification import identities
 
 _HOME = {
     "Model": "models.protocol",
     "check": "models.loading",
+    "examined": "models.loading",
     "load": "models.loading",
     "untrained": "models.loading",
     "Identity": "models.protocol",
@@ -30,6 +31,7 @@ __all__ = [
     "ModelError",
     "cards",
     "check",
+    "examined",
     "find_card",
     "identities",
     "load",

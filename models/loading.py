@@ -44,12 +44,17 @@ def load(
     return model
 
 
-def check(name: str, *, device: str = "cpu") -> list[Identity]:
-    """Everything a model is checked for when it is loaded, failures included.
+def examined(name: str, *, device: str = "cpu") -> Model:
+    """A model whatever its checks say: see its `identities` and `read_report`.
 
     Raises ModelError for a model that cannot be read at all.
     """
-    return _assemble(find_card(name), device, None, "none").identities
+    return _assemble(find_card(name), device, None, "none")
+
+
+def check(name: str, *, device: str = "cpu") -> list[Identity]:
+    """Everything a model is checked for when it is loaded, failures included."""
+    return examined(name, device=device).identities
 
 
 def untrained(model: Model, seed: int) -> Model:

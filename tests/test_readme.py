@@ -1,5 +1,6 @@
 """What the README shows is what there is."""
 
+import re
 import tomllib
 from pathlib import Path
 from string import Template
@@ -16,6 +17,12 @@ README = (ROOT / "README.md").read_text("utf-8")
 def test_the_experiment_shown_is_the_one_that_new_writes():
     template = Template((TEMPLATES / "experiment.py.txt").read_text("utf-8"))
     assert template.substitute(name="my_question", kind="MyQuestion").strip() in README
+
+
+def test_python_shown_in_the_docs_runs():
+    for page in (ROOT / "docs").glob("*.md"):
+        for block in re.findall(r"^```python\n(.*?)^```", page.read_text("utf-8"), re.S | re.M):
+            exec(compile(block, str(page), "exec"), {})
 
 
 def test_every_command_shown_exists():

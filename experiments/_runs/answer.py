@@ -12,7 +12,8 @@ def answer_lines(folder: Path, manifest: Mapping[str, Any]) -> Iterator[str]:
     yield from manifest.get("notes", [])
     for claim in manifest["claims"]:
         if not claim["check"] or claim["verdict"] != "holds":
-            yield f"{claim['verdict'] or 'found':>10}  {claim['sentence']}{_numbers(claim)}"
+            about = f"{claim['label']}: " if claim["label"] else ""
+            yield f"{claim['verdict'] or 'found':>10}  {about}{claim['sentence']}{_numbers(claim)}"
             if why := claim["decide"] or claim["needs"]:
                 yield f"{'':>10}  {'needs' if claim['needs'] else 'to decide'}: {why}"
     passed = [claim["verdict"] == "holds" for claim in manifest["claims"] if claim["check"]]
