@@ -82,7 +82,7 @@ class HeadImportance(Experiment):
     the distribution over the next token (KL), in nats, and the logit of the right token minus that
     of its best rival. Of an adder only the answer is read, as its addends are random. The first
     token is left out. A head *matters* where its effect exceeds 20 means of the same change turned
-    in random directions.
+    in random directions (one rotation for all heads of a text).
 
     A measure without sign is held against the size of an effect, one with signs (cosine,
     closeness, projection share, direct logit, gradients) against the signed effect. *Within
