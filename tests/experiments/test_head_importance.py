@@ -5,8 +5,9 @@ import torch
 from scipy import stats
 
 from experiments import Results, UsageError
-from experiments.head_importance import BASELINES, MAIN, PHASES, HeadImportance, _chosen, _judged
+from experiments.head_importance import MAIN, PHASES, HeadImportance, _chosen, _judged
 from lenses.heads.importance import MEASURES, SIGNED
+from lenses.heads.standings import BASELINES
 from lenses.patching.single_heads import MODES
 from lenses.texts import ReadText
 from models import load
