@@ -76,7 +76,7 @@ class HeadSelection(Experiment):
     Intervals (95 %) resample texts or sequences.
     """
 
-    quick: ClassVar[dict[str, Any]] = {"texts": 4, "repeats": 16}
+    quick: ClassVar[dict[str, Any]] = {"texts": 5, "repeats": 16}
 
     texts: int = Field(24, ge=2)
     """Texts (for an adder: additions) whose tokens take turns."""
@@ -508,7 +508,7 @@ def _kind_claim(kind: str, row: pd.Series, heads: int) -> Claim:
         null=row["even"], null_note=f"attention spread evenly; {_name(row)} was chosen from "
         f"{heads} heads on other sequences",
         unit=f"share of attention in repeated random tokens; threshold {MOSTLY:g}",
-        decide="more sequences (--repeats)",
+        decide="more sequences (--repeats)", needs="10 sequences or more (--repeats)",
         family="A head gives most of its attention to one kind of token", label=kind,
     )  # fmt: skip
 

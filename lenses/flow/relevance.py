@@ -202,7 +202,7 @@ def _integrated(
             einsum(w, _gradient(model, tokens, prompt, start + s * length), "step, step ... -> ...")
             for s, w in zip(share.split(AT_ONCE), weight.split(AT_ONCE), strict=True)
         )
-        found = (mean * length[0])[:prompt].sum(-1)
+        found = (mean * length[0])[:prompt].sum(-1).double()
         if abs(found.sum().item() - whole) <= COMPLETE * max(abs(whole), SMALL):
             return found
     return torch.full_like(found, torch.nan)

@@ -119,7 +119,7 @@ def test_means_over_one_text_are_not_tested(adder):
     found = experiment.measure(adder)
     means = [claim for claim in experiment.claims(found) if claim.family]
     assert [(claim.verdict, claim.estimate) for claim in means] == [("not tested", None)] * 4
-    assert all(claim.needs.startswith("2 texts or more") for claim in means)
+    assert all(claim.needs.startswith("5 texts or more") for claim in means)
     assert experiment.headline(found).startswith("One text cannot tell")
     assert experiment.figures(found)
 

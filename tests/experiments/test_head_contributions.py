@@ -178,7 +178,7 @@ def test_one_prompt_has_estimates_and_leaves_the_claims_untested(adder) -> None:
     results = experiment.measure(adder)
     claims = experiment.claims(results)
     assert {c.verdict for c in claims[2:]} == {"not tested"}
-    assert all(c.needs.startswith("2 prompts or more") and c.p is None for c in claims[2:])
+    assert all(c.needs.startswith("5 prompts or more") and c.p is None for c in claims[2:])
     assert results.tables["heads"].low.isna().all()
     assert results.tables["heads"].estimate.notna().all()
 
@@ -207,7 +207,7 @@ def test_prompts_that_do_not_fit_are_refused() -> None:
     model = load("adder_6d_1l")
     model.cfg.n_ctx = 20
     experiment = HeadContributions(model="adder_6d_1l", prompts=("123456+654321=",))
-    with pytest.raises(ModelError, match="prompt 0: 22 tokens with its continuation"):
+    with pytest.raises(ModelError, match="prompt 0 with its continuation is 22 tokens long"):
         experiment._texts(model)
 
 

@@ -10,7 +10,7 @@ from experiments.head_selection import THERE_IS, HeadSelection, _mean_shares
 from models import load
 from models.planted.selection import planted_selection
 
-QUICK = {"model": "adder_6d_1l", "texts": 3, "repeats": 8}
+QUICK = {"model": "adder_6d_1l", "texts": 5, "repeats": 16}
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def test_only_slots_between_the_addends_digits_are_refilled(adder):
 
 def test_repetitions_repeat_different_digits_after_the_first_token(adder):
     rows, first = HeadSelection(**QUICK)._repeated(adder, np.arange(13))
-    assert rows.shape == (8, 21)
+    assert rows.shape == (16, 21)
     assert first == 11
     assert (rows[:, 1:11] == rows[:, 11:]).all()
     assert (np.sort(rows[:, 1:11]) == np.arange(10)).all()

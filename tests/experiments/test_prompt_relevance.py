@@ -150,9 +150,10 @@ def test_one_token_prompts_and_one_token_answers_divide_by_nothing(planted):
         numbers = (
             results.tables[name]
             .select_dtypes("number")
-            .drop(columns=["layer", "window"], errors="ignore")
+            .drop(columns=["layer", "window", "integrated"], errors="ignore")
         )
-        assert np.isfinite(numbers.to_numpy(float)).all(), name
+        known = numbers.drop(columns=[c for c in numbers if c.endswith(("_low", "_high"))])
+        assert np.isfinite(known.to_numpy(float)).all(), name
     assert experiment.claims(results)[0].verdict == "holds"
     assert len(experiment.figures(results))
 
@@ -160,7 +161,7 @@ def test_one_token_prompts_and_one_token_answers_divide_by_nothing(planted):
 def test_a_single_one_token_prompt_can_be_asked_about(planted):
     experiment = PromptRelevance(prompts=("Our",), new_tokens=1)
     results = measured(experiment, planted[1])
-    claims = experiment.claims(results)[1:]
+    claims = [claim for claim in experiment.claims(results) if not claim.check]
     assert {claim.verdict for claim in claims} == {"not tested"}
     assert all(claim.needs for claim in claims)
     assert "too few tokens" in experiment.headline(results)
