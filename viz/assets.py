@@ -4,6 +4,10 @@ import os
 from importlib.util import find_spec
 from pathlib import Path
 
+from viz.files import remove, write_atomically
+
+STYLES = ["pico.min.css", "page.css"]
+"""Of every page."""
 STATIC = Path(__file__).parent / "static"
 """What is shipped: our own files, and the vendored ones listed in `vendored.json`."""
 
@@ -14,6 +18,9 @@ _SHIPPED = {
     "page.css": "page.css",
     "page.js": "page.js",
     "gallery.js": "gallery.js",
+    "flow.js": "flow.js",
+    "compare.js": "compare.js",
+    "decoded.js": "decoded.js",
 }
 _INSTALLED = {
     "circuitsvis.js": ("circuitsvis", "dist/cdn/iife.js"),
@@ -23,15 +30,22 @@ _INSTALLED = {
 
 def place(folder: Path, names: list[str], shared: Path | None = None) -> None:
     """Put assets into `folder`, as hard links to `shared` where that is given and possible."""
-    folder.mkdir(parents=True, exist_ok=True)
+    _make(folder)
     for name in names:
         content = _content(name)
         if shared is None:
             _write(folder / name, content)
             continue
-        shared.mkdir(parents=True, exist_ok=True)
+        _make(shared)
         _write(shared / name, content)
         _link(shared / name, folder / name)
+
+
+def _make(folder: Path) -> None:
+    """Make a folder; a link in its place is taken away, not followed."""
+    if folder.is_symlink():
+        folder.unlink()
+    folder.mkdir(parents=True, exist_ok=True)
 
 
 def _content(name: str) -> bytes:
@@ -48,17 +62,14 @@ def _content(name: str) -> bytes:
 
 
 def _write(path: Path, content: bytes) -> None:
-    if path.exists() and path.read_bytes() == content:
-        return
-    new = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    new.write_bytes(content)
-    os.replace(new, path)
+    if path.is_symlink() or not path.is_file() or path.read_bytes() != content:
+        write_atomically(path, content)
 
 
 def _link(source: Path, target: Path) -> None:
     """Make `target` the same file as `source`; a copy where the file system has no hard links."""
-    target.unlink(missing_ok=True)
+    remove(target)
     try:
         os.link(source, target)
     except OSError:
-        target.write_bytes(source.read_bytes())
+        write_atomically(target, source.read_bytes())

@@ -1,5 +1,6 @@
 """Claims as a page shows them: rows of tables with their intervals, checks, what was not tested."""
 
+import re
 from collections.abc import Iterable, Mapping
 from itertools import groupby
 from typing import Any
@@ -19,6 +20,7 @@ _EMPTY = {
     "low": None, "high": None, "p": None, "threshold": None, "null": None, "null_note": "",
     "unit": "", "decide": "", "needs": "", "family": "", "label": "", "n": 0, "estimate": None,
 }  # fmt: skip
+_NUMBERS = re.compile(r"[-−]?\d[\d,.]*\d|\d")
 _ROOM = 0.06
 """Of an axis: left free at both ends."""
 
@@ -28,7 +30,10 @@ def evidence(claims: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 
     Manifests of older runs have claims without family, label and check.
     """
-    whole = [_EMPTY | {"check": claim["kind"] == "identity"} | dict(claim) for claim in claims]
+    whole = [
+        _EMPTY | {"check": claim["kind"] == "identity", "id": f"claim-{number}"} | dict(claim)
+        for number, claim in enumerate(claims, 1)
+    ]
     checks = [claim for claim in whole if claim["check"]]
     about = [claim for claim in whole if not claim["check"]]
     return {
@@ -38,6 +43,16 @@ def evidence(claims: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         "not_tested": _by_need([claim for claim in about if claim["verdict"] == "not tested"]),
         "counts": count_verdicts(whole),
     }
+
+
+def claim_key(claim: Mapping[str, Any]) -> str:
+    """What makes a claim the same in another run: its family and label, or its words.
+
+    Numbers in a sentence are what came out, not what was claimed.
+    """
+    if claim.get("family"):
+        return f"{claim['family']}: {claim['label']}"
+    return _NUMBERS.sub("#", claim["sentence"])
 
 
 def count_verdicts(claims: Iterable[Mapping[str, Any]]) -> dict[str, int]:

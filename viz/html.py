@@ -9,6 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from viz.evidence import counted
+from viz.files import write_atomically
 from viz.labels import label, number, probability, script_json
 
 # Styles may stand in the page: the drawing libraries set them from script. `file:` is what
@@ -26,9 +27,14 @@ def write_html(path: Path, template: str, *, wasm: bool = False, **values: Any) 
     """
     nonce = secrets.token_urlsafe(16)
     policy = _POLICY.format(nonce=nonce, wasm=" 'wasm-unsafe-eval'" if wasm else "")
-    text = _environment().get_template(template).render(nonce=nonce, policy=policy, **values)
-    path.write_text(text, encoding="utf-8")
+    text = filled(template, nonce=nonce, policy=policy, **values)
+    write_atomically(path, text.encode())
     return path
+
+
+def filled(template: str, **values: Any) -> str:
+    """A template with its values, escaped."""
+    return _environment().get_template(template).render(**values)
 
 
 def duration(seconds: float) -> str:

@@ -1,7 +1,7 @@
 """A run on disk: tables, arrays and a manifest, written so that a reader never sees half of one."""
 
-import json
-import os
+import hashlib
+import io
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,46 +10,84 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from safetensors.numpy import load_file
+from safetensors.numpy import load
 
-from experiments._contract.files import write_atomically, write_safetensors
-from experiments._contract.rows import Rows
+from experiments._contract.errors import UsageError
+from experiments._contract.files import write_safetensors
+from experiments._contract.rows import Rows, as_arrow
 from experiments._contract.tables import Table
+from viz.files import write_atomically, written_aside
+from viz.manifests import sealed
 
+Files = Mapping[str, Mapping[str, Any]]
 CSV_ROWS = 50_000
 GROUP_ROWS = 65_536
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """What a run says of itself."""
-    return json.loads((folder / "manifest.json").read_text("utf-8"))
-
-
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Replace a run's manifest."""
-    text = json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False)
-    write_atomically(folder / "manifest.json", text.encode())
+    """Replace a run's manifest, with a hash of itself."""
+    write_atomically(folder / "manifest.json", sealed(manifest).encode())
 
 
-class Tables(Mapping[str, pd.DataFrame]):
-    """A run's tables by name, each read from its Parquet file when first asked for."""
+class Stored(Mapping[str, Any]):
+    """Numbers of a run by name, each read when first asked for, and only as they were written.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder, self._read = folder, {}
+    `files` is what the manifest says of the files; bytes with another hash are refused.
+    """
 
-    def __getitem__(self, name: str) -> pd.DataFrame:
+    kind, end = "", ""
+
+    def __init__(self, folder: Path, files: Files) -> None:
+        self._folder, self._files, self._read = folder, files, {}
+
+    def __getitem__(self, name: str) -> Any:
         if name not in self._read:
-            path = self._folder / f"{name}.parquet"
-            if not path.exists():
-                raise KeyError(f"no table {name!r} among {sorted(self)}")
-            self._read[name] = pd.read_parquet(path)
+            if name not in set(self):
+                raise KeyError(f"no {self.kind[:-1]} {name!r} among {sorted(self)}")
+            path = f"{self.kind}/{name}{self.end}"
+            self._read[name] = self._of(name, checked_bytes(self._folder, path, self._files))
         return self._read[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(sorted(path.stem for path in self._folder.glob("*.parquet")))
+        start = f"{self.kind}/"
+        ours = (n for n in self._files if n.startswith(start) and n.endswith(self.end))
+        return iter(sorted(n.removeprefix(start).removesuffix(self.end) for n in ours))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
+
+
+class Tables(Stored):
+    """A run's tables by name, as DataFrames."""
+
+    kind, end = "tables", ".parquet"
+
+    def _of(self, name: str, content: bytes) -> pd.DataFrame:
+        return pd.read_parquet(io.BytesIO(content))
+
+
+class Arrays(Stored):
+    """A run's arrays by name."""
+
+    kind, end = "arrays", ".safetensors"
+
+    def _of(self, name: str, content: bytes) -> np.ndarray:
+        return load(content)[name]
+
+
+def checked_bytes(folder: Path, name: str, files: Files) -> bytes:
+    """The bytes of a file of a run.
+
+    Raises:
+        UsageError: they are not those of which the manifest has the hash.
+    """
+    path = folder / name
+    content = path.read_bytes() if path.is_file() and not path.is_symlink() else b""
+    if hashlib.sha256(content).hexdigest() != files[name]["sha256"]:
+        raise UsageError(
+            f"{path}: damaged or changed since it was written, so it is not read; run it again"
+        )
+    return content
 
 
 def write_tables(
@@ -67,34 +105,29 @@ def write_tables(
 
 
 def write_arrays(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write each array as a safetensors file of its own."""
+    """Write each array as a safetensors file of its own (raises UsageError for no numbers)."""
     for name, array in arrays.items():
+        if np.asarray(array).dtype.kind not in "biuf":
+            raise UsageError(f"array {name!r}: holds {np.asarray(array).dtype}; give numbers")
         write_safetensors(folder / "arrays" / f"{name}.safetensors", {name: array})
-
-
-def read_arrays(folder: Path) -> dict[str, np.ndarray]:
-    """A run's arrays by name."""
-    files = sorted((folder / "arrays").glob("*.safetensors"))
-    return {path.stem: load_file(path)[path.stem] for path in files}
 
 
 def _write_table(
     folder: Path, name: str, table: pd.DataFrame | Rows, declared: Table
 ) -> dict[str, Any]:
-    path = folder / "tables" / f"{name}.parquet"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary, rows = path.with_name(f".{name}.tmp"), 0
-    batches = _row_groups(table)
+    path, rows = folder / "tables" / f"{name}.parquet", 0
+    batches = _row_groups(name, table)
     first = next(batches)
     settings = {"compression": "zstd", "write_page_checksum": True}
-    with pq.ParquetWriter(temporary, first.schema, **settings) as writer:
+    with written_aside(path) as aside, pq.ParquetWriter(aside, first.schema, **settings) as writer:
         for group in _chain(first, batches):
             writer.write_table(group.cast(first.schema), row_group_size=GROUP_ROWS)
             rows += len(group)
-    os.replace(temporary, path)
     csv = f"tables/{name}.csv" if rows <= CSV_ROWS else None
     if csv:
-        pq.read_table(path).to_pandas().to_csv(folder / csv, index=False)
+        frame = pq.read_table(path, page_checksum_verification=True).to_pandas()
+        with written_aside(folder / csv) as aside:
+            frame.to_csv(aside, index=False)
     meanings = declared.meanings()
     columns = first.schema.names
     return {
@@ -102,25 +135,35 @@ def _write_table(
         "about": declared.about,
         "rows": rows,
         "columns": columns,
+        "key": [name for name in declared.keys if name in columns],
         "dictionary": {column: meanings[column] for column in columns},
         "parquet": f"tables/{name}.parquet",
         "csv": csv,
     }
 
 
-def _row_groups(table: pd.DataFrame | Rows) -> Iterator[pa.Table]:
+def _row_groups(name: str, table: pd.DataFrame | Rows) -> Iterator[pa.Table]:
     """The table in groups of equal size, whatever the parts it was written in."""
     if isinstance(table, pd.DataFrame):
-        yield _plain(pa.Table.from_pandas(table, preserve_index=False))
+        yield _plain(as_arrow(name, table))
         return
     held: pa.Table | None = None
     for path in table.parts():
         part = _plain(pq.read_table(path))
-        held = part if held is None else pa.concat_tables([held, part.cast(held.schema)])
+        held = part if held is None else pa.concat_tables([held, _cast(name, part, held.schema)])
         while len(held) >= GROUP_ROWS:
             yield held.slice(0, GROUP_ROWS)
             held = held.slice(GROUP_ROWS)
     yield held if held is not None else pa.table({})
+
+
+def _cast(name: str, part: pa.Table, schema: pa.Schema) -> pa.Table:
+    """A part with the types of the first one."""
+    try:
+        return part.cast(schema)
+    except (pa.ArrowInvalid, ValueError) as error:
+        line = str(error).splitlines()[0]
+        raise UsageError(f"table {name!r}: batches differ in their columns: {line}") from error
 
 
 def _plain(table: pa.Table) -> pa.Table:

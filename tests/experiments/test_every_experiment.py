@@ -22,11 +22,11 @@ from experiments._runs.manifest import manifest_of
 from experiments._runs.manifest import verify as differences
 from experiments._runs.registry import names
 from experiments._runs.run import redraw, run
-from experiments._runs.store import Tables, read_arrays
+from experiments._runs.store import Arrays, Tables
 from models import load, untrained
 from tests.accelerator import NAME, Pretended
 from viz import as_drawing
-from viz.drawing import texts_of
+from viz.drawing import Drawing, texts_of
 
 SEEDS = 20
 MOST_LINES = 600
@@ -62,14 +62,15 @@ def folder(experiment, adder, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def stored(folder):
-    return dict(Tables(folder / "tables").items())
+    return dict(Tables(folder, manifest_of(folder)["files"]).items())
 
 
 @pytest.fixture(scope="module")
 def results(folder):
     from experiments import Results
 
-    return Results(Tables(folder / "tables"), read_arrays(folder))
+    files = manifest_of(folder)["files"]
+    return Results(Tables(folder, files), Arrays(folder, files))
 
 
 def measured(experiment, model, session=None) -> dict[str, pd.DataFrame]:
@@ -212,13 +213,20 @@ def test_a_field_may_have_its_least_value(name, field, adder, tmp_path, monkeypa
     assert manifest_of(folder)["status"] == "finished"
 
 
-def test_it_redraws_from_disk(folder):
-    before = manifest_of(folder)
+def test_it_redraws_from_disk(folder, monkeypatch):
+    """The same answer and the same data; how an image is drawn again is tested in viz, once."""
+    before, shown = manifest_of(folder), data_of(folder)
+    monkeypatch.setattr(Drawing, "_save_images", lambda *_: (1, 1))
     redraw(folder)
     after = manifest_of(folder)
+    assert data_of(folder) == shown
     for told in ("headline", "claims", "figures"):
         assert after[told] == before[told]
     assert differences(folder) == []
+
+
+def data_of(folder: Path) -> dict[str, bytes]:
+    return {path.parent.name: path.read_bytes() for path in folder.glob("figures/*/data.parquet")}
 
 
 class _StopsAfter(Session):

@@ -94,8 +94,8 @@ class Tab:
         if not request.url.startswith(("file:", "data:", "blob:")):
             self.noise.append(f"network {request.url}")
 
-    def open(self, path: Path) -> "Tab":
-        self.page.goto(path.as_uri())
+    def open(self, path: Path, after: str = "") -> "Tab":
+        self.page.goto(path.as_uri() + after)
         return self
 
     def scroll(self) -> "Tab":

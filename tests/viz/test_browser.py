@@ -3,20 +3,23 @@
 import shutil
 
 import pytest
-from playwright.sync_api import expect
 
 from tests.viz import samples
 from viz.labels import label
 
 FULL = "head_contributions/full/index.html"
 NEW = "digit_places/redrawn/index.html"
+COMPARED = "compare.html#run=head_contributions/full&run=digit_places/redrawn"
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
-@pytest.mark.parametrize("page", [FULL, "addition_accuracy/cells/index.html", NEW, "index.html"])
+@pytest.mark.parametrize(
+    "page", [FULL, "addition_accuracy/cells/index.html", NEW, "index.html", "matrix.html", COMPARED]
+)
 def test_pages_are_quiet_and_fit(tab, runs, page, width, scheme):
-    shown = tab(width, color_scheme=scheme).open(runs / page).scroll()
+    file, mark, rest = page.partition("#")
+    shown = tab(width, color_scheme=scheme).open(runs / file, mark + rest).scroll()
     assert shown.complaints() == []
     assert shown.page.evaluate("document.documentElement.scrollWidth") <= width
     assert shown.page.locator("h1").is_visible()
@@ -147,47 +150,6 @@ def test_the_command_can_be_copied(tab, runs):
     assert copied == samples.manifest()["command"]
 
 
-def test_the_gallery_is_searched_filtered_and_sorted(tab, runs):
-    page = tab().open(runs / "index.html").page
-    visible = page.locator(".run:visible")
-
-    def shown():
-        return page.locator("#count").inner_text()
-
-    assert visible.count() == 6
-    page.select_option("#verdict", "undecided")
-    assert (visible.count(), shown()) == (2, "2 of 6 shown")
-    page.select_option("#verdict", "not tested")
-    assert visible.count() == 1
-    assert "three times as far" in visible.inner_text()
-    page.select_option("#verdict", "failed")
-    assert "failed" in visible.inner_text()
-    page.select_option("#verdict", "")
-    page.select_option("#experiment", "addition_accuracy")
-    assert "Which additions" in visible.inner_text()
-    page.select_option("#experiment", "")
-    page.select_option("#model", "smollm2")
-    assert visible.count() == 5
-    page.select_option("#model", "")
-    page.fill("#search", "ADDITIONS columns")
-    assert visible.count() == 1
-    page.fill("#search", "nothing like it")
-    assert (visible.count(), shown()) == (0, "0 of 6 shown")
-    page.fill("#search", "")
-    page.select_option("#sort", "started")
-    assert "2026-03-01" in visible.first.inner_text()
-    page.select_option("#sort", "experiment")
-    assert "addition_accuracy" in visible.first.inner_text()
-
-
-def test_from_the_gallery_to_a_run_and_back(tab, runs):
-    shown = tab().open(runs / "index.html")
-    shown.page.get_by_role("link", name="Which additions").click()
-    expect(shown.page.locator("h1")).to_have_text("Which additions does the model get right?")
-    shown.page.get_by_role("link", name="All runs").click()
-    expect(shown.page.locator(".run")).to_have_count(6)
-
-
 def test_a_run_that_was_moved_is_whole(tab, runs, tmp_path):
     shutil.copytree(runs / "head_contributions/full", tmp_path / "elsewhere")
     shown = tab().open(tmp_path / "elsewhere/index.html").scroll()
@@ -199,5 +161,3 @@ def test_without_scripts_everything_can_still_be_read(tab, runs):
     page = tab(java_script_enabled=False).open(runs / FULL).page
     assert page.locator(".still:visible").count() == 14
     assert page.locator("details.claim").count() == 3
-    gallery = tab(java_script_enabled=False).open(runs / "index.html").page
-    assert gallery.locator(".run:visible").count() == 6

@@ -1,37 +1,122 @@
-// Search, filters and order of the gallery; without it the list is whole and newest first.
+// Search, filters and order of the gallery, all kept in the address; without it the list is whole.
 "use strict";
 (() => {
-  const list = document.querySelector(".runs");
-  if (!list) return;
-  const runs = [...list.children];
-  const field = (id) => document.getElementById(id).value;
+  const form = document.querySelector(".filters");
+  if (!form) return;
+  const search = document.getElementById("search");
+  const sort = document.getElementById("sort");
+  const rows = [...document.querySelectorAll(".chip-row")];
+  const sections = [...document.querySelectorAll(".question, .unfinished")];
+  const runs = [...document.querySelectorAll(".run")].map((item) => ({ item, ...item.dataset }));
+  const chosen = () => [...document.querySelectorAll(".choose input:checked")];
+  const pressed = (row) => row.querySelector("[aria-pressed=true]")?.dataset.value ?? "";
 
-  function matches(run) {
-    const words = field("search").toLowerCase().split(/\s+/);
-    return words.every((word) => run.dataset.text.includes(word))
-      && ["experiment", "model"].every((name) => !field(name) || run.dataset[name] === field(name))
-      && (!field("verdict") || run.dataset.verdict.split("|").includes(field("verdict")));
+  function matches(run, words, wanted) {
+    return words.every((word) => run.text.includes(word))
+      && wanted.every(([name, value]) => run[name].split("|").includes(value));
+  }
+
+  function filter() {
+    const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const wanted = rows.map((row) => [row.dataset.name, pressed(row)]).filter(([, value]) => value);
+    let shown = 0;
+    for (const run of runs) {
+      const seen = matches(run, words, wanted);
+      if (run.item.hidden === seen) run.item.hidden = !seen;
+      shown += seen;
+    }
+    for (const section of sections) section.hidden = !section.querySelector(".run:not([hidden])");
+    const few = shown < runs.length;
+    if (few) for (const fold of document.querySelectorAll(".unfinished")) fold.open = !fold.hidden;
+    document.getElementById("count").textContent =
+      few ? `${shown} of ${runs.length} shown` : `${shown} shown`;
+    document.getElementById("clear").hidden = !few;
   }
 
   function compare(a, b) {
-    const down = field("sort").startsWith("-");
-    const key = field("sort").replace("-", "");
-    const order = ["holds", "seconds"].includes(key)
-      ? a.dataset[key] - b.dataset[key]
-      : a.dataset[key].localeCompare(b.dataset[key]);
-    return (down ? -order : order) || b.dataset.started.localeCompare(a.dataset.started);
+    const down = sort.value.startsWith("-");
+    const key = sort.value.replace("-", "");
+    const order = ["holds", "seconds"].includes(key) ? a[key] - b[key] : a[key].localeCompare(b[key]);
+    return (down ? -order : order) || b.started.localeCompare(a.started);
   }
 
-  function update() {
-    for (const run of runs) run.hidden = !matches(run);
-    list.append(...runs.sort(compare));
-    const shown = runs.filter((run) => !run.hidden).length;
-    document.getElementById("count").textContent =
-      shown === runs.length ? `${shown} shown` : `${shown} of ${runs.length} shown`;
+  // Only when the order changes: runs within their question, questions by their first run.
+  function arrange() {
+    const ordered = [...runs].sort(compare);
+    const lists = new Map();
+    for (const run of ordered) {
+      const list = run.item.parentElement;
+      lists.set(list, [...(lists.get(list) ?? []), run.item]);
+    }
+    for (const [list, items] of lists) {
+      list.append(...items);
+      const section = list.closest(".question");
+      if (section) section.parentElement.append(section);
+    }
   }
 
-  const form = document.querySelector(".filters");
-  form.addEventListener("input", update);
+  function state() {
+    const parts = new URLSearchParams();
+    if (search.value) parts.set("search", search.value);
+    if (sort.selectedIndex) parts.set("sort", sort.value);
+    for (const row of rows) if (pressed(row)) parts.set(row.dataset.name, pressed(row));
+    return parts.toString();
+  }
+
+  function restore() {
+    const parts = new URLSearchParams(location.hash.slice(1));
+    search.value = parts.get("search") ?? "";
+    sort.value = parts.get("sort") ?? "-started";
+    if (sort.selectedIndex < 0) sort.selectedIndex = 0;
+    for (const row of rows) {
+      for (const chip of row.querySelectorAll(".chip")) {
+        chip.setAttribute("aria-pressed", String(chip.dataset.value === parts.get(row.dataset.name)));
+      }
+    }
+    arrange();
+    filter();
+    offer();
+  }
+
+  function changed() {
+    const said = state();
+    history.replaceState(null, "", said ? `#${said}` : location.pathname);
+    filter();
+  }
+
+  function press(chip) {
+    const on = chip.getAttribute("aria-pressed") !== "true";
+    for (const other of chip.parentElement.querySelectorAll(".chip")) other.setAttribute("aria-pressed", "false");
+    chip.setAttribute("aria-pressed", String(on));
+    changed();
+  }
+
+  function offer() {
+    const wanted = chosen().map((box) => ["run", box.value]);
+    const link = document.getElementById("compare");
+    link.hidden = wanted.length < 2;
+    link.textContent = `Compare ${wanted.length} runs →`;
+    link.href = `compare.html#${new URLSearchParams(wanted)}`;
+  }
+
+  function clear() {
+    history.replaceState(null, "", location.pathname);
+    restore();
+    search.focus();
+  }
+
+  search.addEventListener("input", changed);
+  sort.addEventListener("input", () => { arrange(); changed(); });
   form.addEventListener("submit", (event) => event.preventDefault());
-  update();
+  document.getElementById("clear").addEventListener("click", clear);
+  for (const chip of document.querySelectorAll("button.chip")) chip.addEventListener("click", () => press(chip));
+  for (const box of document.querySelectorAll(".choose input")) box.addEventListener("input", offer);
+  addEventListener("hashchange", restore);
+  addEventListener("pageshow", restore);  // a browser that goes back fills in forms by itself
+  addEventListener("keydown", (event) => {
+    if (event.key !== "/" || event.target.closest("input, textarea, select")) return;
+    event.preventDefault();
+    search.focus();
+  });
+  if (innerWidth < 700) document.querySelector(".chips").open = false;
 })();

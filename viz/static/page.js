@@ -75,6 +75,12 @@
       CircuitsVis.render(box.id, CircuitsVis[box.dataset.component], given);
       if (given.colors) requestAnimationFrame(() => paint(box, given.colors));
     },
+    decoded(box) {
+      Decoded.draw(box, props(box));
+    },
+    flow(box) {
+      FlowChart.draw(box, props(box));
+    },
     async plotly(box) {
       const { data, layout } = props(box);
       const config = { responsive: true, displaylogo: false };
@@ -176,7 +182,17 @@
     }
   }
 
+  // What an address points at is opened, with all that it is folded in.
+  function reveal() {
+    const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    if (!target) return;
+    for (let box = target; box; box = box.parentElement) if (box.tagName === "DETAILS") box.open = true;
+    target.scrollIntoView();
+  }
+
   addEventListener("DOMContentLoaded", () => {
+    reveal();
+    addEventListener("hashchange", reveal);
     document.querySelector(".theme").addEventListener("click", changeTheme);
     darkOutside.addEventListener("change", restyle);
     for (const b of document.querySelectorAll(".copy")) b.addEventListener("click", () => copy(b));

@@ -1,0 +1,118 @@
+"""The page that sets runs side by side: fields, claims in one forest, pictures, differences."""
+
+import json
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow.parquet as pq
+
+from viz.assets import STYLES, place
+from viz.evidence import claim_key
+from viz.files import write_atomically
+from viz.glossary import axis_name
+from viz.html import moment, write_html
+from viz.labels import label, script_json
+
+MOST_ROWS = 1_500
+"""Of a table whose differences are drawn."""
+_NUMBERS = ("estimate", "low", "high", "n", "verdict", "null", "threshold", "unit")
+
+
+def write_compare(runs: Path, found: list[tuple[Path, dict[str, Any]]]) -> Path:
+    """Write `compare.html`, and what it needs of every finished run; returns the page's path.
+
+    A page opened from disk can read no JSON of others, but it can load scripts. They are written
+    here from the runs' manifests and tables, as data: nothing that a run's folder says is run.
+    """
+    store = runs / "assets" / "runs"
+    store.mkdir(parents=True, exist_ok=True)
+    files = {}
+    for folder, manifest in found:
+        if manifest["status"] == "finished":
+            files[folder.relative_to(runs).as_posix()] = _stored(store, runs, folder, manifest)
+    for old in set(store.glob("*.js")) - {store / name for name in files.values()}:
+        old.unlink()
+    place(runs / "assets", [*STYLES, "page.js", "compare.js"])
+    return write_html(
+        runs / "compare.html",
+        "compare.html.j2",
+        files=files,
+        styles=STYLES,
+        scripts=["compare.js"],
+    )
+
+
+def _stored(store: Path, runs: Path, folder: Path, manifest: Mapping[str, Any]) -> str:
+    """The name of a run's script, written where this very run has none yet."""
+    about = json.dumps([folder.name, manifest.get("finished"), manifest.get("files", {})])
+    path = store / f"{sha256(about.encode()).hexdigest()[:20]}.js"
+    if not path.exists():
+        told = _told(folder.relative_to(runs).as_posix(), folder, manifest)
+        write_atomically(path, f"carrylens.run({script_json(told)});\n".encode())
+    return path.name
+
+
+def _told(where: str, folder: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """What the page shows of a run; text is made harmless here."""
+    claims = enumerate(manifest["claims"], 1)
+    return {
+        "where": where,
+        "experiment": manifest["experiment"],
+        "question": label(manifest["question"]),
+        "model": label(manifest["model"]["name"] or "no model"),
+        "label": label(manifest.get("label", "")),
+        "headline": label(manifest.get("headline", "")),
+        "when": moment(manifest["started"]),
+        "fields": {name: label(_said(value)) for name, value in manifest["fields"].items()},
+        "claims": [_claim(number, claim) for number, claim in claims if not _is_check(claim)],
+        "figures": [_figure(folder, slug) for slug in manifest["figures"]],
+        "tables": _tables(folder, manifest["tables"]),
+    }
+
+
+def _said(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _is_check(claim: Mapping[str, Any]) -> bool:
+    return claim.get("check", claim["kind"] == "identity")
+
+
+def _claim(number: int, claim: Mapping[str, Any]) -> dict[str, Any]:
+    shown = {name: claim.get(name) for name in _NUMBERS}
+    sentence = label(claim["sentence"])
+    return shown | {"key": label(claim_key(claim)), "sentence": sentence, "id": f"claim-{number}"}
+
+
+def _figure(folder: Path, slug: str) -> dict[str, Any]:
+    told = json.loads((folder / "figures" / slug / "figure.json").read_text("utf-8"))
+    title = label(told["title"])
+    return {"slug": slug, "title": title, "width": told["width"], "height": told["height"]}
+
+
+def _tables(folder: Path, tables: list[Mapping[str, Any]]) -> dict[str, Any]:
+    """Short tables with a key and a number, column by column."""
+    short = [t for t in tables if t.get("key") and 0 < t["rows"] <= MOST_ROWS]
+    found = {table["name"]: _columns(folder / table["parquet"], table["key"]) for table in short}
+    return {name: table for name, table in found.items() if table["values"]}
+
+
+def _columns(path: Path, key: list[str]) -> dict[str, Any]:
+    frame = pq.read_table(path).to_pandas()
+    names = [name for name in frame if name not in key and frame[name].dtype.kind in "iuf"]
+    return {
+        "key": [axis_name(name) for name in key],
+        "rows": [
+            [label(str(value)) for value in row] for row in frame[key].itertuples(index=False)
+        ],
+        "values": {axis_name(name): _numbers(frame[name]) for name in names},
+    }
+
+
+def _numbers(column: pd.Series) -> list[float | None]:
+    """Six digits, and nothing where a value is not finite."""
+    values = column.astype(float)
+    return [float(f"{value:.6g}") if abs(value) < float("inf") else None for value in values]
