@@ -11,13 +11,20 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from viz.assets import place
+from viz.citation import bibtex, methods
 from viz.evidence import KINDS, evidence
+from viz.files import remove, write_atomically
 from viz.glossary import axis_name
 from viz.html import duration, moment, write_html
-from viz.labels import label
+from viz.labels import label, script_json
 
 MOST_HEAVY = 12
 """Interactive figures on one page; more would make it slow to scroll."""
+
+MOST_FIGURES = 8
+"""Figures that are seen at once; the others stand behind "More figures"."""
+MOST_ROWS = 100_000
+"""Of a table that a page can show whole."""
 
 _PREVIEW_ROWS = 300
 
@@ -37,6 +44,7 @@ def write_page(folder: Path, manifest: Mapping[str, Any]) -> Path:
     the manifest, which need not be on disk yet. Works for runs in any status.
     """
     figures = _figures(folder, manifest["figures"])
+    remove(folder / "rows")
     tables = [_table(folder, table) for table in manifest["tables"]]
     styles = ["pico.min.css", *(["tabulator.min.css"] if tables else []), "page.css"]
     scripts = ["tabulator.min.js"] if tables else []
@@ -55,10 +63,13 @@ def write_page(folder: Path, manifest: Mapping[str, Any]) -> Path:
         reading=_reading(manifest.get("reading") or {}),
         method=paragraphs(manifest.get("method") or ""),
         hero=figures[0] if figures else None,
-        figures=figures[1:],
+        figures=figures[1:MOST_FIGURES],
+        more_figures=figures[MOST_FIGURES:],
         tables=tables,
         fields=_fields(manifest),
         facts=_facts(manifest),
+        citation=bibtex(manifest),
+        methods=methods(manifest),
         kinds=KINDS,
         most_heavy=MOST_HEAVY,
         styles=styles,
@@ -108,14 +119,27 @@ def _figures(folder: Path, slugs: list[str]) -> list[dict[str, Any]]:
 
 
 def _table(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
-    with pq.ParquetFile(folder / table["parquet"]) as file:
+    with pq.ParquetFile(folder / table["parquet"], page_checksum_verification=True) as file:
         first = next(file.iter_batches(_PREVIEW_ROWS), None)
     frame = first.to_pandas() if first is not None else None
     rows = [] if frame is None else _cells(frame)
     meanings = table.get("dictionary") or {}
     columns = [_column(frame, name, meanings.get(name, "")) for name in table["columns"]]
+    whole = len(rows) < table["rows"] <= MOST_ROWS
+    script = _write_rows(folder, table) if whole else ""
     known = {"about": "", **table, "shown": len(rows), "explained": bool(meanings)}
+    known |= {"script": script}
     return known | {"columns": columns, "preview": {"columns": columns, "rows": rows}}
+
+
+def _write_rows(folder: Path, table: Mapping[str, Any]) -> str:
+    """Every row of a table as a script, which a page opened from disk can load; its path."""
+    path = folder / "rows" / f"{table['name']}.js"
+    path.parent.mkdir(exist_ok=True)
+    frame = pq.read_table(folder / table["parquet"]).to_pandas()
+    rows = script_json(_cells(frame))
+    write_atomically(path, f"carrylens.rows({script_json(table['name'])},{rows});\n".encode())
+    return f"rows/{path.name}"
 
 
 def _column(frame: pd.DataFrame | None, name: str, about: str) -> dict[str, Any]:
@@ -132,7 +156,7 @@ def _column(frame: pd.DataFrame | None, name: str, about: str) -> dict[str, Any]
 
 
 def _cells(frame: pd.DataFrame) -> list[list[Any]]:
-    """Rows of JSON values: labels for text, floats of five digits, null where undefined."""
+    """Rows of JSON values: labels for text, floats of seven digits, null where undefined."""
     return [[_cell(value) for value in row] for row in frame.itertuples(index=False, name=None)]
 
 
@@ -146,7 +170,7 @@ def _cell(value: Any) -> Any:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return float(f"{value:.5g}") if abs(value) != float("inf") else str(value)
+        return float(f"{value:.7g}") if abs(value) != float("inf") else str(value)
     return value if isinstance(value, int) else label(str(value))
 
 

@@ -99,7 +99,9 @@ class Tab:
         return self
 
     def scroll(self) -> "Tab":
-        """Every widget comes into view once."""
+        """All is unfolded, and every widget comes into view once."""
+        for fold in self.page.locator("#more:not([open]) > summary").all():
+            fold.click()
         for box in self.page.locator(".widget").all():
             figure = box.locator("xpath=..")
             figure.scroll_into_view_if_needed()

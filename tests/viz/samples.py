@@ -364,4 +364,5 @@ def write_run(
             "parquet": f"tables/{title}.parquet", "csv": f"tables/{title}.csv",
         })  # fmt: skip
     (folder / "manifest.json").write_text(json.dumps(told), "utf-8")
+    (folder / "SHA256SUMS").touch()  # `experiments` writes it, last of all
     return folder, told

@@ -1,12 +1,19 @@
 """Pages in a real browser, opened from disk with no network."""
 
 import shutil
+from importlib.util import find_spec
+from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
+from playwright.sync_api import expect
 
 from tests.viz import samples
+from viz import write_page
 from viz.labels import label
 
+AXE = Path(find_spec("axe_playwright_python").submodule_search_locations[0]) / "axe.min.js"
 FULL = "head_contributions/full/index.html"
 NEW = "digit_places/redrawn/index.html"
 COMPARED = "compare.html#run=head_contributions/full&run=digit_places/redrawn"
@@ -144,7 +151,7 @@ def test_tables_are_sorted_by_keyboard(tab, runs):
 
 def test_the_command_can_be_copied(tab, runs):
     shown = tab(permissions=["clipboard-read", "clipboard-write"]).open(runs / FULL)
-    shown.page.locator(".copy").click()
+    shown.page.locator(".copy").first.click()
     shown.page.get_by_text("Copied").wait_for()
     copied = shown.page.evaluate("navigator.clipboard.readText()")
     assert copied == samples.manifest()["command"]
@@ -159,5 +166,77 @@ def test_a_run_that_was_moved_is_whole(tab, runs, tmp_path):
 
 def test_without_scripts_everything_can_still_be_read(tab, runs):
     page = tab(java_script_enabled=False).open(runs / FULL).page
+    page.locator("#more > summary").click()
     assert page.locator(".still:visible").count() == 14
     assert page.locator("details.claim").count() == 3
+
+
+@pytest.fixture(scope="module")
+def long(tmp_path_factory):
+    """A run with a table of more rows than a page holds, whose largest value comes late."""
+    runs = tmp_path_factory.mktemp("long")
+    table = pd.DataFrame(
+        {"token": [f"<b>{n}" for n in range(1_000)], "l2_norm": np.arange(1_000.0)}
+    )
+    folder, told = samples.write_run(runs, "one", {}, {"tokens": table})
+    write_page(folder, told)
+    return folder
+
+
+def test_a_table_is_sorted_and_filtered_over_all_its_rows(tab, long):
+    shown = tab().open(long / "index.html")
+    page = shown.page
+    head = page.locator(".tabulator-col[tabulator-field='c1']")
+    head.locator(".tabulator-col-title").click()
+    expect(page.locator(".rows-note")).to_have_text("All 1,000 rows.")
+    head.locator(".tabulator-col-title").click()
+    expect(page.locator(".tabulator-cell[tabulator-field='c1']").first).to_have_text("999")
+    head.locator("input").press_sequentially("<= 20.5")
+    cells = page.locator(".tabulator-cell[tabulator-field='c1']")
+    expect(cells.first).to_have_text("20")
+    assert shown.complaints() == []
+
+
+def test_an_address_opens_what_it_points_at(tab, runs):
+    page = tab().open(runs / NEW, "#claim-1").page
+    assert page.locator("#checks").get_attribute("open") is not None
+    assert page.locator("#claim-1").get_attribute("open") is not None
+    assert page.locator("#claim-1").is_visible()
+
+
+def test_a_figure_is_enlarged_and_put_back_by_keyboard(tab, runs):
+    page = tab().open(runs / "addition_accuracy/cells/index.html").page
+    figure = page.locator("figure").first
+    figure.locator(".enlarge").focus()
+    page.keyboard.press("Enter")
+    assert figure.bounding_box()["width"] == 1280
+    page.keyboard.press("Escape")
+    assert figure.bounding_box()["width"] < 1280
+
+
+def test_a_phone_scrolls_a_figure_and_does_not_shrink_it_below_reading(tab, runs):
+    page = tab(390).open(runs / "addition_accuracy/cells/index.html").page
+    assert page.locator(".still img:visible").first.bounding_box()["width"] >= 300
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_print_shows_light_stills_only(tab, runs):
+    page = tab(color_scheme="dark").open(runs / FULL).scroll().page
+    page.emulate_media(media="print")
+    assert page.locator(".widget:visible").count() == 0
+    assert page.locator(".dark-only:visible").count() == 0
+    assert page.locator(".still:visible").count() == page.locator("figure:visible").count()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("page", [FULL, NEW, "index.html", "matrix.html", COMPARED])
+def test_pages_are_accessible(tab, runs, page, scheme):
+    """No serious finding of axe-core in what is ours; what is in a widget is its library's."""
+    file, mark, rest = page.partition("#")
+    shown = tab(color_scheme=scheme, bypass_csp=True).open(runs / file, mark + rest).page
+    shown.evaluate("document.querySelectorAll('details').forEach((box) => { box.open = true; })")
+    shown.wait_for_timeout(300)
+    shown.evaluate(AXE.read_text("utf-8"))
+    told = shown.evaluate("axe.run({ exclude: [['.widget']] })")
+    bad = [v for v in told["violations"] if v["impact"] in ("serious", "critical")]
+    assert not bad, "; ".join(f"{v['id']}: {v['nodes'][0]['html'][:200]}" for v in bad)

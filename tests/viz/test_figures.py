@@ -431,6 +431,14 @@ def test_a_category_of_numbers_is_named_and_one_of_words_is_not():
     assert [axis.get_ylabel() for axis in named] == ["decimal place (0 = units)", ""]
 
 
+def test_ranks_spread_by_their_logarithm_are_named_as_numbers():
+    table = pd.DataFrame({"depth": [0, 1, 2], "rank": [10_000, 100, 1]})
+    axis = curves(table, "depth", "rank", caption="", log_y=True).figure().axes[0]
+    at = [axis.transData.transform((0, rank))[1] for rank in table["rank"]]
+    assert at[0] - at[1] == pytest.approx(at[1] - at[2])
+    assert axis.yaxis.get_major_formatter()(10_000) == "10,000"
+
+
 def test_steps_spread_by_their_logarithm_show_step_zero():
     table = pd.DataFrame({"step": [0, 10, 100, 1000], "loss": [2.3, 1.0, 0.5, 0.1]})
     axis = curves(table, "step", "loss", caption="", log_x=True).figure().axes[0]

@@ -37,10 +37,10 @@
   }
 
   const loading = {};
-  function load(name) {
+  function load(name, from = base) {
     loading[name] ??= new Promise((resolve, reject) => {
       const script = document.createElement("script");
-      Object.assign(script, { nonce, src: base + name, onload: resolve, onerror: reject });
+      Object.assign(script, { nonce, src: from + name, onload: resolve, onerror: reject });
       document.head.append(script);
     });
     return loading[name];
@@ -123,12 +123,28 @@
     for (const box of document.querySelectorAll(".widget")) seen.observe(box.closest("figure"));
   }
 
-  // Three significant digits and a true minus; the files hold every digit.
+  // Three significant digits and a true minus; the whole number is told on hover.
   function written(value, float) {
     if (value === null) return "—";
     if (typeof value !== "number") return value;
     const text = float ? String(Number(value.toPrecision(3))) : String(value);
     return text.replaceAll("-", "−");
+  }
+
+  function formatted(cell, float) {
+    const value = cell.getValue();
+    if (float && value !== null) cell.getElement().title = String(value).replaceAll("-", "−");
+    return document.createTextNode(written(value, float));
+  }
+
+  // ">0.5", "<= 2" and "3" for numbers, parts of words for text.
+  function passes(wanted, value, _row, { number }) {
+    if (!number) return String(value ?? "—").toLowerCase().includes(wanted.toLowerCase());
+    const [, sign, bound] = wanted.replaceAll("−", "-").match(/^\s*(>=|<=|>|<|=)?\s*(\S*)\s*$/) ?? [];
+    if (!bound || Number.isNaN(Number(bound))) return true;
+    if (value === null) return false;
+    const there = Number(bound);
+    return { ">": value > there, "<": value < there, ">=": value >= there, "<=": value <= there }[sign] ?? value === there;
   }
 
   function heading({ name, words }) {
@@ -148,24 +164,56 @@
       title: name, field: `c${index}`, headerTooltip: about || name,
       titleFormatter: () => heading(what), sorter: number ? "number" : "string",
       hozAlign: number ? "right" : "left", headerHozAlign: number ? "right" : "left",
-      formatter: (cell) => document.createTextNode(written(cell.getValue(), float)),
+      formatter: (cell) => formatted(cell, float),
+      headerFilter: "input", headerFilterFunc: passes, headerFilterFuncParams: { number },
+      headerFilterPlaceholder: number ? "> 0.5" : "contains",
     };
   }
 
+  const objects = (rows) => rows.map((row) => Object.fromEntries(row.map((cell, i) => [`c${i}`, cell])));
+  const whole = {};
+  globalThis.carrylens = { ...globalThis.carrylens, rows: (name, rows) => { whole[name] = objects(rows); } };
+
   function table(box) {
     const { columns, rows } = JSON.parse(document.getElementById(`${box.id}-data`).textContent);
-    const data = rows.map((row) => Object.fromEntries(row.map((cell, i) => [`c${i}`, cell])));
     const grid = new Tabulator(box, {
-      data, columns: columns.map(column), layout: "fitDataFill", maxHeight: "24rem", columnDefaults: { maxWidth: 340 },
+      data: objects(rows), columns: columns.map(column), layout: "fitDataFill", maxHeight: "26rem", columnDefaults: { maxWidth: 340 },
     });
-    grid.on("tableBuilt", () => sortByKeyboard(box));
+    grid.on("tableBuilt", () => { sortByKeyboard(box); nameFilters(box, columns); complete(box, grid); });
+  }
+
+  // A grid may own groups of rows, not the box that scrolls them.
+  function nameFilters(box, columns) {
+    const holder = box.querySelector(".tabulator-tableholder");
+    holder.setAttribute("role", "rowgroup");
+    holder.setAttribute("aria-label", "Rows");
+    holder.firstElementChild?.setAttribute("role", "presentation");
+    box.querySelectorAll(".tabulator-header-filter input").forEach((input, at) => {
+      input.setAttribute("aria-label", `Filter by ${columns[at].words || columns[at].name}`);
+    });
+  }
+
+  // The other rows come from a script beside the page, when someone sorts, filters or asks.
+  function complete(box, grid) {
+    const button = box.closest("details").querySelector(".all-rows");
+    if (!button) return;
+    const { script, table: name } = button.dataset;
+    const all = async () => {
+      if (button.disabled) return;
+      button.disabled = true;
+      await load(script, "");
+      await grid.replaceData(whole[name]);
+      button.closest(".rows-note").textContent = `All ${whole[name].length.toLocaleString("en")} rows.`;
+    };
+    button.addEventListener("click", all);
+    for (const kind of ["pointerdown", "focusin"]) box.querySelector(".tabulator-header").addEventListener(kind, all);
   }
 
   function sortByKeyboard(box) {
     for (const head of box.querySelectorAll(".tabulator-col.tabulator-sortable")) {
       head.tabIndex = 0;
       head.addEventListener("keydown", (event) => {
-        if (!["Enter", " "].includes(event.key)) return;
+        if (event.target !== head || !["Enter", " "].includes(event.key)) return;
         event.preventDefault();
         head.click();
       });
@@ -180,6 +228,19 @@
       details.addEventListener("toggle", build);
       build();
     }
+  }
+
+  // A figure alone on the screen; Escape or the same button puts it back.
+  function enlarge(figure) {
+    const large = figure.classList.toggle("large");
+    document.body.classList.toggle("behind", large);
+    figure.querySelector(".enlarge").textContent = large ? "✕" : "⤢";
+    dispatchEvent(new Event("resize"));
+  }
+
+  function shrink(event) {
+    const large = document.querySelector("figure.large");
+    if (event.key === "Escape" && large) enlarge(large);
   }
 
   // What an address points at is opened, with all that it is folded in.
@@ -197,6 +258,8 @@
     darkOutside.addEventListener("change", restyle);
     for (const b of document.querySelectorAll(".copy")) b.addEventListener("click", () => copy(b));
     for (const b of document.querySelectorAll(".swap")) b.addEventListener("click", () => swap(b));
+    for (const b of document.querySelectorAll(".enlarge")) b.addEventListener("click", () => enlarge(b.closest("figure")));
+    addEventListener("keydown", shrink);
     tables();
     watch();
   });
