@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import Field, FilePath
+from pydantic import Field
 
-from experiments import Claim, Estimate, Experiment, Reading, Results, Table, UsageError, corrected
+from experiments import Claim, Estimate, Reading, Results, Table, TextStudy, UsageError, corrected
 from lenses.heads.agreement import LEVELS, prompt_agreement
 from lenses.heads.agreement import PHASES as SPANS
 from lenses.heads.contributions import (
@@ -19,7 +19,15 @@ from lenses.heads.contributions import (
     output_gain,
 )
 from lenses.heads.contributions import attention_patterns as patterns_of
-from lenses.heads.means import HEAD_MEASURES, SPREADS, head_means, head_spreads, mean_where_known
+from lenses.heads.means import (
+    HEAD_MEASURES,
+    SPREADS,
+    head_means,
+    head_spreads,
+    mean_where_known,
+    means_by_prompt,
+    with_difference,
+)
 from lenses.kept import PerPrompt
 from lenses.statistics.correlations import CORRELATIONS
 from lenses.statistics.grid import grid
@@ -28,8 +36,15 @@ from lenses.statistics.random_directions import random_direction_cosines
 from lenses.texts import ReadText, continued, sampled_additions, texts_to_read
 from models.text import right_pad, token_strings
 from prompts.texts import shipped_texts
-from viz import along_text, attention_patterns, bars, colored_tokens, curves, head_grid, scatter
-from viz.glossary import axis_name
+from viz import (
+    HeadText,
+    along_text,
+    attention_patterns,
+    bars,
+    curves,
+    head_explorer,
+    scatter,
+)
 
 if TYPE_CHECKING:
     from models import Model
@@ -53,17 +68,8 @@ TOLERANCE = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 1e-2}
 LEVEL_WORDS = {"token": "token by token", "layer_head": "head by head", "head": "by head number"}
 SPAN_WORDS = {"first_10": "first 10", "last_10": "last 10"}
 PART_WORDS = {"attention": "heads", "b_O": "output bias", "mlp": "MLP", "residual": "what came in"}
-MEANINGS = {
-    "l2_norm": "Length of the vector that the head writes.",
-    "projection_share": "Signed share of what a layer's heads write together; they sum to 1.",
-    "norm_share": "Length of the head's vector over the sum of the lengths in its layer.",
-    "cosine": "Cosine of the head's vector with what all heads of its layer write together.",
-    "closeness": "1 minus the relative distance of the head's vector from that of all heads.",
-    "l1_proximity": "How much nearer, in L1, the head brings the others to their sum; shares.",
-    "attention_entropy": "Entropy of the head's attention; 0 where it attends to one token only.",
-    "attention_entropy_share": "The same over its maximum, log(number of tokens to attend to).",
-}
-"""Of the measures of heads, in the order of the figures; the first one shows the headline."""
+EXPLORED_PROMPTS = 6
+"""Texts that the explorer also shows one by one."""
 CORRELATION_TABLE = Table(
     "A row is the correlation of cosine with L2 norm over the points of one level.",
     key="aggregation phase method first_token",
@@ -88,7 +94,7 @@ SPREAD_COLUMNS = {
 }
 
 
-class HeadContributions(Experiment):
+class HeadContributions(TextStudy):
     """The model reads a text with its own continuation; each head is measured at each token.
 
     *Prompt* tokens are given; *generated* tokens are the likeliest continuation that the model
@@ -153,10 +159,7 @@ class HeadContributions(Experiment):
         "or cancel them (head_importance removes heads).",
     )
 
-    prompts: tuple[str, ...] = ()
-    """Texts to read; without any, shipped ones of many kinds (adders: sampled additions)."""
-    prompts_file: FilePath | None = None
-    """A text file with more of them, one a line."""
+    runs_on: ClassVar[str] = "adder 15 s, language model 1 min"
     new_tokens: int = Field(20, ge=0)
     """Tokens the model adds to each text (an adder: as many digits as its answer has)."""
     include_first: bool = False
@@ -236,7 +239,8 @@ class HeadContributions(Experiment):
     def figures(self, results: Results) -> dict[str, "Drawing"]:
         """Each measure by head, then the agreement of two of them, layers, and one text."""
         by_layer, by_text = _layer_figures(results), _text_figures(results)
-        return _head_figures(results) | self._agreement_figures(results) | by_layer | by_text
+        explored = {"Heads by every measure": _explorer(results, 0 if self.include_first else 1)}
+        return explored | self._agreement_figures(results) | by_layer | by_text
 
     def _texts(self, model: "Model") -> list[ReadText]:
         """What the model is given, with what it adds."""
@@ -534,15 +538,22 @@ def _verdict(found: Intervals, p: np.ndarray) -> str:
     return "holds" if own > 0 and above > 0 else "undecided"
 
 
-def _head_figures(results: Results) -> dict[str, "Drawing"]:
-    parts = dict(list(results.tables["heads"].groupby("measure")))
-    return {
-        f"{name} of each head".replace("_", " ").capitalize(): head_grid(
-            parts[name][["layer", "head", "phase", "estimate"]], "estimate", facet="phase",
-            label=axis_name(name), caption=f"{meaning} Means over tokens, then over prompts.",
-        )
-        for name, meaning in MEANINGS.items() if name in parts
-    }  # fmt: skip
+def _explorer(results: Results, first: int) -> "Drawing":
+    """Every measure of every head: over all texts, in single texts, and token by token in one."""
+    rows = results.tables["contributions"]
+    means = results.tables["heads"].assign(prompt="all")
+    shown = pd.concat([means, means_by_prompt(rows.query("pos >= @first"), EXPLORED_PROMPTS)])
+    pattern, text = results.arrays["pattern"], rows[rows["prompt"] == 0]
+    tokens = text.drop_duplicates("pos").sort_values("pos")["token"].head(pattern.shape[-1])
+    text = text[text["pos"] < len(tokens)].sort_values(["layer", "head", "pos"])
+    values = {name: text[name].to_numpy(float).reshape(pattern.shape[:3]) for name in HEAD_MEASURES}
+    return head_explorer(
+        with_difference(shown)[["measure", "phase", "prompt", "layer", "head", "estimate"]],
+        facets=("phase", "prompt"), text=HeadText(tokens.tolist(), pattern, values),
+        caption="What each head writes, by each measure: means over tokens, then over texts. A "
+        "head that is chosen shows where it looks in the first text. (Attention entropy is 0 where "
+        "there is one token only to attend to.)",
+    )  # fmt: skip
 
 
 def _layer_figures(results: Results) -> dict[str, "Drawing"]:
@@ -570,28 +581,16 @@ def _text_figures(results: Results) -> dict[str, "Drawing"]:
     """The first text, in the layer where the heads' shares are least equal."""
     spread = results.tables["head_spread"]
     layer = int(spread.groupby("layer")["share_entropy"].mean().idxmin())
-    rows = results.tables["contributions"].query("prompt == 0 and layer == @layer")
-    shares = rows[["head", "pos", "token", "phase", "norm_share"]].sort_values(["head", "pos"])
-    head = int(shares.groupby("head")["norm_share"].mean().idxmax())
-    text = shares[shares["head"] == head]
+    rows = results.tables["contributions"].query("prompt == 0 and layer == 0 and head == 0")
     pattern = results.arrays["pattern"][layer]
     axes = dict(zip(("layer", "head", "query", "key"), ([layer], *pattern.shape), strict=True))
     pairs = grid(axes, attention=pattern).query("query >= key")
     parts = results.tables["components"].query("prompt == 0 and whole == 'resid_post'")
     attention = parts[parts["component"] == "attention"]
     return {
-        "Tokens by contribution": colored_tokens(
-            text, "norm_share",
-            caption=f"The first text, coloured by the share of {NAME.format(layer, head)} in the "
-            f"lengths of layer {layer}, the layer whose heads are least equal.",
-        ),
         "Attention": attention_patterns(
-            pairs, text["token"].tolist()[: pattern.shape[-1]],
+            pairs, rows.sort_values("pos")["token"].tolist()[: pattern.shape[-1]],
             caption=f"Attention in layer {layer}. Each row sums to 1 for each head by itself.",
-        ),
-        "Heads along the text": along_text(
-            shares, "norm_share", rows="head",
-            caption=f"Each head's share of the lengths in layer {layer}, along the first text.",
         ),
         "Attention along the text": along_text(
             attention[["layer", "pos", "token", "phase", "share"]], "share",

@@ -26,7 +26,7 @@ class Widget:
     For plotly the component is empty and the properties are `data` and `layout`.
     """
 
-    library: Literal["circuitsvis", "plotly"]
+    library: Literal["circuitsvis", "decoded", "flow", "heads", "plotly"]
     component: str
     props: Mapping[str, Any]
     legend: Mapping[str, Any] | None = None

@@ -4,6 +4,7 @@ The phases are the prompt's own tokens and the generated ones, as a mask [phase 
 """
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Bool, Float
 
 from lenses.heads.contributions import MEASURES, Contributions
@@ -77,3 +78,26 @@ def mean_of_known(values: np.ndarray) -> np.ndarray:
     known = ~np.isnan(values)
     total, count = np.where(known, values, 0).sum(-1), known.sum(-1)
     return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+
+
+def means_by_prompt(rows: pd.DataFrame, count: int) -> pd.DataFrame:
+    """Means over the tokens of each of the first `count` prompts, a row a measure and head.
+
+    `rows` are of a head at a token; a measure counts where it is defined. The columns are prompt
+    (as text), phase, layer, head, measure and estimate.
+    """
+    rows = rows[rows["prompt"] < count].astype({"prompt": str})
+    for name in ("l1_proximity", "attention_entropy"):
+        same = [column for column in HEAD_MEASURES if column.startswith(name)]
+        rows.loc[~rows[f"{name}_defined"], same] = np.nan
+    keys = ["prompt", "phase", "layer", "head"]
+    means = rows.groupby(keys, sort=False)[list(HEAD_MEASURES)].mean().reset_index()
+    return means.melt(keys, var_name="measure", value_name="estimate")
+
+
+def with_difference(rows: pd.DataFrame) -> pd.DataFrame:
+    """The same rows and, as a third phase, generated less prompt."""
+    keys = ["measure", "prompt", "layer", "head"]
+    phases = rows.pivot(index=keys, columns="phase", values="estimate")
+    apart = (phases["generated"] - phases["prompt"]).rename("estimate").reset_index()
+    return pd.concat([rows, apart.assign(phase="difference")], ignore_index=True)

@@ -130,7 +130,7 @@ def test_the_headline_names_the_head_with_the_longest_vectors(results, contribut
 
 def test_figures_begin_with_the_headline_and_are_labelled_in_words(results) -> None:
     figures = HeadContributions(model="adder_6d_1l").figures(results)
-    assert next(iter(figures)) == "L2 norm of each head"
+    assert next(iter(figures)) == "Heads by every measure"
     assert not [title for title in figures if "_" in title]
     levels = figures["Agreement of cosine and L2 norm"].data.level
     assert {"token by token, prompt", "head by head, last 10"} <= set(levels)

@@ -41,12 +41,14 @@ def head_grid(
     title = label or axis_name(value)
 
     def static() -> Figure:
-        return _heads(split(data, facet), value, title)
+        return heads_figure(data, value, title, facet)
 
     return Drawing(caption, data, static, kind="head_grid", alt=_peaks(data, value, title))
 
 
-def _heads(parts: dict[str, pd.DataFrame], value: str, title: str) -> Figure:
+def heads_figure(data: pd.DataFrame, value: str, title: str, facet: str | None) -> Figure:
+    """Layer (down) x head in matplotlib, a panel for each value of `facet`."""
+    parts = split(data, facet)
     grids = {name: _grid(part, "layer", "head", value) for name, part in parts.items()}
     layers, heads, _ = next(iter(grids.values()))
     cell = min(0.56, (WIDTH - 1) / len(heads), _TALLEST / len(layers))

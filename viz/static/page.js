@@ -78,6 +78,9 @@
     decoded(box) {
       Decoded.draw(box, props(box));
     },
+    heads(box) {
+      Heads.draw(box, props(box));
+    },
     flow(box) {
       FlowChart.draw(box, props(box));
     },

@@ -1,11 +1,19 @@
 from dataclasses import fields
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from lenses.heads.contributions import Contributions
-from lenses.heads.means import HEAD_MEASURES, SPREADS, head_means, head_spreads
+from lenses.heads.means import (
+    HEAD_MEASURES,
+    SPREADS,
+    head_means,
+    head_spreads,
+    means_by_prompt,
+    with_difference,
+)
 
 
 @pytest.fixture
@@ -56,3 +64,22 @@ def test_a_phase_without_tokens_has_no_means(one) -> None:
     nothing = np.zeros((2, 6), dtype=bool)
     assert np.isnan(head_means(one, nothing)).all()
     assert np.isnan(head_spreads(one, nothing)).all()
+
+
+def test_means_by_prompt_leave_out_what_is_undefined():
+    rows = pd.DataFrame(
+        {
+            "prompt": [0, 0, 0, 1],
+            "phase": ["prompt", "prompt", "generated", "prompt"],
+            "layer": 0,
+            "head": 0,
+            "l1_proximity_defined": [True, False, True, True],
+            "attention_entropy_defined": True,
+        }
+    )
+    rows = rows.assign(**{name: [1.0, 3.0, 5.0, 7.0] for name in HEAD_MEASURES})
+    found = means_by_prompt(rows, 1).set_index(["phase", "measure"])["estimate"]
+    assert found["prompt", "l2_norm"] == 2
+    assert found["prompt", "l1_proximity"] == 1
+    apart = with_difference(means_by_prompt(rows, 1)).query("phase == 'difference'")
+    assert apart.set_index("measure")["estimate"]["l2_norm"] == 3

@@ -1,0 +1,122 @@
+"""One grid of heads for every measure of them: choose a measure, and open a head."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from matplotlib.figure import Figure
+
+from viz.canvas import require
+from viz.drawing import Drawing, Widget
+from viz.figures.grids import heads_figure
+from viz.glossary import axis_name
+from viz.labels import label as label_of
+from viz.labels import number, shorten
+
+_STEPS = 65_534
+"""Of a number in the page, between the ends of its scale; one more says that it is not defined."""
+
+
+@dataclass(frozen=True)
+class HeadText:
+    """A text that heads read: what each of them does at each of its tokens."""
+
+    tokens: Sequence[str]
+    pattern: Float[np.ndarray, "layer head query key"]
+    values: Mapping[str, Float[np.ndarray, "layer head pos"]] = field(default_factory=dict)
+    """By measure; those of the explorer's measures that have a value at each token."""
+
+
+def head_explorer(
+    data: pd.DataFrame,
+    *,
+    caption: str,
+    facets: Sequence[str] = (),
+    value: str = "estimate",
+    titles: Mapping[str, str] | None = None,
+    text: HeadText | None = None,
+) -> Drawing:
+    """Every measure of every head on one grid, layer (down) x head.
+
+    `data` has a row for each measure, layer, head and value of the `facets` (such as the phase).
+    `titles` says what a measure is, with its unit, where the glossary does not. On a page measure
+    and facets are chosen, and a head that is clicked shows its numbers, its rank among all heads
+    and, with a `text`, its attention and the text coloured by the measure; which head and measure
+    stand in the address. The still picture is of the first measure, a panel for each value of the
+    first facet.
+    """
+    require(data, "measure", "layer", "head", value, *facets)
+    said = {name: (titles or {}).get(name) or axis_name(name) for name in data["measure"].unique()}
+    first = data[data["measure"] == next(iter(said))]
+    for name in facets[1:]:
+        first = first[first[name] == first[name].iloc[0]]
+    title = said[next(iter(said))]
+
+    def static() -> Figure:
+        return heads_figure(first, value, title, facets[0] if facets else None)
+
+    top = first.loc[first[value].abs().idxmax()]
+    alt = f"{title}: the largest is {number(float(top[value]))}, of {_name(top)}; "
+    alt += f"{len(said)} measures of {first.groupby(['layer', 'head']).ngroups} heads."
+    widget = Widget("heads", "", _props(data, said, list(facets), value, text))
+    return Drawing(caption, data, static, widget, kind="head_explorer", alt=alt)
+
+
+def _name(row: pd.Series) -> str:
+    return f"L{int(row['layer'])}H{int(row['head'])}"
+
+
+def _props(
+    data: pd.DataFrame, said: Mapping[str, str], facets: list[str], value: str,
+    text: HeadText | None,
+) -> dict[str, Any]:  # fmt: skip
+    """Everything that can be shown, packed: a measure's grids one after the other."""
+    choices = [list(dict.fromkeys(data[name])) for name in facets]
+    shape = int(data["layer"].max()) + 1, int(data["head"].max()) + 1
+    parts = dict(list(data.groupby("measure", sort=False)))
+    measures = [
+        _measure(parts[name], name, title, facets, choices, shape, value)
+        for name, title in said.items()
+    ]
+    axes = [
+        {"name": axis_name(name), "values": [label_of(str(value)) for value in values]}
+        for name, values in zip(facets, choices, strict=True)
+    ]
+    told = {"layers": shape[0], "heads": shape[1], "measures": measures, "facets": axes}
+    return told | ({"text": _text(text)} if text else {})
+
+
+def _measure(
+    rows: pd.DataFrame, name: str, title: str, facets: list[str], choices: list[list[Any]],
+    shape: tuple[int, int], value: str,
+) -> dict[str, Any]:  # fmt: skip
+    places = [rows[facet].map({v: i for i, v in enumerate(values)}).to_numpy()
+              for facet, values in zip(facets, choices, strict=True)]  # fmt: skip
+    full = np.full((*map(len, choices), *shape), np.nan)
+    full[(*places, rows["layer"].to_numpy(), rows["head"].to_numpy())] = rows[value]
+    return {"name": name, "title": label_of(title), "values": _packed(full)}
+
+
+def _text(text: HeadText) -> dict[str, Any]:
+    """Tokens, attention and values at each token; 0 and 1 are the ends of attention."""
+    pattern = np.clip(np.nan_to_num(text.pattern), 0, 1) * 255
+    packed = base64.b64encode(np.ascontiguousarray(pattern.round().astype(np.uint8)).tobytes())
+    return {
+        "tokens": [shorten(label_of(str(token)), 20) for token in text.tokens],
+        "pattern": packed.decode(),
+        "values": {name: _packed(np.asarray(given)) for name, given in text.values.items()},
+    }
+
+
+def _packed(values: np.ndarray) -> dict[str, Any]:
+    """Numbers as steps of sixteen bits between the least and the largest of them."""
+    known = values[np.isfinite(values)]
+    low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 0.0)
+    span = high - low or 1.0
+    steps = np.where(np.isfinite(values), np.round((values - low) / span * _STEPS), _STEPS + 1)
+    text = base64.b64encode(np.ascontiguousarray(steps).astype("<u2").tobytes()).decode()
+    return {"from": low, "to": low + span, "steps": text}
