@@ -40,8 +40,13 @@ class Unembedding:
         self, normed: Float[Tensor, "*n d_model"], ids: Int[Tensor, "some"] | slice = slice(None)
     ) -> Float[Tensor, "*n some"]:
         """Logits of states that were normed already, in float32."""
-        linear = normed.float() @ self.W_U[:, ids].float() + self.b_U[ids].float()
-        return self._capped(self.factor * linear)
+        return self.of_products(normed.float() @ self.W_U[:, ids].float(), ids)
+
+    def of_products(
+        self, products: Float[Tensor, "*n some"], ids: Int[Tensor, "some"] | slice = slice(None)
+    ) -> Float[Tensor, "*n some"]:
+        """Logits of states that were normed and multiplied with W_U already."""
+        return self._capped(self.factor * (products + self.b_U[ids].float()))
 
     def _capped(self, logits: Float[Tensor, "*n some"]) -> Float[Tensor, "*n some"]:
         return logits if self.cap is None else self.cap * torch.tanh(logits / self.cap)

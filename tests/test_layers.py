@@ -7,14 +7,16 @@ ROOT = Path(__file__).parent.parent
 
 MAY_IMPORT = {
     "experiments": {"lenses", "viz", "models", "prompts"},
-    "experiments/_contract": {"lenses/statistics", "viz", "models"},
+    "experiments/_contract": {"lenses/statistics", "viz", "models", "prompts"},
     "experiments/_runs": {"experiments/_contract", "models", "viz", "prompts"},
     "lenses": {"models", "prompts"},
     "lenses/statistics": set(),
     "lenses/patching": {"models", "prompts"},
     "lenses/heads": {"lenses/patching", "lenses/statistics", "models", "prompts"},
-    "lenses/states": {"lenses/heads", "lenses/statistics", "models", "prompts"},
-    "lenses/flow": {"lenses", "lenses/patching", "lenses/statistics", "models", "prompts"},
+    "lenses/states": {"lenses", "lenses/heads", "lenses/statistics", "models", "prompts"},
+    "lenses/flow": {
+        "lenses", "lenses/heads", "lenses/patching", "lenses/statistics", "models", "prompts",
+    },
     "lenses/addition": {
         "lenses", "lenses/heads", "lenses/patching", "lenses/states", "lenses/statistics", "models",
         "prompts",

@@ -22,12 +22,18 @@ from models.text import tokenize
 NUMBERS = 2**25
 """Logits held at a time: 128 MB in float32."""
 
-Part = Literal["embedding", "resid_mid", "resid_post"]
+Part = Literal["embedding", "resid_mid", "resid_post", "attn_out", "mlp_out"]
+
+BEHIND: dict[Part, float] = {
+    "embedding": 0.0, "attn_out": 0.5, "resid_mid": 0.5, "mlp_out": 1.0, "resid_post": 1.0,
+}  # fmt: skip
+"""Share of its block that lies behind each part."""
 
 
 @dataclass(frozen=True)
 class Site:
-    """The residual stream before block 0 (`embedding`), or within or after a block."""
+    """The residual stream before block 0 (`embedding`), within or after a block, or what a block's
+    attention or MLP adds to it."""
 
     block: int
     part: Part
@@ -35,7 +41,7 @@ class Site:
     @property
     def passed(self) -> float:
         """Blocks behind this site: 0 for the embedding, a half within a block."""
-        return self.block + {"embedding": 0.0, "resid_mid": 0.5, "resid_post": 1.0}[self.part]
+        return self.block + BEHIND[self.part]
 
     @property
     def hook(self) -> str:
@@ -257,7 +263,7 @@ def edited(
 
     Raises ValueError for a site within a block: what is put there reaches the MLP alone.
     """
-    if site.part == "resid_mid":
+    if site.part not in ("embedding", "resid_post"):
         raise ValueError("states within a block cannot be edited, only those that enter or leave")
     row, last = torch.arange(len(tokens), device=tokens.device), sites(model, ("resid_post",))[-1]
     found: list[Tensor] = []

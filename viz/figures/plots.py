@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import ScalarFormatter
+from matplotlib.ticker import NullFormatter, ScalarFormatter, StrMethodFormatter
 
 from viz.canvas import panels, require, split
 from viz.drawing import Drawing
@@ -98,19 +98,26 @@ def curves(
     low: str = "low",
     high: str = "high",
     log_x: bool = False,
+    log_y: bool = False,
     reference: float | None = None,
 ) -> Drawing:
     """A line for each `series`, a panel for each `facet`; a band from `low` to `high`.
 
     Without the columns `low` and `high` there is no band. More than six series are taken for
     steps of one scale and coloured so. Where x has two values or fewer there are points side by
-    side, not lines. `log_x` spreads x by its logarithm, zero at the left end; `reference` is a
-    value to compare with, such as chance, drawn as a line. Shares have an axis from 0 to 1.
+    side, not lines. `log_x` spreads x by its logarithm, zero at the left end; `log_y` does so for
+    numbers above zero, such as ranks; `reference` is a value to compare with, such as chance,
+    drawn as a line. Shares have an axis from 0 to 1.
     """
     require(data, x, y, *[name for name in (series, facet) if name])
 
     def static() -> Figure:
-        return _curves(split(data, facet), (x, y), series, (low, high), log_x, reference)
+        drawn = _curves(split(data, facet), (x, y), series, (low, high), log_x, reference)
+        for axis in drawn.axes if log_y else []:
+            axis.set_yscale("log")
+            axis.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+            axis.yaxis.set_minor_formatter(NullFormatter())
+        return drawn
 
     ends = f"from {number(data[y].min())} to {number(data[y].max())}"
     alt = f"{axis_name(y)} over {axis_name(x)}, {ends}."
