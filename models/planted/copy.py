@@ -35,12 +35,14 @@ def planted_copy(
     layer: int = 0,
     layers: int = 2,
     heads: int = 6,
+    loud: float = 1.0,
     seed: int = 0,
 ) -> tuple[Model, int]:
     """A model that continues any of `texts` with the key in it, and the number of its copying head.
 
     It reads the words of the texts, each with the space before it. Which head copies, and what all
-    others do, is drawn by `seed`.
+    others do, is drawn by `seed`. What the copying head writes is `loud` times as long as what each
+    other head writes.
     """
     words = sorted({word for text in texts for word in re.findall(r" ?\w+|[^\w\s]", text)})
     vocabulary = {word: number for number, word in enumerate([*"0123456789", *words])}
@@ -48,27 +50,27 @@ def planted_copy(
     rng = torch.Generator().manual_seed(seed)
     copying = int(torch.randint(heads, (1,), generator=rng))
     blocks = [_random_heads(len(vocabulary), len(chosen), heads, rng) for _ in range(layers)]
-    _plant(blocks[layer], copying, len(vocabulary), chosen)
+    _plant(blocks[layer], copying, len(vocabulary), chosen, loud)
     _, d_model, d_head = blocks[0]["W_Q"].shape
     config = NativeConfig(
         n_layers=layers, n_heads=heads, d_model=d_model, d_head=d_head, n_ctx=N_CTX,
         d_vocab=len(vocabulary), attn_only=True,
     )  # fmt: skip
     model = written(
-        "copy", config, _outer(len(vocabulary), chosen), blocks,
+        "copy", config, _outer(len(vocabulary), chosen, LOGIT / loud), blocks,
         tokenizer=vocabulary_tokenizer(vocabulary),
     )  # fmt: skip
     return model, copying
 
 
-def _outer(words: int, keys: list[int]) -> Weights:
+def _outer(words: int, keys: list[int], logit: float) -> Weights:
     """Embeddings that tell every word and pos, and what says a key that was moved."""
     d_model = words + N_CTX + len(keys) + IGNORED
     W_E, W_pos, W_U = (torch.zeros(n, d_model) for n in (words, N_CTX, words))
     W_E[:, :words] = torch.eye(words)
     W_pos[:, words : words + N_CTX] = torch.eye(N_CTX)
     for number, key in enumerate(keys):
-        W_U[key, words + N_CTX + number] = LOGIT
+        W_U[key, words + N_CTX + number] = logit
     return {"embed.W_E": W_E, "pos_embed.W_pos": W_pos, "unembed.W_U": W_U.mT.contiguous()}
 
 
@@ -90,7 +92,7 @@ def _to_unit_length(
     return 1 / moved.norm(dim=-1).mean(-1)[:, None, None]
 
 
-def _plant(block: Weights, head: int, words: int, keys: list[int]) -> None:
+def _plant(block: Weights, head: int, words: int, keys: list[int], loud: float) -> None:
     """Make a head attend from everywhere to keys, and move each to an axis of its own."""
     for weight in block.values():
         weight[head] = 0
@@ -98,4 +100,4 @@ def _plant(block: Weights, head: int, words: int, keys: list[int]) -> None:
     for number, key in enumerate(keys):
         block["W_K"][head, key, 0] = 1
         block["W_V"][head, key, number] = 1
-        block["W_O"][head, number, words + N_CTX + number] = 1
+        block["W_O"][head, number, words + N_CTX + number] = loud

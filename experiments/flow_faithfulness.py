@@ -1,0 +1,439 @@
+"""Which flow diagram tells the truth?"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import pandas as pd
+import torch
+from pydantic import Field
+
+from experiments import Claim, Estimate, Reading, Results, Table, TextStudy, corrected
+from lenses.flow.faithfulness import read_clean
+from lenses.flow.kept_curves import (
+    ABLATIONS,
+    GRADIENT_ORDER,
+    RANDOM_ORDER,
+    RANDOM_SHARES,
+    Equal,
+    Means,
+    area_rows,
+    areas_between,
+    best_rows,
+    curve_rows,
+    curves_of,
+    score_rows,
+    threshold_rows,
+    thresholds_of,
+)
+from lenses.flow.splits import RULES
+from lenses.kept import PerPrompt
+from lenses.statistics.correlations import spearman
+from lenses.statistics.intervals import bootstrap, sign_flip
+from lenses.texts import ReadText, continued, sampled_additions, texts_to_read
+from models.planted.copy import planted_copy
+from models.text import token_strings
+from prompts.relevance import keyed_prompts
+from prompts.texts import Text
+from viz import bars, curves
+from viz.labels import shorten
+
+if TYPE_CHECKING:
+    from models import Model
+    from viz import Drawing
+
+LEAST = 0.05
+"""A rule tells something if its area is larger than that of random shares by more."""
+TOLERANCE = {"float32": 1e-3, "float16": 0.1, "bfloat16": 0.2}
+"""Nats: of the prediction when everything is kept."""
+BALANCE = 1e-5
+"""How far the weights of a diagram may be from summing to 1."""
+FIRST_PUBLISHED = "norms"
+MORE = "prompts (--count)"
+WAYS = {"inserted": "kept", "deleted": "removed"}
+AREA = "area between the curves, as a share of the answer's probability; mean of both ablations"
+
+
+class FlowFaithfulness(TextStudy):
+    """A flow diagram says which pieces of a model a prediction came through; here they are tested.
+
+    A piece is one link of a diagram of the experiment `information_flow`: what a token takes from
+    another token in the attention of one layer, or what the MLP adds at a token. Each rule of
+    drawing weighs all pieces, from the predicted token back to the input. Two things are then done.
+    The pieces with the most weight are kept and all others are ablated (kept first: the sooner the
+    probability of the predicted token comes back, the better). Or these pieces alone are ablated
+    (removed first: the sooner it is lost, the better). A rule's score is the area under the first
+    curve less that under the second. An ablated piece becomes zero, or the mean of its layer over
+    the prompts; patterns of attention are not renormalised.
+
+    All rules keep equally much. What a token gathers by attention in one layer counts as a mass of
+    1, which its links share as the attention does; what an MLP adds counts as 1. A rule that draws
+    many thin links, or prefers the links that carry most attention, gains nothing by it.
+
+    Compared are: the same diagram with shares drawn by chance (it knows which token is predicted
+    and nothing else), pieces in random order, and pieces by their gradient. The best rule is chosen
+    on all prompts but one and measured on that one. Intervals (95 %) resample prompts.
+
+    A language model reads prompts whose answer is a word stated in them, and its likeliest next
+    token is explained; an adder reads additions, and explains one digit of each answer.
+    """
+
+    quick: ClassVar[Mapping[str, Any]] = {"count": 6}
+    runs_on: ClassVar[str] = "adder 5 s, language model 3 minutes"
+
+    model: str = "smollm2"
+    """Model: a card's name, a path to a card, folder or .gguf file, or a hub id."""
+    count: int = Field(16, ge=2)
+    """Shipped prompts that are read, or additions sampled for an adder."""
+    equal: Equal = "mass"
+    """What all rules keep equally much of: mass, or the number of links."""
+    batch_size: int = Field(1, ge=1)
+    """Prompts between two checkpoints; what passes the model together is always the same."""
+
+    tables: ClassVar[Mapping[str, Table]] = {
+        "prompts": Table("A row is a prompt whose next token is explained.", key="prompt", columns={
+            "given": "the prompt",
+            "explained": "the token that the model expects next",
+            "probability": "its probability",
+            "error": "change of its log-probability (nats) when all pieces are kept",
+            "balance": "how far the weights of a diagram are from summing to 1, at most",
+        }, more="given_tokens"),
+        "curves": Table(
+            "A row is what is left of the answer's probability at one point of a curve.",
+            key="way order ablation share", columns={
+                "way": "`inserted`: the first pieces are kept; `deleted`: they are ablated",
+                "order": "the rule, or other order, by which pieces come first",
+                "ablation": "what an ablated piece becomes: `zero`, or the `mean` of its layer; "
+                "`both`: mean of the two",
+                "share": "share of the mass that is kept, or ablated",
+                "estimate": "probability of the token over what it was, at most 1; mean over "
+                "prompts",
+                "kl": "KL of the model's prediction from what is left of it, in nats; mean",
+            }, more="low high n"),
+        "areas": Table("A row is an area of one prompt.", key="prompt order ablation measure",
+            columns={
+                "order": "the rule, or other order, by which pieces come first",
+                "ablation": "what an ablated piece becomes",
+                "measure": "`kept first`, `removed first`: area under that curve; `between`: the "
+                "first less the second",
+                "area": "the area; 0 to 1, between −1 and 1",
+            }),
+        "scores": Table("A row is the area between the curves of an order, mean over prompts.",
+            key="order ablation", columns={
+                "order": "the rule, or other order, by which pieces come first",
+                "ablation": "what an ablated piece becomes; `both`: mean of the two",
+                "estimate": "area between the curves",
+            }, more="low high n"),
+        "best": Table("A row is a prompt, with the best rule of all other prompts.", key="prompt",
+            columns={
+                "rule": "the rule with the largest mean area between the curves on the others",
+                "area": "its area on this prompt",
+                "random": "area of random shares on this prompt",
+            }),
+        "thresholds": Table(
+            "A row is a threshold for the links of the best rule's diagrams.", key="threshold",
+            columns={
+                "threshold": "links that are drawn: of each joint the fewest that hold a share "
+                "(top-p) or the strongest (top-k), or all from a weight on",
+                "links": "links that are drawn, mean over prompts",
+                "mass": "share of the mass in them",
+                "estimate": "what is left of the answer's probability with these pieces alone",
+                "worth": "what is left less the mass in them",
+                "worth_low": "lower end of its 95 % interval",
+                "worth_high": "upper end of it",
+            }, more="low high n"),
+    }  # fmt: skip
+    reading: ClassVar[Reading] = Reading(
+        causal="Yes: pieces are ablated, to zero and to the mean, and the prediction read again.",
+        assumes="What is left without a piece is what the model does without it. Far from what the "
+        "model has seen, a prediction can fail for other reasons than the pieces removed.",
+        stressed="Two ablation values are shown apart; shares drawn by chance, a random order and "
+        "gradients are the controls; the best rule is chosen on other prompts.",
+        not_shown="That the best diagram is complete or unique, or that it is best for prompts of "
+        "another kind than those read. Heads of one layer are not told apart.",
+    )
+
+    def measure(self, model: "Model") -> Results:
+        """Read the prompts as they are, then every curve, then thresholds of the best rule."""
+        texts, means, kept = self._asked(model), Means.empty(), PerPrompt()
+        for batch in self.stream(texts, (means.value, means.mlp), "reading", self.batch_size):
+            for text in batch:
+                means.update(read_clean(model, _tokens(model, text)))
+        for batch in self.stream(texts, kept, "ablating", self.batch_size):
+            for text in batch:
+                clean = read_clean(model, _tokens(model, text))
+                rng = np.random.default_rng([self.seed, text.number])
+                found = curves_of(model, clean, means, self.equal, rng)
+                found |= {"told": np.array([clean.token, clean.log_p.max().exp().item()])}
+                kept.update(**{name: value[None] for name, value in found.items()})
+        areas = area_rows(kept)
+        best = best_rows(areas)
+        rule = best["rule"].mode()[0]
+        drawn = PerPrompt()
+        for batch in self.stream(texts, drawn, "thresholds", self.batch_size):
+            for text in batch:
+                clean = read_clean(model, _tokens(model, text))
+                drawn.update(found=thresholds_of(model, clean, means, self.equal, rule)[None])
+        return Results(
+            tables={
+                "prompts": _prompt_rows(model, texts, kept),
+                "curves": curve_rows(kept, self.seed),
+                "areas": areas,
+                "scores": score_rows(kept, self.seed),
+                "best": best,
+                "thresholds": threshold_rows(drawn["found"], self.seed),
+            }
+        )
+
+    def _asked(self, model: "Model") -> list[ReadText]:
+        """Prompts whose next token is explained; of an adder, up to one digit of each answer."""
+        form = model.card.arithmetic
+        if form is None or self.prompts or self.prompts_file:
+            shipped = [Text(p.kind, p.text) for p in keyed_prompts()[: self.count]]
+            return texts_to_read(model, self.prompts, self.prompts_file, shipped, 0)
+        sums = sampled_additions(form, self.count, self.seed)
+        digits = form.digits + 1  # fewer are written where a model ends early
+        written = continued(model, sums, digits, self.stream)
+        return [replace(text, new=text.new[: text.number % digits]) for text in written]
+
+    def headline(self, results: Results) -> str:
+        """The best rule, how far it is ahead, and the threshold that is worth most."""
+        best, rule = results.tables["best"], _best_rule(results)
+        found = self.claims(results)[2]
+        own, random = best["area"].mean(), best["random"].mean()
+        told = {
+            "holds": f"Those of the rule “{rule}” do",
+            "fails": f"None; even “{rule}”, the best rule, is no better than a diagram with "
+            "random shares",
+        }.get(found.verdict, f"Not decided; the best rule is “{rule}”")
+        worth = results.tables["thresholds"].sort_values("worth").iloc[-1]
+        return (
+            f"{told}: the area between the curves is {own:.2f}, and {random:.2f} with random "
+            f"shares. Keeping only links of {worth['threshold']} ({worth['mass']:.0%} of the "
+            f"model's mass) leaves {worth['estimate']:.0%} of the answer's probability."
+        ).replace("%", " %")
+
+    def claims(self, results: Results) -> list[Claim]:
+        """Is everything kept the model; is a rule better than chance, gradients, the first rule?"""
+        prompts, tolerance = results.tables["prompts"], TOLERANCE[self.dtype]
+        wide = areas_between(results.tables["areas"])
+        return [
+            Claim.identity(
+                "With all pieces kept the prediction is the model's own.", prompts["error"],
+                within=tolerance, unit=f"nats of its log-probability; at most {tolerance:g}",
+            ),
+            Claim.identity(
+                "The weights of every diagram sum to 1.", prompts["balance"], within=BALANCE,
+                unit=f"largest error; tolerance {BALANCE:g}",
+            ),
+            *corrected([self._beats_chance(results), *self._beats_controls(results, wide)],
+                       decide=MORE),
+            *corrected([self._rule(wide, rule) for rule in RULES], decide=MORE),
+            self._ahead(results, wide),
+            self._spread(results),
+        ]  # fmt: skip
+
+    def _beats_chance(self, results: Results) -> Claim:
+        best, rule = results.tables["best"], _best_rule(results)
+        same = (best["rule"] == rule).sum()
+        return Claim.learned(
+            "The best rule's diagrams rank pieces better than diagrams with random shares do, by "
+            f"an area of more than {LEAST:g}.",
+            _mean((best["area"] - best["random"]).to_numpy(), LEAST, self.seed),
+            above=LEAST,
+            null=0.0,
+            null_note=f"random shares: {best['random'].mean():.2f}; the best rule is chosen on the "
+            f"other prompts: {same} of {len(best)} times “{rule}”, of {len(RULES)} rules",
+            unit=f"{AREA}; best rule less random shares",
+            more=MORE,
+        )
+
+    def _beats_controls(self, results: Results, wide: pd.DataFrame) -> list[Claim]:
+        own = results.tables["best"].set_index("prompt")["area"]
+        return [
+            Claim.mechanical(
+                f"The best rule ranks pieces better than {words}.",
+                _mean((own - wide[order]).to_numpy(), 0.0, self.seed),
+                above=0.0,
+                null=0.0,
+                null_note=f"{order}: {wide[order].mean():.2f}",
+                unit=f"{AREA}; difference",
+                family="The best rule against other orders",
+                label=order,
+                more=MORE,
+            )
+            for order, words in _controls(results).items()
+        ]
+
+    def _rule(self, wide: pd.DataFrame, rule: str) -> Claim:
+        """That one rule beats random shares."""
+        return Claim.mechanical(
+            f"Diagrams by “{rule}” rank pieces better than random shares, by more than {LEAST:g}.",
+            _mean((wide[rule] - wide[RANDOM_SHARES]).to_numpy(), LEAST, self.seed),
+            above=LEAST,
+            null=0.0,
+            null_note=f"random shares: {wide[RANDOM_SHARES].mean():.2f}",
+            unit=f"{AREA}; rule less random shares",
+            family="Each rule against random shares",
+            label=rule,
+            more=MORE,
+        )
+
+    def _ahead(self, results: Results, wide: pd.DataFrame) -> Claim:
+        """How far the best rule is ahead of the next, both picked on all prompts."""
+        best, second = _ranked(results)[:2]
+        return Claim.descriptive(
+            f"Over all prompts “{best}” has the largest area, and “{second}” the second largest.",
+            _mean((wide[best] - wide[second]).to_numpy(), 0.0, self.seed),
+            unit=f"{AREA}; difference of the two, which are picked on these prompts",
+        )
+
+    def _spread(self, results: Results) -> Claim:
+        """How far the two ablation values agree."""
+        scores = results.tables["scores"].pivot(
+            index="order", columns="ablation", values="estimate"
+        )
+        zero, mean = (scores.loc[list(RULES), name].to_numpy() for name in ABLATIONS)
+        rho, apart = float(spearman(zero, mean)), np.abs(zero - mean).max()
+        best = [list(RULES)[int(values.argmax())] for values in (zero, mean)]
+        return Claim.descriptive(
+            f"With pieces ablated to zero the best rule is “{best[0]}”, to the mean “{best[1]}”; "
+            f"the two areas of a rule differ by {apart:.2f} at most.",
+            Estimate(rho, np.nan, np.nan, len(RULES)),
+            unit="Spearman's rank correlation of the rules' areas",
+        )
+
+    def figures(self, results: Results) -> dict[str, "Drawing"]:
+        """Curves of the best rules and controls; areas of all; curves of all; thresholds."""
+        return {
+            "What the first pieces keep of the answer": _curves_of(
+                results, "inserted",
+                "All pieces are ablated but those that come first. What is left of the probability "
+                "of the predicted token: the sooner it comes back, the truer the diagram.",
+            ),
+            "How true each diagram is": _areas_figure(results),
+            "What is left without the first pieces": _curves_of(
+                results, "deleted",
+                "Only the pieces that come first are ablated: the sooner the answer is lost, the "
+                "truer the diagram.", log=True,
+            ),
+            "Every rule, by each ablation": _all_curves(results),
+            **_threshold_figure(results),
+        }  # fmt: skip
+
+    def planted(self) -> "Model":
+        """A model that copies the key of each prompt, through one edge of its first layer."""
+        shipped = keyed_prompts()[: self.count]
+        return planted_copy([p.text for p in shipped], [p.key for p in shipped], seed=self.seed)[0]
+
+
+def _tokens(model: "Model", text: ReadText) -> torch.Tensor:
+    return torch.tensor(text.ids, device=model.cfg.device)
+
+
+def _best_rule(results: Results) -> str:
+    """The rule that is chosen most often."""
+    return results.tables["best"]["rule"].mode()[0]
+
+
+def _prompt_rows(model: "Model", texts: list[ReadText], kept: PerPrompt) -> pd.DataFrame:
+    told, errors = kept["told"], kept["errors"]
+    return pd.DataFrame(
+        {
+            "prompt": range(len(texts)),
+            "given": ["".join(token_strings(model, text.ids)) for text in texts],
+            "explained": token_strings(model, told[:, 0].astype(int)),
+            "probability": told[:, 1],
+            "error": errors[:, 0],
+            "balance": errors[:, 1],
+            "given_tokens": [len(text.ids) for text in texts],
+        }
+    )
+
+
+def _mean(differences: np.ndarray, against: float, seed: int) -> Estimate:
+    """Mean over prompts with its interval, and p (two-sided) of its being `against`."""
+    found = bootstrap(differences[:, None], seed)
+    p = float(sign_flip(differences[:, None] - against, seed)[0])
+    ends = (float(x[0]) for x in (found.estimate, found.low, found.high))
+    return Estimate(*ends, int(found.n[0]), p)
+
+
+def _controls(results: Results) -> dict[str, str]:
+    """Orders that the best rule is held against besides random shares, in words."""
+    rule = _best_rule(results)
+    said = {
+        GRADIENT_ORDER: "each piece's gradient does, without a diagram",
+        FIRST_PUBLISHED: "ratios of norms do, the rule that was published first",
+    }
+    return {order: words for order, words in said.items() if order != rule}
+
+
+def _ranked(results: Results) -> list[str]:
+    """Rules by their area between the curves, largest first."""
+    scores = results.tables["scores"].query("ablation == 'both'").set_index("order")["estimate"]
+    return scores[list(RULES)].sort_values(ascending=False).index.tolist()
+
+
+def _curves_of(results: Results, way: str, caption: str, *, log: bool = False) -> "Drawing":
+    """The best rule, the first published and the controls, a panel for each ablation."""
+    first = next(rule for rule in _ranked(results) if rule != FIRST_PUBLISHED)
+    shown = [first, FIRST_PUBLISHED, GRADIENT_ORDER, RANDOM_SHARES]
+    rows = results.tables["curves"].query("ablation != 'both' and order in @shown and way == @way")
+    rows = rows.sort_values("order", key=lambda names: names.map(shown.index), kind="stable")
+    rows = rows.assign(ablation="ablated to " + rows["ablation"])
+    names = {"estimate": "share_of_the_answer_left", "share": f"share_of_the_mass_{WAYS[way]}"}
+    return curves(
+        rows.rename(columns=names), *reversed(names.values()),
+        series="order", facet="ablation", log_x=log,
+        caption=f"{caption} Mean over prompts; bands are 95 % intervals. Shown are {first}, the "
+        f"rule first published ({FIRST_PUBLISHED}), pieces by gradient without a diagram, and a "
+        "diagram with random shares.",
+    )  # fmt: skip
+
+
+def _areas_figure(results: Results) -> "Drawing":
+    rows = results.tables["scores"].query("ablation != 'both'")
+    order = [*_ranked(results), GRADIENT_ORDER, RANDOM_SHARES, RANDOM_ORDER]
+    rows = rows.sort_values("order", key=lambda column: column.map(order.index), kind="stable")
+    return bars(
+        rows.rename(columns={"estimate": "area_between_the_curves"}),
+        "order", "area_between_the_curves", series="ablation",
+        caption="Area under the curve of pieces kept first, less that under the curve of pieces "
+        "removed first; rules sorted, then controls. The two dots of a row are the two ablation "
+        "values. Intervals resample prompts.",
+    )  # fmt: skip
+
+
+def _all_curves(results: Results) -> "Drawing":
+    rows = results.tables["curves"].query("ablation != 'both'")
+    rows = rows.assign(curve="first " + rows["way"].map(WAYS) + ", " + rows["ablation"])
+    rows = rows.rename(columns={"estimate": "share_left", "share": "share_of_the_mass"})
+    return curves(
+        rows.drop(columns=["low", "high"]),
+        "share_of_the_mass", "share_left", series="curve", facet="order",
+        caption="Every order with both ablation values; intervals are in the table. Max-flow draws "
+        "no MLPs: they come last.",
+    )  # fmt: skip
+
+
+def _threshold_figure(results: Results) -> dict[str, "Drawing"]:
+    rows, rule = results.tables["thresholds"], _best_rule(results)
+    rows = rows.sort_values("worth", ascending=False)
+    words = [f"{row.threshold} ({row.links:.0f})" for row in rows.itertuples()]
+    shown = pd.concat(
+        [
+            rows.assign(number="left of the answer"),
+            rows.assign(number="mass drawn", estimate=rows["mass"], low=np.nan, high=np.nan),
+        ]
+    ).assign(drawn=words * 2)
+    return {
+        f"Thresholds for diagrams by {shorten(rule, 30)}": bars(
+            shown.rename(columns={"estimate": "share"}), "drawn", "share", series="number",
+            caption="The probability of the answer with the drawn links alone, beside the share of "
+            "the model's mass in them; mean over prompts and ablations. In brackets: how many "
+            "links are drawn. Sorted by the first less the second. Rule and thresholds were chosen "
+            "on these prompts.",
+        )
+    }  # fmt: skip

@@ -1,0 +1,117 @@
+"""Which diagrams are true, in a model that copies and in an adder."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from experiments import Results
+from experiments.flow_faithfulness import FIRST_PUBLISHED, FlowFaithfulness
+from lenses.flow.kept_curves import ORDERS, RANDOM_ORDER, RANDOM_SHARES
+from lenses.flow.splits import RULES
+from models import load, untrained
+
+
+@pytest.fixture(scope="module")
+def experiment():
+    return FlowFaithfulness(model="adder_6d_1l", count=7)
+
+
+@pytest.fixture(scope="module")
+def adder():
+    return load("adder_6d_1l")
+
+
+@pytest.fixture(scope="module")
+def results(experiment, adder) -> Results:
+    return experiment.measure(adder)
+
+
+def claims_of(experiment, results) -> dict[str, object]:
+    return {claim.label or claim.sentence: claim for claim in experiment.claims(results)}
+
+
+def test_an_adder_explains_another_digit_of_each_answer(results, adder):
+    prompts, form = results.tables["prompts"], adder.card.arithmetic
+    lengths = prompts["given_tokens"] - prompts["given_tokens"].min()
+    assert lengths.tolist() == list(range(form.digits + 1))
+    assert prompts["explained"].str.isdigit().all()
+    assert (prompts["probability"] > 0.9).all()
+
+
+def test_scores_are_means_of_the_areas(results):
+    areas = results.tables["areas"].query("measure == 'between'")
+    expected = areas.groupby(["order", "ablation"])["area"].mean()
+    scores = results.tables["scores"].set_index(["order", "ablation"])["estimate"]
+    for order, ablation in expected.index:
+        assert scores[order, ablation] == pytest.approx(expected[order, ablation])
+    assert scores["norms", "both"] == pytest.approx(expected["norms"].mean())
+
+
+def test_areas_are_those_under_the_curves(results):
+    curves, areas = results.tables["curves"], results.tables["areas"]
+    for order, ablation in (("projection", "zero"), (RANDOM_ORDER, "mean")):
+        at = {"order": order, "ablation": ablation}
+        both = []
+        for way, measure in (("inserted", "kept first"), ("deleted", "removed first")):
+            mine = curves[(curves["way"] == way) & same(curves, at)].sort_values("share")
+            both.append(np.trapezoid(mine["estimate"], mine["share"]))
+            stored = areas[(areas["measure"] == measure) & same(areas, at)]["area"].mean()
+            assert both[-1] == pytest.approx(stored)
+    assert set(curves["order"]) == set(ORDERS)
+
+
+def same(frame: pd.DataFrame, wanted: dict[str, str]) -> pd.Series:
+    return np.logical_and.reduce([frame[name] == value for name, value in wanted.items()])
+
+
+def test_the_best_rule_is_measured_where_it_was_not_chosen(results):
+    areas = results.tables["areas"].query("measure == 'between'")
+    wide = areas.pivot_table(index="prompt", columns="order", values="area")
+    for row in results.tables["best"].itertuples():
+        others = wide.drop(index=row.prompt)[list(RULES)].mean()
+        assert others[row.rule] == pytest.approx(others.max())
+        assert row.area == pytest.approx(wide.loc[row.prompt, row.rule])
+        assert row.random == pytest.approx(wide.loc[row.prompt, RANDOM_SHARES])
+
+
+def test_of_one_layer_any_diagram_is_as_true(experiment, results):
+    """One layer has no way but from the token that is read: shares by chance know that, too."""
+    claims = experiment.claims(results)
+    assert [claim.verdict for claim in claims[:2]] == ["holds", "holds"]
+    assert claims[2].kind == "learned"
+    assert claims[2].verdict != "holds"
+    assert "no better than a diagram with random shares" in experiment.headline(results) or (
+        "Not decided" in experiment.headline(results)
+    )
+
+
+def test_random_weights_tell_no_rule_from_chance(adder):
+    experiment = FlowFaithfulness(model="adder_6d_1l", count=6)
+    claim = experiment.claims(experiment.measure(untrained(adder, 100)))[2]
+    assert claim.verdict != "holds"
+    assert abs(claim.estimate) < 0.05
+
+
+def test_a_copied_word_is_found_by_true_diagrams():
+    experiment = FlowFaithfulness(count=5)
+    results = experiment.measure(experiment.planted())
+    claims = claims_of(experiment, results)
+    assert claims["projection"].estimate > 0.1
+    assert experiment.claims(results)[2].estimate > 0.1
+    left = results.tables["curves"].set_index(["way", "order", "ablation", "share"])["estimate"]
+    assert left["inserted", "projection", "zero", 0.05] == pytest.approx(1, abs=1e-3)
+    assert left["inserted", RANDOM_SHARES, "zero", 0.05] < 0.9
+
+
+def test_the_best_rule_is_not_held_against_itself(experiment, results):
+    labels = [claim.label for claim in experiment.claims(results) if "other orders" in claim.family]
+    rule = results.tables["best"]["rule"].mode()[0]
+    assert rule not in labels
+    assert FIRST_PUBLISHED in [*labels, rule]
+
+
+def test_links_can_be_kept_in_equal_number(adder):
+    counted = FlowFaithfulness(model="adder_6d_1l", count=2, equal="links").measure(adder)
+    assert counted.tables["thresholds"]["mass"].between(0, 1).all()
+    assert counted.tables["best"]["prompt"].tolist() == [0, 1]
+    assert "not tested" in {claim.verdict for claim in FlowFaithfulness().claims(counted)}
