@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from pydantic import Field
 
-from experiments import Claim, Estimate, Experiment, Reading, Results, Table, UsageError
+from experiments import Claim, Estimate, Reading, Results, Table, TextStudy, UsageError
 from lenses.heads.importance import MEASURES, SIGNED, Reader
 from lenses.heads.league import SCOPES, League
 from lenses.heads.means import mean_of_known
@@ -18,13 +18,13 @@ from lenses.kept import PerPrompt
 from lenses.patching.single_heads import MODES, OUTCOMES, gate_effects, read_clean, replacements
 from lenses.statistics.grid import grid
 from lenses.statistics.intervals import bootstrap
-from lenses.texts import ReadText, continued
+from lenses.texts import ReadText, continued, texts_to_read
 from models.planted.head import planted_head
-from models.text import continue_text, tokenize
+from models.text import continue_text, refuse_too_long, tokenize
 from prompts.additions import Addition, AdditionFormat, Cells, cells, solved
 from prompts.facts import shipped_facts
 from prompts.texts import shipped_texts
-from viz import bars, curves, head_grid
+from viz import bars, curves, head_explorer
 
 if TYPE_CHECKING:
     from models import Model
@@ -47,7 +47,7 @@ BEATS = (
     "more than with random weights"
 )
 NEEDS = "a model in which removing one head of a layer or another makes a difference"
-MORE = "prompts (--prompts or --additions)"
+MORE = "prompts (--count or --additions)"
 WORDS = {
     "l2_norm": "L2 norm", "norm_share": "share of length", "l1_proximity": "L1 proximity",
     "value_weighted": "value-weighted attention", "into_mlp": "length into the MLP",
@@ -73,7 +73,7 @@ Leagues = Mapping[str, League]
 """Measures against effects, by phase."""
 
 
-class HeadImportance(Experiment):
+class HeadImportance(TextStudy):
     """Every head is removed from every text; every measure is held against what that changes.
 
     *Removed* means: its output before W_O is replaced at every token by zero, by its mean over the
@@ -150,11 +150,12 @@ class HeadImportance(Experiment):
         not_shown="That the best measure here is the best in other models, or that a head of small "
         "effect does nothing (others may do the same).",
     )
+    runs_on: ClassVar[str] = "adder 30 s, language model 18 min"
     quick: ClassVar[Mapping[str, Any]] = {"additions": 8}
 
     additions: int = Field(64, ge=3)
     """Additions for an adder, of all cells of carries: uniform ones hardly use all its heads."""
-    prompts: int = Field(16, ge=3)
+    count: int = Field(16, ge=3)
     """Prompts for a language model: shipped texts, facts and one-digit additions, in turn."""
     new_tokens: int = Field(10, ge=1)
     """Tokens a language model adds to each prompt (an adder: the digits of its answer)."""
@@ -224,20 +225,22 @@ class HeadImportance(Experiment):
 
     def _texts(self, model: "Model") -> tuple[list[ReadText], list[str]]:
         """What the model is given with what it adds, and the answers as text (empty: none)."""
-        form = model.card.arithmetic
-        if form:
-            given, count = self._additions(form), form.digits + 1
+        form, own = model.card.arithmetic, (self.prompts, self.prompts_file)
+        count = form.digits + 1 if form else self.new_tokens
+        if any(own):
+            given = texts_to_read(model, *own, (), count)
+            answers = [""] * len(given)
+        elif form:
+            given = self._additions(form)
             answers = [model.tokenizer.decode(text.expected) for text in given]
         else:
             kinds, texts, answers = map(list, zip(*self._turns(), strict=True))
-            ids, count = [tokenize(model, text) for text in texts], self.new_tokens
+            ids = [tokenize(model, text) for text in texts]
             given = list(map(ReadText, range(len(ids)), kinds, ids))
+        if len(given) < 3:
+            raise UsageError(f"prompts: {len(given)} different texts; it takes 3 or more")
         longest = max(len(text.given) for text in given) + count
-        if longest > model.cfg.n_ctx:
-            raise UsageError(
-                f"new_tokens: {longest} tokens with the longest prompt, but {model.card.name} "
-                f"reads {model.cfg.n_ctx}; take fewer"
-            )
+        refuse_too_long(model, longest, "the longest prompt with its new tokens")
         return continued(model, given, count, self.stream), answers
 
     def _additions(self, form: AdditionFormat) -> list[ReadText]:
@@ -255,7 +258,7 @@ class HeadImportance(Experiment):
 
     def _turns(self) -> list[tuple[str, str, str]]:
         """Kind, text and answer: texts, facts and additions after two solved ones, in turn."""
-        sums = list(solved(Addition(1, 3 * self.prompts, self.seed, padded=False).sums))
+        sums = list(solved(Addition(1, 3 * self.count, self.seed, padded=False).sums))
         asked = [
             (f"{first}\n{second}", *third.rsplit(" ", 1))
             for first, second, third in zip(sums[::3], sums[1::3], sums[2::3], strict=True)
@@ -265,7 +268,7 @@ class HeadImportance(Experiment):
             [("fact", fact.text, fact.answer) for fact in shipped_facts()],
             [("addition", f"{shown}\n{question}", answer) for shown, question, answer in asked],
         )
-        return [turn for turn in chain(*zip_longest(*kinds)) if turn][: self.prompts]
+        return [turn for turn in chain(*zip_longest(*kinds)) if turn][: self.count]
 
     def _read(
         self, model: "Model", texts: Sequence[ReadText], label: str, modes: tuple[str, ...]
@@ -560,23 +563,15 @@ def _ordered(rows: pd.DataFrame, standing: pd.Series) -> pd.DataFrame:
 
 
 def _effect_figures(results: Results) -> dict[str, "Drawing"]:
-    """Effects of each head, and gates."""
-    effects = results.tables["effects"].query("phase == 'generated'")
-    cost, moved = (
-        effects[["layer", "head", "mode", name]].assign(mode=effects["mode"].map(_words))
-        for name in ("delta_nll", "kl")
-    )
+    """Effects and measures of each head, and gates."""
     gates = results.tables["gates"].rename(columns={"delta_nll": "change of loss (nats)"})
     gates["gated"] = [f"L{row.layer}H{row.head}" for row in gates.itertuples()]
     return {
-        "What removing each head costs": head_grid(
-            cost, "delta_nll", facet="mode", label="change of loss (nats)",
-            caption="Change of the mean loss on generated tokens when one head is removed: zero, "
-            "its mean or another text's output in its place are three different questions.",
-        ),
-        "How far removing each head moves the distribution": head_grid(
-            moved, "kl", facet="mode", label="KL (nats)",
-            caption="KL of the distribution over the next token, a mean over generated tokens.",
+        "What removing each head costs, beside what is told of it": head_explorer(
+            _explored(results), facets=("phase",),
+            caption="Change of the mean loss, and KL of the next token's distribution, when one "
+            "head is removed (zero, its mean or another text's output in its place are three "
+            "different questions), and every measure that may tell it.",
         ),
         "Gates": curves(
             gates, "gate", "change of loss (nats)", series="gated", facet="phase",
@@ -584,6 +579,15 @@ def _effect_figures(results: Results) -> dict[str, "Drawing"]:
             "leaves it), for the heads that zero changes most. A straight line is a linear effect.",
         ),
     }  # fmt: skip
+
+
+def _explored(results: Results) -> pd.DataFrame:
+    """A row for each effect or measure of a head, generated tokens first."""
+    keys, names = ["phase", "layer", "head"], {"delta_nll": "change of loss", "kl": "KL"}
+    effects = results.tables["effects"].melt([*keys, "mode"], list(names), "of", "estimate")
+    effects["measure"] = effects["of"].map(names) + " (nats), " + effects["mode"].map(_words)
+    measures = results.tables["measures"].assign(measure=lambda rows: rows["measure"].map(_words))
+    return pd.concat([effects, measures])[["measure", *keys, "estimate"]].sort_values("phase")
 
 
 def _control_figure(results: Results) -> dict[str, pd.DataFrame]:

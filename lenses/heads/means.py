@@ -96,7 +96,9 @@ def means_by_prompt(rows: pd.DataFrame, count: int) -> pd.DataFrame:
 
 
 def with_difference(rows: pd.DataFrame) -> pd.DataFrame:
-    """The same rows and, as a third phase, generated less prompt."""
+    """The same rows and, as a third phase, generated less prompt, where there are both."""
+    if rows["phase"].nunique() < 2:
+        return rows
     keys = ["measure", "prompt", "layer", "head"]
     phases = rows.pivot(index=keys, columns="phase", values="estimate")
     apart = (phases["generated"] - phases["prompt"]).rename("estimate").reset_index()

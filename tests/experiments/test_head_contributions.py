@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
-from experiments import Results, UsageError
+from experiments import Results
 from experiments.head_contributions import HeadContributions, _verdict
 from lenses.statistics.intervals import Intervals
 from models import ModelError, find_card, load
@@ -349,5 +349,5 @@ def test_a_claim_is_judged_against_its_null_and_the_highest_random_model() -> No
 
 def test_activations_that_are_no_numbers_are_refused(adder) -> None:
     overflow = adder.hooks([("blocks.0.hook_attn_out", lambda x, hook: x * float("inf"))])
-    with overflow, pytest.raises(UsageError, match="overflows in float32"):
+    with overflow, pytest.raises(ModelError, match="NaN or infinite in float32"):
         HeadContributions(model="adder_6d_1l", additions=2).measure(adder)

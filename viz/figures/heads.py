@@ -17,9 +17,6 @@ from viz.glossary import axis_name
 from viz.labels import label as label_of
 from viz.labels import number, shorten
 
-_STEPS = 65_534
-"""Of a number in the page, between the ends of its scale; one more says that it is not defined."""
-
 
 @dataclass(frozen=True)
 class HeadText:
@@ -102,7 +99,7 @@ def _measure(
 
 
 def _text(text: HeadText) -> dict[str, Any]:
-    """Tokens, attention and values at each token; 0 and 1 are the ends of attention."""
+    """Tokens, attention in steps of 1/255, and values at each token."""
     pattern = np.clip(np.nan_to_num(text.pattern), 0, 1) * 255
     packed = base64.b64encode(np.ascontiguousarray(pattern.round().astype(np.uint8)).tobytes())
     return {
@@ -112,11 +109,6 @@ def _text(text: HeadText) -> dict[str, Any]:
     }
 
 
-def _packed(values: np.ndarray) -> dict[str, Any]:
-    """Numbers as steps of sixteen bits between the least and the largest of them."""
-    known = values[np.isfinite(values)]
-    low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 0.0)
-    span = high - low or 1.0
-    steps = np.where(np.isfinite(values), np.round((values - low) / span * _STEPS), _STEPS + 1)
-    text = base64.b64encode(np.ascontiguousarray(steps).astype("<u2").tobytes()).decode()
-    return {"from": low, "to": low + span, "steps": text}
+def _packed(values: np.ndarray) -> str:
+    """Numbers in single precision; NaN where one is not defined."""
+    return base64.b64encode(np.ascontiguousarray(values).astype("<f4").tobytes()).decode()

@@ -4,10 +4,8 @@ globalThis.Heads = (() => {
   const GLOBAL = "carrylens-head";
   const bytes = (text) => Uint8Array.from(atob(text), (char) => char.charCodeAt(0));
 
-  function unpacked({ from, to, steps }) {
-    const raw = new Uint16Array(bytes(steps).buffer);
-    return Array.from(raw, (step) => (step === 65535 ? null : from + (to - from) * step / 65534));
-  }
+  const unpacked = (text) =>
+    Array.from(new Float32Array(bytes(text).buffer), (value) => (Number.isNaN(value) ? null : value));
 
   function element(tag, attributes = {}, ...children) {
     const made = document.createElement(tag);
