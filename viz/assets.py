@@ -21,6 +21,7 @@ _SHIPPED = {
     "flow.js": "flow.js",
     "compare.js": "compare.js",
     "decoded.js": "decoded.js",
+    "heads.js": "heads.js",
 }
 _INSTALLED = {
     "circuitsvis.js": ("circuitsvis", "dist/cdn/iife.js"),

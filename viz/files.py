@@ -36,10 +36,11 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 def sweep(folder: Path) -> None:
     """Remove what killed processes left half-written anywhere below a folder."""
-    for path in folder.rglob(".*.tmp"):
-        named = _ASIDE.fullmatch(path.name)
-        if named and not _is_alive(int(named[1])):
-            remove(path)
+    for top, folders, files in os.walk(folder):
+        for name in [*folders, *files]:
+            named = _ASIDE.fullmatch(name)
+            if named and not _is_alive(int(named[1])):
+                remove(Path(top, name))
 
 
 def remove(path: Path) -> None:

@@ -2,15 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from lenses.texts import Stream, continued, sampled_additions, texts_to_read
+from lenses.texts import Stream, continued, given_texts, sampled_additions, texts_to_read
 from models import Model, ModelError
-from prompts.relevance import ROLES, KeyedPrompt, keyed_prompts
+from prompts.relevance import ROLES, KeyedPrompt, keyed_prompts, keyed_prompts_in
 from prompts.texts import Text
 
 
@@ -54,9 +55,24 @@ class KeyedText:
         return replace(known, words=words, key_row=-1 if form.answer == "msb" else 0)
 
 
+def given_keyed(
+    prompts: Sequence[str], file: Path | None, keyed_file: Path | None
+) -> list[KeyedPrompt]:
+    """What a user brought: prompts, a file with more, and a file of prompts with their key words.
+
+    Raises:
+        ModelError: a file cannot be read; it names the line and the column.
+    """
+    plain = [KeyedPrompt("given", one.text, where=one.where) for one in given_texts(prompts, file)]
+    try:
+        return plain + (keyed_prompts_in(keyed_file) if keyed_file else [])
+    except ValueError as error:
+        raise ModelError(str(error)) from error
+
+
 def answered_texts(
     model: Model,
-    prompts: Sequence[str],
+    given: Sequence[KeyedPrompt | str],
     new_tokens: int,
     additions: int,
     seed: int,
@@ -71,12 +87,12 @@ def answered_texts(
     """
     form = model.card.arithmetic
     new = form.digits + 1 if form else new_tokens
-    if form and not prompts:
+    if form and not given:
         texts = sampled_additions(form, additions, seed)
         asked = [KeyedPrompt("addition", "", key="units")] * additions
     else:
-        asked = [KeyedPrompt("given", text) for text in prompts] or keyed_prompts()
-        texts = texts_to_read(model, (), None, [Text(p.kind, p.text) for p in asked], new)
+        asked = list(map(_keyed, given)) or keyed_prompts()
+        texts = texts_to_read(model, (), None, [Text(p.kind, p.text, p.where) for p in asked], new)
     read = continued(model, texts, new, stream)
     answered = [
         KeyedText(text.number, asked[text.origin], text.given).answered(model, text.new)
@@ -86,6 +102,10 @@ def answered_texts(
     if not answered:
         raise ModelError(f"{model.card.name} ends every prompt at once: there is no answer")
     return answered
+
+
+def _keyed(given: KeyedPrompt | str) -> KeyedPrompt:
+    return given if isinstance(given, KeyedPrompt) else KeyedPrompt("given", given)
 
 
 def _units(is_digit: Bool[np.ndarray, "token"], *, last: bool) -> list[int]:

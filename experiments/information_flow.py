@@ -1,0 +1,550 @@
+"""From where in the prompt, and through which parts, did this token come?"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from pydantic import Field
+
+from experiments import Claim, Reading, Results, Table, TextStudy, corrected
+from lenses.flow.decoded import decoded
+from lenses.flow.gradients import state_gradients
+from lenses.flow.keyed_texts import answered_texts, given_keyed, positions
+from lenses.flow.origins import Found, TracedText, head_share, row_errors, traced_texts
+from lenses.flow.splits import RULES, splits
+from lenses.flow.tables import cell_rows, link_rows, node_rows, page_arrays
+from lenses.flow.trace import Threshold, trace, without_sink
+from lenses.kept import PerPrompt
+from lenses.statistics.against_random import AgainstRandom, above_zero_and_twins
+from lenses.statistics.grid import grid
+from lenses.statistics.intervals import bootstrap
+from models.planted.carry import planted_carry
+from models.planted.copy import planted_copy
+from models.text import token_strings, tokenize
+from prompts.additions import Addition
+from prompts.relevance import keyed_prompts
+from viz import along_text, bars, flow_chart, heat_map, label
+
+if TYPE_CHECKING:
+    from models import Model
+    from viz import Drawing
+
+Rule = Literal["norms", "value norms", "projection", "l1 proximity", "gradient x activation",
+               "contribution weights", "max-flow"]  # fmt: skip
+ENOUGH = 0.02
+"""By how much more must be fetched from a token of the key: a share of what is fetched."""
+FOUND = 0.9
+"""Of the flow must lead to the copied word for a rule to have found it."""
+LOUD = 10.0
+"""How much longer the loud copying head writes than all others."""
+CONTROLS = {
+    "copy": "a copying head that writes as much as each of the others",
+    "loud copy": f"a copying head that writes {LOUD:.0f} times as much as each of the others",
+    "carry": "the head that moves the carry in an adder",
+}
+"""Planted models, and what is known of each."""
+RANDOM_MODELS = 4
+TWINS_READ = 24
+"""Prompts, at most, that models with random weights read."""
+TRIED = 8
+"""Texts that each planted model reads."""
+ROWS_WITHIN = 1e-5
+TOLERANCE = {"float32": 1e-4, "float16": 2e-2, "bfloat16": 5e-2}
+NEEDS = "5 prompts or more whose answer is a word they state"
+
+
+class InformationFlow(TextStudy):
+    """A token's last state is taken apart, block by block, down to the embeddings.
+
+    A state is a sum: of the state before the block, of what attention moved there from each other
+    token, and of what the MLP added. A *rule* says which share of it each of these is. All weight
+    starts at the state that predicts the token; each block's joints divide it, and what reaches
+    the embeddings at the bottom, what the biases of attention brought and what the threshold left
+    out sum to 1. Seven published rules are compared; the page switches between them, and traces
+    back from any cell that is clicked. Models attend to their first token when nothing else calls:
+    this sink is left out, and what remains of attention takes its share.
+
+    What the last token *fetches* is the weight that leaves its column for each other token, in all
+    layers together. A language model reads prompts whose answer is a word that they state (the
+    key); an adder reads additions up to one answer digit, whose keys are the two digits of its
+    column. The weight fetched from the key is compared with that from the tokens beside it, and
+    with the same in models with random weights. Estimates are means over prompts, and intervals
+    (95 %) resample prompts. In planted models the true path is known beforehand.
+    """
+
+    runs_on: ClassVar[str] = "adder 10 s, language model 2 min"
+    quick: ClassVar[Mapping[str, Any]] = {"additions": 8}
+
+    model: str = "smollm2"
+    """Model: a card's name, a path to a card, folder or .gguf file, or a hub id."""
+    prompts: tuple[str, ...] = ()
+    """Prompts to read, of which the first is drawn; without any, shipped ones (adders: sums)."""
+    rule: Rule = "projection"
+    """Rule that the page opens with; by default the one that flow_faithfulness found best."""
+    threshold: Literal["none", "top-k", "top-p", "minimum weight"] = "minimum weight"
+    """Which links are followed: all, the strongest k, a share p, or those of a least weight."""
+    threshold_value: float = Field(0.001, ge=0)
+    """The k, p or least weight of the threshold."""
+    place: int = Field(1, ge=0)
+    """Decimal place of the digit that is traced in an adder's answer (0 = units)."""
+    heads: int = Field(2, ge=0, le=8)
+    """Heads kept apart on each link of attention: those that carry most of it."""
+    said: bool = True
+    """Claims count only prompts whose answer says the key; off, every prompt with one counts."""
+    additions: int = Field(24, ge=1)
+    """Additions sampled for an adder."""
+    batch_size: int = Field(4, ge=1)
+    """Prompts between two checkpoints; each passes the model by itself."""
+
+    tables: ClassVar[Mapping[str, Table]] = {
+        "prompts": Table(
+            "A row is a prompt that was read, and the token that was traced.",
+            key="prompt",
+            columns={
+                "kind": "planted, reworded or misleading (shipped), addition, or given",
+                "given": "the text up to the traced token",
+                "traced": "the token that is traced: what the model says next",
+                "decisive": "tokens that it is known to come from",
+                "probability": "of the traced token",
+                "counts": "whether the answer is known to depend on the key",
+                "row_error": "how far shares of a state are from summing to 1, at most",
+                "head_error": "how far heads are from summing to their link, at most",
+                "flow_error": "how far a flow is from conserving weight, at most",
+                "attention_error": "how far parts are from what attention wrote (relative)",
+            },
+            more="given_tokens",
+        ),
+        "origins": Table(
+            "A row is where the traced token of one prompt came from, by one rule.",
+            key="weights rule prompt",
+            columns={
+                "rule": "how a state is divided",
+                "decisive": "of what the last token fetches: a token of the key, their mean",
+                "beside": "the same of the tokens beside the key",
+                "origin": "of all weight: what comes from the key's embeddings in any way",
+                "left": "of all weight: what the last token fetches from others",
+                "clipped": "of the absolute scores on the way: those below zero, which are cut off",
+            },
+        ),
+        "controls": Table(
+            "A row is a text read by a planted model: the share of the flow on the true path.",
+            key="control rule prompt",
+            columns={
+                "control": "planted model: copy, loud copy or carry",
+                "rule": "how a state is divided",
+                "found": "copy: weight from the copied word; carry: what the carry's head moves, "
+                "of all that its block's attention moves",
+            },
+        ),
+        "cells": Table(
+            "A row is a token that a state of the drawn prompt decodes to, likeliest first.",
+            key="depth pos rank",
+            columns={
+                "depth": "blocks passed; 0 is the embedding",
+                "rank": "0 for the likeliest",
+                "input": "the token that was read there",
+                "decoded": "the token that the state decodes to (logit lens)",
+                "probability": "of that token",
+                "gradient": "length of the gradient of the traced token's log-probability",
+            },
+        ),
+        "nodes": Table(
+            "A row is a state of the drawn prompt, and the weight that passes it.",
+            key="rule part depth pos",
+            columns={
+                "rule": "how a state is divided",
+                "part": "`state`: between blocks; `joint`: within one, after its attention",
+                "depth": "blocks passed; a joint is a half within one",
+                "weight": "share of the traced token that passes",
+            },
+        ),
+        "links": Table(
+            "A row is a link of the drawn prompt's flow.",
+            key="rule kind layer query source",
+            columns={
+                "rule": "how a state is divided",
+                "kind": "residual, attention, mlp, past the mlp, bias or dropped",
+                "query": "pos of the token whose state is added to",
+                "source": "pos of the token that it comes from",
+                "weight": "share of the traced token that passes",
+            },
+        ),
+    }
+    reading: ClassVar[Reading] = Reading(
+        causal="no: states are taken apart as sums; flow_faithfulness cuts what a diagram leaves "
+        "out and sees whether the prediction stays",
+        assumes="a part matters as much as the rule says: by its length, by its direction in the "
+        "sum, or by the traced token's gradient",
+        stressed="three planted models in which the true path is known; four models with random "
+        "weights; the tokens beside the key",
+        not_shown="that the token would change without a link; or what a token that was fetched "
+        "had itself collected before, which the flow follows further down",
+    )
+
+    def measure(self, model: "Model") -> Results:
+        """Trace every prompt by every rule, the first one in full; then twins; then controls."""
+        given = given_keyed(self.prompts, self.prompts_file, None)
+        asked = (given, 4, self.additions, self.seed)
+        texts = traced_texts(model, answered_texts(model, *asked, self.stream), self.place)
+        if not self.said:
+            texts = [text for text in texts if text.key] or texts
+        own = self._origins(model, texts, "tracing", heads=self.heads)
+        counted = [t for t in texts if t.key and t.beside and (t.depends or not self.said)]
+        drawn = (counted or texts)[0]
+        tables, arrays = self._drawn(model, drawn)
+        return Results(
+            tables={
+                "prompts": _prompt_rows(model, texts, own, {t.number for t in counted}),
+                "origins": self._against_twins(model, texts, counted[:TWINS_READ], own),
+                "controls": _controls(self.seed),
+                **tables,
+            },
+            arrays=arrays,
+        )
+
+    def headline(self, results: Results) -> str:
+        """What the drawn token fetched, where; and how often the key is what is fetched."""
+        return f"{_drawn_in_words(results, self.rule)} {_keys_in_words(results, self.rule)}"
+
+    def claims(self, results: Results) -> list[Claim]:
+        """Is the key fetched; does weight stay; which rules find the true path."""
+        prompts = results.tables["prompts"]
+        return [
+            *corrected([self._fetched(results, rule) for rule in RULES]),
+            *_identities(prompts, TOLERANCE[self.dtype]),
+            *_control_claims(results.tables["controls"], self.seed),
+        ]
+
+    def figures(self, results: Results) -> dict[str, "Drawing"]:
+        """The flow; what it fetched; who finds the truth; gradients."""
+        tables = results.tables
+        return {
+            "Where the token came from": self._flow_figure(results),
+            "What the last token fetches, by each rule": _fetched_figure(tables),
+            **_key_figures(tables["origins"]),
+            "Which rules find a path that is known": _control_figure(tables["controls"]),
+            "Which states the prediction hangs on": _gradient_figure(tables["cells"]),
+        }
+
+    def planted(self) -> "Model":
+        """A model whose first layer copies the key of each shipped prompt, ten times as loud."""
+        shipped = keyed_prompts()
+        texts, keys = [p.text for p in shipped], [p.key for p in shipped]
+        return planted_copy(texts, keys, loud=LOUD, seed=self.seed)[0]
+
+    def _origins(
+        self, model: "Model", texts: list[TracedText], label: str, heads: int = 0
+    ) -> PerPrompt:
+        """What each rule says of each text, and the checks, text by text."""
+        kept = PerPrompt()
+        for batch in self.stream(texts, kept, label, self.batch_size):
+            for text in batch:
+                found = splits(model, text.tokens, target=text.target, heads=heads)
+                rows = asdict(Found.of(found, text))
+                checks = np.array([*row_errors(found).max(1), found.error, found.probability])
+                kept.update(checks=checks[None], **{k: v[None] for k, v in rows.items()})
+        return kept
+
+    def _against_twins(
+        self, model: "Model", texts: list[TracedText], counted: list[TracedText], own: PerPrompt
+    ) -> pd.DataFrame:
+        """Origins by the model's own weights in all texts, and by random ones where they count."""
+        frames = [_origin_rows(texts, own, "own")]
+        for number, twin in enumerate(self.twins(model, RANDOM_MODELS if counted else 0)):
+            label = f"random weights {number + 1}/{RANDOM_MODELS}"
+            kept = self._origins(twin, counted, label)
+            frames.append(_origin_rows(counted, kept, f"random {number}"))
+        return pd.concat(frames, ignore_index=True)
+
+    def _drawn(
+        self, model: "Model", text: TracedText
+    ) -> tuple[dict[str, pd.DataFrame], dict[str, np.ndarray]]:
+        """One text in full: flows by every rule, decoded states, gradients, and all shares."""
+        found = splits(model, text.tokens, target=text.target, heads=self.heads)
+        limit = Threshold(self.threshold, self.threshold_value)
+        flows = {
+            rule: trace(without_sink(split), model.cfg.n_layers, -1, limit)
+            for rule, split in found.by_rule.items()
+        }
+        gradient = state_gradients(model, text.tokens, text.target).norm(dim=-1)
+        tables = {
+            "cells": cell_rows(model, text.ids, decoded(model, text.tokens, 5), gradient),
+            "nodes": node_rows(flows),
+            "links": link_rows(flows),
+        }
+        told = {"drawn": np.array([text.number]), "key": np.array(text.key, dtype=np.int64)}
+        told |= {"clipped": Found.of(found, text).clipped}
+        return tables, page_arrays(found) | told
+
+    def _fetched(self, results: Results, rule: str) -> Claim:
+        """That the key is fetched more than its neighbours, beyond models with random weights."""
+        rows = results.tables["origins"]
+        rows = rows[rows["rule"] == rule].dropna(subset=["decisive", "beside"])
+        counted = results.tables["prompts"].query("counts")["prompt"]
+        rows = rows[rows["prompt"].isin(counted)].assign(more=rows["decisive"] - rows["beside"])
+        found = _by_enough(above_zero_and_twins(rows, "more", self.seed))
+        return Claim.learned(
+            "What the last token fetches from others comes more from the tokens that decide the "
+            f"answer than from the tokens beside them, by more than {ENOUGH:g} and more so than "
+            f"with random weights, by the rule {rule}.",
+            found, above=ENOUGH, family="More is fetched from the key than from beside it",
+            label=rule, unit="share of what is fetched, a key token's minus one's beside it",
+            null=found and found.random.mean(), null_note=f"{RANDOM_MODELS} models with random "
+            "weights", needs=NEEDS, more="prompts",
+        )  # fmt: skip
+
+    def _flow_figure(self, results: Results) -> "Drawing":
+        tables, arrays = results.tables, results.arrays
+        drawn = tables["prompts"].set_index("prompt").loc[int(arrays["drawn"][0])]
+        known = f" It is known to come from {drawn['decisive']}." if drawn["decisive"] else ""
+        return flow_chart(
+            tables["nodes"], tables["links"], tables["cells"], arrays,
+            rules=list(RULES), rule=self.rule, threshold=(self.threshold, self.threshold_value),
+            traced=drawn["traced"], key=arrays["key"].tolist(),
+            caption="Read from the top: the last token's last state predicts "
+            f"“{label(drawn['traced'])}” (probability {drawn['probability']:.2f}).{known} "
+            "Every box is a state (columns: tokens; rows: layers) with the token that it decodes "
+            "to; widths are shares of the traced token. Click a box to trace it back instead.",
+        )  # fmt: skip
+
+
+def _by_enough(found: AgainstRandom | None) -> AgainstRandom | None:
+    """What holds against random weights must also be more than ENOUGH."""
+    if found is None or found.verdict != "holds" or found.low > ENOUGH:
+        return found
+    return replace(found, verdict="undecided")
+
+
+def _controls(seed: int) -> pd.DataFrame:
+    """What each rule finds in planted models, text by text."""
+    shipped = [p for p in keyed_prompts() if p.kind == "planted"][:TRIED]
+    texts, keys = [p.text for p in shipped], [p.key for p in shipped]
+    rows = []
+    for control, loud in (("copy", 1.0), ("loud copy", LOUD)):
+        model, _ = planted_copy(texts, keys, loud=loud, seed=seed)
+        for number, (text, key) in enumerate(zip(texts, keys, strict=True)):
+            ids = tokenize(model, text)
+            (at,) = positions(model, ids, text, key)
+            found = splits(model, torch.tensor(ids))
+            rows += [
+                (
+                    control,
+                    rule,
+                    number,
+                    trace(split, model.cfg.n_layers, -1).sources[at].sum().item(),
+                )
+                for rule, split in found.by_rule.items()
+            ]
+    columns = ["control", "rule", "prompt", "found"]
+    return pd.DataFrame([*rows, *_carry_rows(seed)], columns=columns)
+
+
+def _carry_rows(seed: int) -> list[tuple[str, str, int, float]]:
+    """Of what block 0 of a planted adder moves into digits with a carry: its carry head's part."""
+    planted, place = planted_carry(seed=seed), 1
+    form, heads = planted.model.card.arithmetic, [head for _, head in planted.heads[place]]
+    sums = Addition(form.digits, 16 * TRIED, seed).sums
+    written = form.write(sums[np.flatnonzero(sums.carry[:, place])[:TRIED]])
+    rows = []
+    for number, (tokens, at) in enumerate(zip(written.tokens, written.at[:, place], strict=True)):
+        found = splits(planted.model, torch.from_numpy(tokens[:at].copy()),
+                       heads=planted.model.cfg.n_heads)  # fmt: skip
+        rows += [
+            ("carry", rule, number, head_share(split, trace(split, 2, -1), 0, heads))
+            for rule, split in found.by_rule.items()
+        ]
+    return rows
+
+
+def _prompt_rows(
+    model: "Model", texts: list[TracedText], own: PerPrompt, counted: set[int]
+) -> pd.DataFrame:
+    """What was read and traced, with the checks of each text."""
+    checks = own["checks"]
+    said = [token_strings(model, [text.target])[0] for text in texts]
+    names = ("row_error", "head_error", "attention_error", "probability")
+    return pd.DataFrame({
+        "prompt": [text.number for text in texts],
+        "kind": [text.kind for text in texts],
+        "given": ["".join(token_strings(model, text.ids)) for text in texts],
+        "traced": said,
+        "decisive": [_words(model, text) for text in texts],
+        "counts": [text.number in counted for text in texts],
+        "given_tokens": [len(text.ids) for text in texts],
+        **dict(zip(names, checks.T, strict=True)),
+        "flow_error": own["error"].max(1),
+    })  # fmt: skip
+
+
+def _words(model: "Model", text: TracedText) -> str:
+    words = token_strings(model, [text.ids[pos] for pos in text.key])
+    return " and ".join(
+        f"“{label(word)}” (pos {pos})" for word, pos in zip(words, text.key, strict=True)
+    )
+
+
+def _origin_rows(texts: list[TracedText], kept: PerPrompt, weights: str) -> pd.DataFrame:
+    axes = {"prompt": [text.number for text in texts], "rule": list(RULES)}
+    values = {name: kept[name] for name in ("beside", "origin", "left", "clipped")}
+    return grid(axes, decisive=kept["key"], **values).assign(weights=weights)
+
+
+def _drawn_in_words(results: Results, rule: str) -> str:
+    """From which token the drawn one was fetched most, how much of it, and in which layer.
+
+    Where the rule that finds every known path names another token, that is said as well.
+    """
+    tables = results.tables
+    drawn = tables["prompts"].set_index("prompt").loc[int(results.arrays["drawn"][0])]
+    inputs = tables["cells"].drop_duplicates("pos").set_index("pos")["input"]
+    taken = _taken(tables)
+    best = {one: rows.set_index("source")["share"].idxmax() for one, rows in taken.groupby("rule")}
+    traced = f"“{label(drawn['traced'])}”"
+    if rule not in best:
+        return f"{traced} was fetched from no other token: no link holds enough of it."
+    share = taken.set_index(["rule", "source"])["share"]
+    said = (
+        f"By the rule {rule}, {traced} was fetched mostly from “{label(inputs[best[rule]])}” at "
+        f"position {best[rule]}: {share[rule, best[rule]]:.0%} of what the last token takes from "
+        f"other tokens, most of it in {_strongest(results, rule, best[rule])}."
+    )
+    found = tables["controls"].groupby(["rule", "control"])["found"].mean().groupby("rule").min()
+    sure = found.idxmax()
+    if found[sure] < FOUND or best.get(sure, best[rule]) == best[rule]:
+        return said
+    return (
+        f"{said} By {sure}, which alone finds every path known beforehand, mostly from "
+        f"“{label(inputs[best[sure]])}” at position {best[sure]} ({share[sure, best[sure]]:.0%}, "
+        f"{_strongest(results, sure, best[sure])})."
+    )
+
+
+def _strongest(results: Results, rule: str, source: int) -> str:
+    """The layer, and head, in which the last token fetches most from a token."""
+    links = results.tables["links"]
+    last = results.arrays["attention"].shape[2] - 1
+    links = links[(links["rule"] == rule) & (links["kind"] == "attention")]
+    links = links[(links["query"] == last) & (links["source"] == source)]
+    layer = links.nlargest(1, "weight")["layer"].iloc[0]
+    heads = results.arrays["head"][list(RULES).index(rule), layer, last, source]
+    return f"layer {layer}" + (f" (head L{layer}H{heads[0]})" if len(heads) else "")
+
+
+def _keys_in_words(results: Results, rule: str) -> str:
+    """How much of what is fetched comes from the tokens that decide, over all prompts."""
+    rows = results.tables["origins"]
+    counted = results.tables["prompts"].query("counts")["prompt"]
+    rows = rows[(rows["weights"] == "own") & (rows["rule"] == rule) & rows["prompt"].isin(counted)]
+    if not len(rows):
+        return "No prompt's answer is known to come from one of its words."
+    key, beside = rows["decisive"].mean(), rows["beside"].mean()
+    return (
+        f"Over {len(rows)} prompts, a token that decides the answer holds {key:.0%} of what is "
+        f"fetched, one beside it {beside:.0%} (by {rule})."
+    )
+
+
+def _identities(prompts: pd.DataFrame, tolerance: float) -> list[Claim]:
+    """That nothing is lost, at any state and on the whole way."""
+    within = {"within": ROWS_WITHIN, "unit": f"largest error; tolerance {ROWS_WITHIN:g}"}
+    return [
+        Claim.identity("The shares of every state sum to 1 by every rule.",
+                       prompts["row_error"], **within),
+        Claim.identity("What the heads of a link carry sums to the link.",
+                       prompts["head_error"], **within),
+        Claim.identity("What arrives at the embeddings, what biases bring and what is dropped "
+                       "sum to 1.", prompts["flow_error"], **within),
+        Claim.identity("What attention moves from all tokens, with its bias, is what it writes.",
+                       prompts["attention_error"], within=tolerance),
+    ]  # fmt: skip
+
+
+def _control_claims(rows: pd.DataFrame, seed: int) -> list[Claim]:
+    """Which rules find a path that is known, and which miss it."""
+    claims = []
+    for control, about in CONTROLS.items():
+        wide = rows[rows["control"] == control].pivot(
+            index="prompt", columns="rule", values="found"
+        )
+        means = wide.mean()
+        finding = [rule for rule in RULES if means.get(rule, 0) > FOUND]
+        missing = [f"{rule} ({means[rule]:.2f})" for rule in RULES if rule not in finding]
+        best = max(RULES, key=lambda rule: means.get(rule, 0))
+        told = f"Found by {', '.join(finding) or 'none'}; missed by {', '.join(missing) or 'none'}."
+        claims.append(Claim.mechanical(
+            f"In a planted model with {about}, a rule leads more than {FOUND:.0%} of the flow "
+            f"along the true path. {told}",
+            bootstrap(wide[best].to_numpy(), seed), above=FOUND, check=True,
+            unit=f"share on the true path by the rule {best}", more="texts",
+        ))  # fmt: skip
+    return claims
+
+
+def _taken(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """What the drawn text's last token fetches from each other token, by rule, as shares."""
+    links = tables["links"]
+    last = links["query"].max()
+    links = links[(links["kind"] == "attention") & (links["query"] == last)]
+    links = links[links["source"] != last]
+    rows = links.groupby(["rule", "source"], sort=False)["weight"].sum().rename("share")
+    return (rows / rows.groupby("rule").transform("sum")).reset_index()
+
+
+def _fetched_figure(tables: Mapping[str, pd.DataFrame]) -> "Drawing":
+    inputs = tables["cells"].drop_duplicates("pos")[["pos", "input"]]
+    words = {row.pos: f"{row.pos} {label(row.input)}" for row in inputs.itertuples()}
+    axes = {"rule": list(RULES), "source": sorted(words)[:-1]}
+    rows = grid(axes).merge(_taken(tables), how="left").fillna({"share": 0.0})
+    rows["token"] = rows["source"].map(words)
+    return heat_map(
+        rows, "rule", "token", "share", low=0.0, label="share of what is fetched",
+        caption="The drawn text: of what its last token takes from other tokens, the share that "
+        "comes from each, by each rule (threshold as above; the first token is left out).",
+    )  # fmt: skip
+
+
+def _key_figures(origins: pd.DataFrame) -> dict[str, "Drawing"]:
+    own = origins[origins["weights"] == "own"].dropna(subset=["decisive", "beside"])
+    random = origins[origins["weights"] != "own"].dropna(subset=["decisive"])
+    rows = []
+    for rule in RULES:
+        for of, frame, column in (("key", own, "decisive"), ("beside it", own, "beside"),
+                                  ("key, random weights", random, "decisive")):  # fmt: skip
+            values = frame[frame["rule"] == rule].groupby("prompt")[column].mean().to_numpy()
+            found = bootstrap(values) if len(values) else None
+            if found is not None:
+                rows.append((rule, of, float(found.estimate), float(found.low), float(found.high)))
+    if not rows:
+        return {}
+    frame = pd.DataFrame(rows, columns=["rule", "token", "share", "low", "high"])
+    drawing = bars(
+        frame, "rule", "share", series="token",
+        caption="Share of what the last token fetches from other tokens: what comes from a token "
+        "of the key, from one beside it, and from the key in models with random weights. Means "
+        "over prompts with 95 % intervals; the first token (sink) is left out.",
+    )  # fmt: skip
+    return {"Is the word fetched that decides the answer?": drawing}
+
+
+def _control_figure(controls: pd.DataFrame) -> "Drawing":
+    means = controls.groupby(["control", "rule"], sort=False)["found"].mean().reset_index()
+    return heat_map(
+        means, "rule", "control", "found", label="share on the true path",
+        caption="How much of the flow each rule leads along the path that is known. "
+        + " ".join(f"{name}: {about}." for name, about in CONTROLS.items()),
+    )  # fmt: skip
+
+
+def _gradient_figure(cells: pd.DataFrame) -> "Drawing":
+    one = cells[cells["rank"] == 0].rename(columns={"depth": "layers passed"})
+    largest = one.groupby("layers passed")["gradient"].transform("max")
+    one = one.assign(relative=(one["gradient"] / largest.where(largest > 0)).fillna(0.0))
+    return along_text(
+        one, "relative", rows="layers passed", token="input", label="share of its row's longest",
+        caption="How steeply the traced token's log-probability changes with each state: the L2 "
+        "norm of its gradient by the state, over the longest in the same row (the lengths "
+        "themselves are in the table of cells).",
+    )  # fmt: skip

@@ -1,0 +1,97 @@
+"""Where a token came from: on an adder, on planted models, and where nothing is known."""
+
+import pytest
+
+from experiments.information_flow import CONTROLS, InformationFlow
+from lenses.flow.splits import RULES
+from lenses.flow.tables import Diagram
+from models import load, untrained
+
+FIELDS = {"model": "adder_6d_1l", "additions": 6}
+GRADIENT = "gradient x activation"
+
+
+@pytest.fixture(scope="module")
+def adder():
+    return load("adder_6d_1l")
+
+
+@pytest.fixture(scope="module")
+def experiment():
+    return InformationFlow(**FIELDS)
+
+
+@pytest.fixture(scope="module")
+def results(experiment, adder):
+    return experiment.measure(adder)
+
+
+@pytest.fixture(scope="module")
+def planted():
+    experiment = InformationFlow(heads=1)
+    return experiment, experiment.measure(experiment.planted())
+
+
+def test_the_traced_digit_and_its_column_are_those_of_the_sum(results, adder):
+    form = adder.card.arithmetic
+    for row in results.tables["prompts"].itertuples():
+        text = row.given.replace("<bos>", "")
+        a, b = (part for part in text.split("=")[0].split("+"))
+        total = str(int(a) + int(b)).zfill(form.digits + 1)
+        assert row.traced == total[-2]
+        assert row.decisive == f"“{a[-2]}” (pos {text.index('+') - 1})" + (
+            f" and “{b[-2]}” (pos {text.index('=') - 1})"
+        )
+
+
+def test_weight_is_conserved(experiment, results):
+    checks = [claim for claim in experiment.claims(results) if claim.kind == "identity"]
+    assert len(checks) == 4
+    assert {claim.verdict for claim in checks} == {"holds"}
+    nodes, links = results.tables["nodes"], results.tables["links"]
+    for rule in RULES:
+        inputs = nodes[(nodes["rule"] == rule) & (nodes["depth"] == 0)]["weight"].sum()
+        ended = links[(links["rule"] == rule) & links["kind"].isin(["bias", "dropped"])]
+        assert abs(inputs + ended["weight"].sum() - 1) < 1e-5
+
+
+def test_the_page_says_which_rules_miss_a_known_path(experiment, results):
+    told = [c.sentence for c in experiment.claims(results) if "planted model" in c.sentence]
+    assert len(told) == len(CONTROLS)
+    copy, loud, carry = told
+    assert f"Found by {GRADIENT}; missed by norms (0." in copy
+    assert "Found by projection, " in loud
+    assert "max-flow (0.5" in loud.partition("missed by")[2]
+    assert GRADIENT in carry.partition("missed by")[0]
+
+
+def test_each_rule_fetches_the_copied_word_of_a_planted_model(planted):
+    experiment, results = planted
+    learned = [c for c in experiment.claims(results) if c.kind == "learned"]
+    assert [claim.label for claim in learned] == list(RULES)
+    assert {claim.verdict for claim in learned} == {"holds"}
+    assert "fetched mostly from “␣Max” at position 2: " in experiment.headline(results)
+
+
+def test_random_weights_fetch_no_key(adder):
+    experiment = InformationFlow(**FIELDS | {"additions": 12})
+    for seed in range(2):
+        claims = experiment.claims(experiment.measure(untrained(adder, 50 + seed)))
+        assert all(c.verdict != "holds" for c in claims if c.kind == "learned")
+
+
+def test_a_threshold_states_what_it_drops(adder):
+    experiment = InformationFlow(**FIELDS, threshold="top-k", threshold_value=1)
+    tables = experiment.measure(adder).tables
+    links = tables["links"][tables["links"]["rule"] == GRADIENT]
+    dropped = links[links["kind"] == "dropped"]["weight"].sum()
+    assert dropped > 0.01
+    arrived = tables["nodes"].query(f"rule == '{GRADIENT}' and depth == 0")["weight"].sum()
+    brought = links[links["kind"] == "bias"]["weight"].sum()
+    assert abs(arrived + brought + dropped - 1) < 1e-5
+
+
+def test_the_drawn_flow_is_plain_data(results):
+    nodes, links = (results.tables[name] for name in ("nodes", "links"))
+    told = Diagram(["a"], "1", GRADIENT, "none", nodes, links)
+    assert len(Diagram.from_json(told.to_json()).links) == len(links)
