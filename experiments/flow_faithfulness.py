@@ -80,7 +80,7 @@ class FlowFaithfulness(TextStudy):
     """
 
     quick: ClassVar[Mapping[str, Any]] = {"count": 6}
-    runs_on: ClassVar[str] = "adder 5 s, language model 3 minutes"
+    runs_on: ClassVar[str] = "adder 5 s, language model 3 min"
 
     model: str = "smollm2"
     """Model: a card's name, a path to a card, folder or .gguf file, or a hub id."""
