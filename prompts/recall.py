@@ -1,0 +1,100 @@
+"""Facts to be recalled, each with its subject and a rival of the answer: shipped or one's own."""
+
+import csv
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+SHIPPED = Path(__file__).with_name("recall.toml")
+BLANK = "{subject}"
+
+
+@dataclass(frozen=True)
+class Recalled:
+    """A fact that a prompt about its subject asks for."""
+
+    relation: str
+    """What it tells of its subject: "capital"."""
+    prompt: str
+    """With `{subject}`; it breaks off where the answer begins."""
+    subject: str
+    answer: str
+    rival: str
+    """A word of the same kind that is wrong here."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError, naming the field, for what cannot be asked."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not isinstance(value, str) or not value.strip():
+                raise ValueError(f"field {field.name!r} is {value!r}, not a text")
+        if self.prompt.count(BLANK) != 1:
+            raise ValueError(f"field 'prompt' needs {BLANK} once: {self.prompt!r}")
+        if self.answer == self.rival:
+            raise ValueError(f"field 'rival' is the answer itself: {self.rival!r}")
+
+    @property
+    def text(self) -> str:
+        """The prompt about its subject."""
+        return self.prompt.replace(BLANK, self.subject)
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """The characters of the text at which the subject begins and ends."""
+        start = self.prompt.index(BLANK)
+        return start, start + len(self.subject)
+
+
+def recalled_facts(file: Path | None = None) -> list[Recalled]:
+    """The facts of `recall.toml`, or of a file of one's own: like it, or a .csv.
+
+    A .csv has a line for each fact and the columns relation, prompt, subject, answer, rival.
+    Raises ValueError, in one line, for a file that cannot be read so.
+    """
+    path = file or SHIPPED
+    rows = _lines if path.suffix.lower() == ".csv" else _relations
+    found = []
+    try:
+        for where, row in rows(path.read_text(encoding="utf-8-sig")):
+            found.append(_fact(where, row))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, csv.Error) as error:
+        raise ValueError(f"{path}: cannot be read ({error})") from error
+    except ValueError as error:
+        raise ValueError(f"{path}, {error}") from error
+    if not found:
+        raise ValueError(f"{path}: has no fact; write one as prompts/recall.toml does")
+    return found
+
+
+def _fact(where: str, row: dict[str, object]) -> Recalled:
+    names = [field.name for field in fields(Recalled)]
+    if missing := [name for name in names if name not in row]:
+        raise ValueError(f"{where}: no field {missing[0]!r}; it needs {', '.join(names)}")
+    try:
+        return Recalled(**{name: row[name] for name in names})
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+
+
+def _lines(text: str) -> Iterator[tuple[str, dict[str, object]]]:
+    reader = csv.DictReader(text.splitlines(), strict=True)
+    for row in reader:
+        yield f"line {reader.line_num}", row
+
+
+def _relations(text: str) -> Iterator[tuple[str, dict[str, object]]]:
+    """Each fact of each `[[relation]]`, by the relation's number and its own, from 1."""
+    relations = tomllib.loads(text).get("relation")
+    if not isinstance(relations, list):
+        raise ValueError('no [[relation]]; write name, prompt and facts = [["France", "Paris", ..')
+    for number, relation in enumerate(relations, 1):
+        told = {"relation": relation.get("name"), "prompt": relation.get("prompt")}
+        facts = relation.get("facts")
+        if not isinstance(facts, list):
+            raise ValueError(f"relation {number}: no field 'facts', a list of lists")
+        for place, fact in enumerate(facts, 1):
+            where = f"relation {number}, fact {place}"
+            if not isinstance(fact, list) or len(fact) != 3:
+                raise ValueError(f"{where}: {fact!r} is not [subject, answer, rival]")
+            yield where, told | dict(zip(("subject", "answer", "rival"), fact, strict=True))

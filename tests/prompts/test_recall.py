@@ -1,0 +1,64 @@
+"""The shipped facts, and files of one's own with their mistakes named."""
+
+import pytest
+
+from prompts.recall import Recalled, recalled_facts
+
+HEAD = "relation,prompt,subject,answer,rival\n"
+RELATION = "[[relation]]\nname = 'capital'\nprompt = 'The capital of {subject} is'\n"
+
+
+def test_there_are_sixty_facts_of_six_relations_and_elvis_comes_first():
+    facts = recalled_facts()
+    assert (facts[0].subject, facts[0].answer, facts[0].rival) == ("Elvis", "Presley", "Costello")
+    assert facts[0].text.endswith("toured with his band. His name is Elvis")
+    assert len(facts) >= 60
+    assert len({fact.relation for fact in facts}) >= 6
+    assert len({(fact.relation, fact.subject) for fact in facts}) == len(facts)
+
+
+def test_no_prompt_tells_its_answer():
+    for fact in recalled_facts():
+        assert fact.answer.split()[0] not in fact.text.replace(fact.subject, "").split(), fact
+
+
+def test_the_subject_stands_where_it_is_said_to():
+    for fact in recalled_facts():
+        assert fact.text[slice(*fact.span)] == fact.subject
+
+
+def test_a_csv_is_read_line_by_line(tmp_path):
+    path = tmp_path / "own.csv"
+    path.write_text(HEAD + 'capital,"In {subject}, the capital is",Peru,Lima,Cusco\n', "utf-8-sig")
+    fact = Recalled("capital", "In {subject}, the capital is", "Peru", "Lima", "Cusco")
+    assert recalled_facts(path) == [fact]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("a.csv", "relation,prompt,subject,answer\nx,{subject},a,b\n", "line 2: no field 'rival'"),
+        ("a.csv", HEAD + "x,{subject} is,a,b,c\nx,none,a,b,c\n", "line 3: field 'prompt' needs"),
+        ("a.csv", HEAD + "x,{subject} is,a,,c\n", "line 2: field 'answer' is '', not a text"),
+        ("a.csv", HEAD + "x,{subject} is,a,b,b\n", "line 2: field 'rival' is the answer itself"),
+        ("a.csv", HEAD, "has no fact"),
+        ("a.toml", "x = 1", r"no \[\[relation\]\]"),
+        ("a.toml", "[", "cannot be read"),
+        ("a.toml", RELATION + "facts = 1", "relation 1: no field 'facts'"),
+        ("a.toml", RELATION + "facts = [['a', 'b']]", r"relation 1, fact 1: \['a', 'b'\] is not"),
+        ("a.toml", RELATION + "facts = [['a', 'b', 3]]", "relation 1, fact 1: field 'rival' is 3"),
+        ("a.toml", "[[relation]]\nname = 'x'\nfacts = [['a', 'b', 'c']]", "field 'prompt' is None"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_named_in_one_line(tmp_path, name, text, said):
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(ValueError, match=said) as error:
+        recalled_facts(path)
+    assert str(error.value).startswith(str(path))
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(ValueError, match="cannot be read"):
+        recalled_facts(tmp_path / "none.toml")
