@@ -1,0 +1,471 @@
+"""What would the model go on to say from here?"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import pandas as pd
+from pydantic import Field
+
+from experiments import Claim, Experiment, Reading, Results, Table, UsageError, corrected
+from lenses.kept import PerPrompt
+from lenses.states.implied import Placed, UnfitError, added, shown, worded
+from lenses.states.placing import Reader, written_from
+from lenses.states.propagation import (
+    STATES,
+    Read,
+    eligible,
+    excesses,
+    held_out,
+    put_in,
+    read_cases,
+    shares,
+)
+from lenses.statistics.intervals import share
+from lenses.statistics.paired import paired_shares
+from models.planted.implied import planted_implied
+from models.text import token_strings
+from prompts.injections import shipped_injections
+from viz import Figure, curves, heat_map
+
+if TYPE_CHECKING:
+    from models import Model
+
+LEVEL = 0.05
+MORE = "words (prompts/injections.toml), or additions (--additions)"
+TOLERANCE = {"float32": 1e-5, "float16": 1e-2, "bfloat16": 5e-2}
+"""Of an identity, relative."""
+TOLD = ("word", "implied", "answer")
+READS = {
+    "word": "the word whose state it is",
+    "implied": "what the word implies",
+    "answer": "the answer to a question",
+}
+"""What is read, in the words of figures."""
+SENTENCES = {
+    "word": "Put into a prompt that repeats a word, a state from within the model tells its word "
+    "more often than the best control does.",
+    "implied": "Put into a question, a state from within the model gets the answer that its word "
+    "implies more often than the best control does.",
+    "answer": "By itself, the state that ends a question tells the answer before the last block "
+    "more often than the best control does.",
+}
+DOES = {
+    "word": "Read by a prompt that repeats words, a state tells its word",
+    "implied": "Put into a question, it gets the answer that the word implies",
+    "answer": "By itself, the state that ends a question tells the answer before the last block",
+}
+DOES_NOT = {
+    "word": "Read by a prompt that repeats words, a state does not tell its word beyond controls",
+    "implied": "Put into a question, it does not get the answer that the word implies",
+    "answer": "By itself, the state that ends a question does not tell the answer before the last "
+    "block",
+}
+"""For the headline, by what is read."""
+NAMES = {
+    "own": "own state",
+    "another": "another text's",
+    "shuffled": "own, shuffled",
+    "none": "no state",
+    "text": "asked in words",
+    "decoded": "decoded at once",
+}
+"""Of STATES, in the words of figures."""
+PASSED = "blocks passed"
+SHOWN = 12
+"""Cases of each kind whose tokens are drawn."""
+MEANS = {
+    "told": "what is read: `word`, whose state it is; `implied`, what that word implies; `answer`, "
+    "what the question that the state ends is about to get",
+    "case": "number of the case",
+    "state": "`own`; `another`: of a text with another answer; `shuffled`: the own numbers in "
+    "another order; `none`: the reader's own state; `text`: asked in words; `decoded`: the "
+    "likeliest token of the own state by the readout (logit lens)",
+    "layer": "blocks that the state has passed where it is taken and put in; 0 is the embedding",
+    "control": "the control that is right most often",
+}
+
+
+class StatePropagation(Experiment):
+    """States are put into other texts and read; so are the states of other texts, and none.
+
+    A state is taken after some of the blocks and goes on through the others in another text
+    (Patchscopes). Three things are read whose right reading is known. A word's state stands in a
+    prompt that repeats a word (cat -> cat; 1135 -> 1135; hello -> hello; ? ->), or in a question
+    about it (The capital city of ? is called). And the state that ends a question goes on by
+    itself, after nothing but the first token of its text. Right is who says the right token first.
+
+    The reader may guess, or know the answer without the state. So three controls are read by the
+    same reader: the state of another text with another answer, the same numbers in another order,
+    and no state at all. The result is by how many cases the own state beats the best of them,
+    paired by case; blocks are chosen on one half of the cases and counted on the other.
+
+    An adder reads digits: a digit's state is put into an addition of zero (repeat) or of one
+    (question); the state that predicts an answer digit is put into 0 + 0.
+    """
+
+    runs_on: ClassVar[str] = "adder 3 s, language model minutes"
+    quick: ClassVar[dict[str, Any]] = {"additions": 12, "written": 1}
+
+    model: str = "smollm2"
+    """Model: a card's name, a path to a card, folder or .gguf file, or a hub id."""
+    batch_size: int = Field(8, ge=1)
+    """Cases that are read together."""
+    additions: int = Field(48, ge=10)
+    """Additions sampled for an adder."""
+    depths: int = Field(11, ge=2)
+    """Depths at which states are taken, from the embedding to the last block."""
+    written: int = Field(2, ge=1)
+    """Cases of each kind from which the model goes on to write."""
+    new_tokens: int = Field(5, ge=1)
+    """Tokens it writes."""
+
+    tables: ClassVar[Mapping[str, Table]] = {
+        "cases": Table(
+            "A row is a state whose right reading is known.",
+            key="told case",
+            columns={name: MEANS[name] for name in ("told", "case")}
+            | {
+                "group": "cases that differ in the word alone: a relation, or a decimal place",
+                "source": "the text whose last state is taken",
+                "reader": "the text into which it is put",
+                "right": "the token that is right",
+            },
+        ),
+        "skipped": Table(
+            "A row is a word that was left out.",
+            key="word",
+            columns={"word": "the word", "why": "why"},
+        ),
+        "said": Table(
+            "A row is what the reader says first.",
+            key="told case layer state",
+            columns={name: MEANS[name] for name in ("told", "case", "layer", "state")}
+            | {"is_right": "whether it is the right token"},
+            more="token",
+        ),
+        "shares": Table(
+            "A row is how often a kind of state is read rightly at one depth.",
+            key="told layer state",
+            columns={name: MEANS[name] for name in ("told", "layer", "state")},
+            more="accuracy low high n",
+        ),
+        "excess": Table(
+            "A row is by how much the own state is right more often than the best control.",
+            key="told layer",
+            columns={name: MEANS[name] for name in ("told", "layer", "control")}
+            | {"estimate": "difference of the two shares, paired by case"},
+            more="low high n p q",
+        ),
+        "held_out": Table(
+            "A row is a case at the depth that is best in the other half of the cases.",
+            key="told case",
+            columns={name: MEANS[name] for name in ("told", "case", "layer", "control")}
+            | {
+                "own": "whether the own state is right",
+                "best_control": "whether that control is",
+                "text": "whether the model is, asked in words",
+                "decoded": "whether the own state is, decoded at once",
+            },
+        ),
+        "written": Table(
+            "A row is what the model goes on to write.",
+            key="told case layer state",
+            columns={name: MEANS[name] for name in ("told", "case", "layer", "state")}
+            | {"reader": "the text into which the state is put", "text": "what it writes"},
+        ),
+        "identities": Table(
+            "A row is a case and the largest errors of what must be exact.",
+            key="told case",
+            columns={name: MEANS[name] for name in ("told", "case")}
+            | {
+                "back": "relative error of logits when a state is put back where it stood; the "
+                "first cases alone",
+                "last": "answers alone: whether the state after the last block says what the whole "
+                "text says (0 or 1)",
+            },
+        ),
+    }
+    reading: ClassVar[Reading] = Reading(
+        causal="yes: a state is put into another text and what is said is read",
+        assumes="the reader takes the state for what stands there; what it says first is its "
+        "reading; the shipped words stand for others",
+        stressed="that the reader guesses: the same with another text's state, with shuffled "
+        "numbers and with none; that blocks were picked by looking: counted on the other half",
+        not_shown="that a state holds what its word implies: the reader may know the answer once "
+        "it knows the word, as it does when asked in words",
+    )
+
+    def measure(self, model: "Model") -> Results:
+        """What is said with every state at every depth; then some go on to write."""
+        cases, skipped = self._cases(model)
+        layers = model.cfg.n_layers
+        depths = np.unique(np.linspace(0, layers, self.depths).round().astype(int)).tolist()
+        within = {told: depths if told == "answer" else depths[:-1] for told in TOLD}
+        read = self._read(model, cases, within)
+        tables: dict[str, list[pd.DataFrame]] = {}
+        for told in TOLD:
+            at, right = within[told], np.array([one.right for one in cases[told]])
+            is_right = read[told].said == right[:, None, None]
+            best = held_out(is_right, eligible(at, layers))
+            best["depth"] = np.array(at)[best["depth"]]
+            found = {
+                "cases": _case_rows(model, cases[told]),
+                "said": _said_rows(model, read[told].said, is_right, at),
+                "shares": shares(is_right, at),
+                "excess": excesses(is_right, at),
+                "held_out": best.rename(columns={"depth": "layer"}),
+                "written": self._written(model, cases[told], at),
+                "identities": _identity_rows(read[told], told),
+            }
+            for name, rows in found.items():
+                tables.setdefault(name, []).append(rows.assign(told=told))
+        joined = {name: pd.concat(rows, ignore_index=True) for name, rows in tables.items()}
+        return Results(joined | {"skipped": pd.DataFrame(skipped)})
+
+    def _cases(self, model: "Model") -> tuple[dict[str, list[Placed]], list[dict[str, str]]]:
+        """Cases by what is read, and the words that were left out."""
+        if model.card.arithmetic is not None:
+            try:
+                found = added(model.card.arithmetic, self.additions, self.seed)
+            except ValueError as error:
+                raise UsageError(f"{model.card.name}: {error}; take a padded adder") from error
+            return {told: [one for one in found if one.told == told] for told in TOLD}, []
+        if model.tokenizer is None:
+            raise UsageError(f"{model.card.name} reads no text; take a language model")
+        shipped, found, skipped = shipped_injections(), [], []
+        for number, one in enumerate(shipped.known):
+            try:
+                found += worded(model, shipped, number)
+            except UnfitError as error:
+                skipped.append({"word": one.word, "why": str(error)})
+        if len(found) < 3 * SHOWN:
+            raise UsageError(
+                f"{model.card.name}: its tokenizer writes only {len(found) // 3} of the words as "
+                "one token; take another language model"
+            )
+        return {told: [one for one in found if one.told == told] for told in TOLD}, skipped
+
+    def _read(
+        self, model: "Model", cases: Mapping[str, list[Placed]], within: Mapping[str, list[int]]
+    ) -> dict[str, Read]:
+        """What is said about every case, a few at a time."""
+        kept = {told: PerPrompt() for told in TOLD}
+        parts = [
+            (told, list(range(len(cases[told])))[start : start + self.batch_size])
+            for told in TOLD
+            for start in range(0, len(cases[told]), self.batch_size)
+        ]
+        for told, chosen in self.stream(parts, kept.values(), "reading states"):
+            found = read_cases(model, cases[told], chosen, within[told], self.seed)
+            kept[told].update(**vars(found))
+        names = ("put", "decoded", "none", "text", "error")
+        return {told: Read(*(kept[told][name] for name in names)) for told in TOLD}
+
+    def _written(
+        self, model: "Model", cases: Sequence[Placed], depths: Sequence[int]
+    ) -> pd.DataFrame:
+        """What the model goes on to write from the first cases: own state, another's, none."""
+        chosen = list(range(self.written))
+        mine = [cases[number] for number in chosen]
+        put, read = [one.put for one in mine], [one.read for one in mine]
+        rows = [one.reader for one in mine]
+        own, other, _ = put_in(model, cases, chosen, depths, self.seed)
+        none = Reader(model, rows, put, read, depths[:1]).states
+        states = {"own": own, "another": other, "none": none}
+        count = min(self.new_tokens, model.cfg.n_ctx + 1 - max(map(len, rows)))
+        frames = []
+        for state, vectors in states.items():
+            at = depths[: len(vectors)]
+            told = pd.MultiIndex.from_product([at, chosen], names=["layer", "case"])
+            frame = told.to_frame(index=False).assign(state=state)
+            new = written_from(
+                model, rows * len(at), put * len(at), frame["layer"].tolist(),
+                vectors.flatten(0, 1), count,
+            )  # fmt: skip
+            texts = {"reader": [shown(model, row) for row in rows] * len(at)}
+            frames.append(frame.assign(**texts, text=[shown(model, row) for row in new]))
+        return pd.concat(frames, ignore_index=True)
+
+    def headline(self, results: Results) -> str:
+        """What is read of states, how often, from where to where, and what the controls say."""
+        _, _, *claims = self.claims(results)
+        told = [self._in_short(results, name, claims[number]) for number, name in enumerate(TOLD)]
+        said = (
+            f"{told[0]} {told[1]} Asked in words, the model answers "
+            f"{_percent(claims[3].estimate)}, so that may be the reader's knowledge. {told[2]}"
+        )
+        if results.tables["cases"]["group"].iloc[0].startswith("place "):
+            said += " In an adder a word is a digit of the first number; it implies one more."
+        return said
+
+    def _in_short(self, results: Results, told: str, claim: Claim) -> str:
+        rows = results.tables["excess"].query("told == @told")
+        best = results.tables["held_out"].query("told == @told")
+        beyond = rows.loc[(rows["q"] <= LEVEL) & (rows["estimate"] > 0), "layer"].tolist()
+        share, control = (_percent(best[name].mean()) for name in ("own", "best_control"))
+        layer = int(best["layer"].mode().iloc[0])
+        if claim.verdict != "holds":
+            return f"{DOES_NOT[told]} ({share} after block {layer}, best control {control})."
+        return (
+            f"{DOES[told]} ({share} after block {layer}, best control {control}; above all "
+            f"controls from {min(beyond)} to {max(beyond)} blocks)."
+        )
+
+    def claims(self, results: Results) -> list[Claim]:
+        """Two identities; what is told beyond the controls; what the model knows when asked."""
+        tables = results.tables
+        within, rows = TOLERANCE[self.dtype], tables["identities"]
+        learned = [self._told(tables["held_out"].query("told == @told"), told) for told in TOLD]
+        held = tables["held_out"].query("told == 'implied'")
+        wrong = held[~held["text"].astype(bool)]
+        return [
+            Claim.identity(
+                "A state that is put back where it stood changes no prediction.",
+                rows["back"].dropna(),
+                within=within,
+            ),
+            Claim.identity(
+                "After the last block, the state alone says what the whole text says.",
+                rows["last"].dropna(),
+                within=0,
+                unit="0 where it says the same token, 1 where not",
+            ),
+            *corrected(learned, MORE),
+            Claim.descriptive(
+                "Asked in words, the model gives this share of the answers that words imply.",
+                share(int(held["text"].sum()), len(held)),
+                unit="share of cases",
+            ),
+            Claim.descriptive(
+                "Of the answers that the model does not give when asked in words, a state gets "
+                "this share.",
+                share(int(wrong["own"].sum()), len(wrong)),
+                unit="share of cases",
+            ),
+            Claim.descriptive(
+                "A prompt that repeats a word tells it more often than decoding the same state at "
+                "once does, by this share.",
+                self._difference(tables["held_out"].query("told == 'word'"), "decoded"),
+                unit="share of cases, own state read less decoded",
+            ),
+        ]
+
+    def _told(self, rows: pd.DataFrame, told: str) -> Claim:
+        """That the own state beats the best control, where neither was chosen."""
+        most = rows["control"].mode().iloc[0]
+        layers = sorted(rows["layer"].unique())
+        return Claim.learned(
+            SENTENCES[told],
+            self._difference(rows, "best_control"),
+            above=0.0,
+            null=float(rows["best_control"].mean()),
+            null_note=f"how often the best control is right ({NAMES[most]}); read after block "
+            f"{' or '.join(map(str, layers))}, chosen on the other half of the cases",
+            unit="share of cases, own state less best control",
+            family="What is told of a state",
+            label=READS[told],
+            more=MORE,
+        )
+
+    def _difference(self, rows: pd.DataFrame, other: str) -> Any:
+        own, control = (rows[name].to_numpy(bool) for name in ("own", other))
+        return paired_shares(own, control)
+
+    def figures(self, results: Results) -> dict[str, Figure]:
+        """Shares by depth beside controls; the excess; what is said, and gone on to be written."""
+        return {
+            **_share_figures(results.tables),
+            **{f"What is said: {READS[told]}": _said_figure(results.tables, told) for told in TOLD},
+            "What the model goes on to write": _written_figure(results.tables["written"]),
+        }
+
+    def planted(self) -> "Model":
+        """A model that repeats words and knows what they imply, from the middle block on."""
+        return planted_implied(seed=self.seed)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
+
+
+def _case_rows(model: "Model", cases: Sequence[Placed]) -> pd.DataFrame:
+    rows = [
+        {
+            "case": number,
+            "group": one.group,
+            "source": shown(model, one.source),
+            "reader": shown(model, one.reader),
+            "right": token_strings(model, [one.right])[0],
+        }
+        for number, one in enumerate(cases)
+    ]
+    return pd.DataFrame(rows)
+
+
+def _said_rows(
+    model: "Model", said: np.ndarray, is_right: np.ndarray, depths: Sequence[int]
+) -> pd.DataFrame:
+    axes = pd.MultiIndex.from_product(
+        [range(len(said)), depths, STATES], names=["case", "layer", "state"]
+    )
+    tokens = token_strings(model, said.ravel())
+    return axes.to_frame(index=False).assign(token=tokens, is_right=is_right.ravel())
+
+
+def _identity_rows(read: Read, told: str) -> pd.DataFrame:
+    last = (read.put[:, -1, 0] != read.text).astype(float) if told == "answer" else np.nan
+    return pd.DataFrame({"case": range(len(read.text)), "back": read.error.max(1), "last": last})
+
+
+def _share_figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, Figure]:
+    named, excess = (
+        tables[name]
+        .rename(columns={"layer": PASSED, "estimate": "difference"})
+        .assign(read=tables[name]["told"].map(READS))
+        for name in ("shares", "excess")
+    )
+    named["state"] = named["state"].map(NAMES)
+    return {
+        "How often a state tells it": curves(
+            named, PASSED, "accuracy", series="state", facet="read",
+            caption="Share of cases in which the reader says the right token first, by how many "
+            "blocks the state has passed. What counts is the distance of its own state from the "
+            "state of another text, from shuffled numbers and from no state. Before the first "
+            "block a state is its token; after the last it is what the model predicts anyway. "
+            "Bands: 95 %.",
+        ),
+        "Beyond the best control": curves(
+            excess, PASSED, "difference", facet="read", reference=0.0,
+            caption="How much more often the own state is right than the control that is best "
+            "there, paired by case. Bands: 95 %.",
+        ),
+    }  # fmt: skip
+
+
+def _said_figure(tables: Mapping[str, pd.DataFrame], told: str) -> Figure:
+    cases = tables["cases"].query("told == @told")
+    few = cases.iloc[:: max(1, len(cases) // SHOWN)].head(SHOWN)
+    said = tables["said"].query("told == @told and state == 'own'").merge(few, on="case")
+    said = said.rename(columns={"layer": PASSED})
+    named = said["right"].str.strip() + " · " + (said["case"] + 1).astype(str)
+    return heat_map(
+        said.assign(right_reading=named, is_right=said["is_right"].astype(float)),
+        "right_reading", PASSED, "is_right", text="token", low=0, high=1,
+        label="the right token (1) or not (0)",
+        caption=f"What is said first of some cases' own states: {READS[told]}. Rows: the right "
+        "reading and the case; columns: blocks passed.",
+    )  # fmt: skip
+
+
+def _written_figure(written: pd.DataFrame) -> pd.DataFrame:
+    first = written[written["case"] == 0]
+    return pd.DataFrame(
+        {
+            "read": first["told"].map(READS),
+            "state": first["state"].map(NAMES),
+            PASSED: first["layer"],
+            "text with the state": first["reader"],
+            "what is written": first["text"],
+        }
+    ).reset_index(drop=True)

@@ -1,0 +1,436 @@
+"""What changes when a state is made to say another word?"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import pandas as pd
+from pydantic import Field
+
+from experiments import Claim, Experiment, Reading, Results, Table, UsageError, corrected
+from lenses.kept import PerPrompt
+from lenses.states.implied import (
+    Question,
+    UnfitError,
+    asked_digits,
+    questions,
+    shown,
+    worded,
+)
+from lenses.states.injection import (
+    KINDS,
+    OUTCOMES,
+    PLACES,
+    WAYS,
+    Injected,
+    held_out,
+    inject,
+    outcomes,
+    readout_errors,
+    success,
+    text_errors,
+)
+from lenses.states.propagation import eligible
+from lenses.statistics.against_random import against_random
+from lenses.statistics.intervals import bootstrap, share
+from lenses.statistics.paired import paired_shares
+from models.planted.implied import planted_implied
+from models.text import token_strings
+from prompts.injections import shipped_injections
+from viz import Figure, curves, heat_map
+
+if TYPE_CHECKING:
+    from models import Model
+
+RANDOM_MODELS = 2
+"""Models of the same shape with fresh weights, which may say a word that is put in as well."""
+MOST = 0.05
+"""Share of questions in which a random word may produce the target."""
+EXACT = {"float32": 1e-5, "float16": 1e-2, "bfloat16": 5e-2}
+"""Of identities, relative."""
+MORE = "questions (--questions), or additions (--additions)"
+SCALED = "same length"
+PASSED = "blocks passed"
+IN_WORDS = {
+    "replace": "embedding",
+    "same length": "embedding, same length",
+    "main component": "main component",
+    "state": "other word's state",
+}
+AT = {"subject": "at the word", "last": "at the last token"}
+SAID = {
+    "implied": "says what the word implies",
+    "word said": "says the word",
+    "implied by random": "says that after a random word",
+}
+"""Outcomes that are drawn."""
+SENTENCES = {
+    "replace": "Where another word's embedding replaces the word of a question within the model, "
+    "the answer is the one which that word implies.",
+    "same length": "Where the other word's embedding has the length of the state that it replaces, "
+    "the answer is the one which that word implies.",
+    "main component": "Where only the direction of the likeliest token is exchanged for that of "
+    "another word, the answer is the one which that word implies.",
+    "state": "Where the state that another word has there replaces the word of a question, the "
+    "answer is the one which that word implies.",
+}
+SHOWN = 12
+CELL = {
+    "at": "`subject`: the word that the question is about; `last`: the token that predicts the "
+    "answer",
+    "way": "`replace`: by the other word's embedding; `same length`: the same, as long as what it "
+    "replaces; `main component`: only the readout direction of the likeliest token is exchanged; "
+    "`state`: by the state that the other word has there",
+    "layer": "blocks that the state has passed where it is changed; 0 is the embedding",
+}
+
+
+class TokenInjection(Experiment):
+    """In a question about one word, a state is made to say another word of the same kind.
+
+    The question is about France (The capital city of France is called), the other word is Japan.
+    France's state, or the state of the last token, is changed after some of the blocks, in four
+    ways: it is replaced by Japan's embedding; by the same at the length of the old state; only its
+    main component is exchanged, that is the readout direction of the token that the state decodes
+    to, for that of Japan; and, for comparison, it is replaced by the state that Japan has there.
+
+    Two outcomes are kept apart: the model says the word (Japan), or what it implies (Tokyo, the
+    target). Controls: a random word (table) is put in the same way, and nothing is put in. Blocks
+    are chosen on one half of the questions and counted on the other.
+
+    An adder is asked about a digit of the first number. Another digit implies another digit of the
+    answer, by integer arithmetic; a third digit is the random word.
+    """
+
+    runs_on: ClassVar[str] = "adder 3 s, language model minutes"
+    quick: ClassVar[dict[str, Any]] = {"additions": 12}
+
+    model: str = "smollm2"
+    """Model: a card's name, a path to a card, folder or .gguf file, or a hub id."""
+    batch_size: int = Field(6, ge=1)
+    """Questions that are asked together."""
+    questions: int = Field(36, ge=10)
+    """Questions that a language model is asked, of those whose answer is of one word alone."""
+    additions: int = Field(48, ge=10)
+    """Additions sampled for an adder."""
+    depths: int = Field(9, ge=2)
+    """Depths at which states are changed, from the embedding to the last block."""
+
+    tables: ClassVar[Mapping[str, Table]] = {
+        "questions": Table(
+            "A row is a question and the word that is put in.",
+            key="case",
+            columns={
+                "case": "number of the question",
+                "group": "a relation, or a decimal place",
+                "text": "the question",
+                "answer": "its own answer",
+                "says": "what the model says when nothing is changed",
+                "word": "the word that is put in",
+                "implied": "what that word implies: the target",
+                "random": "the random word",
+                "readout_error": "logits against norm(word) times U where the last state is "
+                "replaced: largest difference over the largest logit",
+                "text_error": "relative difference of logits from those of the text with the word, "
+                "where it is put in at depth 0",
+            },
+        ),
+        "said": Table(
+            "A row is what the model says after a state is changed.",
+            key="case at layer way put",
+            columns={"case": "number of the question", **CELL,
+                "put": "`word`, or `random` for the control"},
+            more="token",
+        ),
+        "success": Table(
+            "A row is how often an outcome comes about.",
+            key="at layer way outcome",
+            columns={**CELL,
+                "outcome": "`implied`: the target is said; `word said`: the word is; `implied by "
+                "random`: the target, after a random word; `random said`: the random word",
+                "estimate": "share of questions"},
+            more="low high n",
+        ),
+        "held_out": Table(
+            "A row is a question at the depth that is best in the other half of the questions.",
+            key="at way case",
+            columns={"case": "number of the question", **CELL,
+                "control": "the better control: `random` word, or `none` put in",
+                "implied": "whether the target is said",
+                "best_control": "whether it is in that control",
+                "word_said": "whether the word that was put in is said"},
+        ),
+        "against_random": Table(
+            "A row is at how many depths within the model the word is said whose embedding, at "
+            "equal length, replaces the last state.",
+            key="weights case",
+            columns={"case": "number of the question", "depths_said": "share of depths"},
+        ),
+    }  # fmt: skip
+    reading: ClassVar[Reading] = Reading(
+        causal="yes: a state is changed and what the model says is read",
+        assumes="the embedding of a word stands for it also in later blocks, which is what is put "
+        "to the test; the questions stand for others",
+        stressed="that anything put in would do: random words in the same way; that the place is "
+        "wrong: the other word's own state; that blocks were picked by looking: the other half",
+        not_shown="that a word which changes nothing is not in the state: an embedding may be no "
+        "form in which later blocks look for it",
+    )
+
+    def measure(self, model: "Model") -> Results:
+        """Every question with every change; then random models, the last state replaced."""
+        asked, layers = self._asked(model), model.cfg.n_layers
+        depths = np.unique(np.linspace(0, layers, self.depths).round().astype(int)).tolist()
+        kept = self._inject(model, asked, depths)
+        found = Injected(kept["said"], kept["own"])
+        right = outcomes(found, asked)
+        within = eligible(depths, layers)
+        own = found.own == np.array([one.implied for one in asked])
+        best = [
+            held_out(right[:, place, :, way], own, within).assign(at=PLACES[place], way=WAYS[way])
+            for place in range(len(PLACES))
+            for way in range(len(WAYS))
+        ]
+        best = pd.concat(best, ignore_index=True)
+        best["layer"] = np.array(depths)[best.pop("depth")]
+        said = right[:, PLACES.index("last"), :, WAYS.index(SCALED), OUTCOMES.index("word said")]
+        rows = [_depth_rows("own", said[:, within])]
+        for number, twin in enumerate(self.twins(model, RANDOM_MODELS)):
+            label = f"random weights {number + 1}/{RANDOM_MODELS}"
+            chosen = [depths[depth] for depth in within]
+            theirs = self._inject(twin, asked, chosen, ("last",), (SCALED,), label)
+            words = np.array([one.word for one in asked])[:, None]
+            is_said = theirs["said"][:, 0, :, 0, 0] == words
+            rows.append(_depth_rows(f"random {number}", is_said))
+        return Results(
+            {
+                "questions": _question_rows(model, asked, kept),
+                "said": _said_rows(model, found, depths),
+                "success": success(right, depths),
+                "held_out": best,
+                "against_random": pd.concat(rows, ignore_index=True),
+            }
+        )
+
+    def _asked(self, model: "Model") -> list[Question]:
+        if model.card.arithmetic is not None:
+            try:
+                return asked_digits(model.card.arithmetic, self.additions, self.seed)
+            except ValueError as error:
+                raise UsageError(f"{model.card.name}: {error}; take a padded adder") from error
+        if model.tokenizer is None:
+            raise UsageError(f"{model.card.name} reads no text; take a language model")
+        shipped, cases = shipped_injections(), []
+        for number in range(len(shipped.known)):
+            try:
+                cases += worded(model, shipped, number)
+            except UnfitError:
+                continue  # state_propagation names the words that are left out
+        if len(cases) < 3 * SHOWN:
+            raise UsageError(
+                f"{model.card.name}: its tokenizer writes only {len(cases) // 3} of the words as "
+                "one token; take another language model"
+            )
+        made = questions(model, shipped, cases)
+        taken = np.linspace(0, len(made) - 1, min(self.questions, len(made))).astype(int)
+        return [made[number] for number in taken]
+
+    def _inject(
+        self,
+        model: "Model",
+        asked: Sequence[Question],
+        depths: Sequence[int],
+        places: Sequence[str] = PLACES,
+        ways: Sequence[Any] = WAYS,
+        label: str = "changing states",
+    ) -> PerPrompt:
+        """What is said about every question, and the errors of what must be exact."""
+        kept = PerPrompt()
+        for batch in self.stream(asked, kept, label, size=self.batch_size):
+            found = inject(model, batch, depths, places, ways)
+            kept.update(
+                said=found.said,
+                own=found.own,
+                readout_error=readout_errors(model, batch),
+                text_error=text_errors(model, batch),
+            )
+        return kept
+
+    def headline(self, results: Results) -> str:
+        """Where and how another word changes the answer, and where it is said itself."""
+        keys = ["at", "way", "outcome", "layer"]
+        rows = results.tables["success"].set_index(keys).sort_index()
+        best = results.tables["held_out"].query("at == 'subject'")
+        within = best.groupby("way")["implied"].mean().map(_percent)
+        state, random = (rows.loc["subject", "state", o] for o in ("implied", "implied by random"))
+        beyond = state.index[state["low"] > random["high"]]
+        until = f" up to block {beyond.max()}" if len(beyond) else ""
+        first = rows.loc["subject", "replace", "implied"]["estimate"]
+        last = rows.xs(("last", "word said"), level=("at", "outcome"))["estimate"]
+        said = (
+            "In place of the word of a question, the state that another word has there gets the "
+            f"answer which that word implies{until} ({within['state']} within the model, best "
+            f"control {_percent(best['best_control'].mean())}). The other word's embedding gets it "
+            f"in {_percent(first[0])} before the first block and in {within['replace']} within the "
+            f"model (at equal length {within['same length']}, exchanging the main component "
+            f"{within['main component']}). At the last token the word itself is said in at most "
+            f"{_percent(last.max())} ({IN_WORDS[last.idxmax()[0]]}, block {last.idxmax()[1]})."
+        )
+        if results.tables["questions"]["group"].iloc[0].startswith("place "):
+            said += " In an adder the words are digits of the first number."
+        return said
+
+    def claims(self, results: Results) -> list[Claim]:
+        """Two identities, a check of the control, what is implied, and what is said."""
+        tables, exact = results.tables, EXACT[self.dtype]
+        best = tables["held_out"].query("at == 'subject'")
+        learned = [self._implied(best[best["way"] == way], way) for way in WAYS]
+        return [
+            Claim.identity(
+                "Where a word replaces the last state, the logits are norm(word) times U.",
+                tables["questions"]["readout_error"],
+                within=exact,
+            ),
+            Claim.identity(
+                "Put in before the first block, a word does what the text with the word does.",
+                tables["questions"]["text_error"],
+                within=exact,
+            ),
+            self._random_words(tables),
+            *corrected(learned, MORE),
+            self._is_said(tables["against_random"]),
+            Claim.descriptive(
+                "At the word of the question, the word that replaces it is itself said in this "
+                "share of questions.",
+                _share(best[best["way"] == "replace"]["word_said"]),
+                unit="share of questions",
+            ),
+        ]
+
+    def _implied(self, rows: pd.DataFrame, way: str) -> Claim:
+        """That the target is said more often than in the better control."""
+        own, control = (rows[name].to_numpy(bool) for name in ("implied", "best_control"))
+        layers = " or ".join(map(str, sorted(rows["layer"].unique())))
+        return Claim.learned(
+            SENTENCES[way],
+            paired_shares(own, control),
+            above=0.0,
+            null=float(control.mean()),
+            null_note="the better of a random word and no change; changed after block "
+            f"{layers}, chosen on the other half of the questions",
+            unit="share of questions, target said less control",
+            family="Another word, another answer",
+            label=IN_WORDS[way],
+            more=MORE,
+        )
+
+    def _random_words(self, tables: Mapping[str, pd.DataFrame]) -> Claim:
+        """That a random word does not produce the target, over all depths and ways."""
+        said = (
+            tables["said"]
+            .query("at == 'subject'")
+            .merge(tables["questions"][["case", "implied"]], on="case")
+        )
+        hit = (said["token"] == said["implied"]).groupby([said["put"], said["case"]]).mean()
+        return Claim.mechanical(
+            "Random words, put in at the word of a question, do not produce the target.",
+            bootstrap(hit["random"].to_numpy(), self.seed),
+            below=MOST,
+            null=float(hit["word"].mean()),
+            null_note="the word itself in the same ways and at the same depths",
+            unit="share of changes after which the target is said",
+            check=True,
+            more=MORE,
+        )
+
+    def _is_said(self, rows: pd.DataFrame) -> Claim:
+        """That trained weights say the word that replaces the last state at more depths."""
+        wide = rows.pivot(index="weights", columns="case", values="depths_said")
+        found = against_random(
+            wide.loc["own"].to_numpy(), wide.drop(index="own").to_numpy(), self.seed
+        )
+        return Claim.mechanical(
+            "A word whose embedding, at equal length, replaces the last token's state within the "
+            "model is said at more depths than with random weights.",
+            found,
+            above=0.0,
+            null=float(found.random.mean()),
+            null_note=found.note,
+            unit="share of depths within the model at which the word is said",
+            decide=f"more {MORE}",
+        )
+
+    def figures(self, results: Results) -> dict[str, Figure]:
+        """Success by depth, place and way; what is said; where nothing is changed."""
+        tables = results.tables
+        drawn = tables["success"][tables["success"]["outcome"].isin(SAID)]
+        named = drawn.assign(
+            outcome=drawn["outcome"].map(SAID),
+            change=drawn["way"].map(IN_WORDS),
+        ).rename(columns={"layer": PASSED, "estimate": "share"})
+        found: dict[str, Figure] = {
+            f"What is said after a change {AT[at]}": curves(
+                named[named["at"] == at], PASSED, "share", series="outcome", facet="change",
+                caption="Share of questions after which the model says what the word that was put "
+                "in implies (the target), or that word, or the target after a random word, by how "
+                "many blocks the changed state has passed. Bands: 95 %.",
+            )
+            for at in PLACES
+        }  # fmt: skip
+        for way in ("replace", "state"):
+            found[f"What is said: {IN_WORDS[way]}"] = _said_figure(tables, way)
+        return found
+
+    def planted(self) -> "Model":
+        """A model that answers from a word's embedding, wherever in its first blocks it stands."""
+        return planted_implied(seed=self.seed)
+
+
+def _percent(part: float) -> str:
+    return f"{100 * part:.0f} %"
+
+
+def _share(values: pd.Series) -> Any:
+    return share(int(values.sum()), len(values))
+
+
+def _depth_rows(weights: str, said: np.ndarray) -> pd.DataFrame:
+    return pd.DataFrame({"weights": weights, "case": range(len(said)), "depths_said": said.mean(1)})
+
+
+def _question_rows(model: "Model", asked: Sequence[Question], kept: PerPrompt) -> pd.DataFrame:
+    tokens = {
+        name: token_strings(model, [getattr(one, name) for one in asked])
+        for name in ("answer", "word", "implied", "random")
+    }
+    told = {
+        "case": range(len(asked)),
+        "group": [one.group for one in asked],
+        "text": [shown(model, one.ids) for one in asked],
+        "says": token_strings(model, kept["own"]),
+        "readout_error": kept["readout_error"],
+        "text_error": kept["text_error"],
+    }
+    return pd.DataFrame(told | tokens)
+
+
+def _said_rows(model: "Model", found: Injected, depths: Sequence[int]) -> pd.DataFrame:
+    axes = pd.MultiIndex.from_product(
+        [range(len(found.own)), PLACES, depths, WAYS, KINDS],
+        names=["case", "at", "layer", "way", "put"],
+    )
+    return axes.to_frame(index=False).assign(token=token_strings(model, found.said.ravel()))
+
+
+def _said_figure(tables: Mapping[str, pd.DataFrame], way: str) -> Figure:
+    few = tables["questions"].iloc[:: max(1, len(tables["questions"]) // SHOWN)].head(SHOWN)
+    said = tables["said"].query("at == 'subject' and way == @way and put == 'word'")
+    said = said.merge(few, on="case").rename(columns={"layer": PASSED})
+    named = said["implied"].str.strip() + " · " + (said["case"] + 1).astype(str)
+    return heat_map(
+        said.assign(target=named, hit=(said["token"] == said["implied"]) * 1.0),
+        "target", PASSED, "hit", text="token", low=0, high=1,
+        label="the target (1) or not (0)",
+        caption=f"What some questions are answered after a change at the word ({IN_WORDS[way]}). "
+        "Rows: the target and the question; columns: blocks passed.",
+    )  # fmt: skip
