@@ -1,0 +1,523 @@
+"""Is a hidden state a sum of concepts?"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float, Int
+from pydantic import Field
+from torch import Tensor
+
+from experiments import Claim, Reading, Results, Table, TextStudy, UsageError, corrected
+from lenses.kept import PerPrompt
+from lenses.states.concept_tables import (
+    BEYOND,
+    BY_MIXED,
+    above_embedding,
+    ahead_rows,
+    compared,
+    example_tokens,
+    explained_rows,
+    recovered,
+    share_rows,
+    shares_of,
+    taken_apart,
+)
+from lenses.states.concepts import (
+    OF_TOKENS,
+    TRANSPORTED,
+    States,
+    added_at,
+    depth_of,
+    depths_of,
+    last,
+    spread,
+    token_atoms,
+    transported_atoms,
+)
+from lenses.states.decoding import Site
+from lenses.states.jacobian import MeanJacobians, text_jacobians
+from lenses.states.pursuits import MOST
+from lenses.statistics.against_random import above_zero_and_random
+from lenses.statistics.intervals import bootstrap
+from lenses.texts import ReadText, sampled_additions, texts_to_read
+from models.planted.concepts import planted_concepts
+from prompts.additions import AdditionFormat
+from prompts.texts import shipped_texts
+from viz import Drawing, bars, curves, heat_map, token_chips
+
+if TYPE_CHECKING:
+    from models import Model
+
+RANDOM_MODELS = 2
+"""Models of the same shape with fresh weights, whose states are taken apart by their own atoms."""
+ENOUGH = 0.02
+"""Share of squared length by which tokens must be ahead of mixed vectors."""
+JACOBIAN_TOKENS = 8
+"""First tokens of a text over which a Jacobian is averaged."""
+EXAMPLE_TOKENS = 6
+TRIPLES = 500
+BOUND = 1e-5
+LAST = f"explained_{MOST}"
+DEPTH, SHARE = "depth (blocks passed)", "share of squared length explained"
+DEGENERATE = {"single": "one token alone", "commonest": "the commonest first token"}
+SHORT = {BEYOND: "beyond own token", BY_MIXED: "mixed vectors"}
+THIRDS = ("lower third", "middle third", "upper third")
+MORE = "prompts (--prompts-file)"
+EXPLAINED = {f"explained_{k}": f"share of squared length explained by the first {k}"
+             for k in range(1, MOST + 1)}  # fmt: skip
+ATOMS = {"atoms": "token vectors: `E`, `effective E` or `transported U`"}
+DEPTHS = {"depth": "blocks that were passed; 0 is the embedding"}
+STATE = {"state": "`residual stream`, or what `attention` or `MLP` adds to it"}
+PURSUIT = {
+    "pursuit": "`published` (rows as they are, coefficient 1), `projection`, `orthogonal`, or "
+    "`non-negative`"
+}
+
+
+class IterativeDecoding(TextStudy):
+    """A state is taken apart into token vectors, one after another, up to five.
+
+    As first published: find the most likely token, subtract its embedding, find the next. Done
+    properly this is a matching pursuit: token vectors have length 1, and either the new coefficient
+    is the projection, or all coefficients are fitted anew (orthogonal), or so with none below
+    zero. It stops after five tokens, or where what is left no longer gets shorter. Token vectors
+    are the rows of E, effective E (E plus what the first MLP makes of it), and readout directions
+    taken back to a depth by the mean Jacobian (transported U).
+
+    What counts is the share of a state's squared length that the tokens explain. Any five of many
+    thousand vectors explain something of any vector, so beside it stand: random vectors of
+    the same length; states of models with random weights; and the same states explained by mixed
+    vectors, random ones with exactly the mean and covariance of the token vectors. For the last,
+    the state's own token and the mean state are set aside first, since any model, also an
+    untrained one, carries its input along. Intervals (95 %) resample prompts.
+    """
+
+    runs_on: ClassVar[str] = "adder 5 s, language model minutes"
+    quick: ClassVar[dict[str, Any]] = {"additions": 5, "positions": 2, "jacobian_texts": 1}
+
+    model: str = "smollm2"
+    """Model: a card's name, a path to a card, folder or .gguf file, or a hub id."""
+    positions: int = Field(3, ge=1)
+    """Positions read in each text, spread evenly over it; its first token is left out."""
+    depths: int = Field(7, ge=2)
+    """Depths read, spread evenly from the embedding to the last state."""
+    jacobian_texts: int = Field(2, ge=0)
+    """Texts over which the Jacobian of transported U is averaged; 0 leaves transported U out."""
+    additions: int = Field(24, ge=1)
+    """Additions sampled for an adder."""
+
+    tables: ClassVar[Mapping[str, Table]] = {
+        "states": Table(
+            "A row is a vector taken apart into up to five tokens (orthogonal pursuit).",
+            key="atoms vectors state depth prompt pos",
+            columns={
+                **ATOMS,
+                "vectors": "`states`, `random vectors` of the same length, or `states, beyond own "
+                "token` by token vectors or by mixed ones",
+                **STATE,
+                **DEPTHS,
+                "found": "the tokens in the order they were found; a minus is subtracted",
+                "first": "the first of them",
+                **EXPLAINED,
+                "error": "reconstruction and residual less the vector, over its length",
+                "rise": "largest rise of the residual's length by a step, over that of the vector",
+            },
+            more="token",
+        ),
+        "explained": Table(
+            "A row is how much of vectors the first tokens explain, mean over prompts.",
+            key="atoms vectors state depth tokens",
+            columns={
+                **ATOMS,
+                "vectors": "whose vectors; `random weights`: of models with random weights",
+                **STATE,
+                **DEPTHS,
+                "tokens": "how many tokens",
+                "estimate": "share of squared length that they explain",
+            },
+            more="low high n",
+        ),
+        "pursuits": Table(
+            "A row is a pursuit of states, or of random vectors of the same length.",
+            key="atoms vectors pursuit norm depth",
+            columns={
+                **ATOMS,
+                "vectors": "`states` or `random vectors`",
+                **PURSUIT,
+                "norm": "of the state before: `none`, `unit`, `final` norm, or `centred`",
+                **DEPTHS,
+                "single": "share of vectors in which one token alone was found",
+                "commonest": "share of vectors whose first token is the commonest one",
+                "common_token": "that token",
+                "steps": "mean number of tokens found",
+                **EXPLAINED,
+            },
+            more="n",
+        ),
+        "triples": Table(
+            "A row is how often sums of three random token vectors of E are taken apart again.",
+            key="rows pursuit",
+            columns={
+                "rows": "rows of E that were summed: `as they are`, or `of length 1`",
+                **PURSUIT,
+                "estimate": "share of sums in which exactly these three tokens were found",
+                "explained": "share of squared length that three tokens explain, mean over sums",
+            },
+            more="low high n",
+        ),
+        "against_random": Table(
+            "A row is how much five tokens explain at depths above 0, mean over a text's states.",
+            key="weights atoms prompt",
+            columns={
+                "atoms": "token vectors: `E` or `effective E`",
+                "value": "share of squared length, states less random vectors of the same length",
+            },
+        ),
+        "example": Table(
+            "A row is a token found in a state of the first text (non-negative, centred).",
+            key="atoms depth pos step",
+            columns={
+                **ATOMS,
+                **DEPTHS,
+                "heading": "the text's own token",
+                "step": "number of the step, from 1",
+                "gain": "share of squared length that this step explains",
+            },
+            more="token",
+        ),
+    }  # fmt: skip
+    reading: ClassVar[Reading] = Reading(
+        causal="no: states are taken apart as they are; nothing is changed in the model",
+        assumes="that what a state holds stands along single token vectors, the same ones at every "
+        "position, and that squared length says how much it holds",
+        stressed="that five of many vectors explain anything: random vectors; that the cloud of "
+        "token vectors does, not the tokens: mixed vectors; that it was learned: random weights; "
+        "that the pursuit finds what is there: sums of three known tokens",
+        not_shown="that a state holds no concepts where tokens explain little: concepts need not "
+        "be tokens; or that the model uses a token that is found",
+    )
+
+    def measure(self, model: "Model") -> Results:
+        """States of all texts, Jacobians, all pursuits by set of atoms; then random models."""
+        texts = self._texts(model)
+        where = depths_of(model, self.depths)
+        read, example = self._read(model, texts, [*where, *added_at(model, where)])
+        jacobians = self._jacobians(model, texts, where)
+        rows = [self.rows(name) for name in ("states", "pursuits", "example")]
+        names = (*OF_TOKENS, TRANSPORTED) if len(jacobians) else OF_TOKENS
+        for name in self.stream(names, rows, "taking states apart"):
+            if name == TRANSPORTED:
+                atoms = transported_atoms(model, jacobians)
+            else:
+                atoms = token_atoms(model, name, len(where), self.seed)
+            for frame in taken_apart(model, atoms, read, self.seed):
+                rows[0].append(frame)
+            rows[1].append(compared(model, atoms, read, self.seed))
+            rows[2].append(example_tokens(model, atoms, example, read))
+        own, random = rows[0].frame(), self._random(model, texts, where)
+        told = random[random["vectors"] == "states"].assign(vectors="random weights")
+        return Results(
+            tables={
+                "states": rows[0],
+                "explained": explained_rows(pd.concat([own, told]), self.seed),
+                "pursuits": rows[1],
+                "triples": recovered(model.W_E.detach().float(), TRIPLES, self.seed),
+                "against_random": ahead_rows(pd.concat([own.assign(weights="own"), random])),
+                "example": rows[2],
+            }
+        )
+
+    def _texts(self, model: "Model") -> list[ReadText]:
+        """Texts of at least two tokens."""
+        form = model.card.arithmetic
+        if form and not self.prompts and not self.prompts_file:
+            texts = sampled_additions(form, self.additions, self.seed)
+        else:
+            texts = texts_to_read(model, self.prompts, self.prompts_file, shipped_texts(), 0)
+        if not (long := [text for text in texts if len(text.given) > 1]):
+            raise UsageError("no text has a second token, and first tokens are not read; give more")
+        return long
+
+    def _pos(self, text: ReadText) -> Int[np.ndarray, "n"]:
+        return spread(len(text.given), self.positions)
+
+    def _read(
+        self, model: "Model", texts: list[ReadText], where: list[Site]
+    ) -> tuple[States, States]:
+        """Some states of each text, and the last ones of the first text."""
+        read, example = States(where), States(depths_of(model, self.depths))
+        kept = (read.kept, read.mean, example.kept, example.mean)
+        for text in self.stream(texts, kept, "reading"):
+            read.update(model, text.number, text.given, self._pos(text))
+            if text is texts[0]:
+                pos = last(len(text.given), EXAMPLE_TOKENS)
+                example.update(model, text.number, text.given, pos)
+        return read, example
+
+    def _jacobians(
+        self, model: "Model", texts: list[ReadText], where: list[Site]
+    ) -> Float[Tensor, "depth d d"]:
+        """Mean Jacobians of the depths; none where they are not asked for."""
+        mean = MeanJacobians()
+        long = [text.given for text in texts if len(text.given) > 2][: self.jacobian_texts]
+        for ids in self.stream(long, mean, "Jacobians"):
+            mean.update(text_jacobians(model, ids[:JACOBIAN_TOKENS], where))
+        return mean.mean if long else torch.zeros(0, 0, 0)
+
+    def _random(self, model: "Model", texts: list[ReadText], where: list[Site]) -> pd.DataFrame:
+        """States of models with random weights by their own atoms, as `states` has them."""
+        frames = []
+        for number, twin in enumerate(self.twins(model, RANDOM_MODELS)):
+            kept, told = PerPrompt(), f"random weights {number + 1}/{RANDOM_MODELS}"
+            for _ in self.stream([number], kept, told):
+                read = States(where)
+                for text in texts:
+                    read.update(twin, text.number, text.given, self._pos(text))
+                shares = shares_of(twin, read, self.seed + number)
+                kept.update(shares=shares, prompt=read.kept["prompt"])
+            rows = share_rows(kept["shares"], kept["prompt"], [depth_of(site) for site in where])
+            frames.append(rows.assign(weights=f"random {number}"))
+        return pd.concat(frames, ignore_index=True)
+
+    def headline(self, results: Results) -> str:
+        """How much tokens explain, of what they are, and whether anything is left to them."""
+        states = above_embedding(results.tables["states"])
+        mean = states.groupby(["atoms", "vectors"])[LAST].mean()
+        name = max(OF_TOKENS, key=lambda one: mean[one, "states"])
+        of = states[(states["atoms"] == name) & (states["vectors"] == "states")]
+        learned = [c for c in self.claims(results) if c.kind == "learned"]
+        return (
+            f"{_verdict(learned)} Five token vectors of {name} explain "
+            f"{_percent(mean[name, 'states'])} of a state's squared length, and "
+            f"{_percent(mean[name, 'random vectors'])} of a random vector's; the first that is "
+            f"found is the token read there in {_percent((of['first'] == of['token']).mean())} of "
+            "states. Beyond this token and the mean state, five tokens explain "
+            f"{_percent(mean[name, BEYOND])} of what is left, and random vectors with the same "
+            f"mean and covariance {_percent(mean[name, BY_MIXED])}."
+        )
+
+    def claims(self, results: Results) -> list[Claim]:
+        """Do tokens explain states, beyond what any vectors do, and beyond the input?"""
+        states = results.tables["states"]
+        sizes = states["depth"].max()
+        residual = above_embedding(states)
+        thirds = np.ceil(residual["depth"] / sizes * 3).clip(1, 3).astype(int)
+        groups = residual.assign(third=[THIRDS[third - 1] for third in thirds])
+        learned = [
+            self._beyond(name, third, rows)
+            for (name, third), rows in groups.groupby(["atoms", "third"], sort=False)
+            if name in OF_TOKENS
+        ]
+        ahead = [
+            self._ahead(name, rows)
+            for name, rows in results.tables["against_random"].groupby("atoms", sort=False)
+        ]
+        return [*learned, *corrected(ahead, MORE), *_degenerate(results), *_checks(results)]
+
+    def _beyond(self, name: str, third: str, rows: pd.DataFrame) -> Claim:
+        """Against vectors of the same mean and covariance, beyond own token and mean state."""
+        wide = rows.groupby(["prompt", "vectors"])[LAST].mean().unstack()
+        difference = (wide[BEYOND] - wide[BY_MIXED]).dropna().to_numpy()
+        return Claim.learned(
+            f"In the {third} of depths, five tokens of {name} explain more of what a state holds "
+            "beyond its own token and the mean state than five random vectors with the same mean "
+            f"and covariance do, by over {_percent(ENOUGH)} of its squared length.",
+            bootstrap(difference, self.seed),
+            above=ENOUGH,
+            null=0.0,
+            null_note="as much as random vectors with the same mean and covariance, which explain "
+            f"{_percent(wide[BY_MIXED].mean())} here",
+            unit="share of squared length, tokens less such vectors",
+            family="Beyond own token and mean state, five tokens explain more than five random "
+            "vectors of the same mean and covariance.",
+            label=f"{name}, {third}",
+            more=MORE,
+        )
+
+    def _ahead(self, name: str, rows: pd.DataFrame) -> Claim:
+        """Against random vectors of the same length, and models with random weights."""
+        wide = rows.pivot(index="weights", columns="prompt", values="value")
+        random = wide.filter(like="random ", axis="index").to_numpy()
+        found = above_zero_and_random(wide.loc["own"].to_numpy(), random, self.seed)
+        return Claim.mechanical(
+            f"Five tokens of {name} explain more of a state than of a random vector of the same "
+            "length, and are further ahead than with random weights.",
+            found,
+            above=0.0,
+            null=found.random.mean(),
+            null_note=found.note,
+            unit="share of squared length, states less random vectors, depths above 0",
+            family="Five tokens explain more of states than of random vectors, further ahead than "
+            "with random weights.",
+            label=name,
+            decide=MORE,
+        )
+
+    def figures(self, results: Results) -> dict[str, Drawing]:
+        """By depth; one text; by number of tokens; parts; pursuits; sums of known tokens."""
+        return {
+            **_depth_figure(results),
+            **_example_figures(results),
+            **_more_figures(results),
+            **_pursuit_figures(results),
+            **_triple_figure(results),
+        }
+
+    def planted(self) -> "Model":
+        """A model whose states are sums of the embeddings of three tokens."""
+        return planted_concepts(_FORM, seed=self.seed)
+
+
+_FORM = AdditionFormat(
+    digits=6, layout=("<bos>", *"a+b=c"),
+    vocabulary={sign: number for number, sign in enumerate([*"0123456789+=", "<bos>"])},
+)  # fmt: skip
+
+
+def _degenerate(results: Results) -> list[Claim]:
+    """How often the published form finds one token alone, and what changes it."""
+    rows = results.tables["pursuits"]
+    rows = rows[(rows["atoms"] == "E") & (rows["vectors"] == "states")]
+    by = rows.groupby(["pursuit", "norm"])[["single", LAST]].mean()
+    one, other = by.loc["published", "none"], by.loc["orthogonal", "centred"]
+    n = rows["n"].iloc[0] * rows["depth"].nunique()
+    return [
+        Claim.descriptive(
+            "Coefficient 1, as first published, finds one token alone in "
+            f"{_percent(one['single'])} of states and explains {_percent(max(one[LAST], 0))} of "
+            f"their squared length; an orthogonal pursuit of centred states {_percent(other[LAST])}"
+            f", with one token alone in {_percent(other['single'])}.",
+            pd.Series({"estimate": one["single"], "n": n}),
+            unit="share of states in which one token alone is found, coefficient 1",
+        )
+    ]
+
+
+def _checks(results: Results) -> list[Claim]:
+    states, triples = results.tables["states"], results.tables["triples"]
+    rows = triples[triples["rows"] == "as they are"].set_index("pursuit")
+    return [
+        Claim.identity("Tokens and what is left sum to the state.", states["error"], within=BOUND),
+        Claim.identity(
+            "In an orthogonal pursuit what is left never gets longer.", states["rise"], within=1e-9
+        ),
+        Claim.mechanical(
+            "Of sums of three random rows of E, an orthogonal pursuit with vectors of length 1 "
+            "finds all three in 95 % or more.",
+            rows.loc["orthogonal"],
+            above=0.95,
+            null=float(rows.loc["published", "estimate"]),
+            null_note="rows as they are and coefficient 1, as first published",
+            unit="share of sums",
+            check=True,
+            decide="a larger vocabulary or vectors that are less alike",
+        ),
+    ]
+
+
+def _verdict(learned: list[Claim]) -> str:
+    """The answer in a word, from the claims about what lies beyond the own token."""
+    held = [claim.label for claim in learned if claim.verdict == "holds"]
+    if len(held) == len(learned):
+        return "Yes."
+    if held:
+        return f"In part: beyond the token that is read, only with {' and '.join(held)} of depths."
+    known = all(claim.verdict == "fails" for claim in learned)
+    return "Hardly, beyond the token that is read." if known else "Not decided."
+
+
+def _depth_figure(results: Results) -> dict[str, Drawing]:
+    rows = results.tables["explained"]
+    rows = rows[(rows["tokens"] == MOST) & (rows["state"] == "residual stream")]
+    return {
+        "What five tokens explain, by depth": curves(
+            _named(rows), DEPTH, SHARE, series="vectors", facet="atoms",
+            caption="Share of a vector's squared length that five tokens explain (orthogonal "
+            "pursuit). Beyond own token: of what is left once the state's own token and the mean "
+            "state have explained what they can; mixed vectors explain the same, and have the mean "
+            "and covariance of the token vectors. Where they explain as much, tokens are nothing "
+            "special. Random weights: models that learned nothing. Bands: 95 % over prompts.",
+        )
+    }  # fmt: skip
+
+
+def _example_figures(results: Results) -> dict[str, Drawing]:
+    rows = results.tables["example"]
+    rows = rows[rows["depth"] > 0].rename(columns={"depth": DEPTH, "gain": "share explained"})
+    return {
+        f"One text, taken apart into {name}": token_chips(
+            part, DEPTH, "share explained",
+            label="share of squared length that this token explains",
+            caption="The end of the first text: above, its tokens; below, the tokens whose vectors "
+            f"({name}) sum to the state, first found on top (non-negative pursuit of states less "
+            "the mean state). Where fewer than five stand, no further one explains any more.",
+        )
+        for name, part in rows.groupby("atoms", sort=False)
+    }  # fmt: skip
+
+
+def _more_figures(results: Results) -> dict[str, Drawing]:
+    rows = results.tables["explained"]
+    states = rows[(rows["vectors"] == "states") & (rows["depth"] > 0)]
+    top = rows["depth"] == rows["depth"].max()
+    five = states[(states["tokens"] == MOST) & states["atoms"].isin(OF_TOKENS)]
+    several = rows[(rows["state"] == "residual stream") & top]
+    return {
+        "The last state, with each token more": curves(
+            _named(several), "tokens", SHARE, series="vectors", facet="atoms",
+            caption="Share of the squared length of the last state explained by the first token, "
+            "the first two, and so on. Bands: 95 % over prompts.",
+        ),
+        "What attention and MLP add": curves(
+            _named(five), DEPTH, SHARE, series="state", facet="atoms",
+            caption="Share of squared length that five tokens explain of the residual stream, and "
+            "of what attention and MLP add to it in the block that ends at this depth.",
+        ),
+    }  # fmt: skip
+
+
+def _pursuit_figures(results: Results) -> dict[str, Drawing]:
+    rows = results.tables["pursuits"]
+    states = rows[rows["vectors"] == "states"]
+    keys = ["atoms", "pursuit", "norm"]
+    mean = states.groupby(keys, sort=False)[[*DEGENERATE, LAST]].mean().reset_index()
+    first = mean[mean["pursuit"] == "published"].melt(["atoms", "norm"], [*DEGENERATE])
+    first["statistic"] = first.pop("variable").map(DEGENERATE)
+    return {
+        "Which pursuit explains most": heat_map(
+            mean.assign(written=[f"{100 * max(v, 0):.0f} %" for v in mean[LAST]]),
+            "pursuit", "norm", LAST, facet="atoms", text="written", low=0, high=1, label=SHARE,
+            caption="What five tokens explain, mean over states, by pursuit and by norm of the "
+            "state before. Published: rows as they are, coefficient 1. The others do not see how "
+            "long a state is, so that a unit norm changes nothing for them.",
+        ),
+        "As first published, one token again and again": bars(
+            first.rename(columns={"value": "share of states"}), "norm", "share of states",
+            series="atoms", facet="statistic",
+            caption="With coefficient 1: states in which one token alone is found, and states "
+            "whose first token is the one that is commonest over all states.",
+        ),
+    }  # fmt: skip
+
+
+def _triple_figure(results: Results) -> dict[str, Drawing]:
+    rows = results.tables["triples"].rename(columns={"estimate": "share found"})
+    return {
+        "Sums of three known tokens": bars(
+            rows.assign(rows="rows " + rows["rows"]), "pursuit", "share found", series="rows",
+            caption=f"Share of {TRIPLES} sums of three random rows of E that are taken apart into "
+            "exactly these three tokens, in three steps. Lines: 95 %.",
+        )
+    }  # fmt: skip
+
+
+def _named(rows: pd.DataFrame) -> pd.DataFrame:
+    short = rows.assign(vectors=rows["vectors"].replace(SHORT))
+    return short.rename(columns={"estimate": SHARE, "depth": DEPTH})
+
+
+def _percent(part: float) -> str:
+    return f"{100 * part:.0f} %"
