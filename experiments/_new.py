@@ -4,7 +4,7 @@ from pathlib import Path
 from string import Template
 
 from experiments._contract.errors import UsageError
-from experiments._contract.files import write_atomically
+from viz.files import write_atomically
 
 TEMPLATES = Path(__file__).parent / "_templates"
 

@@ -44,6 +44,7 @@ class AdditionAccuracy(Experiment):
     after the right digits, and after those that the model itself wrote.
     """
 
+    runs_on: ClassVar[str] = "adder 10 s, language model minutes"
     batch_size: int = Field(128, ge=1)
     """Questions in one forward pass."""
     places: int | None = Field(None, ge=2, le=17)

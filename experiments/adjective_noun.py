@@ -85,6 +85,7 @@ class AdjectiveNoun(Experiment):
     and after that token. Every addition is a frame.
     """
 
+    runs_on: ClassVar[str] = "adder 5 s, language model minutes"
     quick: ClassVar[dict[str, Any]] = {"additions": 8}
 
     model: str = "smollm2"

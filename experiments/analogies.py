@@ -76,6 +76,7 @@ class Analogies(Experiment):
     skipped. For an adder the words are the digits: next digit, plus two, plus three, minus two.
     """
 
+    runs_on: ClassVar[str] = "adder 5 s, language model 1 min"
     model: str = "smollm2"
     """Model: a card's name, a path to a card, folder or .gguf file, or a hub id."""
     pairs_file: Path | None = None

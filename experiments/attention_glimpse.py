@@ -66,6 +66,7 @@ class AttentionGlimpse(Experiment):
     """
 
     needs_model: ClassVar[bool] = False
+    runs_on: ClassVar[str] = "no model 15 s"
     quick: ClassVar[dict[str, Any]] = {"steps": 60, "seeds": 2, "cases": 200}
 
     model: str = "none"

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from pydantic import Field
 
-from experiments import Claim, Experiment, Reading, Results, Table, UsageError, corrected
+from experiments import Claim, Reading, Results, Table, TextStudy, UsageError, corrected
 from lenses.kept import Moments, PerPrompt
 from lenses.states.meaning import (
     CONTROLS,
@@ -24,7 +24,7 @@ from lenses.states.meaning import (
 from lenses.statistics.against_random import above_zero_and_twins
 from lenses.statistics.grid import grid
 from lenses.statistics.intervals import benjamini_hochberg, bootstrap
-from lenses.texts import distinct, sampled_additions
+from lenses.texts import distinct, given_texts, sampled_additions
 from models.text import tokenize
 from prompts.texts import shipped_texts
 from viz import bars, curves, head_grid, heat_map
@@ -71,7 +71,7 @@ WHICH = {
 }
 
 
-class AttentionMeaning(Experiment):
+class AttentionMeaning(TextStudy):
     """Each token's state is decoded before and after a step; has it moved to what it attends to?
 
     A token's meaning is the distribution over next words that the logit lens reads off its state.
@@ -86,10 +86,9 @@ class AttentionMeaning(Experiment):
     `towards` [layer, query, key] (whole block, divergence).
     """
 
+    runs_on: ClassVar[str] = "adder 5 s, language model minutes"
     quick: ClassVar[Mapping[str, Any]] = {"additions": 8}
 
-    prompts: tuple[str, ...] = ()
-    """Texts to read; without any, shipped ones of many kinds (adders: sampled additions)."""
     texts: int = Field(12, ge=1)
     """Shipped texts that are read; those under six tokens are left out."""
     tokens: int = Field(16, ge=6)
@@ -210,18 +209,19 @@ class AttentionMeaning(Experiment):
 
     def _texts(self, model: "Model") -> list[tuple[int, list[int]]]:
         """What is read, as numbered tokens."""
-        if model.card.arithmetic and not self.prompts:
+        own = [text.text for text in given_texts(self.prompts, self.prompts_file)]
+        if model.card.arithmetic and not own:
             sampled = sampled_additions(model.card.arithmetic, self.additions, self.seed)
             return [(text.number, text.given + text.expected) for text in sampled]
-        given = self.prompts or [text.text for text in shipped_texts()]
+        given = own or [text.text for text in shipped_texts()]
         texts = [tokenize(model, text)[: self.tokens] for text in given]
         short = [number for number, ids in enumerate(texts) if len(ids) < LEAST]
-        if self.prompts and short:
+        if own and short:
             least = f"it takes at least {LEAST}"
             raise UsageError(f"prompt {short[0]}: {len(texts[short[0]])} tokens; {least}")
         texts = [texts[number] for number in distinct(texts)]
         known = [ids for ids in texts if len(ids) >= LEAST]
-        return list(enumerate(known if self.prompts else known[: self.texts]))
+        return list(enumerate(known if own else known[: self.texts]))
 
     def _draws(self, found: Movement, number: int) -> np.ndarray:
         """Correlations with the meanings of sources exchanged at random, by draw."""

@@ -89,6 +89,7 @@ class CarryLocalisation(Experiment):
     half of all, count. At last all heads without a role are replaced by their means.
     """
 
+    runs_on: ClassVar[str] = "adder 4 min, language model minutes"
     quick: ClassVar[dict[str, Any]] = {
         "per_cell": 24, "screen": 4, "uniform": 20, "per_ablation": 1, "probed": 50,
     }  # fmt: skip

@@ -101,6 +101,7 @@ class DigitGeometry(Experiment):
     token for each number from 0 to 99, numbers are shifted along a helix as well.
     """
 
+    runs_on: ClassVar[str] = "adder 10 s, language model minutes"
     quick: ClassVar[Mapping[str, Any]] = {"contexts": 8, "edits": 6, "permuted_fits": 6}
 
     contexts: int = Field(24, ge=4)

@@ -91,6 +91,7 @@ class DigitPlaces(Experiment):
     from the mean of its place to that of another. Adders know no words, and are only probed.
     """
 
+    runs_on: ClassVar[str] = "adder 10 s, language model 2 min"
     quick: ClassVar[dict[str, Any]] = {"per_length": 2, "probed": 150, "edits": 12}
 
     model: str = "smollm2"

@@ -73,6 +73,7 @@ class FirstOrderMarkov(Experiment):
     words, each weighted by its count.
     """
 
+    runs_on: ClassVar[str] = "adder 5 s, language model 2 min"
     quick: ClassVar[dict[str, Any]] = {"additions": 500, "training_steps": 60}
 
     model: str = "smollm2"

@@ -240,7 +240,7 @@ class HeadImportance(TextStudy):
         if len(given) < 3:
             raise UsageError(f"prompts: {len(given)} different texts; it takes 3 or more")
         longest = max(len(text.given) for text in given) + count
-        refuse_too_long(model, longest, "the longest prompt with its new tokens")
+        refuse_too_long(model, longest, "new_tokens: the longest prompt with them")
         return continued(model, given, count, self.stream), answers
 
     def _additions(self, form: AdditionFormat) -> list[ReadText]:

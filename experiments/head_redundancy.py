@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from pydantic import Field
 
-from experiments import Claim, Experiment, Reading, Results, Table, corrected
+from experiments import Claim, Reading, Results, Table, TextStudy, UsageError, corrected
 from lenses.heads.redundancy import (
     cka,
     joint_effects,
@@ -78,7 +78,7 @@ MEASURES = {
 """Columns of likeness in words."""
 
 
-class HeadRedundancy(Experiment):
+class HeadRedundancy(TextStudy):
     """How alike the heads' results are, and whether one head can stand in for another.
 
     *Likeness* of two heads' results over the tokens of a corpus (the first of each text left out):
@@ -99,6 +99,7 @@ class HeadRedundancy(Experiment):
     Intervals (95 %) resample texts; those of likeness, groups of four texts.
     """
 
+    runs_on: ClassVar[str] = "adder 5 s, language model minutes"
     quick: ClassVar[dict[str, Any]] = {"additions": 24}
 
     additions: int = Field(64, ge=24)
@@ -248,8 +249,13 @@ class HeadRedundancy(Experiment):
 
     def _texts(self, model: "Model") -> list[ReadText]:
         """Texts, or additions with their answers, as tokens."""
-        if model.card.arithmetic is None:
-            return texts_to_read(model, (), None, shipped_texts()[: self.texts], 0)
+        given = self.prompts or self.prompts_file
+        if model.card.arithmetic is None or given:
+            shipped = shipped_texts()[: self.texts]
+            texts = texts_to_read(model, self.prompts, self.prompts_file, shipped, 0)
+            if len(texts) < GROUP:  # half of them choose the pairs, the others tell their cost
+                raise UsageError(f"prompts: {len(texts)} different texts; it takes {GROUP} or more")
+            return texts
         sums = sampled_additions(model.card.arithmetic, self.additions, self.seed)
         return [replace(one, new=one.expected) for one in sums]
 

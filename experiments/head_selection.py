@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from pydantic import Field
 
-from experiments import Claim, Experiment, Reading, Results, Table, UsageError, corrected
+from experiments import Claim, Reading, Results, Table, TextStudy, UsageError, corrected
 from lenses.heads.circuits import CIRCUITS, TokenPairs, circuits
 from lenses.heads.contributions import attention_patterns as patterns_of
 from lenses.heads.selection import COMPONENTS, KINDS, attention_by_kind, score_shares
@@ -17,7 +17,7 @@ from lenses.kept import PerPrompt
 from lenses.statistics.against_random import against_random
 from lenses.statistics.grid import grid
 from lenses.statistics.intervals import bootstrap
-from lenses.texts import ReadText, sampled_additions, texts_to_read
+from lenses.texts import ReadText, continued, sampled_additions, texts_to_read
 from models.planted.selection import planted_selection
 from models.text import token_strings
 from prompts.texts import shipped_texts
@@ -55,7 +55,7 @@ KIND = {"kind": "previous, duplicate, induction or sink"}
 PART = {"component": "what moves scores: content, position, both or context"}
 
 
-class HeadSelection(Experiment):
+class HeadSelection(TextStudy):
     """Each head's attention is taken apart by what moves it, and its weights by pairs of tokens.
 
     *Shares*: the same tokens take turns at the same slots of a text (Latin squares; the query and
@@ -76,6 +76,7 @@ class HeadSelection(Experiment):
     Intervals (95 %) resample texts or sequences.
     """
 
+    runs_on: ClassVar[str] = "adder 5 s, language model minutes"
     quick: ClassVar[dict[str, Any]] = {"texts": 5, "repeats": 16}
 
     texts: int = Field(24, ge=2)
@@ -218,9 +219,13 @@ class HeadSelection(Experiment):
 
     def _texts(self, model: "Model") -> list[ReadText]:
         """The texts as tokens; for an adder additions, with their answers."""
-        if model.card.arithmetic is None:
-            return texts_to_read(model, (), None, shipped_texts()[: self.texts], 0)
-        sums = sampled_additions(model.card.arithmetic, self.texts, self.seed)
+        form, own = model.card.arithmetic, (self.prompts, self.prompts_file)
+        if form is None:
+            return texts_to_read(model, *own, shipped_texts()[: self.texts], 0)
+        if any(own):
+            asked = texts_to_read(model, *own, (), form.digits + 1)
+            return continued(model, asked, form.digits + 1, self.stream)
+        sums = sampled_additions(form, self.texts, self.seed)
         return [replace(one, new=one.expected) for one in sums]
 
     def _exchanges(self, model: "Model", texts: list[ReadText]) -> list["_Exchange"]:

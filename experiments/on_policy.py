@@ -10,14 +10,14 @@ import pandas as pd
 import torch
 from pydantic import Field
 
-from experiments import Claim, Estimate, Experiment, Reading, Results, Table, UsageError
+from experiments import Claim, Estimate, Reading, Results, Table, TextStudy, UsageError
 from lenses.kept import PerPrompt
 from lenses.states import fillers, policy
 from lenses.states.fillers import FILLERS, MAIN, Filled
 from lenses.states.policy import STATISTICS
 from lenses.statistics.grid import grid
 from lenses.statistics.intervals import bootstrap
-from lenses.texts import distinct, sampled_additions
+from lenses.texts import distinct, given_texts, sampled_additions
 from models.planted.dialect import planted_dialect
 from models.text import continue_text, token_strings, tokenize
 from prompts.passages import passages
@@ -63,7 +63,7 @@ COMPARED = FOLLOWS | {
 }
 
 
-class OnPolicy(Experiment):
+class OnPolicy(TextStudy):
     """The same positions after the same prompts are filled with own and other text, and compared.
 
     Fillers: *greedy* (the model's likeliest tokens), *sampled* (at temperature 1), *given* (how
@@ -81,10 +81,9 @@ class OnPolicy(Experiment):
     the very same texts, and a planted model that attends to its own words is compared, too.
     """
 
+    runs_on: ClassVar[str] = "adder 5 s, language model minutes"
     quick: ClassVar[dict[str, Any]] = {"additions": 8}
 
-    prompts: tuple[str, ...] = ()
-    """Texts that are cut in two; without any, shipped passages (adders: sampled additions)."""
     texts: int = Field(30, ge=3)
     """Shipped passages that are used."""
     given_tokens: int = Field(16, ge=1)
@@ -222,9 +221,10 @@ class OnPolicy(Experiment):
 
     def _texts(self, model: "Model") -> list["_Text"]:
         """Prompts with what they are followed by, but for the model's own text."""
-        if model.card.arithmetic and not self.prompts:
+        own = [text.text for text in given_texts(self.prompts, self.prompts_file)]
+        if model.card.arithmetic and not own:
             return self._additions(model)
-        given = self.prompts or [passage.text for passage in passages()[: self.texts]]
+        given = own or [passage.text for passage in passages()[: self.texts]]
         rows = [tokenize(model, text)[: self.given_tokens + self.new_tokens] for text in given]
         rows = [rows[number] for number in distinct(rows)]
         least = self.given_tokens + FEWEST

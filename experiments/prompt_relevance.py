@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from experiments import Claim, Experiment, Reading, Results, Table, corrected
+from experiments import Claim, Reading, Results, Table, TextFile, TextStudy, corrected
 from lenses.flow.dropped_tokens import dropping_rows
-from lenses.flow.keyed_texts import KeyedText, answered_texts
+from lenses.flow.keyed_texts import KeyedText, answered_texts, given_keyed
 from lenses.flow.one_text import (
     FIRST_LAYER,
     SINK,
@@ -94,7 +94,7 @@ FIRST = (
 """What may rank the key first: its name, in a word or two, and as the actor of a sentence."""
 
 
-class PromptRelevance(Experiment):
+class PromptRelevance(TextStudy):
     """A prompt is continued, and each of its tokens is then knocked out of the answer.
 
     The truth about a token is what the log-probability of the generated text loses (in nats) when
@@ -109,10 +109,11 @@ class PromptRelevance(Experiment):
     the keys are the two units digits, on which the answer's units digit depends.
     """
 
+    runs_on: ClassVar[str] = "adder 10 s, language model minutes"
     quick: ClassVar[Mapping[str, Any]] = {"additions": 6}
 
-    prompts: tuple[str, ...] = ()
-    """Prompts to read; without any, shipped ones (adders: sampled additions)."""
+    keyed_file: TextFile | None = None
+    """A .csv, .tsv or .jsonl file with the columns prompt, key and, if you like, misleading."""
     new_tokens: int = Field(4, ge=1)
     """Tokens the model answers with (an adder: as many digits as its answer has)."""
     said: bool = True
@@ -211,7 +212,8 @@ class PromptRelevance(Experiment):
 
     def measure(self, model: "Model") -> Results:
         """Continue the prompts, knock their tokens out, rank and drop them; then random models."""
-        asked = (self.prompts, self.new_tokens, self.additions, self.seed)
+        given = given_keyed(self.prompts, self.prompts_file, self.keyed_file)
+        asked = (given, self.new_tokens, self.additions, self.seed)
         texts, own = answered_texts(model, *asked, self.stream), PerPrompt()
         if not self.said:
             texts = [replace(text, depends=bool(text.prompt.key)) for text in texts]

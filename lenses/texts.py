@@ -69,16 +69,25 @@ def texts_to_read(
         ModelError: a file has no text, or a prompt is empty, or with `extra` tokens after it too
             long for the model.
     """
-    try:
-        lines = texts_in(file) if file else []
-    except ValueError as error:
-        raise ModelError(str(error)) from error
-    chosen = [Text("given", text) for text in prompts] + lines or shipped
-    rows = tokenize_prompts(model, [text.text for text in chosen], extra)
+    chosen = given_texts(prompts, file) or shipped
+    names = [text.where or f"prompt {number}" for number, text in enumerate(chosen)]
+    rows = tokenize_prompts(model, [text.text for text in chosen], extra, names)
     return [
         ReadText(number, chosen[origin].kind, rows[origin], origin=origin)
         for number, origin in enumerate(distinct(rows))
     ]
+
+
+def given_texts(prompts: Sequence[str], file: Path | None) -> list[Text]:
+    """The prompts that a user gave and those of a file; none where neither is given.
+
+    Raises:
+        ModelError: the file cannot be read; it names the line, and the column of a table.
+    """
+    try:
+        return [Text("given", text) for text in prompts] + (texts_in(file) if file else [])
+    except ValueError as error:
+        raise ModelError(str(error)) from error
 
 
 def sampled_additions(form: AdditionFormat, count: int, seed: int) -> list[ReadText]:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from models.loading import check, examined, load, untrained
     from models.protocol import Identity, Model
     from models.verification import identities
+    from models.wrapped import wrap
 
 _HOME = {
     "Model": "models.protocol",
@@ -22,6 +23,7 @@ _HOME = {
     "untrained": "models.loading",
     "Identity": "models.protocol",
     "identities": "models.verification",
+    "wrap": "models.wrapped",
 }
 
 __all__ = [
@@ -36,6 +38,7 @@ __all__ = [
     "identities",
     "load",
     "untrained",
+    "wrap",
 ]
 
 

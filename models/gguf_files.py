@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from models.card import ModelError
+from models.card import LARGEST, MOST_LAYERS, ModelError
 from models.protocol import PlainModel, PretrainedConfig
 
 ENDS = ("eos_token_id", "eot_token_id", "eom_token_id")
@@ -71,6 +71,17 @@ def report_of_gguf(file: Path, model: PlainModel) -> list[str]:
         ),
         *(f"ignored: {name}" for name in ignored),
     ]
+
+
+def refuse_large_gguf(file: Path) -> None:
+    """Raise ModelError for metadata that no model has, before a model is made of it."""
+    from gguf import GGUFReader
+
+    for name, field in GGUFReader(file).fields.items():
+        most = MOST_LAYERS if name.endswith(".block_count") else LARGEST
+        value = field.contents() if len(field.data) == 1 else None
+        if isinstance(value, int) and not name.startswith(("tokenizer.", "GGUF.")) and value > most:
+            raise ModelError(f"{file}: {name} is {value}, more than {most}; get the file again")
 
 
 def _placed(model: PlainModel, kind: str) -> set[str]:

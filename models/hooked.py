@@ -55,11 +55,17 @@ def _bridge(module: nn.Module, architecture: str, folded: bool, **config: Any) -
     from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_from_module
 
     bridge = build_bridge_from_module(module, architecture, **config)
-    for block in getattr(bridge, "blocks", ()):
-        _open_pattern(dict(block.named_children()).get("attn"))
+    open_patterns(bridge)
     if folded:
         bridge.enable_compatibility_mode(disable_warnings=True)
     return bridge
+
+
+def open_patterns(model: Any) -> None:
+    """Let an edited pattern reach the values in every block of a bridge."""
+    if HAS_BRIDGE:
+        for block in getattr(model, "blocks", ()):
+            _open_pattern(dict(block.named_children()).get("attn"))
 
 
 class _AfterSoftmax(TorchFunctionMode):

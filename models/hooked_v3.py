@@ -6,6 +6,7 @@ config, so that any model of a known family can be read.
 
 from typing import Any
 
+import torch
 from torch import Tensor
 from transformer_lens import HookedTransformer
 from transformer_lens.config.hooked_transformer_config import HookedTransformerConfig
@@ -70,6 +71,14 @@ def hooked_native(
         block, _, leaf = names.hooked.rpartition(".")
         named[f"{block}._{leaf}" if key_or_value else names.hooked] = tensor
     return _filled(settings, named, folded)
+
+
+def fresh_hooked(settings: HookedTransformerConfig, seed: int) -> HookedTransformer:
+    """A HookedTransformer of a shape as its own library initialises it."""
+    fresh = {"init_weights": True, "tokenizer_name": None, "seed": None}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return HookedTransformer(HookedTransformerConfig.from_dict(settings.to_dict() | fresh))
 
 
 def _filled(

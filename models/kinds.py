@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from models.card import Card, ModelError
+from models.card import LARGEST, MOST_LAYERS, Card, ModelError
 from models.protocol import PlainModel, PretrainedConfig
 
 UNBOUNDED = 2**30
@@ -44,8 +44,15 @@ def _refuse_config(card: Card, file: Path) -> None:
     try:
         config = json.loads(file.read_text("utf-8"))
         quantised, pair = config.get("quantization_config"), config.get("is_encoder_decoder")
+        elsewhere = config.get("transformers_weights")
     except (OSError, ValueError, AttributeError) as error:
         raise ModelError(f"{card.name}: {file} is no readable config ({error}); mend it") from error
+    _refuse_large_numbers(card, file, config)
+    if elsewhere:
+        raise ModelError(
+            f"{card.name}: {file} names other weights than model.safetensors "
+            f"({str(elsewhere)[:80]}); take transformers_weights out, and call that file so"
+        )
     if pair:
         raise ModelError(
             f"{card.name}: {config.get('model_type')} models are pairs of encoder and decoder; "
@@ -56,6 +63,14 @@ def _refuse_config(card: Card, file: Path) -> None:
             f"{card.name}: its weights are quantised by {way}; dequantise them and save them as "
             "float, or use a .gguf file of this model"
         )
+
+
+def _refuse_large_numbers(card: Card, file: Path, config: dict[str, Any]) -> None:
+    """Raise ModelError for numbers that no model has, before a model is made of them."""
+    for name, value in config.items():
+        most = MOST_LAYERS if "layer" in name else LARGEST
+        if isinstance(value, int) and abs(value) > most:
+            raise ModelError(f"{card.name}: {file}, {name} = {value}: more than {most}; mend it")
 
 
 def longest_of(config: PretrainedConfig) -> int:

@@ -9,8 +9,11 @@ import torch
 from torch import Tensor
 
 from models.card import Card, ModelError, NativeConfig, find_card
+from models.fetch import weights_sha256
+from models.finite import watch
 from models.hooked import HAS_BRIDGE, hook_model, hook_native
 from models.kinds import end_tokens_of, longest_of, refuse_without_attention
+from models.memory import refuse_large_config
 from models.native import fresh_weights, native_tokenizer, native_weights
 from models.parts import sinks
 from models.protocol import Identity, Model, PretrainedConfig, Processing, Tokenizer
@@ -33,6 +36,12 @@ def load(
     Raises ModelError, in one line, for a model that cannot be read or fails an identity.
     """
     model = _assemble(find_card(name), device, dtype, processing)
+    refuse_unproven(model)
+    return model
+
+
+def refuse_unproven(model: Model) -> None:
+    """Raise ModelError for a model that failed one of its identities."""
     for identity in model.identities:
         if not identity.ok:
             off = f"off by {identity.error:.2g}, at most {identity.tolerance:g} is allowed"
@@ -41,7 +50,6 @@ def load(
                 "these weights are not what the card says or this kind of model is not read "
                 "correctly: use other weights"
             )
-    return model
 
 
 def examined(name: str, *, device: str = "cpu") -> Model:
@@ -64,9 +72,13 @@ def untrained(model: Model, seed: int) -> Model:
     if isinstance(model.blueprint, NativeConfig):
         weights = _moved(fresh_weights(model.blueprint, seed), device, dtype)
         twin = hook_native(model.blueprint, weights, folded=folded)
+    elif not hasattr(model.blueprint, "get_text_config"):
+        from models.hooked_v3 import fresh_hooked  # needs TransformerLens 3.9
+
+        twin = fresh_hooked(model.blueprint, seed)
     else:
         twin = hook_model(_fresh_plain(model.blueprint, seed, device, dtype), folded=folded)
-    _dress(twin, model.card, model.tokenizer, model.blueprint, model.processing)
+    dress(twin, model.card, model.tokenizer, model.blueprint, model.processing)
     twin.cfg.n_ctx, twin.end_tokens = model.cfg.n_ctx, model.end_tokens
     return twin
 
@@ -79,14 +91,27 @@ def _fresh_plain(
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        plain = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="eager")
+        how = {"attn_implementation": "eager", "trust_remote_code": False}
+        plain = AutoModelForCausalLM.from_config(config, dtype=dtype, **how)
     return plain.to(device).eval().requires_grad_(False)
 
 
 def _assemble(
     card: Card, device: str, dtype: torch.dtype | str | None, processing: Processing
 ) -> Model:
-    """Read, hook and check a model, whatever the checks say."""
+    """Read, hook and check a model, whatever the checks say; note which bytes were read."""
+    before = weights_sha256(card)
+    model = _read(card, device, dtype, processing)
+    if weights_sha256(card) != before:
+        raise ModelError(f"{card.name}: its weights changed while they were read; load it again")
+    model.weights_sha256 = before
+    return model
+
+
+def _read(
+    card: Card, device: str, dtype: torch.dtype | str | None, processing: Processing
+) -> Model:
+    """Read, hook and check a model."""
     kind = dtype if isinstance(dtype, torch.dtype) else getattr(torch, dtype or card.dtype)
     if card.config is not None:
         return _assemble_native(card, card.config, torch.device(device), kind, processing)
@@ -96,13 +121,13 @@ def _assemble(
     plain, blueprint = plain.to(device), plain.config
     tokens = check_tokens(card, tokenizer, longest_of(blueprint)).to(device)
     refuse_unread_tokens(card, tokens, len(plain.get_input_embeddings().weight))
-    with _in_one_line(card, blueprint.model_type):
+    with in_one_line(card, blueprint.model_type):
         with torch.no_grad():
             expected = plain(tokens, use_cache=False).logits
         ends = end_tokens_of(plain)
         model = hook_model(plain, folded=processing == "folded")
         refuse_without_attention(card, model)
-        _dress(model, card, tokenizer, blueprint, processing)
+        dress(model, card, tokenizer, blueprint, processing)
         model.end_tokens, model.read_report = ends, report
         if HAS_BRIDGE:  # HookedTransformer has made masks of its own length
             model.cfg.n_ctx = longest_of(blueprint)
@@ -111,7 +136,7 @@ def _assemble(
 
 
 @contextmanager
-def _in_one_line(card: Card, kind: str) -> Iterator[None]:
+def in_one_line(card: Card, kind: str) -> Iterator[None]:
     """Whatever the libraries raise on a kind of model that they cannot take apart, as one line."""
     try:
         yield
@@ -135,6 +160,7 @@ def _assemble_native(
     processing: Processing,
 ) -> Model:
     """Read, hook and check a model in TransformerLens' own format."""
+    refuse_large_config(card, config)
     weights = _moved(native_weights(card, config), device, dtype)
     return native_model(card, config, weights, processing=processing)
 
@@ -149,8 +175,9 @@ def native_model(
     """A checked model of a native shape from weights in memory, in the bridge's names."""
     model = hook_native(config, weights, folded=processing == "folded")
     tokenizer = native_tokenizer(card)
-    _dress(model, card, tokenizer, config, processing)
+    dress(model, card, tokenizer, config, processing)
     tokens = check_tokens(card, tokenizer, config.n_ctx).to(model.cfg.device)
+    refuse_unread_tokens(card, tokens, config.d_vocab, tokenizer)
     model.identities = verify(model, tokens, None)
     return model
 
@@ -161,7 +188,7 @@ def _moved(
     return {name: weight.to(device, dtype) for name, weight in weights.items()}
 
 
-def _dress(
+def dress(
     model: Any,
     card: Card,
     tokenizer: Tokenizer | None,
@@ -173,6 +200,7 @@ def _dress(
     model.identities, model.end_tokens, model.read_report = [], (), ()
     model.attention_sinks = sinks(model.blocks) is not None
     model.eval().requires_grad_(False)
+    watch(model)
     if tokenizer is None:
         return
     prepends = begins_with_bos(tokenizer)
@@ -180,4 +208,7 @@ def _dress(
     tokenizer.padding_side = "right"
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    model.tokenizer = tokenizer
+    if model.tokenizer is not tokenizer:
+        sizes = model.cfg.d_vocab, model.cfg.d_vocab_out
+        model.tokenizer = tokenizer  # a bridge that had another one takes its size for the model's
+        model.cfg.d_vocab, model.cfg.d_vocab_out = sizes

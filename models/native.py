@@ -13,9 +13,9 @@ from tokenizers.models import WordLevel
 from torch import Tensor
 
 from models.card import Card, ModelError, NativeConfig
-from models.fetch import weights_files
+from models.fetch import tokenizer_folder, weights_files
 from models.protocol import Tokenizer
-from models.sources import refuse_not_finite
+from models.sources import plain_tokenizer, refuse_not_finite
 
 
 class Names(NamedTuple):
@@ -185,7 +185,9 @@ def vocabulary_tokenizer(vocabulary: Mapping[str, int]) -> Tokenizer:
 
 
 def native_tokenizer(card: Card) -> Tokenizer | None:
-    """The tokenizer of a card's vocabulary, if it states one."""
+    """The tokenizer that a card names, or that of its vocabulary."""
+    if card.tokenizer:
+        return plain_tokenizer(card, tokenizer_folder(card))
     return vocabulary_tokenizer(card.arithmetic.vocabulary) if card.arithmetic else None
 
 

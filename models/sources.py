@@ -11,9 +11,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from models.card import Card, ModelError
-from models.fetch import plain_folder, snapshot, weights_files
-from models.gguf_files import ends_of_gguf, report_of_gguf
+from models.fetch import plain_folder, read_from, snapshot, weights_files
+from models.gguf_files import ends_of_gguf, refuse_large_gguf, report_of_gguf
 from models.kinds import refuse_unreadable_folder
+from models.memory import refuse_large_folder
 from models.protocol import PlainModel, Tokenizer
 
 BUFFER = re.compile(
@@ -24,6 +25,8 @@ BUFFER = re.compile(
 FURTHER = re.compile(r"^(mtp|model\.(language_model\.)?layers\.\d+\.)")
 """Blocks that predict several tokens ahead, where transformers has a rule to leave them out."""
 REPORT = "read_report.txt"
+TRUSTED: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+"""How everything is read: nothing from the network, and no code of a model's folder is run."""
 
 
 def folder_of(card: Card) -> Path:
@@ -51,15 +54,19 @@ def plain_model(card: Card, folder: Path, dtype: torch.dtype) -> tuple[PlainMode
 
     with _quiet():
         try:
+            refuse_large_folder(card, folder, **TRUSTED)
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 folder,
                 dtype=dtype,
                 attn_implementation="eager",
-                local_files_only=True,
+                **TRUSTED,
+                use_safetensors=True,
                 # Shapes are compared below, where the message can name the weight.
                 ignore_mismatched_sizes=True,
                 output_loading_info=True,
             )
+        except ModelError:
+            raise
         except Exception as error:
             raise _unreadable(card, folder, error) from error
     model, said = loaded
@@ -82,7 +89,8 @@ def _refuse_lacking(card: Card, folder: Path, said: dict[str, Any]) -> None:
 
 def _read_of(card: Card, folder: Path, model: PlainModel, unread: set[str]) -> tuple[str, ...]:
     """What was read of a folder and what was not; raises ModelError for weights that were not."""
-    names = [name for file in sorted(folder.glob("*.safetensors")) for name in _names_in(file)]
+    files = [file for file in read_from(card, folder) if file.suffix == ".safetensors"]
+    names = [name for file in files for name in _names_in(file)]
     rules = model._keys_to_ignore_on_load_unexpected or ()
     own = model.state_dict().keys()
     places = {
@@ -98,9 +106,11 @@ def _read_of(card: Card, folder: Path, model: PlainModel, unread: set[str]) -> t
         )
     _refuse_untied(card, folder, model)
     ignored = sorted(known | by_rule)
+    other = sorted({*folder.glob("*.safetensors")} - {*files})
     return (
         f"read: {len(names) - len(ignored)} tensors of {folder} as {type(model).__name__}",
         *(f"ignored: {name}" for name in ignored),
+        *(f"ignored: the file {file.name}" for file in other),
         *_report_of_conversion(folder),
     )
 
@@ -127,7 +137,7 @@ def plain_tokenizer(card: Card, folder: Path) -> Tokenizer:
 
     with _quiet():
         try:
-            return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            return AutoTokenizer.from_pretrained(folder, **TRUSTED)
         except Exception as error:
             raise ModelError(
                 f"{card.name}: no readable tokenizer in {folder} ({first_line(error)}); "
@@ -139,9 +149,10 @@ def refuse_not_finite(card: Card, where: Path, weights: dict[str, torch.Tensor])
     """Raise ModelError for weights that are NaN or infinite."""
     for name, weight in weights.items():
         if not torch.isfinite(weight).all():
-            raise ModelError(
-                f"{card.name}: {name} in {where} is NaN or infinite; get or train the weights again"
-            )
+            advice = "get or train the weights again"
+            if weight.dtype == torch.float16:
+                advice = f"or too large for float16: use --dtype float32 or bfloat16, or {advice}"
+            raise ModelError(f"{card.name}: {name} in {where} is NaN or infinite; {advice}")
 
 
 def _convert(gguf: Path, folder: Path) -> None:
@@ -152,7 +163,10 @@ def _convert(gguf: Path, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer  # takes seconds to import
 
     with _quiet():
-        place = {"gguf_file": gguf.name, "local_files_only": True}
+        place = {"gguf_file": gguf.name, **TRUSTED}
+        refuse_large_gguf(gguf)
+        card = Card.of(gguf.stem, gguf.parent, {"source": "gguf", "path": gguf})
+        refuse_large_folder(card, gguf.parent, **place)
         AutoTokenizer.from_pretrained(gguf.parent, **place).save_pretrained(folder)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             gguf.parent, dtype=torch.float32, output_loading_info=True, **place
@@ -182,6 +196,11 @@ def _report_of_conversion(folder: Path) -> tuple[str, ...]:
 
 def _unreadable(card: Card, where: Path, error: Exception) -> ModelError:
     """The error for weights that transformers cannot read."""
+    if "trust_remote_code" in str(error):
+        return ModelError(
+            f"{card.name}: {where} brings code of its own (auto_map in config.json), and that is "
+            "never run; use a model of a kind that transformers knows by itself"
+        )
     return ModelError(
         f"{card.name}: cannot read {where} ({first_line(error)}); damaged, cut short or of an "
         "unknown kind: get it again"

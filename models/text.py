@@ -49,14 +49,19 @@ def tokenize(model: Model, text: str) -> list[int]:
     return ids
 
 
-def tokenize_prompts(model: Model, texts: Sequence[str], new_tokens: int = 0) -> list[list[int]]:
-    """Token ids of every prompt; the first that is empty or too long is refused by its number."""
+def tokenize_prompts(
+    model: Model, texts: Sequence[str], new_tokens: int = 0, names: Sequence[str] | None = None
+) -> list[list[int]]:
+    """Token ids of every prompt; the first that cannot be read is refused by its name or number."""
     rows = []
-    for number, text in enumerate(texts):
-        ids = tokenize(model, text)
+    for name, text in zip(names or [f"prompt {i}" for i in range(len(texts))], texts, strict=True):
+        try:
+            ids = tokenize(model, text)
+        except ModelError as error:
+            raise ModelError(f"{name}: {error}") from error
         if not text.strip() or not ids:
-            raise ModelError(f"prompt {number} is empty; leave it out or give it a text")
-        refuse_too_long(model, len(ids) + new_tokens, f"prompt {number} with its continuation")
+            raise ModelError(f"{name} is empty; leave it out or give it a text")
+        refuse_too_long(model, len(ids) + new_tokens, f"{name} with its continuation")
         rows.append(ids)
     return rows
 
@@ -189,7 +194,8 @@ def _tokenizer(model: Model) -> Any:
     """The model's tokenizer; ModelError where it reads no text."""
     if model.tokenizer is None:
         raise ModelError(
-            f"{model.card.name}: reads no text; give its card an [arithmetic.vocabulary]"
+            f"{model.card.name}: reads no text; name a tokenizer in its card, or give one to "
+            "models.wrap"
         )
     return model.tokenizer
 

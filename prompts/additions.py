@@ -10,7 +10,7 @@ of the sum, one more.
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Literal, NamedTuple, TypeVar
+from typing import Annotated, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -312,7 +312,7 @@ class AdditionFormat(BaseModel):
     """Digit of the answer that is written first."""
     layout: tuple[str, ...] = ("a", "+", "b", "=", "c")
     """The sequence: a, b, c stand for addends and answer, the rest are keys of `vocabulary`."""
-    vocabulary: dict[str, int]
+    vocabulary: dict[str, Annotated[int, Field(ge=0, lt=2**24)]]
     """Token id of each digit and of each sign in `layout`."""
 
     @model_validator(mode="after")

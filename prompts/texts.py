@@ -1,9 +1,10 @@
 """Texts that language models read by default: short, of many kinds, each with its kind."""
 
 import tomllib
-from codecs import BOM_UTF8
 from dataclasses import dataclass
 from pathlib import Path
+
+from prompts.given import column_of, file_and_column, lines_of
 
 SHIPPED = Path(__file__).with_name("texts.toml")
 
@@ -14,6 +15,8 @@ class Text:
 
     kind: str
     text: str
+    where: str = ""
+    """The file and line of a text that a user brought."""
 
 
 def shipped_texts() -> list[Text]:
@@ -29,28 +32,12 @@ def shipped_texts() -> list[Text]:
 
 
 def texts_in(path: Path) -> list[Text]:
-    r"""The lines of a text file, each a text of the kind "given"; empty lines are left out.
+    """The texts of a file, of the kind "given": the lines of a text file, or a column of a table.
 
-    Only \n and \r\n end a line, and a byte order mark in front is no text. Raises ValueError, in
-    one line, for a file that cannot be read, is not UTF-8 or has no text in it.
+    `file.csv:column` names the column of a .csv, .tsv or .jsonl file. Raises ValueError, in one
+    line, that names the file and the place of a mistake.
     """
-    try:
-        whole = path.read_bytes()
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror}); correct the path") from error
-    lines = [line.removesuffix("\r") for line in _decoded(path, whole).split("\n")]
-    if not any(line.strip() for line in lines):
-        raise ValueError(f"{path}: no line has text in it")
-    return [Text("given", line) for line in lines if line.strip()]
-
-
-def _decoded(path: Path, whole: bytes) -> str:
-    """The text of a file in UTF-8, without a byte order mark."""
-    text = whole.removeprefix(BOM_UTF8)
-    try:
-        return text.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = text[: error.start].count(b"\n") + 1
-        column = error.start - (text.rfind(b"\n", 0, error.start) + 1) + 1
-        place = f"byte 0x{text[error.start]:02X} in line {line}, byte {column} of it"
-        raise ValueError(f"{path}: not UTF-8 ({place}); save it as UTF-8") from error
+    file, column = file_and_column(path)
+    is_table = file.suffix in (".csv", ".tsv", ".jsonl")
+    found = column_of(file, column) if is_table else lines_of(file)
+    return [Text("given", text, f"{file}, line {line}") for line, text in found]

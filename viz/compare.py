@@ -1,6 +1,8 @@
 """The page that sets runs side by side: fields, claims in one forest, pictures, differences."""
 
+import io
 import json
+import sys
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -15,6 +17,7 @@ from viz.files import write_atomically
 from viz.glossary import axis_name
 from viz.html import moment, write_html
 from viz.labels import label, script_json
+from viz.manifests import ManifestError, checked_bytes
 
 MOST_ROWS = 1_500
 """Of a table whose differences are drawn."""
@@ -28,14 +31,21 @@ def write_compare(runs: Path, found: list[tuple[Path, dict[str, Any]]]) -> Path:
     here from the runs' manifests and tables, as data: nothing that a run's folder says is run.
     """
     store = runs / "assets" / "runs"
-    store.mkdir(parents=True, exist_ok=True)
+    place(runs / "assets", [*STYLES, "page.js", "compare.js"])
+    if store.is_symlink():
+        store.unlink()
+    store.mkdir(exist_ok=True)
     files = {}
     for folder, manifest in found:
         if manifest["status"] == "finished":
-            files[folder.relative_to(runs).as_posix()] = _stored(store, runs, folder, manifest)
+            try:
+                name = _stored(store, runs, folder, manifest)
+            except (ManifestError, OSError, ValueError, KeyError) as error:
+                print(f"not compared: {error}", file=sys.stderr, flush=True)
+                continue
+            files[folder.relative_to(runs).as_posix()] = name
     for old in set(store.glob("*.js")) - {store / name for name in files.values()}:
-        old.unlink()
-    place(runs / "assets", [*STYLES, "page.js", "compare.js"])
+        old.unlink(missing_ok=True)  # another process may be at it too
     return write_html(
         runs / "compare.html",
         "compare.html.j2",
@@ -69,7 +79,7 @@ def _told(where: str, folder: Path, manifest: Mapping[str, Any]) -> dict[str, An
         "fields": {name: label(_said(value)) for name, value in manifest["fields"].items()},
         "claims": [_claim(number, claim) for number, claim in claims if not _is_check(claim)],
         "figures": [_figure(folder, slug) for slug in manifest["figures"]],
-        "tables": _tables(folder, manifest["tables"]),
+        "tables": _tables(folder, manifest["tables"], manifest.get("files", {})),
     }
 
 
@@ -93,15 +103,22 @@ def _figure(folder: Path, slug: str) -> dict[str, Any]:
     return {"slug": slug, "title": title, "width": told["width"], "height": told["height"]}
 
 
-def _tables(folder: Path, tables: list[Mapping[str, Any]]) -> dict[str, Any]:
+def _tables(
+    folder: Path, tables: list[Mapping[str, Any]], files: Mapping[str, Any]
+) -> dict[str, Any]:
     """Short tables with a key and a number, column by column."""
     short = [t for t in tables if t.get("key") and 0 < t["rows"] <= MOST_ROWS]
-    found = {table["name"]: _columns(folder / table["parquet"], table["key"]) for table in short}
+    found = {t["name"]: _columns(_content(folder, t["parquet"], files), t["key"]) for t in short}
     return {name: table for name, table in found.items() if table["values"]}
 
 
-def _columns(path: Path, key: list[str]) -> dict[str, Any]:
-    frame = pq.read_table(path).to_pandas()
+def _content(folder: Path, name: str, files: Mapping[str, Any]) -> bytes:
+    """A table's bytes, compared with the hash that a finished run has of them."""
+    return checked_bytes(folder, name, files) if files else (folder / name).read_bytes()
+
+
+def _columns(content: bytes, key: list[str]) -> dict[str, Any]:
+    frame = pq.read_table(io.BytesIO(content)).to_pandas()
     names = [name for name in frame if name not in key and frame[name].dtype.kind in "iuf"]
     return {
         "key": [axis_name(name) for name in key],

@@ -68,6 +68,7 @@ class _Manifest(_Part):
     question: str
     source: str = ""
     headline: str = ""
+    label: str = ""
     hash: str = ""
     claims: list[_Claim]
     figures: list[Name]
@@ -123,6 +124,17 @@ def _text(path: Path) -> str:
     if about.st_size > MOST_BYTES:
         raise ValueError(f"{about.st_size:,} bytes long")
     return path.read_text("utf-8")
+
+
+def checked_bytes(folder: Path, name: str, files: Mapping[str, Mapping[str, Any]]) -> bytes:
+    """The bytes of a file of a run (raises ManifestError unless they are as the manifest says)."""
+    path = folder / name
+    content = path.read_bytes() if path.is_file() and not path.is_symlink() else b""
+    if name not in files or sha256(content).hexdigest() != files[name]["sha256"]:
+        raise ManifestError(
+            f"{path}: damaged or changed since it was written, so it is not read; run it again"
+        )
+    return content
 
 
 def status_of(folder: Path, manifest: Mapping[str, Any]) -> str:

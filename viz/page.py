@@ -136,7 +136,8 @@ def _write_rows(folder: Path, table: Mapping[str, Any]) -> str:
     """Every row of a table as a script, which a page opened from disk can load; its path."""
     path = folder / "rows" / f"{table['name']}.js"
     path.parent.mkdir(exist_ok=True)
-    frame = pq.read_table(folder / table["parquet"]).to_pandas()
+    whole = pq.read_table(folder / table["parquet"], page_checksum_verification=True)
+    frame = whole.to_pandas()
     rows = script_json(_cells(frame))
     write_atomically(path, f"carrylens.rows({script_json(table['name'])},{rows});\n".encode())
     return f"rows/{path.name}"

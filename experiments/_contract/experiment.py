@@ -4,23 +4,27 @@ import sys
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, overload
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar, overload
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from experiments._contract.claims import Claim
 from experiments._contract.reading import Reading
 from experiments._contract.rows import Rows
 from experiments._contract.stream import Keep, current_session
 from experiments._contract.tables import Table
+from prompts.given import file_and_column
 
 if TYPE_CHECKING:
     from models import Model
     from viz import Figure
 
 Item = TypeVar("Item")
+LARGEST = 2**31 - 1
+"""Of a whole number in a field; counts beyond are slips of the hand."""
 
 
 class Frames(Mapping[str, pd.DataFrame]):
@@ -63,12 +67,16 @@ class Experiment(BaseModel):
     is answered, in plain words.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
     needs_model: ClassVar[bool] = True
     """False for an experiment without a model, or one that trains its own."""
     quick: ClassVar[Mapping[str, Any]] = {}
     """Fields of a run of a few seconds, for the generic tests, where the defaults take longer."""
+    runs_on: ClassVar[str] = ""
+    """For `list`: models it is for and the time it takes on two cores, such as "adder 5 s"."""
     tables: ClassVar[Mapping[str, Table]]
     """Every table that `measure` gives: what a row is, and what the columns are."""
     reading: ClassVar[Reading]
@@ -82,10 +90,19 @@ class Experiment(BaseModel):
     """Number format of weights and activations; statistics are kept in float64."""
     processing: Literal["none", "folded"] = "none"
     """Weights as they are, or with norms folded in and centred as TransformerLens can do."""
-    batch_size: int = Field(32, ge=1)
+    batch_size: int = Field(32, ge=1, le=10**6)
     """Prompts in one forward pass."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**31)
     """Seed of every random choice."""
+
+    @field_validator("*")
+    @classmethod
+    def _within_bounds(cls, value: Any) -> Any:
+        """Refuse whole numbers that nothing can count to, also in lists."""
+        for number in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(number, int) and abs(number) > LARGEST:
+                raise ValueError(f"at most {LARGEST:,}, please")
+        return value
 
     @classmethod
     def name(cls) -> str:
@@ -177,3 +194,23 @@ class Experiment(BaseModel):
         """The fields that differ from their defaults."""
         fields = type(self).model_fields
         return {k: v for k, v in self.model_dump().items() if v != fields[k].get_default()}
+
+
+def _there(path: Path) -> Path:
+    file, _ = file_and_column(path)
+    if not file.is_file():
+        raise ValueError(f"no file {file}; correct the path")
+    return path
+
+
+TextFile = Annotated[Path, AfterValidator(_there)]
+"""A file of texts, or `file.csv:column`."""
+
+
+class TextStudy(Experiment):
+    """A question asked of texts, which a user may bring."""
+
+    prompts: tuple[str, ...] = ()
+    """Texts to read; without any, those that come along (adders: sampled additions)."""
+    prompts_file: TextFile | None = None
+    """A file with more texts: .txt, one a line; .csv, .tsv or .jsonl, with file.csv:column."""

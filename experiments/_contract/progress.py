@@ -8,17 +8,26 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 LINE_SECONDS = 5.0
+_silent = False
+
+
+def be_silent() -> None:
+    """Show no progress in this process from now on."""
+    global _silent
+    _silent = True
 
 
 def say(message: str) -> None:
     """Print one line of progress."""
-    print(message, file=sys.stderr, flush=True)
+    if not _silent:
+        print(message, file=sys.stderr, flush=True)
 
 
 @contextmanager
 def progress(label: str, total: int | None, done: int) -> Iterator[Callable[[int], None]]:
     """A function that is told how many steps are done; `done` of them were done before."""
-    with _bar(label, total, done) if sys.stderr.isatty() else _lines(label, total, done) as tell:
+    shown = sys.stderr.isatty() and not _silent
+    with _bar(label, total, done) if shown else _lines(label, total, done) as tell:
         yield tell
 
 

@@ -5,11 +5,39 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from experiments._contract.errors import UsageError
+from experiments._contract.files import DIGEST, damaged, sha256
+from viz.files import written_aside
 
 if TYPE_CHECKING:
     from experiments._contract.tables import Table
 
-BUFFER_ROWS = 200_000
+BUFFER_ROWS = 20_000
+"""That are held before they are written: few, so that memory does not grow with a table."""
+
+
+def as_arrow(name: str, frame: pd.DataFrame) -> pa.Table:
+    """A table as it goes to disk.
+
+    Raises:
+        UsageError: a column holds values of several types, or of one that is not stored.
+    """
+    try:
+        return pa.Table.from_pandas(frame, preserve_index=False)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
+        for column in frame.columns:
+            try:
+                pa.Array.from_pandas(frame[column])
+            except pa.ArrowException:
+                kinds = " and ".join(sorted({type(value).__name__ for value in frame[column]}))
+                raise UsageError(
+                    f"table {name!r}, column {column!r}: holds {kinds}; give numbers, words or "
+                    "truth values, of one type"
+                ) from error
+        raise
 
 
 class Rows:
@@ -24,7 +52,7 @@ class Rows:
         self.name, self.folder, self._declared = name, folder, declared
         self._owner = owner  # a temporary folder lives as long as the tables in it
         self._buffer: list[pd.DataFrame] = []
-        self._parts = 0
+        self._parts: list[str] = []  # the hash of each
 
     def append(self, frame: pd.DataFrame) -> None:
         """Add a batch of rows; every batch has the same columns and types."""
@@ -35,18 +63,27 @@ class Rows:
             self._flush()
 
     def state(self) -> dict[str, np.ndarray]:
-        """The number of parts written, after writing what was still in memory."""
+        """The hashes of the parts written, after writing what was still in memory."""
         self._flush()
-        return {"parts": np.array(self._parts)}
+        digests = bytes.fromhex("".join(self._parts))
+        return {"parts": np.frombuffer(digests, dtype=np.uint8).reshape(-1, DIGEST)}
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
         """Forget the parts written after `state` was taken."""
-        self._buffer, self._parts = [], int(state["parts"])
+        self._buffer, self._parts = [], [row.tobytes().hex() for row in state["parts"]]
 
     def parts(self) -> list[Path]:
-        """The Parquet files that hold the table, in order."""
+        """The Parquet files that hold the table, in order.
+
+        Raises:
+            UsageError: one of them is not as it was written.
+        """
         self._flush()
-        return [self._part(number) for number in range(self._parts)]
+        paths = [self._part(number) for number in range(len(self._parts))]
+        for path, digest in zip(paths, self._parts, strict=True):
+            if not path.is_file() or sha256(path) != digest:
+                raise damaged(path)
+        return paths
 
     def frame(self) -> pd.DataFrame:
         """The whole table, in memory; without rows or columns where nothing was added."""
@@ -59,6 +96,9 @@ class Rows:
     def _flush(self) -> None:
         if self._buffer:
             self.folder.mkdir(parents=True, exist_ok=True)
-            frame = pd.concat(self._buffer, ignore_index=True)
-            frame.to_parquet(self._part(self._parts), index=False)
-            self._buffer, self._parts = [], self._parts + 1
+            table = as_arrow(self.name, pd.concat(self._buffer, ignore_index=True))
+            path = self._part(len(self._parts))
+            with written_aside(path) as aside:
+                pq.write_table(table, aside)
+                digest = sha256(aside)
+            self._buffer, self._parts = [], [*self._parts, digest]

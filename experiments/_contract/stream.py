@@ -2,6 +2,7 @@
 
 import signal
 import tempfile
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
@@ -11,9 +12,9 @@ from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
-from safetensors.numpy import load_file
 
-from experiments._contract.files import write_safetensors
+from experiments._contract.errors import Stopped
+from experiments._contract.files import read_checkpoint, write_checkpoint
 from experiments._contract.progress import progress, say
 from experiments._contract.rows import Rows
 from experiments._contract.tables import Table
@@ -39,7 +40,10 @@ class Session:
     def __init__(self, folder: Path | None = None, label: str = "") -> None:
         self._temporary = None if folder else tempfile.TemporaryDirectory(prefix="carrylens-")
         self.folder = folder or Path(self._temporary.name)
-        self.label, self.stopping = label, False
+        self.label, self.stopping = label, 0
+        """The exit code with which it is to end after this batch; 0 while it goes on."""
+        self.within = False
+        """Whether a batch is being worked on."""
         self._streams = 0
 
     def rows(self, name: str, declared: Table | None = None) -> Rows:
@@ -61,11 +65,13 @@ class Session:
         done, total = checkpoint.load(), len(batches) if isinstance(batches, Sized) else None
         with progress(label, total, done) as tell:
             for batch in islice(iter(batches), done, None):
+                self.within = True
                 yield batch  # control comes back when the batch has been used to the full
                 done += 1
-                checkpoint.save(done, now=self.stopping)
+                checkpoint.save(done, now=bool(self.stopping))
+                self.within = False
                 if self.stopping:
-                    raise KeyboardInterrupt
+                    raise Stopped(self.stopping)
                 tell(done)
         checkpoint.save(done, now=True)
 
@@ -80,7 +86,7 @@ class _Checkpoint:
         """The number of batches done before, whose state is restored; 0 at a first start."""
         if not self.path.exists():
             return 0
-        stored = load_file(self.path)
+        stored = read_checkpoint(self.path)
         for i, keep in enumerate(self.kept):
             mine = {k.removeprefix(f"{i}."): v for k, v in stored.items() if k.startswith(f"{i}.")}
             keep.restore(mine)
@@ -91,7 +97,7 @@ class _Checkpoint:
         if not now and time.monotonic() - self._saved < CHECKPOINT_SECONDS:
             return
         state = {f"{i}.{k}": v for i, keep in enumerate(self.kept) for k, v in keep.state().items()}
-        write_safetensors(self.path, {"done": np.array(done), **state})
+        write_checkpoint(self.path, {"done": np.array(done), **state})
         self._saved = time.monotonic()
 
 
@@ -105,19 +111,35 @@ def current_session() -> Session:
 
 @contextmanager
 def session(folder: Path, label: str) -> Iterator["Session"]:
-    """Make `folder` the place of checkpoints; Ctrl-C waits for the batch, a second one does not."""
+    """Make `folder` the place of checkpoints."""
     running = Session(folder, label)
     token = _current.set(running)
-    before = signal.signal(signal.SIGINT, lambda *_: _stop(running))
     try:
         yield running
     finally:
-        signal.signal(signal.SIGINT, before)
         _current.reset(token)
 
 
-def _stop(running: Session) -> None:
-    if running.stopping:
-        raise KeyboardInterrupt
-    running.stopping = True
-    say("Stopping after this batch, to keep it; press Ctrl-C again to stop at once.")
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Ctrl-C and SIGTERM wait for the batch that is being worked on; a second one does not."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may say what a signal does
+        return
+    before = {sign: signal.getsignal(sign) for sign in (signal.SIGINT, signal.SIGTERM)}
+    for sign, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(sign, lambda number, _: _stop(128 + number))
+    try:
+        yield
+    finally:
+        for sign, handler in before.items():
+            signal.signal(sign, handler)
+
+
+def _stop(code: int) -> None:
+    running = _current.get()
+    if running is None or running.stopping or not running.within:
+        raise Stopped(code)
+    running.stopping = code
+    say("Stopping after this batch, to keep it; once more stops at once.")

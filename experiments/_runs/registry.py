@@ -18,12 +18,33 @@ GROUP = "carrylens.experiments"
 
 @dataclass(frozen=True)
 class FieldHelp:
-    """A field as its source shows it: name, type, default and the string under it."""
+    """A field as its source shows it: name, type, default, bounds and the string under it."""
 
     name: str
     annotation: str
     default: str
+    bounds: str
     help: str
+
+
+@dataclass(frozen=True)
+class TableHelp:
+    """A table as its source declares it: what a row is, and what tells the rows apart."""
+
+    name: str
+    about: str
+    key: str
+
+
+@dataclass(frozen=True)
+class Summary:
+    """An experiment in a line of `list`."""
+
+    name: str
+    runs_on: str
+    """Which models it is for and how long it takes there, as its class says."""
+    tables: int
+    question: str
 
 
 def names() -> list[str]:
@@ -63,19 +84,56 @@ def source(name: str) -> Path:
 
 def field_help(name: str) -> list[FieldHelp]:
     """The fields of an experiment, its own first, read without importing it."""
-    files = source(name), FOLDER / "_contract" / "experiment.py"
-    mine, shared = (_fields(path) for path in files)
-    return [*mine, *(f for f in shared if f.name not in {m.name for m in mine})]
+    known = _class(source(name))
+    bases = [known, *(_contract(base) for base in map(ast.unparse, known.bases) if base in BASES)]
+    found: dict[str, FieldHelp] = {}
+    for base in (*bases, _contract("Experiment")):
+        found = found | {f.name: f for f in _fields(base) if f.name not in found}
+    return list(found.values())
+
+
+BASES = ("TextStudy", "Experiment")
+"""Classes of the contract that an experiment is derived from."""
+
+
+def _contract(name: str) -> ast.ClassDef:
+    tree = _tree(FOLDER / "_contract" / "experiment.py")
+    return next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == name)
+
+
+def summary(name: str) -> Summary:
+    """What `list` says of an experiment, read without importing it."""
+    said = {
+        node.target.id if isinstance(node, ast.AnnAssign) else ast.unparse(node.targets[0]): node
+        for node in _class(source(name)).body
+        if isinstance(node, ast.AnnAssign | ast.Assign)
+    }
+    runs_on = _constant(said["runs_on"].value) if "runs_on" in said else ""
+    if not runs_on and "needs_model" in said and _constant(said["needs_model"].value) == "False":
+        runs_on = "no model"
+    return Summary(name, runs_on, len(table_help(name)), question(name))
+
+
+def table_help(name: str) -> list[TableHelp]:
+    """The tables of an experiment, read without importing it."""
+    for node in _class(source(name)).body:
+        targets = [node.target] if isinstance(node, ast.AnnAssign) else getattr(node, "targets", [])
+        declared = getattr(node, "value", None)
+        if any(ast.unparse(target) == "tables" for target in targets):
+            known = isinstance(declared, ast.Dict)
+            entries = zip(declared.keys, declared.values, strict=True) if known else ()
+            return [_table(key, value) for key, value in entries if key is not None]
+    return []
 
 
 def refuse_unknown_fields(name: str, fields: Iterable[str], where: str) -> None:
     """Refuse a field that an experiment's source does not have, before anything is imported.
 
     Raises:
-        UsageError: there is no such field. A class that inherits fields from another than
-            Experiment is not judged here.
+        UsageError: there is no such field. A class that inherits fields from another than those
+            of the contract is not judged here.
     """
-    if any(ast.unparse(base) != "Experiment" for base in _class(source(name)).bases):
+    if any(ast.unparse(base) not in BASES for base in _class(source(name)).bases):
         return
     known = [field.name for field in field_help(name)]
     for field in fields:
@@ -133,17 +191,24 @@ def _class(path: Path) -> ast.ClassDef:
     return classes[-1]
 
 
-def _fields(path: Path) -> list[FieldHelp]:
-    body = _class(path).body
+def _fields(known: ast.ClassDef) -> list[FieldHelp]:
+    body = known.body
     return [
-        FieldHelp(node.target.id, ast.unparse(node.annotation), _default(node), _string(after))
+        FieldHelp(
+            node.target.id,
+            ast.unparse(node.annotation),
+            _default(node),
+            _bounds(node.value),
+            _string(after),
+        )
         for node, after in zip(body, [*body[1:], None], strict=True)
         if isinstance(node, ast.AnnAssign) and "ClassVar" not in ast.unparse(node.annotation)
     ]
 
 
 def _is_experiment(node: ast.ClassDef) -> bool:
-    return node.name == "Experiment" or any("Experiment" in ast.unparse(b) for b in node.bases)
+    bases = [ast.unparse(base) for base in node.bases]
+    return any(base in BASES or "Experiment" in base for base in bases)
 
 
 def _default(node: ast.AnnAssign) -> str:
@@ -151,6 +216,31 @@ def _default(node: ast.AnnAssign) -> str:
     if isinstance(value, ast.Call) and ast.unparse(value.func) == "Field" and value.args:
         value = value.args[0]
     return ast.unparse(value) if value is not None else "required"
+
+
+BOUNDS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
+
+
+def _bounds(value: ast.expr | None) -> str:
+    """What a `Field(...)` allows: "at least 1 and at most 12"."""
+    keywords = value.keywords if isinstance(value, ast.Call) else []
+    said = {word.arg: _constant(word.value) for word in keywords}
+    return " and ".join(f"{words} {said[name]}" for name, words in BOUNDS.items() if said.get(name))
+
+
+def _table(key: ast.expr, value: ast.expr) -> TableHelp:
+    """A table from the call `Table("About.", key="layer head", ...)`."""
+    arguments = value.args if isinstance(value, ast.Call) else []
+    named = {word.arg: word.value for word in getattr(value, "keywords", [])}
+    about, key_columns = [*arguments, None, None][:2]
+    return TableHelp(
+        _constant(key), _constant(about or named.get("about")),
+        ", ".join(_constant(key_columns or named.get("key")).replace("?", "").split()),
+    )  # fmt: skip
+
+
+def _constant(node: ast.expr | None) -> str:
+    return str(node.value) if isinstance(node, ast.Constant) else ""
 
 
 def _string(node: ast.stmt | None) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
+from experiments._contract.errors import UsageError
 from experiments._contract.files import sha256
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -15,6 +16,8 @@ DATA = (".toml", ".txt")
 """What a module reads from its own folder: prompts and texts."""
 NOT_MEASURED = ("viz", "experiments/_runs")
 """Folders that draw and store numbers; what they do changes none."""
+_imported_as: dict[Path, str] = {}
+"""The hash of each file as it was when this process imported it."""
 
 
 def files_behind(file: Path) -> list[Path]:
@@ -39,6 +42,28 @@ def source_hash(file: Path) -> str:
     """One sha256 over the names and contents of all files behind an experiment."""
     lines = (f"{sha256(path)} {_name(path, file)}\n" for path in files_behind(file))
     return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def remember(file: Path) -> None:
+    """Note what the files behind an experiment are, before it is imported."""
+    for path in files_behind(file):
+        _imported_as.setdefault(path, sha256(path))
+    _imported_as[file.resolve()] = sha256(file)  # its own file is read anew each time
+
+
+def refuse_changed(file: Path) -> None:
+    """Refuse to measure with code that is no longer what its files say.
+
+    Raises:
+        UsageError: a file behind the experiment has changed since this process imported it.
+    """
+    for path in files_behind(file):
+        digest = sha256(path)
+        if _imported_as.setdefault(path, digest) != digest:
+            raise UsageError(
+                f"{path}: changed while this process was at work; the same command, begun again, "
+                "goes on with the new code"
+            )
 
 
 def _name(path: Path, file: Path) -> str:

@@ -1,6 +1,5 @@
 """A run on disk: tables, arrays and a manifest, written so that a reader never sees half of one."""
 
-import hashlib
 import io
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -17,7 +16,7 @@ from experiments._contract.files import write_safetensors
 from experiments._contract.rows import Rows, as_arrow
 from experiments._contract.tables import Table
 from viz.files import write_atomically, written_aside
-from viz.manifests import sealed
+from viz.manifests import ManifestError, checked_bytes, sealed
 
 Files = Mapping[str, Mapping[str, Any]]
 CSV_ROWS = 50_000
@@ -45,7 +44,7 @@ class Stored(Mapping[str, Any]):
             if name not in set(self):
                 raise KeyError(f"no {self.kind[:-1]} {name!r} among {sorted(self)}")
             path = f"{self.kind}/{name}{self.end}"
-            self._read[name] = self._of(name, checked_bytes(self._folder, path, self._files))
+            self._read[name] = self._of(name, checked(self._folder, path, self._files))
         return self._read[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -75,19 +74,16 @@ class Arrays(Stored):
         return load(content)[name]
 
 
-def checked_bytes(folder: Path, name: str, files: Files) -> bytes:
+def checked(folder: Path, name: str, files: Files) -> bytes:
     """The bytes of a file of a run.
 
     Raises:
         UsageError: they are not those of which the manifest has the hash.
     """
-    path = folder / name
-    content = path.read_bytes() if path.is_file() and not path.is_symlink() else b""
-    if hashlib.sha256(content).hexdigest() != files[name]["sha256"]:
-        raise UsageError(
-            f"{path}: damaged or changed since it was written, so it is not read; run it again"
-        )
-    return content
+    try:
+        return checked_bytes(folder, name, files)
+    except ManifestError as error:
+        raise UsageError(str(error)) from None
 
 
 def write_tables(

@@ -5,6 +5,12 @@ from collections.abc import Sequence
 from experiments._contract.errors import UsageError
 
 
+def leading(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The words before the first option, and the rest: names may stand behind --quiet."""
+    first = next((i for i, word in enumerate(words) if word.startswith("--")), len(words))
+    return list(words[:first]), list(words[first:])
+
+
 def split(words: Sequence[str]) -> dict[str, list[str]]:
     """Options with the words that follow them: `--count 3 --prompts a b` has two.
 

@@ -2,6 +2,7 @@
 
 import tomllib
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -15,31 +16,31 @@ class Training(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    layers: int = Field(ge=1)
+    layers: int = Field(ge=1, le=1_000)
     """Blocks."""
-    heads: int = Field(ge=1)
+    heads: int = Field(ge=1, le=2**14)
     """Attention heads in each block."""
-    width: int = Field(ge=1)
+    width: int = Field(ge=1, le=2**16)
     """d_model; the MLP is four times as wide."""
-    steps: int = Field(ge=1)
+    steps: int = Field(ge=1, le=10**9)
     """Optimiser steps."""
-    warm_up: int = 300
+    warm_up: int = Field(300, ge=0, le=10**9)
     """Steps over which the learning rate rises to its peak, to fall along a cosine to 1 %."""
-    learning_rate: float = Field(gt=0)
+    learning_rate: float = Field(gt=0, le=10)
     """Peak learning rate of AdamW."""
-    batch: int = 512
+    batch: int = Field(512, ge=1, le=10**6)
     """Additions a step."""
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**63)
     """Seed of the weights and of the additions."""
-    keep_at: tuple[int, ...] = ()
+    keep_at: tuple[Annotated[int, Field(ge=0, le=10**9)], ...] = ()
     """Steps after which the adder is also stored as it then is; 0 is before the first."""
     exact: bool
     """Whether a single wrong answer in the acceptance test refuses the adder."""
-    uniform: int = 1_000_000
+    uniform: int = Field(1_000_000, ge=1, le=10**9)
     """Uniform additions in the acceptance test."""
-    per_cell: int = 2_000
+    per_cell: int = Field(2_000, ge=1, le=10**7)
     """Additions of every cell in the acceptance test."""
-    per_pattern: int = 100
+    per_pattern: int = Field(100, ge=1, le=10**7)
     """Additions of each of the 3^digits patterns of K, P and G columns in the acceptance test."""
 
 

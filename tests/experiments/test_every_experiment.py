@@ -94,6 +94,13 @@ def test_its_fields_are_explained(kind):
     assert not bare, f"{kind.name()}: put a string under the field {bare[0]!r}; it is its --help"
 
 
+def test_list_says_which_models_it_is_for(kind):
+    assert kind.runs_on, (
+        f'{kind.name()}: say runs_on: ClassVar[str] = "adder 5 s, language model 1 min" (what it '
+        'is for, and the time at the defaults on two cores) or "no model 5 s"; `list` shows it'
+    )
+
+
 def test_its_method_is_told(kind):
     assert inspect.cleandoc(kind.__doc__ or ""), (
         f"{kind.name()}: give the class a docstring that says how the answer is measured"
@@ -184,13 +191,28 @@ def test_an_accelerator_gives_the_same_tables(experiment, stored):
         )
 
 
-def test_identities_hold_in_bfloat16(kind):
+@pytest.fixture(scope="module")
+def in_memory(kind):
+    """The experiment and its results, measured without a run, as in a notebook; in bfloat16."""
     experiment = of_adder(kind, **kind.quick | {"dtype": "bfloat16"})
+    return experiment, experiment.measure(load("adder_6d_1l", dtype="bfloat16"))
+
+
+def test_identities_hold_in_bfloat16(in_memory):
+    experiment, results = in_memory
     if not experiment.needs_model:
         pytest.skip("trains its own models, always in bfloat16")
-    results = experiment.measure(load("adder_6d_1l", dtype="bfloat16"))
     for claim in experiment.claims(results):
         assert claim.kind != "identity" or claim.verdict == "holds", claim.sentence
+
+
+def test_what_was_measured_is_answered_and_drawn_without_a_run(in_memory):
+    experiment, results = in_memory
+    for name in results.tables:
+        assert isinstance(results.tables[name], pd.DataFrame), name
+    assert experiment.headline(results)
+    for title, figure in experiment.figures(results).items():
+        as_drawing(title, figure)
 
 
 def least_values() -> list:

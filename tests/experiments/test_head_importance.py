@@ -4,13 +4,13 @@ import pytest
 import torch
 from scipy import stats
 
-from experiments import Results, UsageError
+from experiments import Results
 from experiments.head_importance import MAIN, PHASES, HeadImportance, _chosen, _judged
 from lenses.heads.importance import MEASURES, SIGNED
 from lenses.heads.standings import BASELINES
 from lenses.patching.single_heads import MODES
 from lenses.texts import ReadText
-from models import load
+from models import ModelError, load
 from models.text import tokenize
 
 ADDITIONS = 6
@@ -188,7 +188,7 @@ def test_results_do_not_depend_on_the_batch_size(results, adder) -> None:
 def test_too_many_tokens_are_refused() -> None:
     model = load("adder_6d_1l")
     model.cfg.n_ctx = 10
-    with pytest.raises(UsageError, match="new_tokens"):
+    with pytest.raises(ModelError, match="new_tokens: the longest prompt"):
         HeadImportance(model="adder_6d_1l")._texts(model)
 
 
@@ -289,7 +289,7 @@ def test_the_headline_tells_what_holds_from_what_random_weights_show_too() -> No
 @pytest.mark.parametrize("name", ["smollm2", "gemma3_270m_q4"])
 def test_language_models_read_three_kinds_of_prompts(name) -> None:
     model = load(name, dtype=torch.float32)
-    texts, answers = HeadImportance(model=name, prompts=6, new_tokens=2)._texts(model)
+    texts, answers = HeadImportance(model=name, count=6, new_tokens=2)._texts(model)
     assert [text.kind for text in texts] == ["text", "fact", "addition"] * 2
     assert texts[1].given == tokenize(model, "The capital of France is the city of")
     assert all(len(text.new) <= 2 for text in texts)

@@ -49,3 +49,18 @@ def test_a_file_that_cannot_be_read_is_refused_in_one_line(adder, tmp_path, cont
 def test_a_prompt_is_refused_by_its_number(adder):
     with pytest.raises(ModelError, match="prompt 0 with its continuation is 34 tokens long"):
         texts_to_read(adder, [SUM], None, (), 19)
+
+
+def test_a_text_of_a_file_is_refused_by_its_line(adder, tmp_path):
+    file = tmp_path / "prompts.csv"
+    file.write_text(f"text\n{SUM}\nno addition\n")
+    with pytest.raises(ModelError, match=r"prompts\.csv, line 3: adder_6d_1l cannot read 'n'"):
+        texts_to_read(adder, (), file, (), 7)
+
+
+def test_texts_are_read_from_a_column(adder, tmp_path):
+    file = tmp_path / "prompts.csv"
+    file.write_text(f"id,sum\n1,{SUM}\n")
+    texts = texts_to_read(adder, ["000013+000007="], tmp_path / "prompts.csv:sum", (), 7)
+    assert [text.kind for text in texts] == ["given", "given"]
+    assert texts[1].given == texts_to_read(adder, [SUM], None, (), 7)[0].given

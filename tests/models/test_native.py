@@ -8,10 +8,13 @@ import torch
 from einops import rearrange
 from safetensors.torch import save_file
 
-from models import ModelError, check, load, untrained
+from models import ModelError, check, find_card, load, untrained
 from models.card import NativeConfig
+from models.fetch import settings_sha256
 from models.native import in_bridge_names, parameters_of, sizes_of, vocabulary_tokenizer
+from models.text import tokenize
 from models.verification import relative_error
+from tests.models.tiny import byte_tokenizer
 
 pytestmark = pytest.mark.contract
 
@@ -289,4 +292,47 @@ def test_truncated_weights_are_refused(five_digits):
         load(str(five_digits))
     file.unlink()
     with pytest.raises(ModelError, match=r"no weights at .*five_digits.safetensors"):
+        load(str(five_digits))
+
+
+def with_tokenizer(folder: Path, named: str, vocabulary: int) -> Path:
+    """A card of a small language model that names a tokenizer, in a folder beside it."""
+    config = NativeConfig(**(SMALL | {"d_vocab": vocabulary}), attn_only=True)
+    card = write_card(folder, config, random_weights(config))
+    byte_tokenizer().save_pretrained(folder / "words")
+    for other in ("config.json", "special_tokens_map.json"):
+        (folder / "words" / other).unlink(missing_ok=True)
+    text = card.read_text()
+    card.write_text(text.replace('source = "native"', f'source = "native"\ntokenizer = "{named}"'))
+    return card
+
+
+def test_a_native_card_names_a_tokenizer_and_then_reads_text(tmp_path):
+    model = load(str(with_tokenizer(tmp_path, "words", 257)))
+    ids = tokenize(model, "words")
+    assert model.tokenizer.decode(ids) == "words"
+    assert model(torch.tensor([ids])).shape == (1, 5, 257)
+    assert tokenize(untrained(model, 0), "words") == ids
+
+
+def test_a_tokenizer_that_does_not_fit_or_is_not_there_is_refused(tmp_path):
+    card = str(with_tokenizer(tmp_path, "words", 40))
+    with pytest.raises(ModelError, match="reads 40 tokens"):
+        load(card)
+    with pytest.raises(ModelError, match=r"no folder .*nowhere; correct tokenizer"):
+        load(str(with_tokenizer(tmp_path, "nowhere", 257)))
+
+
+def test_the_tokenizer_is_part_of_what_a_model_is(tmp_path):
+    card = find_card(str(with_tokenizer(tmp_path, "words", 257)))
+    before = settings_sha256(card)
+    with (tmp_path / "words" / "tokenizer.json").open("a") as file:
+        file.write("\n")
+    assert settings_sha256(card) != before
+
+
+def test_an_adder_reads_by_its_vocabulary_alone(five_digits):
+    text = five_digits.read_text()
+    five_digits.write_text(text.replace("[config]", 'tokenizer = "words"\n[config]'))
+    with pytest.raises(ModelError, match="only of a native model without"):
         load(str(five_digits))

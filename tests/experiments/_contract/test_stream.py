@@ -5,11 +5,12 @@ import pandas as pd
 import pytest
 
 from experiments import Table
-from experiments._contract.files import write_atomically
 from experiments._contract.rows import Rows
 from experiments._contract.stream import Session
 from experiments._runs.finding import find
-from experiments._runs.store import Tables, read_arrays, write_arrays, write_tables
+from experiments._runs.manifest import files_of
+from experiments._runs.store import Arrays, Tables, write_arrays, write_tables
+from viz.files import write_atomically
 
 NUMBERS = Table("A number.", columns={"number": "it", "token?": "its name"})
 
@@ -53,13 +54,13 @@ def test_short_tables_have_a_csv_and_long_ones_have_none(tmp_path):
 def test_a_token_called_nan_survives_the_disk(tmp_path):
     table = pd.DataFrame({"token": ["nan", "", "null", "万"]})
     write_tables(tmp_path, {"t": table}, {"t": Table("A token.", key="token")})
-    assert Tables(tmp_path / "tables")["t"].token.tolist() == ["nan", "", "null", "万"]
+    assert Tables(tmp_path, files_of(tmp_path))["t"].token.tolist() == ["nan", "", "null", "万"]
 
 
 def test_arrays_survive_the_disk(tmp_path):
     array = np.arange(6.0).reshape(2, 3)
     write_arrays(tmp_path, {"a": array})
-    assert (read_arrays(tmp_path)["a"] == array).all()
+    assert (Arrays(tmp_path, files_of(tmp_path))["a"] == array).all()
 
 
 def test_an_unwritten_file_leaves_the_old_one(tmp_path):
@@ -91,7 +92,7 @@ def test_arrays_come_back_as_they_were_however_they_lie_in_memory(array, tmp_pat
     again = Whole(None)
     list(Session(tmp_path).stream([1], again, "x"))
     write_arrays(tmp_path, {"array": array})
-    for back in (again.array, read_arrays(tmp_path)["array"]):
+    for back in (again.array, Arrays(tmp_path, files_of(tmp_path))["array"]):
         assert back.shape == array.shape
         np.testing.assert_array_equal(back, array)
 

@@ -88,15 +88,19 @@ def test_two_processes_do_not_share_a_run(counting, start, command, tmp_path):
     words = ("run", counting, "--count", 100, "--pause", 0.1)
     start(*words)
     wait_for_checkpoint(tmp_path)
-    code, _, err = command(*words)
-    assert code == 2
-    assert "another process runs this" in err
+    code, out, err = command(*words)
+    assert code == 0
+    assert "waiting for it" in err or "An identical run" in err
+    assert [the_run(tmp_path, out)] == list(tmp_path.glob("runs/counting/*"))
 
 
-def test_a_finished_run_is_repeated_and_not_touched(counting, command, tmp_path):
+def test_a_finished_run_is_given_back_and_repeated_only_when_asked(counting, command, tmp_path):
     first = the_run(tmp_path, command("run", counting)[1])
     before = (first / "manifest.json").read_bytes()
-    assert the_run(tmp_path, command("run", counting)[1]) != first
+    _, out, err = command("run", counting)
+    assert the_run(tmp_path, out) == first
+    assert f"exists: {first.relative_to(tmp_path)}" in err
+    assert the_run(tmp_path, command("run", counting, "--fresh")[1]) != first
     assert (first / "manifest.json").read_bytes() == before
 
 
@@ -113,7 +117,8 @@ def test_a_failed_run_says_so(counting, command, tmp_path):
 def test_draw_redraws_from_disk_alone(counting, command, tmp_path):
     folder = the_run(tmp_path, command("run", counting)[1])
     (folder / "index.html").unlink()
-    assert command("draw", folder)[0] == 0
+    assert command("draw", folder)[0] == 2  # what a manifest says is not run
+    assert command("draw", folder, "--file", counting)[0] == 0
     assert (folder / "index.html").exists()
     assert command("verify", folder)[0] == 0
 
@@ -129,9 +134,11 @@ def test_a_run_that_only_failed_to_draw_is_drawn_once_that_is_mended(counting, c
     (path,) = tmp_path.glob("runs/counting/*/manifest.json")
     assert json.loads(path.read_text())["status"] == "failed"
     assert code == 1
-    assert err.splitlines()[-1].endswith(f"then: draw runs/counting/{path.parent.name}")
+    assert err.splitlines()[-1].endswith(
+        f"then: draw runs/counting/{path.parent.name} --file {counting}"
+    )
     counting.write_text(text)
-    assert command("draw", path.parent)[0] == 0
+    assert command("draw", path.parent, "--file", counting)[0] == 0
     assert manifest(path.parent)["status"] == "finished"
     assert "error" not in manifest(path.parent)
     assert command("verify", path.parent)[0] == 0
@@ -154,12 +161,13 @@ def test_a_run_that_failed_before_it_had_measured_is_not_drawn(counting, command
 def test_a_suite_skips_what_is_finished(counting, command, tmp_path):
     points = "".join(f'[[run]]\nexperiment = "counting.py"\ncount = {count}\n' for count in (3, 4))
     (tmp_path / "two.toml").write_text(points)
-    code, dry, _ = command("suite", "two.toml", "--dry-run")
+    suite = ("suite", "two.toml", "--file", counting)
+    code, dry, _ = command(*suite, "--dry-run")
     assert code == 0
     assert [line.split("--")[1] for line in dry.splitlines()] == ["count 3", "count 4"]
     assert not (tmp_path / "runs").exists()
-    first = command("suite", "two.toml")[1].splitlines()
-    assert command("suite", "two.toml")[1].splitlines() == first
+    first = command(*suite)[1].splitlines()
+    assert command(*suite)[1].splitlines() == first
     assert len(list(tmp_path.glob("runs/counting/*"))) == 2
 
 
@@ -226,10 +234,11 @@ def test_a_file_that_a_field_names_is_part_of_the_hash(tmp_path):
     from experiments._runs.finding import find
     from experiments._runs.manifest import run_hash
 
-    texts = tmp_path / "texts.txt"
-    hashes = []
+    kind, hashes = find("head_contributions"), []
     for text in ("one", "two", "one"):
-        texts.write_text(text)
-        kind = find("head_contributions")
-        hashes.append(run_hash(kind(model="adder_6d_1l", prompts_file=texts)))
-    assert hashes[0] == hashes[2] != hashes[1]
+        for name, header in (("texts.txt", ""), ("texts.csv", "id\n")):
+            (tmp_path / name).write_text(header + text)
+        files = tmp_path / "texts.txt", tmp_path / "texts.csv:id"
+        hashes.append([run_hash(kind(model="adder_6d_1l", prompts_file=f)) for f in files])
+    for first, second, third in zip(*hashes, strict=True):
+        assert first == third != second

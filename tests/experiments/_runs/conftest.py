@@ -1,0 +1,108 @@
+"""A small experiment in a file of its own, and commands given in this process."""
+
+import shutil
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from experiments.__main__ import main
+from experiments._contract import progress
+from experiments._runs import run as runs
+from experiments._runs.finding import find
+from models import load
+from viz.drawing import Drawing
+
+ASKING = '''"""How large are the weights?"""
+
+import numpy as np
+import pandas as pd
+from pydantic import Field
+
+from experiments import Claim, Estimate, Experiment, Reading, Results, Table, UsageError
+
+
+class Asking(Experiment):
+    """Weights are counted."""
+
+    count: int = Field(2, ge=1, le=9)
+    """Rows."""
+    refused: bool = False
+    """Refuse to measure."""
+
+    tables = {"rows": Table("A row.", key="row", columns={"row": "its number", "size": "a size"})}
+    reading = Reading("No.", "Nothing.", "Nothing.", "Nothing.")
+
+    def measure(self, model):
+        if self.refused:
+            raise UsageError("asking: this is refused")
+        size = float(model.W_E.norm()) + self.seed
+        rows = pd.DataFrame({"row": range(self.count), "size": size})
+        return Results({"rows": rows}, {"sizes": np.full(3, size)})
+
+    def headline(self, results):
+        return f"The size is {results.tables['rows']['size'][0]:.3f}."
+
+    def claims(self, results):
+        found = Estimate(self.count, self.count - 1, self.count + 1, 7)
+        said = Claim.descriptive(f"There are {self.count} rows.", found)
+        more = "more rows (--count)"
+        return [said, Claim.learned("There are more than two.", found, above=2, decide=more)]
+
+    def figures(self, results):
+        return {"The rows": results.tables["rows"]}
+'''
+
+
+loaded = cache(load)
+
+
+@pytest.fixture(scope="session")
+def asked(tmp_path_factory):
+    """The file of the experiment, and a folder in which it ran once, on an adder."""
+    home = tmp_path_factory.mktemp("asked")
+    path = home / "asking.py"
+    path.write_text(ASKING)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(home)
+        assert main(["run", str(path), "--model", "adder_6d_1l", "--label", "first"]) == 0
+    return path
+
+
+@pytest.fixture(scope="session")
+def asking_kind(asked):
+    return find(str(asked))
+
+
+@pytest.fixture
+def asking(asked, asking_kind, tmp_path, monkeypatch):
+    """The class of the experiment; the current folder has a copy of its run.
+
+    Further runs load their model once and save no images, which would take most of their time.
+    """
+    monkeypatch.setattr(runs, "load", loaded)
+    shutil.copytree(asked.parent / "runs", tmp_path / "runs")
+    monkeypatch.setattr(Drawing, "_save_images", lambda *_: (1, 1))
+    monkeypatch.chdir(tmp_path)
+    return asking_kind
+
+
+@pytest.fixture
+def first(asking) -> Path:
+    """The folder of the run that is there."""
+    (folder,) = Path("runs/asking").iterdir()
+    return folder
+
+
+@pytest.fixture
+def tell(monkeypatch, capsys):
+    """Carries out a command in this process: exit code, stdout, stderr."""
+    monkeypatch.setattr(progress, "_silent", False)
+
+    def carry_out(*words):
+        capsys.readouterr()
+        code = main([str(word) for word in words])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return carry_out
