@@ -94,13 +94,6 @@ def test_its_fields_are_explained(kind):
     assert not bare, f"{kind.name()}: put a string under the field {bare[0]!r}; it is its --help"
 
 
-def test_list_says_which_models_it_is_for(kind):
-    assert kind.runs_on, (
-        f'{kind.name()}: say runs_on: ClassVar[str] = "adder 5 s, language model 1 min" (what it '
-        'is for, and the time at the defaults on two cores) or "no model 5 s"; `list` shows it'
-    )
-
-
 def test_its_method_is_told(kind):
     assert inspect.cleandoc(kind.__doc__ or ""), (
         f"{kind.name()}: give the class a docstring that says how the answer is measured"
