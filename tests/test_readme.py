@@ -21,7 +21,7 @@ def test_the_experiment_shown_is_the_one_that_new_writes():
 
 def test_python_shown_in_the_docs_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for page in (ROOT / "docs").glob("*.md"):
+    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
         for block in re.findall(r"^```python\n(.*?)^```", page.read_text("utf-8"), re.S | re.M):
             exec(compile(block, str(page), "exec"), {})
 
