@@ -1,9 +1,14 @@
 """The command line: `python -m experiments`, also installed as `carrylens`."""
 
+import sys
+
+if __name__ == "__main__" and sys.path[0] != __file__.rpartition("/experiments/")[0]:
+    # A torch.py or models.py in the current folder must not stand in for the library or for ours.
+    sys.path += [__file__.rpartition("/experiments/")[0], sys.path.pop(0)]
+
 import argparse
 import errno
 import signal
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -33,13 +38,6 @@ class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         print(f"carrylens {version('carrylens')}")
         parser.exit()
-
-
-def _look_here_last() -> None:
-    """Let a torch.py in the current folder stand in for no library; files there are still found."""
-    here = sys.path[0] if sys.path else ""
-    if here in ("", str(Path.cwd())) and Path.cwd() != Path(__file__).resolve().parents[1]:
-        sys.path.append(sys.path.pop(0))
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -192,5 +190,4 @@ def _export_options(export: argparse.ArgumentParser) -> None:
 
 
 if __name__ == "__main__":
-    _look_here_last()
     sys.exit(main())

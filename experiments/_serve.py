@@ -14,6 +14,8 @@ HOSTS = (ADDRESS, "localhost")
 """Names under which it answers; a page elsewhere may point a name of its own to this machine."""
 SANDBOX = "sandbox allow-scripts allow-downloads allow-popups"
 """Each page of a run gets an origin of its own, so its scripts can read nothing else here."""
+OURS = (["index.html"], ["matrix.html"])
+"""Written anew by `browse` itself, and no script of a run is in them."""
 ALWAYS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -39,7 +41,7 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
         self.send_response(HTTPStatus.OK)
         self.send_header("Content-Type", self.guess_type(parts[-1]))
         self.send_header("Content-Length", str(os.fstat(file.fileno()).st_size))
-        if len(parts) > 1:  # what lies in runs/ itself was written here
+        if parts not in OURS:
             self.send_header("Content-Security-Policy", SANDBOX)
         self.end_headers()
         return file

@@ -20,7 +20,7 @@ from viz.manifests import ManifestError, checked_bytes, sealed
 
 Files = Mapping[str, Mapping[str, Any]]
 CSV_ROWS = 50_000
-GROUP_ROWS = 65_536
+GROUP_ROWS = 2**14
 
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:

@@ -94,8 +94,12 @@ def above_zero_and_random(
 
 
 def by_weights(rows: pd.DataFrame, value: str) -> pd.DataFrame:
-    """A column for each model (of `weights`), a row for each prompt in which all have a value."""
-    return rows.pivot(index="prompt", columns="weights", values=value).dropna()
+    """A column for each model (of `weights`), a row for each prompt in which all have a value.
+
+    No row where the model itself has no value at all, as one that always predicts the same.
+    """
+    wide = rows.pivot(index="prompt", columns="weights", values=value).dropna()
+    return wide if "own" in wide else wide.iloc[:0]
 
 
 def above_zero_and_twins(rows: pd.DataFrame, value: str, seed: int = 0) -> AgainstRandom | None:
@@ -104,7 +108,7 @@ def above_zero_and_twins(rows: pd.DataFrame, value: str, seed: int = 0) -> Again
     None with fewer than two prompts in which all models have a value.
     """
     wide = by_weights(rows, value)
-    if len(wide) < 2:
-        return None
     random = wide.filter(like="random ").to_numpy().T
+    if len(wide) < 2 or not len(random):
+        return None
     return above_zero_and_random(wide["own"].to_numpy(), random, seed)

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Num
+from jaxtyping import Bool, Float, Int, Num, UInt8
 from scipy import stats
 
 RESAMPLES = 10_000
 FEWEST = 5
 """Prompts below which there is no interval: none that is short enough to be of use covers."""
 CHUNK = 2**24  # float64 numbers held at a time: 128 MB
+BLOCK = 500
+"""Resamples held as float64 at a time, so that memory hardly grows with the prompts."""
 
 
 class Estimate(NamedTuple):
@@ -90,25 +92,33 @@ def bootstrap(
     low, high = np.full(flat.shape[1], np.nan), np.full(flat.shape[1], np.nan)
     if prompts >= FEWEST:
         # Draws with replacement enter a mean only through how often each prompt is drawn.
-        draws = np.random.default_rng(seed).multinomial(
-            prompts, np.full(prompts, 1 / prompts), size=resamples
-        )
+        draws = _drawn(prompts, resamples, seed)
         enough = np.flatnonzero(n >= FEWEST)
         for part in np.array_split(enough, max(1, -(-flat.size * resamples // CHUNK))):
-            low[part], high[part] = _ends(draws.astype(float), flat[:, part] - estimate[part])
+            low[part], high[part] = _ends(draws, flat[:, part] - estimate[part])
         low, high = low + estimate, high + estimate
     return Intervals(*(x.reshape(cells) for x in (estimate, low, high, n)))
 
 
+def _drawn(prompts: int, resamples: int, seed: int) -> UInt8[np.ndarray, "resample prompt"]:
+    """How often each prompt is drawn: a byte each, since nothing comes up 256 times."""
+    rng, even = np.random.default_rng(seed), np.full(prompts, 1 / prompts)
+    drawn = np.empty((resamples, prompts), dtype=np.uint8)
+    for rows in np.array_split(drawn, -(-resamples // BLOCK)):
+        rows[:] = rng.multinomial(prompts, even, size=len(rows))
+    return drawn
+
+
 def _ends(
-    draws: Float[np.ndarray, "resample prompt"], centred: Float[np.ndarray, "prompt cell"]
+    draws: UInt8[np.ndarray, "resample prompt"], centred: Float[np.ndarray, "prompt cell"]
 ) -> tuple[Float[np.ndarray, "cell"], Float[np.ndarray, "cell"]]:
     """Ends of the interval of a mean that is zero: the wider of the two, on either side."""
     known = ~np.isnan(centred)
     values, n = np.where(known, centred, 0), known.sum(axis=0)
     error = np.sqrt((values**2).sum(axis=0) / (n - 1) / n)
     student = stats.t.ppf(0.975, n - 1)
-    ratios = _studentised(draws, values, known, error)
+    blocks = np.array_split(draws, -(-len(draws) // BLOCK))
+    ratios = np.concatenate([_studentised(b.astype(float), values, known, error) for b in blocks])
     below, above = np.quantile(ratios, [0.025, 0.975], axis=0)
     return -np.maximum(student, above) * error, np.maximum(student, -below) * error
 
@@ -143,13 +153,14 @@ def sign_flip(
     """
     flat = np.nan_to_num(differences.reshape(differences.shape[0], -1).astype(float))
     rng = np.random.default_rng(seed)
-    signs = rng.choice([-1.0, 1.0], size=(resamples, flat.shape[0]))
     observed = np.abs(flat.sum(axis=0))
     # Flipping all signs gives the same absolute sum up to rounding; it must count as reached.
     reached = observed - 1e-12 * np.abs(flat).sum(axis=0)
     beyond = np.zeros(flat.shape[1])
-    for part in np.array_split(signs, max(1, -(-flat.shape[1] * resamples // CHUNK))):
-        beyond += (np.abs(part @ flat) >= reached).sum(axis=0)
+    block = max(1, min(BLOCK, CHUNK // max(1, flat.shape[1])))
+    for first in range(0, resamples, block):
+        size = min(block, resamples - first), flat.shape[0]
+        beyond += (np.abs(rng.choice([-1.0, 1.0], size=size) @ flat) >= reached).sum(axis=0)
     return ((1 + beyond) / (1 + resamples)).reshape(differences.shape[1:])
 
 

@@ -52,6 +52,7 @@ def rows(home: Path, share: float) -> Iterator[Row]:
     yield row("8 processes on one command, run once", together)
     yield row("8 processes on one suite, each point once", [_suite(home) for _ in range(of(3))])
     yield row("limits of the machine, one line, nothing lost", _limits(places[0]))
+    yield row("0 to 64 MiB of memory left, nothing lost", _memory(places[0]))
     folder = _finished(home)
     yield row("damage of a run's folder, named", trials.damaged_folders(folder, 400, 0))
     yield row("damaged tables, refused when read", trials.damaged_tables(folder, 240, 1))
@@ -71,20 +72,24 @@ def _finished(home: Path) -> Path:
 
 
 def _limits(here: trials.Place) -> Iterator[trials.Trial]:
-    """Too few files, too small files, too little memory, a full disk, a disk that is read-only."""
+    """Too few files, too small files, a full disk, a disk that is read-only."""
     for most in (0, 500, 3_000, 20_000, 60_000):
         limit = trials.no_more_than(resource.RLIMIT_FSIZE, most)
         yield trials.limited(here, f"files of {most} bytes", limit)
     for most in (5, 6, 8, 12):
         limit = trials.no_more_than(resource.RLIMIT_NOFILE, most)
         yield trials.limited(here, f"{most} open files", limit)
-    for more in (0, 4, 16, 64):
-        limit = trials.no_more_than(resource.RLIMIT_AS, trials.memory_now() + more * 2**20)
-        yield trials.limited(here, f"{more} MiB of memory more", limit)
     for options, what in (("size=8k", "full"), ("size=64k", "full"), ("ro", "read-only")):
         with _mounted(here.home / "runs", options) as is_there:
             if is_there:
                 yield trials.limited_disk(here, f"disk {what} ({options})")
+
+
+def _memory(here: trials.Place) -> Iterator[trials.Trial]:
+    """So little memory that some libraries end the process, or blame a file, before we can."""
+    for more in (0, 4, 8, 16, 32, 64):
+        limit = trials.no_more_than(resource.RLIMIT_AS, trials.memory_now() + more * 2**20)
+        yield trials.ended_anyhow(here, f"{more} MiB of memory left", limit)
 
 
 @contextmanager

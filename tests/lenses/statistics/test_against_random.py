@@ -1,9 +1,14 @@
 """A trained model's number among those of random models."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from lenses.statistics.against_random import above_zero_and_random, against_random
+from lenses.statistics.against_random import (
+    above_zero_and_random,
+    above_zero_and_twins,
+    against_random,
+)
 
 
 def prompts(mean, count=24, seed=0):
@@ -56,3 +61,12 @@ def test_being_above_random_models_that_lie_below_zero_is_not_enough():
     found = above_zero_and_random(prompts(-0.05), RANDOM - 1)
     assert found.verdict == "fails"
     assert found.p > 0.95
+
+
+@pytest.mark.parametrize("missing", ["own", "random 0"])
+def test_a_model_without_any_value_is_not_tested(missing):
+    rows = pd.DataFrame(
+        [(p, w, 1.0 + p) for p in range(6) for w in ("own", "random 0") if w != missing],
+        columns=["prompt", "weights", "value"],
+    )
+    assert above_zero_and_twins(rows, "value") is None
