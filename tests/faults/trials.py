@@ -22,6 +22,7 @@ import torch
 from experiments import UsageError
 from experiments.__main__ import main
 from experiments._contract import stream
+from experiments._contract.errors import Stopped
 from experiments._runs.manifest import manifest_of, verify
 from experiments._runs.store import Tables
 from viz.manifests import status_of
@@ -148,17 +149,26 @@ def started(home: Path, *words: str, limit: Callable[[], object] = lambda: None)
         os.dup2(writing, 2)
         sys.stdout, sys.stderr = (os.fdopen(n, "w", buffering=1, closefd=False) for n in (1, 2))
         for sign in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(sign, signal.default_int_handler)
+            signal.signal(sign, stop)
         torch.set_num_threads(1)
         stream.CHECKPOINT_SECONDS = 0.02
         limit()
         code = main(words)
+    except Stopped as early:  # before the command line had begun
+        code = early.code
     except BaseException:
         traceback.print_exc()
     finally:
+        for sign in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(sign, signal.SIG_IGN)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def stop(number: int, _: object) -> None:
+    """What a signal does to a process that has just been forked."""
+    raise Stopped(128 + number)
 
 
 def ended(child: int) -> tuple[int, str]:
