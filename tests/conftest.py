@@ -5,6 +5,7 @@ import pytest
 LONG = ("test_every_experiment", "test_carry", "test_head_importance", "test_probes", "test_policy")
 
 
+@pytest.hookimpl(wrapper=True)  # before xdist writes the groups down
 def pytest_collection_modifyitems(items):
     """A group is a file; of the generic tests, what they ask of one experiment."""
     for item in items:
@@ -13,3 +14,4 @@ def pytest_collection_modifyitems(items):
         name = f"{item.path}:{kind}" if isinstance(kind, str) else str(item.path)
         item.add_marker(pytest.mark.xdist_group(name))
     items.sort(key=lambda item: not item.path.stem.startswith(LONG))
+    return (yield)
