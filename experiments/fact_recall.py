@@ -50,6 +50,7 @@ LOOKED_UP = {
     ),
 }
 """Learned claims, by their column in `traced`, with a label."""
+PUT_BACK = {"at the subject": "last of subject", "at the last token": "last token"}
 
 
 class FactRecall(Experiment):
@@ -270,10 +271,9 @@ class FactRecall(Experiment):
         """Where the answer comes back from, what brings it, and who is second in the first fact."""
         facts, traced = results.tables["facts"], results.tables["traced"]
         read = facts[facts["skipped"] == ""]
-        said = [f"The model knows {int(read['known'].sum())} of {len(read)} facts."]
-        if len(traced):
-            said.append(_where_it_comes_back(results))
-        return " ".join([*said, _first_fact(read.iloc[0])])
+        known = f"The model knows {int(read['known'].sum())} of {len(read)} facts"
+        where = f"; {_where_it_comes_back(results)}" if len(traced) else "."
+        return f"{known}{where} {_first_fact(read.iloc[0])}"
 
     def claims(self, results: Results) -> list[Claim]:
         """Who brings the answer back where, when it moves on, and what the embedding tells."""
@@ -391,40 +391,43 @@ def _where_it_comes_back(results: Results) -> str:
     at_subject = "at no layer" if subject.empty else f"up to layer {subject.max():.0f}"
     at_last = "at no layer" if last.empty else f"from layer {last.min():.0f} on"
     said = (
-        "When the subject is exchanged, the clean state brings half of the answer's probability "
-        f"back at the subject's last token {at_subject}, and at the last token {at_last}."
+        f"the answer can be brought back at the subject's last token {at_subject}, and at the last "
+        f"token {at_last}."
     )
     runs = results.tables["runs"]
     best = runs.loc[runs.groupby(["component", "put_back_at"])["estimate"].idxmax()]
     told = {(run["component"], run["put_back_at"]): run for _, run in best.iterrows()}
     parts = [
-        f"{where} {_brought_back(told['mlp', at])} and {_brought_back(told['attention', at])}"
-        for where, at in {
-            "at the subject,": "last of subject",
-            "at the last token,": "last token",
-        }.items()
+        f"{_brought_back(max((told['mlp', at], told['attention', at]), key=_size))} {where}"
+        for where, at in PUT_BACK.items()
         if {("mlp", at), ("attention", at)} <= told.keys()
     ]
-    return said + (f" Of {lost:.2f} lost, {'; '.join(parts)} come back." if parts else "")
+    if not parts:
+        return said
+    return (
+        f"{said} Of {lost:.2f} of its probability that is lost, {' and '.join(parts)} bring back "
+        "most."
+    )
+
+
+def _size(run: pd.Series) -> float:
+    return run["estimate"]
 
 
 def _brought_back(run: pd.Series) -> str:
     names = {"mlp": "MLPs", "attention": "attention"}
     first, last = int(run["first_layer"]), int(run["last_layer"])
     layers = f"layer {first}" if first == last else f"layers {first} to {last}"
-    return f"{names[run['component']]} ({layers}) {run['estimate']:.2f}"
+    return f"{names[run['component']]} of {layers} ({run['estimate']:.2f})"
 
 
 def _first_fact(row: pd.Series) -> str:
     """What becomes of the first prompt's answer and rival."""
     text = row["text"] if len(row["text"]) <= 40 else "…" + row["text"][-24:]
     answer, rival = row["answer"].strip(), row["rival"].strip()
-    ahead = "" if pd.isna(row["ahead_from"]) else (
-        f"; {answer} stays ahead after {row['ahead_from']:.0f} blocks"
-    )  # fmt: skip
     return (
-        f"After “{text}”, {answer} ends at rank {row['rank']:.0f} and {rival} at rank "
-        f"{row['rival_rank']:.0f} of all tokens{ahead}."
+        f"After “{text}” the right {answer} ends at rank {row['rank']:.0f} and its rival {rival} "
+        f"at rank {row['rival_rank']:.0f}."
     )
 
 

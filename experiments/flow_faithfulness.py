@@ -203,15 +203,16 @@ class FlowFaithfulness(TextStudy):
         found = self.claims(results)[2]
         own, random = best["area"].mean(), best["random"].mean()
         told = {
-            "holds": f"Those of the rule “{rule}” do",
+            "holds": f"The one by the rule “{rule}” comes nearest",
             "fails": f"None; even “{rule}”, the best rule, is no better than a diagram with "
             "random shares",
         }.get(found.verdict, f"Not decided; the best rule is “{rule}”")
         worth = results.tables["thresholds"].sort_values("worth").iloc[-1]
         return (
-            f"{told}: the area between the curves is {own:.2f}, and {random:.2f} with random "
-            f"shares. Keeping only links of {worth['threshold']} ({worth['mass']:.0%} of the "
-            f"model's mass) leaves {worth['estimate']:.0%} of the answer's probability."
+            f"{told}: keeping what it draws leaves {own:.2f} more of the answer's probability than "
+            f"removing it, on average ({random:.2f} for a diagram with random shares). Its links "
+            f"of {worth['threshold']}, {worth['mass']:.0%} of the mass, keep "
+            f"{worth['estimate']:.0%}."
         ).replace("%", " %")
 
     def claims(self, results: Results) -> list[Claim]:

@@ -1,5 +1,6 @@
 """From where in the prompt, and through which parts, did this token come?"""
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -207,7 +208,8 @@ class InformationFlow(TextStudy):
 
     def headline(self, results: Results) -> str:
         """What the drawn token fetched, where; and how often the key is what is fetched."""
-        return f"{_drawn_in_words(results, self.rule)} {_keys_in_words(results, self.rule)}"
+        said = f"{_keys_in_words(results, self.rule)} {_drawn_in_words(results, self.rule)}"
+        return re.sub(r"(\d)%", r"\1 %", said)
 
     def claims(self, results: Results) -> list[Claim]:
         """Is the key fetched; does weight stay; which rules find the true path."""
@@ -407,18 +409,18 @@ def _drawn_in_words(results: Results, rule: str) -> str:
         return f"{traced} was fetched from no other token: no link holds enough of it."
     share = taken.set_index(["rule", "source"])["share"]
     said = (
-        f"By the rule {rule}, {traced} was fetched mostly from “{label(inputs[best[rule]])}” at "
-        f"position {best[rule]}: {share[rule, best[rule]]:.0%} of what the last token takes from "
-        f"other tokens, most of it in {_strongest(results, rule, best[rule])}."
+        f"In the text drawn, {traced} came most from “{label(inputs[best[rule]])}” at position "
+        f"{best[rule]} ({share[rule, best[rule]]:.0%}, the largest part in "
+        f"{_strongest(results, rule, best[rule])})"
     )
     found = tables["controls"].groupby(["rule", "control"])["found"].mean().groupby("rule").min()
     sure = found.idxmax()
     if found[sure] < FOUND or best.get(sure, best[rule]) == best[rule]:
-        return said
+        return f"{said}."
     return (
-        f"{said} By {sure}, which alone finds every path known beforehand, mostly from "
-        f"“{label(inputs[best[sure]])}” at position {best[sure]} ({share[sure, best[sure]]:.0%}, "
-        f"{_strongest(results, sure, best[sure])})."
+        f"{said}; but from “{label(inputs[best[sure]])}” at position {best[sure]} "
+        f"({share[sure, best[sure]]:.0%}) by {sure}, the rule that finds the planted paths best: "
+        "the rules disagree here."
     )
 
 
@@ -430,7 +432,7 @@ def _strongest(results: Results, rule: str, source: int) -> str:
     links = links[(links["query"] == last) & (links["source"] == source)]
     layer = links.nlargest(1, "weight")["layer"].iloc[0]
     heads = results.arrays["head"][list(RULES).index(rule), layer, last, source]
-    return f"layer {layer}" + (f" (head L{layer}H{heads[0]})" if len(heads) else "")
+    return f"layer {layer}" + (f", there first by L{layer}H{heads[0]}" if len(heads) else "")
 
 
 def _keys_in_words(results: Results, rule: str) -> str:
@@ -442,8 +444,9 @@ def _keys_in_words(results: Results, rule: str) -> str:
         return "No prompt's answer is known to come from one of its words."
     key, beside = rows["decisive"].mean(), rows["beside"].mean()
     return (
-        f"Over {len(rows)} prompts, a token that decides the answer holds {key:.0%} of what is "
-        f"fetched, one beside it {beside:.0%} (by {rule})."
+        f"In {len(rows)} prompts whose answer is known to come from one of their words, "
+        f"{key:.0%} of what the last token fetches comes from that word, and {beside:.0%} from a "
+        f"word beside it (rule: {rule})."
     )
 
 

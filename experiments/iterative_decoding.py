@@ -287,16 +287,13 @@ class IterativeDecoding(TextStudy):
         states = above_embedding(results.tables["states"])
         mean = states.groupby(["atoms", "vectors"])[LAST].mean()
         name = max(OF_TOKENS, key=lambda one: mean[one, "states"])
-        of = states[(states["atoms"] == name) & (states["vectors"] == "states")]
         learned = [c for c in self.claims(results) if c.kind == "learned"]
         return (
-            f"{_verdict(learned)} Five token vectors of {name} explain "
-            f"{_percent(mean[name, 'states'])} of a state's squared length, and "
-            f"{_percent(mean[name, 'random vectors'])} of a random vector's; the first that is "
-            f"found is the token read there in {_percent((of['first'] == of['token']).mean())} of "
-            "states. Beyond this token and the mean state, five tokens explain "
-            f"{_percent(mean[name, BEYOND])} of what is left, and random vectors with the same "
-            f"mean and covariance {_percent(mean[name, BY_MIXED])}."
+            f"{_verdict(learned)} Five token vectors explain {_percent(mean[name, 'states'])} of a "
+            f"state's squared length ({_percent(mean[name, 'random vectors'])} of a random "
+            f"vector's); with the token read there and the mean state set aside, they explain "
+            f"{_percent(mean[name, BEYOND])} of what is left, and vectors mixed at random from "
+            f"tokens {_percent(mean[name, BY_MIXED])} (vectors: {name})."
         )
 
     def claims(self, results: Results) -> list[Claim]:
@@ -424,7 +421,7 @@ def _verdict(learned: list[Claim]) -> str:
     if len(held) == len(learned):
         return "Yes."
     if held:
-        return f"In part: beyond the token that is read, only with {' and '.join(held)} of depths."
+        return f"Little of it, beyond the token that is read (held by {' and '.join(held)} only)."
     known = all(claim.verdict == "fails" for claim in learned)
     return "Hardly, beyond the token that is read." if known else "Not decided."
 

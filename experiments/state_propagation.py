@@ -51,9 +51,10 @@ SENTENCES = {
     "more often than the best control does.",
 }
 DOES = {
-    "word": "Read by a prompt that repeats words, a state tells its word",
-    "implied": "Put into a question, it gets the answer that the word implies",
-    "answer": "By itself, the state that ends a question tells the answer before the last block",
+    "word": "Put into a prompt that repeats words, a state is repeated as its word",
+    "implied": "Put in place of the word in a question, it is answered as that word",
+    "answer": "Read at once, the state at the end of a question tells the answer before the last "
+    "block",
 }
 DOES_NOT = {
     "word": "Read by a prompt that repeats words, a state does not tell its word beyond controls",
@@ -292,8 +293,8 @@ class StatePropagation(Experiment):
         _, _, *claims = self.claims(results)
         told = [self._in_short(results, name, claims[number]) for number, name in enumerate(TOLD)]
         said = (
-            f"{told[0]} {told[1]} Asked in words, the model answers "
-            f"{_percent(claims[3].estimate)}, so that may be the reader's knowledge. {told[2]}"
+            f"{told[0]} {told[1]} (Asked with the word itself it answers "
+            f"{_percent(claims[3].estimate)}, so the prompt may know it, not the state.) {told[2]}"
         )
         if results.tables["cases"]["group"].iloc[0].startswith("place "):
             said += " In an adder a word is a digit of the first number; it implies one more."
@@ -308,8 +309,8 @@ class StatePropagation(Experiment):
         if claim.verdict != "holds":
             return f"{DOES_NOT[told]} ({share} after block {layer}, best control {control})."
         return (
-            f"{DOES[told]} ({share} after block {layer}, best control {control}; above all "
-            f"controls from {min(beyond)} to {max(beyond)} blocks)."
+            f"{DOES[told]}: {share} after block {layer}, best control {control}; beyond all "
+            f"controls from {min(beyond)} to {max(beyond)} blocks."
         )
 
     def claims(self, results: Results) -> list[Claim]:

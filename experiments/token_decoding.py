@@ -417,7 +417,7 @@ class TokenDecoding(Experiment):
             f"{same['final norm']:.0%} of a layer's positions to one and the same token; "
             f"the norm “{lowest}” brings this to {same[lowest]:.0%}, but then it names the model's "
             f"token at {agreement['states', 'unembedding', lowest]:.0%}."
-        )
+        ).replace("%", " %")
 
     def claims(self, results: Results) -> list[Claim]:
         """Is what is decoded the model's; are fitted lenses nearer; do decoded tokens cause?"""

@@ -268,13 +268,12 @@ class TokenInjection(Experiment):
         first = rows.loc["subject", "replace", "implied"]["estimate"]
         last = rows.xs(("last", "word said"), level=("at", "outcome"))["estimate"]
         said = (
-            "In place of the word of a question, the state that another word has there gets the "
-            f"answer which that word implies{until} ({within['state']} within the model, best "
-            f"control {_percent(best['best_control'].mean())}). The other word's embedding gets it "
-            f"in {_percent(first[0])} before the first block and in {within['replace']} within the "
-            f"model (at equal length {within['same length']}, exchanging the main component "
-            f"{within['main component']}). At the last token the word itself is said in at most "
-            f"{_percent(last.max())} ({IN_WORDS[last.idxmax()[0]]}, block {last.idxmax()[1]})."
+            f"The answer becomes that of another word in {within['state']} of questions when the "
+            f"state of the word is exchanged for the other's{until} (best control "
+            f"{_percent(best['best_control'].mean())}). The other word's embedding does so in "
+            f"{_percent(first[0])} before the first block, and in {within['replace']} within the "
+            f"model; at the last token the word itself is then said in at most "
+            f"{_percent(last.max())}."
         )
         if results.tables["questions"]["group"].iloc[0].startswith("place "):
             said += " In an adder the words are digits of the first number."
@@ -368,6 +367,7 @@ class TokenInjection(Experiment):
             outcome=drawn["outcome"].map(SAID),
             change=drawn["way"].map(IN_WORDS),
         ).rename(columns={"layer": PASSED, "estimate": "share"})
+        named = named.iloc[(drawn["way"] != "state").argsort(kind="stable")]  # of the headline
         found: dict[str, Figure] = {
             f"What is said after a change {AT[at]}": curves(
                 named[named["at"] == at], PASSED, "share", series="outcome", facet="change",

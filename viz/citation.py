@@ -5,6 +5,7 @@ from importlib.metadata import version
 from typing import Any
 
 from viz.evidence import count_verdicts, counted
+from viz.manifests import changed_fields
 
 _ESCAPED = str.maketrans({sign: f"\\{sign}" for sign in "#$%&_{}"} | {"\\": r"\textbackslash{}"})
 _LONG = 60
@@ -31,7 +32,7 @@ def methods(manifest: Mapping[str, Any]) -> str:
     model = manifest["model"]
     on = f" on {model['name']} (SHA-256 {model['sha256'][:12]}…)" if model["name"] else ""
     said = f"We ran the experiment {manifest['experiment']} of carrylens {version('carrylens')}{on}"
-    changed = _changed(manifest)
+    changed = [f"{name} {_brief(value)}" for name, value in changed_fields(manifest).items()]
     said += f" with {', '.join(changed)}, and" if changed else " with"
     said += f" {'all other' if changed else 'all'} fields at their defaults"
     said += f" (run {manifest['hash']}, seed {manifest['fields'].get('seed', 0)})."
@@ -42,13 +43,6 @@ def methods(manifest: Mapping[str, Any]) -> str:
         corrected = any(claim.get("p") is not None for claim in manifest["claims"])
         said += ", p-values corrected by Benjamini and Hochberg." if corrected else "."
     return said
-
-
-def _changed(manifest: Mapping[str, Any]) -> list[str]:
-    """Fields that differ from their defaults, long values by how many there are."""
-    fields = manifest["fields"].items()
-    changed = {k: v for k, v in fields if v != manifest["defaults"].get(k)}
-    return [f"{name} {_brief(value)}" for name, value in changed.items() if name != "model"]
 
 
 def _brief(value: Any) -> str:

@@ -12,12 +12,13 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from viz.assets import STYLES, place
-from viz.evidence import claim_key
+from viz.evidence import claim_key, is_check
 from viz.files import write_atomically
 from viz.glossary import axis_name
 from viz.html import moment, write_html
 from viz.labels import label, script_json
 from viz.manifests import ManifestError, checked_bytes
+from viz.page import said
 
 MOST_ROWS = 1_500
 """Of a table whose differences are drawn."""
@@ -76,19 +77,11 @@ def _told(where: str, folder: Path, manifest: Mapping[str, Any]) -> dict[str, An
         "label": label(manifest.get("label", "")),
         "headline": label(manifest.get("headline", "")),
         "when": moment(manifest["started"]),
-        "fields": {name: label(_said(value)) for name, value in manifest["fields"].items()},
-        "claims": [_claim(number, claim) for number, claim in claims if not _is_check(claim)],
+        "fields": {name: label(said(value)) for name, value in manifest["fields"].items()},
+        "claims": [_claim(number, claim) for number, claim in claims if not is_check(claim)],
         "figures": [_figure(folder, slug) for slug in manifest["figures"]],
         "tables": _tables(folder, manifest["tables"], manifest.get("files", {})),
     }
-
-
-def _said(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _is_check(claim: Mapping[str, Any]) -> bool:
-    return claim.get("check", claim["kind"] == "identity")
 
 
 def _claim(number: int, claim: Mapping[str, Any]) -> dict[str, Any]:

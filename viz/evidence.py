@@ -31,7 +31,7 @@ def evidence(claims: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     Manifests of older runs have claims without family, label and check.
     """
     whole = [
-        _EMPTY | {"check": claim["kind"] == "identity", "id": f"claim-{number}"} | dict(claim)
+        _EMPTY | {"check": is_check(claim), "id": f"claim-{number}"} | dict(claim)
         for number, claim in enumerate(claims, 1)
     ]
     checks = [claim for claim in whole if claim["check"]]
@@ -43,6 +43,11 @@ def evidence(claims: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         "not_tested": _by_need([claim for claim in about if claim["verdict"] == "not tested"]),
         "counts": count_verdicts(whole),
     }
+
+
+def is_check(claim: Mapping[str, Any]) -> bool:
+    """Whether a claim tests the method and not the model; older manifests do not say."""
+    return claim.get("check", claim["kind"] == "identity")
 
 
 def claim_key(claim: Mapping[str, Any]) -> str:
@@ -57,8 +62,7 @@ def claim_key(claim: Mapping[str, Any]) -> str:
 
 def count_verdicts(claims: Iterable[Mapping[str, Any]]) -> dict[str, int]:
     """How many claims about the model have each verdict; checks of the method do not count."""
-    found = [claim["verdict"] for claim in claims
-             if not claim.get("check", claim["kind"] == "identity")]  # fmt: skip
+    found = [claim["verdict"] for claim in claims if not is_check(claim)]
     return {verdict: found.count(verdict) for verdict in VERDICTS}
 
 

@@ -11,7 +11,7 @@ from viz.evidence import VERDICTS, count_verdicts
 from viz.files import sweep
 from viz.html import duration, moment, write_html
 from viz.labels import shorten
-from viz.manifests import ManifestError, read_manifest, status_of
+from viz.manifests import ManifestError, changed_fields, read_manifest, status_of
 from viz.matrix import write_matrix
 from viz.page import said
 
@@ -72,7 +72,7 @@ def _row(runs: Path, folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
     where, status = folder.relative_to(runs).as_posix(), status_of(folder, manifest)
     counts = count_verdicts(manifest["claims"])
     found = [verdict for verdict, count in counts.items() if count]
-    changed = _changed(manifest)
+    changed = changed_fields(manifest)
     told = " · ".join(f"{name} = {_brief(value)}" for name, value in changed.items())
     sentences = [claim["sentence"] for claim in manifest["claims"]]
     words = [manifest[name] for name in ("question", "experiment")]
@@ -103,13 +103,6 @@ def _row(runs: Path, folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
         "changed_names": [*changed],
         "text": " ".join([*words, *sentences]),
     }
-
-
-def _changed(manifest: dict[str, Any]) -> dict[str, Any]:
-    """The fields that differ from their defaults; the model has a place of its own."""
-    defaults = manifest["defaults"]
-    fields = manifest["fields"].items()
-    return {k: value for k, value in fields if value != defaults.get(k) and k != "model"}
 
 
 def _brief(value: Any) -> str:

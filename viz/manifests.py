@@ -137,6 +137,12 @@ def checked_bytes(folder: Path, name: str, files: Mapping[str, Mapping[str, Any]
     return content
 
 
+def changed_fields(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that differ from their defaults; the model has a place of its own."""
+    defaults, fields = manifest["defaults"], manifest["fields"].items()
+    return {k: value for k, value in fields if value != defaults.get(k) and k != "model"}
+
+
 def status_of(folder: Path, manifest: Mapping[str, Any]) -> str:
     """How a run stands: one that calls itself running, while no process is at it, is stopped."""
     gone = manifest["status"] == "running" and not is_held(folder / LOCK)

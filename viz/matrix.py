@@ -7,6 +7,7 @@ from typing import Any
 from viz.assets import STYLES, place
 from viz.evidence import claim_key, evidence
 from viz.html import write_html
+from viz.manifests import changed_fields
 
 Found = list[tuple[Path, dict[str, Any]]]
 
@@ -43,7 +44,7 @@ def _table(runs: Path, experiment: str, members: Found) -> dict[str, Any]:
         {
             "model": model or "no model",
             "page": f"{folder.relative_to(runs).as_posix()}/index.html",
-            "reduced": _reduced(told),
+            "reduced": list(changed_fields(told)),
         }
         for model, (folder, told) in shown.items()
     ]
@@ -60,13 +61,7 @@ def _table(runs: Path, experiment: str, members: Found) -> dict[str, Any]:
 
 def _preference(run: tuple[Path, Mapping[str, Any]]) -> tuple[bool, str]:
     """Later in this order is preferred: default sizes, then the newest."""
-    return not _reduced(run[1]), run[1]["started"]
-
-
-def _reduced(manifest: Mapping[str, Any]) -> list[str]:
-    """Fields other than the model that a run was given."""
-    defaults = manifest["defaults"]
-    return [k for k, v in manifest["fields"].items() if v != defaults.get(k) and k != "model"]
+    return not changed_fields(run[1]), run[1]["started"]
 
 
 def _cells(claims: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

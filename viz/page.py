@@ -34,6 +34,7 @@ _READING = {
     "stressed": "Put to the test here",
     "not_shown": "It does not show",
 }
+_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z“(])")
 _MARKED = re.compile(r"``(?P<code2>[^`]+)``|`(?P<code>[^`]+)`|\*(?P<em>[^*\s][^*]*)\*")
 
 
@@ -57,7 +58,7 @@ def write_page(folder: Path, manifest: Mapping[str, Any]) -> Path:
         "page.html.j2",
         wasm="circuitsvis" in libraries,
         run=manifest,
-        headline=manifest.get("headline", ""),
+        headline=first_sentence(manifest.get("headline", "")),
         answer=evidence(manifest["claims"]),
         provenance=_provenance(manifest),
         reading=_reading(manifest.get("reading") or {}),
@@ -77,11 +78,17 @@ def write_page(folder: Path, manifest: Mapping[str, Any]) -> Path:
     )
 
 
+def first_sentence(text: str) -> tuple[str, str]:
+    """A text as its first sentence and all that follows."""
+    first, *rest = _END.split(text, maxsplit=1)
+    return first, " ".join(rest)
+
+
 def _provenance(manifest: Mapping[str, Any]) -> str:
     """Model, how much was measured, and how long it took, on one line."""
     prompts = next((t["rows"] for t in manifest["tables"] if t["name"] == "prompts"), 0)
     most = max((claim["n"] for claim in manifest["claims"]), default=0)
-    much = f"{prompts:,} prompts" if prompts else f"n up to {most:,}" if most else ""
+    much = f"{prompts:,} prompts" if prompts else f"largest n {most:,}" if most else ""
     took = duration(manifest["seconds"]) if manifest.get("seconds") else ""
     return " · ".join(filter(None, [manifest["model"]["name"], much, took]))
 

@@ -9,6 +9,7 @@ import pandas as pd
 
 from experiments._contract.claims import Claim
 from experiments._runs.opened import Run
+from viz.evidence import claim_key
 
 
 @dataclass(frozen=True)
@@ -71,14 +72,10 @@ def _facts(manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _claims(first: list[Claim], second: list[Claim]) -> list[dict[str, Any]]:
-    one, other = ({_key(claim): claim for claim in claims} for claims in (first, second))
+    one, other = (
+        {claim_key(claim.model_dump()): claim for claim in claims} for claims in (first, second)
+    )
     return [_beside(one.get(key), other.get(key)) for key in one | other]
-
-
-def _key(claim: Claim) -> tuple[str, ...]:
-    """A claim is the same in another run whatever numbers stand in its sentence."""
-    words = "".join(char for char in claim.sentence if not char.isdigit())
-    return (claim.family, claim.label) if claim.family else (claim.kind, words)
 
 
 def _beside(first: Claim | None, second: Claim | None) -> dict[str, Any]:

@@ -79,12 +79,12 @@ def test_the_claims_of_the_planted_model_hold(of_planted):
 
 def test_the_headline_names_layers_and_the_rival(of_planted):
     said = FactRecall().headline(of_planted)
-    assert said.startswith("The model knows 127 of 127 facts.")
+    assert said.startswith("The model knows 127 of 127 facts; the answer can be brought back")
     assert (
         "at the subject's last token up to layer 1, and at the last token from layer 2 on" in said
     )
-    assert "MLPs (layer 1) 1.00 and attention (layer 0) 0.00" in said
-    assert "Presley ends at rank 1 and Costello at rank 2 of all tokens" in said
+    assert "MLPs of layer 1 (1.00) at the subject" in said
+    assert "the right Presley ends at rank 1 and its rival Costello at rank 2." in said
 
 
 def test_relations_take_turns_among_traced_facts(of_planted):

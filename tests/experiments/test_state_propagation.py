@@ -34,7 +34,9 @@ def test_what_is_planted_is_told_and_where(of_planted):
     chosen = of_planted.tables["held_out"].groupby("told")["layer"].unique()
     assert [chosen[told].tolist() for told in TOLD] == [[LAYER], [LAYER], [LAYER + 1]]
     said = experiment.headline(of_planted)
-    assert said.startswith("Read by a prompt that repeats words, a state tells its word (100 %")
+    assert said.startswith(
+        "Put into a prompt that repeats words, a state is repeated as its word: 100 %"
+    )
     assert "digit" not in said
 
 

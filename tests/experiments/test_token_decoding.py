@@ -139,7 +139,7 @@ def test_the_headline_names_the_lens_its_share_and_what_lowers_degeneracy(experi
     best = results.tables["best"]
     decoder = best["decoder"].value_counts().index[0]
     assert f"the {decoder}" in said
-    assert f"{best['agreement'].mean():.0%}" in said
+    assert f"{100 * best['agreement'].mean():.0f} %" in said
     assert "one and the same token" in said
 
 

@@ -15,7 +15,7 @@ from tests.viz import samples
 from viz import Drawing, write_gallery, write_page
 from viz.assets import STATIC
 from viz.html import duration, number, probability
-from viz.page import MOST_HEAVY
+from viz.page import MOST_HEAVY, first_sentence
 
 
 def test_every_vendored_file_is_what_its_registry_has():
@@ -118,7 +118,7 @@ def test_the_answer_stands_before_everything_else(runs):
     assert "Heads L2H0 and L2H1 write three times as far" in first
     for count in ("1 holds", "2 fail", "1 undecided", "3 not tested"):
         assert count in first
-    assert "smollm2 · n up to 1,248 · 3 min" in first
+    assert "smollm2 · largest n 1,248 · 3 min" in first
     assert first.index("headline") < first.index("provenance") < first.index("drawing hero")
 
 
@@ -230,3 +230,13 @@ def test_templates_escape_and_refuse_unknown_names():
         text = template.read_text()
         assert "|safe" not in text.replace(" ", "")
         assert "autoescape false" not in text
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [("One.", ("One.", "")), ("", ("", "")),
+     ("It is 0.5 nats. Then more. And so on.", ("It is 0.5 nats.", "Then more. And so on.")),
+     ("Yes, L0H1 (p < .001). “So” it is.", ("Yes, L0H1 (p < .001).", "“So” it is."))],
+)  # fmt: skip
+def test_the_first_sentence_is_told_apart(text, parts):
+    assert first_sentence(text) == parts

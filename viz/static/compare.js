@@ -179,11 +179,9 @@ const carrylens = (() => {
     if (!figure) return element("div", {}, caption, element("p", { class: "note" }, "not drawn in this run"));
     const from = `${encodeURI(run.where)}/figures/${encodeURIComponent(figure.slug)}`;
     const size = { width: figure.width, height: figure.height, loading: "lazy" };
-    const image = (file, theme) => element("img", { ...size, class: `${theme}-only`, src: `${from}/${file}`, alt: `${title(figure)} of ${name(run)}` });
+    const image = (file, theme) => element("img", { ...size, class: `${theme}-only`, src: `${from}/${file}`, alt: `${figure.title} of ${name(run)}` });
     return element("div", {}, caption, image("figure.svg", "light"), image("figure-dark.svg", "dark"));
   }
-
-  const title = (figure) => figure.title;
 
   async function show() {
     const files = JSON.parse(by("files").textContent);

@@ -428,8 +428,8 @@ window.FlowChart = (() => {
       const fetched = this.fetched(pos), all = fetched.reduce((sum, [, weight]) => sum + weight, 0);
       const stayed = this.flow.state[0][pos], mlp = this.flow.links.filter((l) => l.kind === "mlp" && l.query === pos);
       const most = mlp.toSorted((a, b) => b.weight - a.weight)[0];
-      const lines = [`${percent(all)} of it was fetched from other tokens; ${percent(stayed)} comes down this column to its own embedding${this.flow.dropped > 0.0005 ? `; ${percent(this.flow.dropped)} was dropped by the threshold on the way` : ""}.`];
-      for (const [source, weight, links] of fetched.slice(0, 3)) lines.push(`From ${this.name(source)}: ${percent(weight)}. Most in ${this.where(links)}.`);
+      const lines = [`${percent(all)} of it was fetched from other tokens; ${percent(stayed)} comes down this column to its own embedding${this.flow.dropped > 0.0005 ? `; further down ${percent(this.flow.dropped)} of all was dropped by the threshold` : ""}.`];
+      for (const [source, weight, links] of fetched.slice(0, 3)) lines.push(`From ${this.name(source)}: ${percent(weight)}. The largest part: ${this.where(links)}.`);
       if (fetched.length) lines.push(...this.further(fetched[0][0]));
       if (most) lines.push(`The MLP that adds most in this column is that of layer ${most.layer}: ${percent(most.weight)} passes through it.`);
       return lines;
