@@ -4,51 +4,23 @@ import numpy as np
 import pytest
 import torch
 from transformers import (
-    AutoModelForCausalLM,
     Gemma3TextConfig,
-    GPT2Config,
-    GPTNeoXConfig,
-    LlamaConfig,
-    PretrainedConfig,
 )
 
 from lenses.flow.descriptions import Case, added_cases, worded_case
 from lenses.flow.edge_patching import PATCHED, each_edge, read_edges
 from models import load
-from models.hooked import hook_model
 from models.planted.edge import planted_edge
 from prompts.additions import Addition
 from prompts.adjectives import described_nouns
+from tests.lenses.blocks import configs, tiny
 
-SHAPE = {"num_hidden_layers": 3, "vocab_size": 50, "hidden_size": 24, "intermediate_size": 40}
-CONFIGS = {
-    "gpt2": GPT2Config(
-        n_embd=24, n_head=3, n_layer=3, vocab_size=50, n_positions=32, bos_token_id=0,
-        eos_token_id=1,
-    ),
-    "parallel": GPTNeoXConfig(**SHAPE, num_attention_heads=3),
-    "grouped queries": LlamaConfig(
-        **SHAPE, num_attention_heads=6, num_key_value_heads=2, head_dim=8
-    ),
-    "post-norm": Gemma3TextConfig(
-        **SHAPE, num_attention_heads=2, num_key_value_heads=1, head_dim=32, sliding_window=4
-    ),
-}  # fmt: skip
+CONFIGS = configs(layers=3)
 CLEAN = np.array([[3, 5, 7, 9, 11, 13, 15], [4, 5, 7, 8, 10, 13, 15], [1, 5, 7, 2, 6, 13, 15]])
 CHANGED = CLEAN.copy()
 CHANGED[:, 1:3] = [20, 30]
 NOUN = np.array([[0] * 5 + [1, 1], [0] * 5 + [1, 1], [0] * 4 + [1, 1, 0]], dtype=bool)
 CASE = Case("frame", CLEAN, CHANGED, np.array([1, 2]), NOUN)
-
-
-def tiny(config: PretrainedConfig):
-    torch.manual_seed(0)
-    plain = AutoModelForCausalLM.from_config(config, attn_implementation="eager").float().eval()
-    for parameter in plain.parameters():
-        parameter.data = torch.randn_like(parameter) * 0.3
-    model = hook_model(plain, folded=False)
-    model.blueprint = config
-    return model
 
 
 @pytest.fixture(scope="module", params=CONFIGS)
@@ -157,9 +129,9 @@ def test_single_edges_are_those_of_whole_products(model):
 
 def test_what_is_beyond_the_window_does_not_move_anything():
     """A sliding window of 2 in both layers: the noun, five tokens on, cannot be reached."""
-    shape = SHAPE | {"num_hidden_layers": 2}
     config = Gemma3TextConfig(
-        **shape, num_attention_heads=2, num_key_value_heads=1, head_dim=32, sliding_window=2,
+        num_hidden_layers=2, vocab_size=50, hidden_size=24, intermediate_size=40,
+        num_attention_heads=2, num_key_value_heads=1, head_dim=32, sliding_window=2,
         layer_types=["sliding_attention"] * 2,
     )  # fmt: skip
     found = read_edges(tiny(config), CASE)

@@ -3,13 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from transformers import (
-    AutoModelForCausalLM,
-    Gemma3TextConfig,
-    GPT2Config,
-    GPTNeoXConfig,
-    LlamaConfig,
-)
 
 from lenses.flow import faithfulness as lens
 from lenses.flow.faithfulness import (
@@ -21,36 +14,18 @@ from lenses.flow.faithfulness import (
     read_clean,
     with_only,
 )
-from models.hooked import hook_model
 from models.parts import attention_out
 from models.planted.copy import planted_copy
 from models.readout import unembedding
 from models.text import tokenize
+from tests.lenses.blocks import CONFIGS, tiny
 
-SHAPE = {"num_hidden_layers": 2, "vocab_size": 50, "hidden_size": 24, "intermediate_size": 40}
-CONFIGS = {
-    "gpt2": GPT2Config(
-        n_embd=24, n_head=3, n_layer=2, vocab_size=50, n_positions=32, bos_token_id=0,
-        eos_token_id=1,
-    ),
-    "parallel": GPTNeoXConfig(**SHAPE, num_attention_heads=3),
-    "grouped queries": LlamaConfig(
-        **SHAPE, num_attention_heads=6, num_key_value_heads=2, head_dim=8
-    ),
-    "post-norm": Gemma3TextConfig(
-        **SHAPE, num_attention_heads=2, num_key_value_heads=1, head_dim=32, sliding_window=4
-    ),
-}  # fmt: skip
 TEXT = "We bought a blue boat. The boat is"
 
 
 @pytest.fixture(scope="module", params=CONFIGS)
 def model(request):
-    torch.manual_seed(0)
-    plain = AutoModelForCausalLM.from_config(CONFIGS[request.param], attn_implementation="eager")
-    for parameter in plain.float().eval().parameters():
-        parameter.data = torch.randn_like(parameter) * 0.3
-    return hook_model(plain, folded=False)
+    return tiny(CONFIGS[request.param])
 
 
 @pytest.fixture(scope="module")

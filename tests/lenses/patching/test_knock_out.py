@@ -2,14 +2,6 @@
 
 import pytest
 import torch
-from transformers import (
-    AutoModelForCausalLM,
-    Gemma3TextConfig,
-    GPT2Config,
-    GPTNeoXConfig,
-    LlamaConfig,
-    PretrainedConfig,
-)
 
 from lenses.patching import knock_out as lens
 from lenses.patching.knock_out import (
@@ -20,29 +12,10 @@ from lenses.patching.knock_out import (
     shortened,
     without,
 )
-from models.hooked import hook_model
 from models.planted.copy import planted_copy
+from tests.lenses.blocks import CONFIGS, tiny
 
-SHAPE = {"num_hidden_layers": 2, "vocab_size": 50, "hidden_size": 24, "intermediate_size": 40}
-CONFIGS = {
-    "gpt2": GPT2Config(n_embd=24, n_head=3, n_layer=2, vocab_size=50, n_positions=32),
-    "parallel": GPTNeoXConfig(**SHAPE, num_attention_heads=3),
-    "grouped queries": LlamaConfig(
-        **SHAPE, num_attention_heads=6, num_key_value_heads=2, head_dim=8
-    ),
-    "post-norm": Gemma3TextConfig(
-        **SHAPE, num_attention_heads=2, num_key_value_heads=1, head_dim=32, sliding_window=4
-    ),
-}
 PROMPT = 8
-
-
-def tiny(config: PretrainedConfig):
-    torch.manual_seed(0)
-    plain = AutoModelForCausalLM.from_config(config, attn_implementation="eager").float().eval()
-    for parameter in plain.parameters():
-        parameter.data = torch.randn_like(parameter) * 0.3
-    return hook_model(plain, folded=False)
 
 
 @pytest.fixture(scope="module", params=CONFIGS)

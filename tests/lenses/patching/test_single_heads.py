@@ -2,13 +2,6 @@
 
 import pytest
 import torch
-from transformers import (
-    AutoModelForCausalLM,
-    Gemma3TextConfig,
-    GPT2Config,
-    GPTNeoXConfig,
-    LlamaConfig,
-)
 
 from lenses.patching import single_heads as lens
 from lenses.patching.single_heads import (
@@ -23,31 +16,11 @@ from lenses.patching.single_heads import (
 from models import load
 from models.hooked import hook_model
 from models.planted.head import planted_head
-
-SHAPE = {"num_hidden_layers": 2, "vocab_size": 50, "hidden_size": 24, "intermediate_size": 40}
-CONFIGS = {
-    "gpt2": GPT2Config(
-        n_embd=24, n_head=3, n_layer=2, vocab_size=50, n_positions=32, bos_token_id=0,
-        eos_token_id=1,
-    ),
-    "parallel": GPTNeoXConfig(**SHAPE, num_attention_heads=3),
-    "grouped queries": LlamaConfig(
-        **SHAPE, num_attention_heads=6, num_key_value_heads=2, head_dim=8
-    ),
-    "post-norm": Gemma3TextConfig(
-        **SHAPE, num_attention_heads=2, num_key_value_heads=1, head_dim=32, sliding_window=4
-    ),
-}  # fmt: skip
+from tests.lenses.blocks import CONFIGS, tiny
 
 
-def tiny(name: str):
-    if name not in CONFIGS:
-        return load(name)
-    torch.manual_seed(0)
-    plain = AutoModelForCausalLM.from_config(CONFIGS[name], attn_implementation="eager").eval()
-    for parameter in plain.parameters():
-        parameter.data = torch.randn_like(parameter) * 0.3
-    return hook_with_blueprint(plain)
+def made(name: str):
+    return tiny(CONFIGS[name]) if name in CONFIGS else load(name)
 
 
 def hook_with_blueprint(plain):
@@ -58,7 +31,7 @@ def hook_with_blueprint(plain):
 
 @pytest.fixture(scope="module", params=[*CONFIGS, "adder_6d_2l"])
 def model(request):
-    return tiny(request.param)
+    return made(request.param)
 
 
 @pytest.fixture(scope="module")

@@ -3,34 +3,17 @@
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, Gemma3TextConfig, GPT2Config, LlamaConfig
 
 from lenses.heads import contributions as oracle
 from lenses.states import policy
 from lenses.states.policy import STATISTICS, generate, largest_differences, read
 from models import load, untrained
-from models.hooked import hook_model
-
-SHAPE = {"num_hidden_layers": 2, "vocab_size": 50, "hidden_size": 24, "intermediate_size": 40}
-CONFIGS = {
-    "gpt2": GPT2Config(n_embd=24, n_head=3, n_layer=2, vocab_size=50, n_positions=32),
-    "grouped queries": LlamaConfig(
-        **SHAPE, num_attention_heads=6, num_key_value_heads=2, head_dim=8
-    ),
-    "post-norm": Gemma3TextConfig(
-        **SHAPE, num_attention_heads=2, num_key_value_heads=1, head_dim=32, sliding_window=4
-    ),
-}
+from tests.lenses.blocks import CONFIGS, tiny
 
 
-@pytest.fixture(scope="module", params=CONFIGS)
+@pytest.fixture(scope="module", params=["gpt2", "grouped queries", "post-norm"])
 def model(request):
-    torch.manual_seed(0)
-    config = CONFIGS[request.param]
-    plain = AutoModelForCausalLM.from_config(config, attn_implementation="eager").float().eval()
-    for parameter in plain.parameters():
-        parameter.data = torch.randn_like(parameter) * 0.3
-    return hook_model(plain, folded=False)
+    return tiny(CONFIGS[request.param])
 
 
 @pytest.fixture(scope="module")
