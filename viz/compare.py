@@ -1,15 +1,18 @@
 """The page that sets runs side by side: fields, claims in one forest, pictures, differences."""
 
+import hmac
 import io
 import json
+import secrets
 import sys
 from collections.abc import Mapping
-from hashlib import sha256
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow.parquet as pq
+from platformdirs import user_cache_path
 
 from viz.assets import STYLES, place
 from viz.evidence import claim_key, is_check
@@ -57,13 +60,30 @@ def write_compare(runs: Path, found: list[tuple[Path, dict[str, Any]]]) -> Path:
 
 
 def _stored(store: Path, runs: Path, folder: Path, manifest: Mapping[str, Any]) -> str:
-    """The name of a run's script, written where this very run has none yet."""
+    """The name of a run's script, written where this very run has none yet.
+
+    Nobody else can tell the name in advance: a script that came with someone's runs is never taken
+    for one of ours.
+    """
     about = json.dumps([folder.name, manifest.get("finished"), manifest.get("files", {})])
-    path = store / f"{sha256(about.encode()).hexdigest()[:20]}.js"
+    path = store / f"{hmac.digest(_secret(), about.encode(), 'sha256').hex()[:20]}.js"
     if not path.exists():
         told = _told(folder.relative_to(runs).as_posix(), folder, manifest)
         write_atomically(path, f"carrylens.run({script_json(told)});\n".encode())
     return path.name
+
+
+@cache
+def _secret() -> bytes:
+    """Sixteen bytes that only this user has; of one process only, where they cannot be kept."""
+    path = user_cache_path("carrylens") / "names.key"
+    try:
+        if not path.is_file():
+            write_atomically(path, secrets.token_bytes(16))
+            path.chmod(0o600)
+        return path.read_bytes()
+    except OSError:
+        return secrets.token_bytes(16)
 
 
 def _told(where: str, folder: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:

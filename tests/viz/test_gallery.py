@@ -1,6 +1,8 @@
 """The gallery, the matrix and the comparison in a real browser."""
 
+import json
 import time
+from hashlib import sha256
 
 import pandas as pd
 import pytest
@@ -151,6 +153,22 @@ def test_the_same_claim_is_found_whatever_came_out():
     assert claim_key(one) != claim_key(samples.claim(sentence="It looks back 6 columns."))
     place = samples.claim(family="Places", label="Place 2", sentence="Head L0H0 writes place 2.")
     assert claim_key(place) == "Places: Place 2"
+
+
+def test_a_script_that_came_with_someones_runs_is_never_run(tab, tmp_path):
+    """Whoever made the runs cannot know what the gallery will call its data of them."""
+    for name in ("one", "two"):
+        folder, told = samples.write_run(tmp_path, name, {}, {})
+        about = json.dumps([folder.name, told.get("finished"), told.get("files", {})])
+        planted = tmp_path / "assets/runs" / f"{sha256(about.encode()).hexdigest()[:20]}.js"
+        planted.parent.mkdir(parents=True, exist_ok=True)
+        planted.write_text("document.title = 'taken over'")
+    write_gallery(tmp_path)
+    assert not planted.exists()
+    hash_ = "#run=head_contributions/one&run=head_contributions/two"
+    shown = tab().open(tmp_path / "compare.html", hash_)
+    expect(shown.page.locator(".side")).to_have_count(2)
+    assert shown.page.title() == "Compare · carrylens"
 
 
 @pytest.mark.slow
