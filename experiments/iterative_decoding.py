@@ -75,6 +75,10 @@ PURSUIT = {
     "pursuit": "`published` (rows as they are, coefficient 1), `projection`, `orthogonal`, or "
     "`non-negative`"
 }
+VECTOR = {
+    "E": "its row of the embedding (E)",
+    "effective E": "what the first block makes of it alone (effective E)",
+}
 
 
 class IterativeDecoding(TextStudy):
@@ -289,11 +293,12 @@ class IterativeDecoding(TextStudy):
         name = max(OF_TOKENS, key=lambda one: mean[one, "states"])
         learned = [c for c in self.claims(results) if c.kind == "learned"]
         return (
-            f"{_verdict(learned)} Five token vectors explain {_percent(mean[name, 'states'])} of a "
-            f"state's squared length ({_percent(mean[name, 'random vectors'])} of a random "
-            f"vector's); with the token read there and the mean state set aside, they explain "
-            f"{_percent(mean[name, BEYOND])} of what is left, and vectors mixed at random from "
-            f"tokens {_percent(mean[name, BY_MIXED])} (vectors: {name})."
+            f"{_verdict(learned)}: five token vectors explain {_percent(mean[name, 'states'])} of "
+            f"a state's squared length ({_percent(mean[name, 'random vectors'])} of a random "
+            f"vector's) and, beyond the token read there and the mean state, "
+            f"{_percent(mean[name, BEYOND])} of what is left, against "
+            f"{_percent(mean[name, BY_MIXED])} of vectors mixed at random from tokens. "
+            f"A token's vector is {VECTOR[name]}."
         )
 
     def claims(self, results: Results) -> list[Claim]:
@@ -417,13 +422,13 @@ def _checks(results: Results) -> list[Claim]:
 
 def _verdict(learned: list[Claim]) -> str:
     """The answer in a word, from the claims about what lies beyond the own token."""
-    held = [claim.label for claim in learned if claim.verdict == "holds"]
-    if len(held) == len(learned):
-        return "Yes."
-    if held:
-        return f"Little of it, beyond the token that is read (held by {' and '.join(held)} only)."
-    known = all(claim.verdict == "fails" for claim in learned)
-    return "Hardly, beyond the token that is read." if known else "Not decided."
+    verdicts = [claim.verdict for claim in learned]
+    if "holds" in verdicts:
+        return (
+            "Yes" if set(verdicts) == {"holds"} else "In small part, beyond the token that is read"
+        )
+    known = set(verdicts) == {"fails"}
+    return "Hardly, beyond the token that is read" if known else "Not decided"
 
 
 def _depth_figure(results: Results) -> dict[str, Drawing]:

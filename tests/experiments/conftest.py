@@ -1,6 +1,7 @@
 """Commands run as users run them: as processes, in a folder of their own."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -68,6 +69,11 @@ class Counting(Experiment):
 '''
 
 
+def heed_interrupts() -> None:
+    """What a shell starts in the background ignores Ctrl-C, and so would its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture
 def counting(tmp_path):
     """The file of an experiment that needs no model, in the folder where commands run."""
@@ -85,7 +91,9 @@ def start(tmp_path):
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
         command = [sys.executable, "-m", "experiments", *map(str, words)]
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        process = subprocess.Popen(command, cwd=tmp_path, env=environment, **streams)
+        process = subprocess.Popen(
+            command, cwd=tmp_path, env=environment, preexec_fn=heed_interrupts, **streams
+        )
         processes.append(process)
         return process
 

@@ -130,6 +130,7 @@ def place(home: Path, *words: str) -> Place:
 
 
 PATIENCE = 60
+SIGNS = (signal.SIGINT, signal.SIGTERM)
 _said: dict[int, int] = {}
 """Of each process that was started: the end of the pipe from which its words are read."""
 
@@ -137,8 +138,11 @@ _said: dict[int, int] = {}
 def started(home: Path, *words: str, limit: Callable[[], object] = lambda: None) -> int:
     """A command in a process of its own, forked so that nothing is imported again; its number."""
     reading, writing = os.pipe()
+    # Held back until the child says what they do to it: on a busy machine it is stopped before.
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNS)
     child = os.fork()
     if child:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNS)
         os.close(writing)
         _said[child] = reading
         return child
@@ -148,8 +152,9 @@ def started(home: Path, *words: str, limit: Callable[[], object] = lambda: None)
         os.dup2(writing, 1)
         os.dup2(writing, 2)
         sys.stdout, sys.stderr = (os.fdopen(n, "w", buffering=1, closefd=False) for n in (1, 2))
-        for sign in (signal.SIGINT, signal.SIGTERM):
+        for sign in SIGNS:
             signal.signal(sign, stop)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNS)
         torch.set_num_threads(1)
         stream.CHECKPOINT_SECONDS = 0.02
         limit()
@@ -159,7 +164,7 @@ def started(home: Path, *words: str, limit: Callable[[], object] = lambda: None)
     except BaseException:
         traceback.print_exc()
     finally:
-        for sign in (signal.SIGINT, signal.SIGTERM):
+        for sign in SIGNS:
             signal.signal(sign, signal.SIG_IGN)
         sys.stdout.flush()
         sys.stderr.flush()
