@@ -29,6 +29,7 @@ class _Parser(argparse.ArgumentParser):
     """A parser whose complaints are one line."""
 
     def error(self, message: str) -> None:
+        """Raise UsageError instead of ending the process."""
         raise UsageError(message)
 
 

@@ -297,7 +297,7 @@ class IterativeDecoding(TextStudy):
             f"a state's squared length ({_percent(mean[name, 'random vectors'])} of a random "
             f"vector's) and, beyond the token read there and the mean state, "
             f"{_percent(mean[name, BEYOND])} of what is left, against "
-            f"{_percent(mean[name, BY_MIXED])} of vectors mixed at random from tokens. "
+            f"{_percent(mean[name, BY_MIXED])} for vectors mixed at random from tokens. "
             f"A token's vector is {VECTOR[name]}."
         )
 

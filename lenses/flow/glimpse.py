@@ -92,6 +92,7 @@ def glimpse_errors(net: Glimpse, cases: Cued) -> Float[np.ndarray, "2"]:
 def network_row(
     kind: str, seed: int, step: int, net: Glimpse | Wide, asked: Cued
 ) -> dict[str, Any]:
+    """A row of a network at a step: how many new cases it answers, with a 95 % interval."""
     found = look(net, asked)
     correct, n = int(found.right.sum()), len(asked)
     low, high = (float(end) for end in wilson(correct, n))
@@ -103,6 +104,7 @@ def network_row(
 
 
 def place_rows(seed: int, step: int, weights: np.ndarray, asked: Cued) -> list[dict[str, Any]]:
+    """Rows of the mean weight on each slot, for each slot that is the right one."""
     told = {"seed": seed, "step": step}
     grid = by_place(weights, asked)
     return [
@@ -112,6 +114,7 @@ def place_rows(seed: int, step: int, weights: np.ndarray, asked: Cued) -> list[d
 
 
 def example_rows(step: int, weights: np.ndarray, asked: Cued) -> list[dict[str, Any]]:
+    """Rows of the first case: what each slot shows, and its weight."""
     cue = COLOURS[asked.cue[0]]
     return [
         {"step": step, "slot": slot, "shown": shown, "cue": cue, "attention": weight}

@@ -279,6 +279,7 @@ def _colours(count: int) -> list:
 
 
 def finish_legend(figure: Figure, axis: Axes) -> None:
+    """One legend above all panels, of what one of them shows."""
     handles, names = axis.get_legend_handles_labels()
     columns = min(len(names), 4)
     figure.legend(handles, names, loc="outside upper left", ncols=columns, handlelength=1.4)
