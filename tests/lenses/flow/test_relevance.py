@@ -15,7 +15,8 @@ from lenses.flow.relevance import (
 from lenses.patching.knock_out import mean_embedding
 from models.passes import windows
 from models.planted.copy import planted_copy
-from tests.lenses.patching.test_knock_out import CONFIGS, PROMPT, close, naive, tiny
+from tests.lenses.blocks import CONFIGS, tiny
+from tests.lenses.patching.test_knock_out import PROMPT, close, naive
 
 
 @pytest.fixture(scope="module", params=CONFIGS)

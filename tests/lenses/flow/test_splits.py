@@ -16,7 +16,8 @@ from models.planted.copy import planted_copy
 from models.planted.writing import written
 from models.text import tokenize
 from prompts.additions import Addition
-from tests.lenses.patching.test_knock_out import CONFIGS, close, tiny
+from tests.lenses.blocks import CONFIGS, tiny
+from tests.lenses.patching.test_knock_out import close
 
 TEXTS = ["Our dog Max likes walks. I walk with our dog", "The secret word is silver. The word is"]
 KEYS = ["Max", "silver"]

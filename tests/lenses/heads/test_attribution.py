@@ -6,13 +6,15 @@ from einops import einsum
 
 from lenses.heads.attribution import Attributing, output_gradients
 from lenses.patching.single_heads import gate_effects, read_clean
+from models import load
 from models.parts import attention_out, final_norm, is_parallel, mlp_norms
-from tests.lenses.patching.test_single_heads import CONFIGS, tiny
+from tests.lenses.blocks import CONFIGS, tiny
 
 
 @pytest.fixture(scope="module", params=[*CONFIGS, "adder_6d_2l"])
 def model(request):
-    return tiny(request.param)
+    name = request.param
+    return tiny(CONFIGS[name]) if name in CONFIGS else load(name)
 
 
 @pytest.fixture(scope="module")

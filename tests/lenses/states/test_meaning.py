@@ -21,7 +21,8 @@ from lenses.states.meaning import (
 from models.card import Card, NativeConfig
 from models.loading import native_model
 from models.native import in_bridge_names
-from tests.lenses.patching.test_knock_out import CONFIGS, close, tiny
+from tests.lenses.blocks import CONFIGS, tiny
+from tests.lenses.patching.test_knock_out import close
 
 LENGTH = 9
 
