@@ -1,7 +1,6 @@
 """Is a relation one direction in the embedding?"""
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -9,7 +8,7 @@ import pandas as pd
 import torch
 from pydantic import Field
 
-from experiments import Claim, Experiment, Reading, Results, Table, UsageError, corrected
+from experiments import Claim, Experiment, Reading, Results, Table, TextFile, UsageError, corrected
 from lenses.kept import PerPrompt
 from lenses.states.analogies import (
     METHODS,
@@ -79,8 +78,8 @@ class Analogies(Experiment):
     runs_on: ClassVar[str] = "adder 5 s, language model 1 min"
     model: str = "smollm2"
     """Model: a card's name, a path to a card, folder or .gguf file, or a hub id."""
-    pairs_file: Path | None = None
-    """A TOML file of relations in place of prompts/analogies.toml, written in the same way."""
+    pairs_file: TextFile | None = None
+    """Relations of your own: .toml as prompts/analogies.toml, or a .csv of source and target."""
     examples: int = Field(2, ge=1)
     """Pairs of each relation whose nearest words are shown."""
 

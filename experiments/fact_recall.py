@@ -1,14 +1,13 @@
 """Where does the model look up what it knows, and which rival stays second?"""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from experiments import Claim, Experiment, Reading, Results, Table, UsageError, corrected
+from experiments import Claim, Experiment, Reading, Results, Table, TextFile, UsageError, corrected
 from lenses.kept import PerPrompt
 from lenses.states.decoding import sites
 from lenses.states.facts import Asked, Case, added_cases, equally_long, told_cases
@@ -75,7 +74,7 @@ class FactRecall(Experiment):
 
     model: str = "smollm2"
     """Model: a card's name, a path to a card, folder or .gguf file, or a hub id."""
-    facts_file: Path | None = None
+    facts_file: TextFile | None = None
     """Facts of your own in place of prompts/recall.toml: a .toml written like it, or a .csv with
     the columns relation, prompt (with {subject} in it), subject, answer, rival."""
     count: int = Field(32, ge=1)

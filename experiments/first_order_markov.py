@@ -1,7 +1,6 @@
 """Is embedding times unembedding a bigram model?"""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -9,7 +8,7 @@ import pandas as pd
 import torch
 from pydantic import Field
 
-from experiments import Claim, Experiment, Reading, Results, Table, UsageError
+from experiments import Claim, Experiment, Reading, Results, Table, TextFile, UsageError
 from lenses.flow.bigram_counts import Bigrams, addition_bigrams, read_pairs, word_bigrams
 from lenses.flow.markov import (
     FITS,
@@ -80,7 +79,7 @@ class FirstOrderMarkov(Experiment):
     """Model: a card's name, a path to a card, folder or .gguf file, or a hub id."""
     words: int = Field(500, ge=4)
     """First words, the most frequent ones."""
-    counts_file: Path | None = None
+    counts_file: TextFile | None = None
     """Lines `first second count` of your own in place of the counts of the web."""
     additions: int = Field(2_000, ge=4)
     """Additions sampled for an adder."""

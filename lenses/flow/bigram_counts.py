@@ -5,6 +5,7 @@ Trillion Word Corpus (2006) that occur at least 100,000 times, in small letters.
 package wordsegment (Apache-2.0), which is fetched by pip and read as data.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from torch import Tensor
 from models.card import Card
 from models.fetch import wheel_file
 from prompts.additions import Addition, AdditionFormat
+from prompts.given import lines_of
 
 WEB = Card.of(
     "bigrams of the web",
@@ -62,12 +64,20 @@ def read_pairs(file: Path | None = None) -> list[tuple[str, str, int]]:
 
     Raises ValueError, in one line, for another kind of file; ModelError where none can be fetched.
     """
-    text = (file or wheel_file(WEB)).read_text(encoding="utf-8-sig")
-    try:
-        rows = (line.split() for line in text.splitlines() if line.strip())
-        return [(first, second, int(count)) for first, second, count in rows]
-    except ValueError as error:
-        raise ValueError(f"{file}: every line is to be: first second count ({error})") from error
+    path = file or wheel_file(WEB)
+    return [_pair(f"{path}, line {number}", line) for number, line in lines_of(path)]
+
+
+def _pair(where: str, line: str) -> tuple[str, str, int]:
+    """A pair and how often it occurs; raises ValueError, naming the column, for anything else."""
+    words = list(re.finditer(r"\S+", line))
+    if len(words) != 3:
+        raise ValueError(f"{where}: {len(words)} words; write three: first second count")
+    one, two, count = (word.group() for word in words)
+    if not (count.isdecimal() and 0 < int(count) < 2**63):
+        column = words[2].start() + 1
+        raise ValueError(f"{where}, column {column}: {count!r} is no count; write a whole number")
+    return one, two, int(count)
 
 
 def word_bigrams(pairs: list[tuple[str, str, int]], ids: Mapping[str, int], most: int) -> Bigrams:

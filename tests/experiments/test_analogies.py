@@ -60,7 +60,7 @@ def test_words_that_are_not_one_token_are_counted(adder, tmp_path):
     with pytest.raises(UsageError, match="no relation has 4 pairs of single tokens"):
         experiment.measure(adder)
     (tmp_path / "mine.toml").write_text("no")
-    with pytest.raises(UsageError, match="no relations can be read"):
+    with pytest.raises(UsageError, match="no TOML that can be read"):
         Analogies(pairs_file=tmp_path / "mine.toml").measure(adder)
 
 

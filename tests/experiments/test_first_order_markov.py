@@ -1,10 +1,14 @@
 """Bigrams of additions in an adder and in a planted model; words of a file; the control."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from pydantic import ValidationError
 
 from experiments import Results, UsageError
 from experiments.first_order_markov import RECOVERED, FirstOrderMarkov
+from lenses.flow.bigram_counts import read_pairs
 from models import load
 
 SMALL = {"additions": 300, "training_steps": 100}
@@ -67,8 +71,28 @@ def test_words_come_from_a_file(experiment, tmp_path):
     mine = FirstOrderMarkov(model="adder_6d_1l", counts_file=tmp_path / "mine.txt")
     with pytest.raises(UsageError, match="no bigrams to count"):
         mine.measure(model)
-    with pytest.raises(UsageError, match="no bigrams to count"):
-        FirstOrderMarkov(counts_file=tmp_path / "none.txt").measure(model)
+    with pytest.raises(ValidationError, match=r"no file .*none.txt"):
+        FirstOrderMarkov(counts_file=tmp_path / "none.txt")
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("of the", "line 2: 2 words; write three"),
+        ("of  the 1.5", "line 2, column 9: '1.5' is no count"),
+        ("of the -3", "line 2, column 8: '-3' is no count"),
+    ],
+)
+def test_a_mistake_in_counts_is_named(tmp_path, line, told):
+    path = tmp_path / "mine.txt"
+    path.write_text(f"in the 3\n{line}\n")
+    with pytest.raises(ValueError, match=told):
+        read_pairs(path)
+
+
+def test_the_example_of_counts_is_read():
+    example = Path(__file__).parents[2] / "prompts" / "examples" / "counts.txt"
+    assert read_pairs(example)[0] == ("of", "the", 2_766_332_391)
 
 
 @pytest.mark.real

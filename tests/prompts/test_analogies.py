@@ -1,7 +1,10 @@
+from pathlib import Path
+
 import pytest
 
 from prompts.analogies import digit_pairs, word_pairs
 
+EXAMPLES = Path(__file__).parents[2] / "prompts" / "examples"
 HALF = "[[relation]]\nname = 'a'\npairs = [['x']]"
 
 
@@ -27,11 +30,29 @@ def test_digits_differ_by_a_step():
         assert {digit for pair in one.pairs for digit in pair} <= set("0123456789")
 
 
-@pytest.mark.parametrize("text", ["", "[[relation]]\nname = 'a'", "relation = 1", "[", HALF])
-def test_other_files_are_refused_in_one_line(tmp_path, text):
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", r"has no \[\[relation\]\]"),
+        ("relation = 1", r"has no \[\[relation\]\]"),
+        ("a = \n", r"no TOML that can be read \(.*line 1, column 5"),
+        ("[[relation]]\nname = 'a'", "relation 1: field 'pairs' is missing or empty"),
+        ("[[relation]]\npairs = [['a', 'b']]", "relation 1: field 'name' is missing"),
+        (HALF, r"relation 1, pair 1: \['x'\] is not two words"),
+    ],
+)
+def test_other_files_are_refused_in_one_line(tmp_path, text, told):
     (tmp_path / "pairs.toml").write_text(text)
-    with pytest.raises(
-        ValueError, match=r"no relations can be read.*write \[\[relation\]\]"
-    ) as error:
+    with pytest.raises(ValueError, match=rf"pairs.toml.*{told}.*write \[\[relation\]\]") as error:
         word_pairs(tmp_path / "pairs.toml")
     assert "\n" not in str(error.value)
+
+
+def test_a_table_of_pairs_is_read_and_its_mistakes_are_named(tmp_path):
+    relations = word_pairs(EXAMPLES / "pairs.csv")
+    assert [one.name for one in relations] == ["capital", "plural"]
+    assert relations[0].pairs[1] == ("Italy", "Rome")
+    path = tmp_path / "mine.csv"
+    path.write_text("relation,source,target\ncapital,France,Paris\ncapital,Italy,\n")
+    with pytest.raises(ValueError, match=r"mine.csv, line 3, column 'target': is empty"):
+        word_pairs(path)

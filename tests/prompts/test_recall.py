@@ -1,9 +1,12 @@
 """The shipped facts, and files of one's own with their mistakes named."""
 
+from pathlib import Path
+
 import pytest
 
 from prompts.recall import Recalled, recalled_facts
 
+EXAMPLES = Path(__file__).parents[2] / "prompts" / "examples"
 HEAD = "relation,prompt,subject,answer,rival\n"
 RELATION = "[[relation]]\nname = 'capital'\nprompt = 'The capital of {subject} is'\n"
 
@@ -62,3 +65,9 @@ def test_a_mistake_is_named_in_one_line(tmp_path, name, text, said):
 def test_a_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(ValueError, match="cannot be read"):
         recalled_facts(tmp_path / "none.toml")
+
+
+def test_the_example_is_read():
+    facts = recalled_facts(EXAMPLES / "facts.csv")
+    assert [fact.answer for fact in facts] == ["Paris", "Berlin", "Portuguese"]
+    assert facts[2].text == "In Brazil, most people speak"
