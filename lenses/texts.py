@@ -1,7 +1,7 @@
 """What a model reads: texts or sampled additions as tokens, and what the model adds to them."""
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,6 +16,10 @@ from prompts.texts import Text, texts_in
 
 WRITTEN_AT_ONCE = 8
 """Texts that are continued together."""
+LONG = 8
+"""Tokens that a long beginning has at least; it is also half of a text or more."""
+NAMED = 3
+"""Groups of texts with one beginning that a note names; of the others it gives the number."""
 
 Stream = Callable[..., Iterator[Sequence["ReadText"]]]
 """`Experiment.stream`: the items in batches, with progress and exact resume."""
@@ -49,13 +53,62 @@ class ReadText:
 def distinct(rows: Sequence[Sequence[int]], what: str = "prompts") -> list[int]:
     """Which rows of token ids to read: the first of each kind, since copies are no evidence.
 
-    Says in a TextNote how many were left out.
+    Says in a TextNote how many were left out, and which of the others begin alike for long.
     """
-    first = list({tuple(row): number for number, row in reversed(list(enumerate(rows)))}.values())
+    first = {tuple(row): number for number, row in reversed(list(enumerate(rows)))}
+    told = []
     if copies := len(rows) - len(first):
-        told = f"{copies} of {len(rows)} {what} are copies of others: each text counts once"
-        warnings.warn(told, TextNote, stacklevel=2)
-    return sorted(first)
+        told.append(f"{copies} of {len(rows)} {what} are copies of others: each text counts once")
+    told += _alike({number: row for row, number in first.items()}, what)
+    for note in told:
+        warnings.warn(note, TextNote, stacklevel=2)
+    return sorted(first.values())
+
+
+def _alike(texts: Mapping[int, tuple[int, ...]], what: str) -> list[str]:
+    """Notes on texts that begin alike for long: all of them, and groups of them beyond that."""
+    notes, shared = [], _shared(list(texts.values())) if len(texts) > 1 else 0
+    if shared and shared >= _long(min(map(len, texts.values()))):
+        notes.append(f"All {len(texts)} {what} begin with the same {shared} tokens")
+    beyond = {number: row[shared:] for number, row in texts.items()}
+    if groups := long_beginnings(beyond):
+        more = f"; and {len(groups) - NAMED} groups more" if len(groups) > NAMED else ""
+        notes.append(
+            f"{sum(map(len, groups))} of {len(texts)} {what} share a long beginning with another "
+            f"(numbers {'; '.join(map(_listed, groups[:NAMED]))}{more}): each counts once, but "
+            "they tell less than as many independent ones"
+        )
+    return notes
+
+
+def long_beginnings(texts: Mapping[int, tuple[int, ...]]) -> list[list[int]]:
+    """Groups of texts, by number, that share LONG tokens and half of the shorter text, or more."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    # From the shortest on: one that begins alike joins the group of a shorter one.
+    for number, row in sorted(texts.items(), key=lambda text: (len(text[1]), text[0])):
+        if len(row) >= LONG:
+            beginnings = (row[:length] for length in sorted({len(known) for known in groups}))
+            key = next((x for x in beginnings if x in groups), row[: _long(len(row))])
+            groups.setdefault(key, []).append(number)
+    return sorted(sorted(group) for group in groups.values() if len(group) > 1)
+
+
+def _shared(rows: Sequence[Sequence[int]]) -> int:
+    """How many tokens all rows begin with."""
+    together = enumerate(zip(*rows, strict=False))
+    return next((n for n, tokens in together if len(set(tokens)) > 1), min(map(len, rows)))
+
+
+def _long(length: int) -> int:
+    """Tokens from which on the beginning of a text is a long one."""
+    return max(LONG, -(-length // 2))
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    """Numbers in words, of many the first."""
+    *first, last = map(str, numbers if len(numbers) <= 4 else numbers[:3])
+    more = f"{last} and {len(numbers) - 3} more" if len(numbers) > 4 else f"and {last}"
+    return f"{', '.join(first)}{',' if len(numbers) > 4 else ''} {more}"
 
 
 def texts_to_read(

@@ -1,8 +1,13 @@
 """What is read: copies once, files and prompts refused by name and number."""
 
-import pytest
+import warnings
+from itertools import combinations, takewhile
 
-from lenses.texts import distinct, sampled_additions, texts_to_read
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lenses.texts import distinct, long_beginnings, sampled_additions, texts_to_read
 from models import ModelError, load
 from models.text import TextNote
 
@@ -24,6 +29,71 @@ def test_copies_count_once_and_it_is_said(adder):
 def test_different_texts_are_all_read_in_their_order(recwarn):
     assert distinct([[3], [1], [2]]) == [0, 1, 2]
     assert not recwarn.list
+
+
+BEGINNING = [*range(10, 22)]
+"""Twelve tokens."""
+
+
+def noted(rows) -> list[str]:
+    """What is said of rows of tokens."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        distinct(rows)
+    return [str(note.message) for note in caught]
+
+
+def test_texts_with_a_long_beginning_are_named_beside_the_copies():
+    alike = [[*BEGINNING, 1, 2], [5, 6], [*BEGINNING, 3], [7] * 30, [5, 6]]
+    copies, beginnings = noted(alike)
+    assert copies.startswith("1 of 5 prompts are copies")
+    assert beginnings.startswith("2 of 4 prompts share a long beginning with another (numbers 0 ")
+    assert "0 and 2)" in beginnings
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "long"),
+    [
+        (8, 9, True), (7, 7, False),  # eight tokens or more
+        (8, 16, True), (8, 17, False), (9, 17, True),  # half of the shorter text or more
+        (12, 100, False), (50, 100, True),
+    ],
+)  # fmt: skip
+def test_a_beginning_is_long_from_eight_tokens_and_half_of_the_shorter_text(one, other, long):
+    rows = {0: (*range(one), *[-1] * (other - one)), 1: (*range(one), *[-2] * 400)}
+    assert long_beginnings(rows) == ([[0, 1]] if long else [])
+
+
+@given(st.lists(st.lists(st.integers(0, 1), min_size=6, max_size=24), max_size=7, unique_by=tuple))
+def test_groups_of_beginnings_are_those_of_all_pairs(rows):
+    texts = dict(enumerate(map(tuple, rows)))
+    group = {number: {number} for number in texts}
+    for (i, one), (j, other) in combinations(texts.items(), 2):
+        same = [*takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))]
+        if len(same) >= 8 and len(same) >= min(len(one), len(other)) / 2:
+            joined = group[i] | group[j]
+            group |= dict.fromkeys(joined, joined)
+    expected = sorted({tuple(sorted(x)) for x in group.values() if len(x) > 1})
+    assert long_beginnings(texts) == [list(x) for x in expected]
+
+
+def test_what_all_texts_begin_with_is_one_line_and_names_none():
+    assert noted([[*BEGINNING, n, n + 1] for n in range(100, 120)]) == [
+        "All 20 prompts begin with the same 12 tokens"
+    ]
+    template = [1] * 20
+    rows = [[*template, *BEGINNING, 1], [*template, *BEGINNING, 2], [*template, 3, 4, 5]]
+    first, second = noted(rows)
+    assert first == "All 3 prompts begin with the same 20 tokens"
+    assert second.startswith("2 of 3 prompts share a long beginning with another (numbers 0 and 1)")
+
+
+def test_few_of_many_groups_are_named():
+    (said,) = noted([[n, *BEGINNING, k] for n in range(6) for k in range(1 + n)])
+    assert said.startswith("20 of 21 prompts")
+    assert "numbers 1 and 2; 3, 4 and 5; 6, 7, 8 and 9; and 2 groups more" in said
+    (said,) = noted([[n, *BEGINNING, k] for n in range(2) for k in range(6)])
+    assert "numbers 0, 1, 2 and 3 more; 6, 7, 8 and 3 more)" in said
 
 
 def test_an_addition_drawn_twice_is_read_once():
