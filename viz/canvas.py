@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
@@ -14,7 +13,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from viz.labels import label
-from viz.style import color_map
+from viz.style import color_map, ink_on
 
 WIDTH = 6.4
 """Inches: the widest figure, a column of text on a desk and readable on a phone."""
@@ -84,21 +83,44 @@ def heat(
     scale: tuple[bool, float, float],
     *,
     hatched: bool = True,
-    **more: Any,
+    square: bool = False,
+    written: Sequence[Sequence[str]] | None = None,
+    **words: Any,
 ) -> None:
-    """A heat-map by seaborn; where values are not finite a hatched ground is seen."""
+    """Cells coloured by their value; where values are not finite a hatched ground is seen.
 
+    `written` is what stands in each cell, with the settings `words` of a text.
+    """
     centred, low, high = scale
     undefined = ~np.isfinite(values)
     if hatched and undefined.any():
         ground = {"hatch": "//////", "edgecolor": rcParams["grid.color"], "facecolor": "none"}
         axes.add_patch(Rectangle((0, 0), *values.shape[::-1], linewidth=0, zorder=0, **ground))
-    colours = {"cmap": color_map(centred), "vmin": low, "vmax": high}
     many = values.size > 1500  # as outlines these would make a file of megabytes
-    style = {"linewidths": 0 if many else 0.6, "linecolor": rcParams["figure.facecolor"]}
-    style |= {"cbar": False, "rasterized": many, "mask": undefined}
-    style |= {"xticklabels": False, "yticklabels": False}
-    sns.heatmap(values, ax=axes, **colours, **style, **more)
+    edges = {"linewidths": 0 if many else 0.6, "edgecolors": rcParams["figure.facecolor"]}
+    colours = {"cmap": color_map(centred), "vmin": low, "vmax": high}
+    shown = np.ma.masked_where(undefined, values)
+    mesh = axes.pcolormesh(shown, rasterized=many, **edges, **colours)
+    axes.spines[:].set_visible(False)
+    axes.set(xlim=(0, values.shape[1]), ylim=(values.shape[0], 0), xticks=[], yticks=[])
+    if square:
+        axes.set_aspect("equal")
+    if written is not None:
+        _write(axes, shown, mesh, written, words)
+
+
+def _write(
+    axes: Axes,
+    values: np.ma.MaskedArray,
+    mesh: ScalarMappable,
+    written: Sequence[Sequence[str]],
+    words: dict[str, Any],
+) -> None:
+    """Words in the middle of the cells that have a value, in an ink that can be read there."""
+    colours, undefined = mesh.to_rgba(values), np.ma.getmaskarray(values)
+    for row, column in np.argwhere(~undefined):
+        style = {"color": ink_on(colours[row, column]), "ha": "center", "va": "center"}
+        axes.text(column + 0.5, row + 0.5, written[row][column], **style, **words)
 
 
 def colour_bar(figure: Figure, axes: Sequence[Axes], title: str, undefined: bool) -> None:

@@ -1,17 +1,21 @@
 """A drawing: its caption, its data, and how to draw it once as an image and once to play with."""
 
 import json
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
+from viz.recolour import darkened
 from viz.style import PAPER, Theme, theme
 
 _PNG_DPI = 200
@@ -73,20 +77,20 @@ class Drawing:
         (folder / "figure.json").write_text(text, encoding="utf-8")
 
     def _save_images(self, folder: Path) -> tuple[int, int]:
-        """Write the images; returns width and height of the figure in CSS pixels."""
-        undated: Any = {"Date": None, "Creator": None}
-        light, dark = folder / "figure.svg", folder / "figure-dark.svg"
-        if not self.on_white:
-            with theme("dark"):
-                self.static().savefig(dark, metadata=undated)
+        """Write the images; returns width and height of the figure in CSS pixels.
+
+        The figure is laid out once; of the two themes only the inks differ.
+        """
         with theme("light"):
             figure = self.static()
-            figure.savefig(light, metadata=undated, facecolor=PAPER["light"])
-            if self.on_white:
-                shutil.copyfile(light, dark)
-            figure.set_layout_engine("none")  # laid out by now; a second time costs a second
-            figure.savefig(folder / "figure.png", dpi=_PNG_DPI, facecolor=PAPER["light"])
-        _shrink(folder / "figure.png", folder / "thumb.png")
+            figure.set_facecolor(PAPER["light"])
+            svg, picture = _svg(figure), _pixels(figure)
+        (folder / "figure.svg").write_text(svg, encoding="utf-8")
+        dark = svg if self.on_white else darkened(svg)
+        (folder / "figure-dark.svg").write_text(dark, encoding="utf-8")
+        picture.save(folder / "figure.png", dpi=(_PNG_DPI, _PNG_DPI))
+        picture.thumbnail(_THUMB_PIXELS, Image.Resampling.LANCZOS)
+        picture.save(folder / "thumb.png", optimize=True)
         width, height = figure.get_size_inches() * 96
         return round(width), round(height)
 
@@ -135,9 +139,21 @@ def _storable_column(column: pd.Series) -> pd.Series:
     )
 
 
-def _shrink(picture: Path, thumb: Path) -> None:
+def _svg(figure: Figure) -> str:
+    """The figure as outlines. Its parts are placed first; savefig draws all of it to do so."""
+    canvas, dpi, out = FigureCanvasSVG(figure), figure.dpi, StringIO()
+    if engine := figure.get_layout_engine():
+        figure.set_dpi(72)  # of an SVG, in which words are measured
+        engine.execute(figure)
+        figure.set_dpi(dpi)
+        figure.set_layout_engine("none")
+    canvas.print_svg(out, metadata={"Date": None, "Creator": None})
+    return out.getvalue()
 
-    with Image.open(picture) as image:
-        small = image.convert("RGB")
-    small.thumbnail(_THUMB_PIXELS, Image.Resampling.LANCZOS)
-    small.save(thumb, "PNG", optimize=True)
+
+def _pixels(figure: Figure) -> Image.Image:
+    """A figure that was placed, as an image without transparency."""
+    canvas = FigureCanvasAgg(figure)
+    figure.set_dpi(_PNG_DPI)
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")

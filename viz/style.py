@@ -4,7 +4,7 @@ Figure functions take every ink from matplotlib's settings, so that the same fun
 both themes; the settings hold while `theme` is open, and no global state is left behind.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import matplotlib
 import numpy as np
-from matplotlib.colors import Colormap, LinearSegmentedColormap
+from matplotlib.colors import Colormap, LinearSegmentedColormap, to_hex, to_rgb
 from matplotlib.font_manager import fontManager
 
 Theme = Literal["light", "dark"]
@@ -37,6 +37,18 @@ _MORE = {
 _LESS = {
     "light": ["#fadac4", "#f2b58e", "#e4905e", "#d06d34", "#b64e10", "#983000"],
     "dark": ["#502206", "#813300", "#ac4d00", "#cd7125", "#e49c64", "#efc8aa"],
+}
+
+_STEPS = 257
+"""Of a colour map."""
+
+# Words on a colour, by whether they are dark on the light map and on the dark one. Each differs by
+# one step of 255 from the ink it looks like, so that it can be told from it.
+_WORDS = {
+    (True, True): "#22262f",
+    (True, False): "#22262d",
+    (False, True): "#fffffe",
+    (False, False): "#fffeff",
 }
 
 _SHAPES = {
@@ -86,10 +98,13 @@ def theme(name: Theme) -> Iterator[None]:
 
 def color_map(centred: bool) -> Colormap:
     """The colour map of the open theme: from the paper to blue, or from orange through it."""
-    name = _theme.get()
+    return _ramp(_theme.get(), centred)
+
+
+def _ramp(name: Theme, centred: bool) -> Colormap:
     below = [*reversed(_LESS[name])] if centred else []
     stops = [*below, PAPER[name], *_MORE[name]]
-    return LinearSegmentedColormap.from_list(f"{name}-{centred}", stops, N=257)
+    return LinearSegmentedColormap.from_list(f"{name}-{centred}", stops, N=_STEPS)
 
 
 def token_scale(values: np.ndarray) -> tuple[bool, float, float]:
@@ -102,6 +117,37 @@ def token_scale(values: np.ndarray) -> tuple[bool, float, float]:
     if low < 0 < high:
         return True, -max(-low, high), max(-low, high)
     return (False, low, high) if low < high else (False, min(low, 0.0), max(high, 0.0) or 1.0)
+
+
+def ink_on(colour: Sequence[float], least: float = 0.408) -> str:
+    """The ink of words on a colour of `color_map`: dark from a luminance of `least` on, else white.
+
+    Light and dark maps get brighter in opposite directions, so that the ink is chosen for both.
+    """
+    if _theme.get() == "dark":
+        return _INK["light"] if _luminance(colour) > least else PAPER["light"]
+    in_dark = to_rgb(dark_inks().get(to_hex(colour), colour))
+    return _WORDS[_luminance(colour) > least, _luminance(in_dark) > least]
+
+
+def _luminance(colour: Sequence[float]) -> float:
+    """How bright a colour is, as W3C defines it, from 0 to 1."""
+    parts = np.asarray(colour[:3], dtype=float)
+    linear = np.where(parts <= 0.03928, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
+@cache
+def dark_inks() -> dict[str, str]:
+    """Every ink of the light theme, as matplotlib writes it, with that of the dark one."""
+    pairs = [*zip(PALETTE, PALETTE_DARK, strict=True)]
+    pairs += [(inks["light"], inks["dark"]) for inks in (PAPER, _INK, _FAINT)]
+    for centred in (False, True):
+        maps = [_ramp(name, centred)(range(_STEPS)) for name in ("light", "dark")]
+        pairs += zip(*maps, strict=True)
+    found = {to_hex(light): to_hex(dark) for light, dark in reversed(pairs)}
+    return found | {ink: _INK["light"] if dark else PAPER["light"]
+                    for (_, dark), ink in _WORDS.items()}  # fmt: skip
 
 
 def palette() -> list[str]:

@@ -10,8 +10,6 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
-import seaborn.objects as so
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PathCollection, PolyCollection, QuadMesh
 from matplotlib.container import BarContainer
@@ -27,11 +25,10 @@ from viz.labels import label, number, shorten
 from viz.style import palette
 from viz.widgets import painted, plotly_widget, read_circuitsvis, rounded
 
-Figure = Drawing | MatplotlibFigure | Axes | sns.FacetGrid | pd.DataFrame | Any
-"""What `figures` of an experiment may return; plotly's and circuitsvis' types come last, so that
-neither is imported to name them."""
+Figure = Drawing | MatplotlibFigure | Axes | pd.DataFrame | Any
+"""What `figures` of an experiment may return; those of seaborn, plotly and circuitsvis are not
+named, so that none of these is imported."""
 
-_PARTS = (Axes, sns.FacetGrid, sns.PairGrid, sns.JointGrid, sns.matrix.ClusterGrid)
 _MOST_ROWS = 24
 _MOST_COLUMNS = 8
 _MOST_ATTENTION = 12
@@ -128,9 +125,15 @@ def _matplotlib(thing: Any) -> MatplotlibFigure | None:
     """The whole figure that a thing of matplotlib or seaborn belongs to; None for anything else."""
     if isinstance(thing, MatplotlibFigure):
         return thing
-    if isinstance(thing, _PARTS):
+    if isinstance(thing, Axes):
         return thing.figure
-    if isinstance(thing, so.Plot):
+    if not any(kind.__module__.startswith("seaborn.") for kind in type(thing).__mro__):
+        return None
+    if isinstance(grid := getattr(thing, "figure", None), MatplotlibFigure):
+        return grid
+    from seaborn.objects import Plot  # a second to import, and here whoever made the thing did
+
+    if isinstance(thing, Plot):
         figure = MatplotlibFigure(layout="constrained")
         thing.on(figure).plot()
         return figure

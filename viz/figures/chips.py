@@ -13,7 +13,7 @@ from viz.drawing import Drawing
 from viz.glossary import axis_name
 from viz.labels import label as label_of
 from viz.labels import shorten
-from viz.style import color_map, font_families
+from viz.style import color_map, font_families, ink_on
 
 _LINE, _GAP = 0.155, 0.09
 """Inches: the height of a chip, and what lies between two rows of cells."""
@@ -79,14 +79,12 @@ def _chips(
 
 
 def _chip(axis: Axes, where: tuple[float, float], text: str, colour: tuple) -> None:
-    bright = 0.2126 * colour[0] + 0.7152 * colour[1] + 0.0722 * colour[2]
     patch = FancyBboxPatch(where, 0.96, _LINE * 0.88, boxstyle="square,pad=0", linewidth=0)
     patch.set_facecolor(colour)
     axis.add_patch(patch)
-    ink = "#101318" if bright > 0.45 else "#ffffff"
     text = shorten(label_of(text, "matplotlib"), _LETTERS)
     axis.text(where[0] + 0.03, where[1] + _LINE * 0.46, text, size=_SIZE, ha="left", va="center",
-              color=ink, family=_mono(), clip_on=True)  # fmt: skip
+              color=ink_on(colour, 0.2), family=_mono(), clip_on=True)  # fmt: skip
 
 
 def _scale_below(figure: Figure, axis: Axes, colours: ScalarMappable, title: str) -> None:

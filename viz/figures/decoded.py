@@ -76,7 +76,7 @@ def _still(data: pd.DataFrame, read: list[str]) -> Figure:
     words = grid["token"].reindex(columns=positions).fillna("")
     most = int((wide - 0.03) / _LETTER / 5.2)
     text = words.map(lambda token: label_of(shorten(token, most), "matplotlib")).to_numpy()
-    heat(axis, values, (False, 0.0, 1.0), annot=text, fmt="", annot_kws={"size": 5.2})
+    heat(axis, values, (False, 0.0, 1.0), written=text, size=5.2)
     ticks(axis, "y", [f"{layer:g}" for layer in layers], _CELL[1] * len(layers), rotation=0)
     ticks(axis, "x", [shorten(read[pos], 10) for pos in positions], 99, rotation=90, size=7.5)
     axis.set(xlabel="the text that is read", ylabel="layers passed")

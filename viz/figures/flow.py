@@ -20,7 +20,7 @@ from matplotlib.path import Path
 from viz.canvas import WIDTH, require
 from viz.drawing import Drawing, Widget
 from viz.labels import label, shorten
-from viz.style import color_map, palette
+from viz.style import color_map, ink_on, palette
 
 SHOWN = 0.01
 """Share below which a link or a column is not told apart in the still picture."""
@@ -251,12 +251,11 @@ def _state(axis: Axes, grid: _Grid, chart: _Chart, depth: int, pos: int) -> None
     )  # fmt: skip
     axis.add_patch(box)
     if high == _TALL and wide > _NARROW:
-        dark = sum(colour[:3]) < 1.5
         shown = label(
             shorten(str(chart.words[depth, pos]), max(1, int(wide / _LETTER))), "matplotlib"
         )
         axis.text(grid.x(pos), grid.top[depth] + high / 2, shown, ha="center", va="center_baseline",
-                  size=6.5, color="white" if dark else "#13171f")  # fmt: skip
+                  size=6.5, color=ink_on(colour, 0.2))  # fmt: skip
 
 
 def _words_around(axis: Axes, grid: _Grid, chart: _Chart) -> None:

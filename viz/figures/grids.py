@@ -58,7 +58,7 @@ def heads_figure(data: pd.DataFrame, value: str, title: str, facet: str | None) 
     scale = limits(_all_values(grids), title)
     for axis, (name, (rows, columns, values)) in zip(axes, grids.items(), strict=True):
         words = np.vectorize(_brief, otypes=[object])(values)
-        written: dict[str, Any] = {"annot": words, "fmt": "", "annot_kws": {"size": 8}}
+        written: dict[str, Any] = {"written": words, "size": 8}
         written = written if cell >= 0.44 else {}
         heat(axis, values, scale, square=True, **written)
         ticks(axis, "y", rows, cell * len(rows), rotation=0)
@@ -176,8 +176,8 @@ def _cells(data: pd.DataFrame, value: str, title: str) -> Figure:
             [_in_cell(share, n) for share, n in zip(*pair, strict=True)]
             for pair in zip(shares.to_numpy(float), counts.to_numpy(float), strict=True)
         ]
-        heat(axis, shares.to_numpy(float), (False, 0.0, 1.0), annot=written, fmt="",
-             annot_kws={"size": 8, "linespacing": 1.1})  # fmt: skip
+        heat(axis, shares.to_numpy(float), (False, 0.0, 1.0), written=written, size=8,
+             linespacing=1.1)  # fmt: skip
         ticks(axis, "y", runs, 9, rotation=0)
         ticks(axis, "x", places, 99, rotation=0)
         axis.set(xlabel=axis_name("place"), ylabel=axis_name("run"))

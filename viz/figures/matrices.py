@@ -157,7 +157,7 @@ def _written(
     axes: tuple[list, list],
     cell: tuple[float, float],
 ) -> dict[str, Any]:
-    """What seaborn writes into the cells, at a size that fits; nothing where none can be read."""
+    """What is written into the cells, at a size that fits; nothing where none can be read."""
     rows, columns, _, text = names
     if text is None:
         return {}
@@ -165,7 +165,7 @@ def _written(
     if size < 3.5:
         return {}
     words = _wide(part, rows, columns, text, *axes).fillna("")
-    return {"annot": words.map(_word).to_numpy(), "fmt": "", "annot_kws": {"size": size}}
+    return {"written": words.map(_word).to_numpy(), "size": size}
 
 
 def _ticks_across(axis: Axes, names: list[str], wide: float) -> None:

@@ -162,8 +162,7 @@ def _matrix(axis: Axes, panel: _Panel, named: bool) -> None:
     wide, high = _size(panel)
     size = min(5.6, 100 * wide / len(panel.columns) / 5)
     words = [[label_of(word, "matplotlib") for word in row] for row in panel.written]
-    annotated = {"annot": np.array(words, dtype=object), "fmt": "", "annot_kws": {"size": size}}
-    heat(axis, panel.values, limits(panel.values), **annotated)
+    heat(axis, panel.values, limits(panel.values), written=words, size=size)
     shown = [shorten(name, 11) for name in panel.columns]
     axis.xaxis.tick_top()
     ticks(axis, "x", shown, 10 * wide, rotation=90 * _is_turned(panel), size=7)

@@ -17,7 +17,7 @@ from viz.drawing import Drawing
 from viz.glossary import axis_name
 from viz.labels import label as label_of
 from viz.labels import number, shorten
-from viz.style import color_map, font_families, token_scale
+from viz.style import color_map, font_families, ink_on, token_scale
 from viz.widgets import (
     attended_tokens_widget,
     attention_heatmap,
@@ -99,11 +99,9 @@ def _flow(texts: list[str]) -> tuple[list[tuple[float, int, float, str]], int]:
 def _box(axis: Axes, where: tuple[float, int, float], text: str, colour: tuple) -> None:
 
     column, line, width = where
-    bright = 0.2126 * colour[0] + 0.7152 * colour[1] + 0.0722 * colour[2]
     axis.add_patch(Rectangle((column, line + 0.06), width, 0.88, facecolor=colour, linewidth=0))
-    ink = "#101318" if bright > 0.45 else "#ffffff"
     axis.text(column + width / 2, line + 0.52, text, size=9, ha="center", va="center",
-              color=ink, family=_mono())  # fmt: skip
+              color=ink_on(colour, 0.2), family=_mono())  # fmt: skip
 
 
 def _mono() -> list[str]:
