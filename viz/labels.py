@@ -8,7 +8,7 @@ be read and does nothing.
 import json
 import re
 import unicodedata
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Literal
 
 from matplotlib.font_manager import FontProperties, findfont, get_font
@@ -31,6 +31,7 @@ _BLANK = {0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0}
 _BLANK |= {*range(0x180B, 0x1810), *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)}
 
 
+@lru_cache(2**16)  # a table of tokens says few of them again and again
 def label(token: str | bytes, renderer: Renderer = "html") -> str:
     """The text that shows a token, or any text, harmlessly in a renderer.
 

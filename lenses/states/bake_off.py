@@ -3,17 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from itertools import product
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from lenses.kept import PerPrompt
 from lenses.states.decoders import BASIC, DECODERS, NORMS, Lenses
-from lenses.states.decoding import Part, Site, edited, sites
+from lenses.states.decoding import Part, Site, sites
 from models import Model
-from models.passes import reading
+from models.passes import reading, run_from
 from models.text import right_pad
 
 NUMBERS = 2**24
@@ -43,6 +44,9 @@ POSITIONS = 4
 
 SHORTEST = POSITIONS + 4
 """Tokens that a text must have to be scored."""
+
+CHECKED = 16
+"""Of a text, whose logits at the last layer are compared with the model's own: the last ones."""
 
 LIKELIEST = 3
 """Of the model's own tokens, whose ranks are followed."""
@@ -191,21 +195,49 @@ def bake_off(
     shape = (len(sites), len(NORMS), len(DECODERS))
     scores = np.full((*shape, len(SCORES), states.shape[1]), np.nan)
     top = np.full((*shape, states.shape[1]), -1)
-    for row, site in enumerate(sites):
-        for decoder, norm, logits in lenses.logits(site, states[row]):
+    certainty = np.zeros(top.shape)
+    for (row, site), at in product(enumerate(sites), _some(lenses, states.shape[1])):
+        known = Truth(*(part[at] for part in _parts(truth)))
+        for decoder, norm, logits in lenses.logits(site, states[row, at]):
             cell = row, NORMS.index(norm), DECODERS.index(decoder)
-            scores[cell] = _scores(logits, truth).double().cpu().numpy()
-            top[cell] = logits.argmax(-1).cpu().numpy()
+            log_p = logits.log_softmax(-1)
+            best = log_p.max(-1)
+            scores[cell][:, at] = _scores(log_p, known).double().cpu().numpy()
+            top[cell][at], certainty[cell][at] = best.indices.cpu(), best.values.cpu()
+    if lenses.W_E is not None:
+        by_U = _U_is_surer(certainty)
+        _of_the_surer(scores, by_U[:, :, None])
+        _of_the_surer(top, by_U)
     return Scored(scores, top)
 
 
-def _scores(logits: Float[Tensor, "n token"], truth: Truth) -> Float[Tensor, "score n"]:
-    log_p = logits.log_softmax(-1)
+def _some(lenses: Lenses, count: int) -> list[slice]:
+    """So many of `count` states at a time that their logits fit NUMBERS, whatever they are."""
+    size = max(1, NUMBERS // VECTORS // len(lenses.own.b_U))
+    return [slice(start, start + size) for start in range(0, count, size)]
+
+
+def _U_is_surer(
+    certainty: Float[np.ndarray, "site norm decoder n"],
+) -> Bool[np.ndarray, "site norm n"]:
+    return certainty[:, :, DECODERS.index("U")] > certainty[:, :, DECODERS.index("E")]
+
+
+def _of_the_surer(
+    values: Shaped[np.ndarray, "site norm decoder *cell"],
+    by_U: Bool[np.ndarray, "site norm *cell"],
+) -> None:
+    """Give `surer` what was read by U or by E, of each state."""
+    own, other, both = (DECODERS.index(name) for name in ("U", "E", "surer"))
+    values[:, :, both] = np.where(by_U, values[:, :, own], values[:, :, other])
+
+
+def _scores(log_p: Float[Tensor, "n token"], truth: Truth) -> Float[Tensor, "score n"]:
     each = {
-        "kl": truth.information - (truth.p * log_p).sum(-1),
-        "entropy": -(log_p.exp() * log_p).sum(-1),
+        "kl": truth.information - torch.linalg.vecdot(truth.p, log_p),
+        "entropy": -torch.linalg.vecdot(log_p.exp(), log_p),
         "next_gain": _of(log_p, truth.next) - _of(log_p, truth.other),
-        "kl_shuffled": truth.information - (truth.shuffled * log_p).sum(-1),
+        "kl_shuffled": truth.information - torch.linalg.vecdot(truth.shuffled, log_p),
         "agreement_shuffled": _rank(log_p, truth.shuffled_said) < 1,
     }
     for name, ids in (("agreement", truth.said), ("recovery", truth.own)):
@@ -240,16 +272,20 @@ def boxes(
     shape = (len(sites), len(NORMS), len(DECODERS), states.shape[1])
     ids, p = np.full((*shape, count), -1), np.zeros((*shape, count), dtype=np.float32)
     entropy = np.zeros(shape, dtype=np.float32)
-    size = max(1, NUMBERS // VECTORS // len(lenses.own.b_U))
-    for row, site in enumerate(sites):
-        for start in range(0, states.shape[1], size):
-            at = slice(start, start + size)
-            for decoder, norm, logits in lenses.logits(site, states[row, at]):
-                cell = row, NORMS.index(norm), DECODERS.index(decoder), at
-                log_p = logits.log_softmax(-1)
-                best = log_p.topk(count, dim=-1)
-                ids[cell], p[cell] = best.indices.cpu(), best.values.exp().cpu()
-                entropy[cell] = -torch.linalg.vecdot(log_p.exp(), log_p).cpu()
+    for (row, site), at in product(enumerate(sites), _some(lenses, states.shape[1])):
+        for decoder, norm, logits in lenses.logits(site, states[row, at]):
+            cell = row, NORMS.index(norm), DECODERS.index(decoder), at
+            best = logits.topk(count, dim=-1)
+            chance = logits.softmax(-1)
+            likeliest = chance.gather(-1, best.indices)
+            below = logits - best.values[:, :1]  # log-probability, less that of the likeliest
+            ids[cell], p[cell] = best.indices.cpu(), likeliest.cpu()
+            entropy[cell] = (-likeliest[:, 0].log() - torch.linalg.vecdot(chance, below)).cpu()
+    if lenses.W_E is not None:
+        by_U = _U_is_surer(p[..., 0])
+        _of_the_surer(entropy, by_U)
+        for values in (ids, p):
+            _of_the_surer(values, by_U[..., None])
     return Boxes(ids, p, entropy)
 
 
@@ -287,7 +323,8 @@ def pushed(
     """
     at = lenses.where.index(site)
     tokens = tokens[: pos + 1]  # later ones change nothing here
-    state = states_of(model, tokens.tolist(), [site])[0, -1]
+    states = states_of(model, tokens.tolist(), [site])[0]
+    state = states[-1]
     final = lenses.short()
     read = {decoder: logits for decoder, _, logits in final.logits(at, state[None])}
     ids = torch.cat([read[decoder].argmax(-1) for decoder in decoders])
@@ -297,9 +334,12 @@ def pushed(
     ]
     pushes = torch.cat([torch.zeros_like(noise)[None], *ways, noise[None]])
     pushes = torch.nn.functional.normalize(pushes, dim=-1) * PUSH * state.norm()
-    rows = tokens.expand(len(pushes), -1)
-    where = torch.full((len(pushes),), pos, device=tokens.device)
-    log_p = edited(model, rows, site, where, pushes, where)[0].log_softmax(-1)[:, ids]
+    rows = states.repeat(len(pushes), 1, 1)
+    rows[:, -1] += pushes
+    entered = int(site.passed)
+    with reading(model, torch.full((len(rows), 1), pos, device=tokens.device)):
+        logits = run_from(model, entered, rows.to(model.cfg.dtype), [])[:, 0]
+    log_p = logits.float().log_softmax(-1)[:, ids]
     own = log_p[1:-1].diagonal() - log_p[0]
     return torch.stack([own, log_p[-1] - log_p[0]], dim=1).double().cpu().numpy()
 
@@ -340,7 +380,7 @@ def errors(
     them; relative, NaN for others."""
     found, site = np.full(len(DECODERS), np.nan), len(lenses.where) - 1
     for decoder, _, read in lenses.short().logits(site, last):
-        if decoder not in ("E", "surer"):
+        if decoder != "E":
             found[DECODERS.index(decoder)] = ((read - logits).norm() / logits.norm()).item()
     return found
 
@@ -352,7 +392,10 @@ def decode_text(
     where = lenses.where
     states = states_of(model, ids, where)
     found = boxes(replace(lenses, axes={}), range(len(where)), states, count)
-    logits = model(torch.tensor([list(ids)], device=model.cfg.device))[0].float()
+    tokens = torch.tensor([list(ids)], device=model.cfg.device)
+    last = torch.arange(len(ids), device=tokens.device)[-CHECKED:]
+    with torch.inference_mode(), reading(model, last[None]):
+        logits = model(tokens)[0].float()
     streams = [n for n, site in enumerate(where) if site in lenses.ridge]
     ranked = torch.cat(
         [logits[-1].topk(LIKELIEST).indices, torch.tensor(ids[-1:]).to(logits.device)]
@@ -365,7 +408,7 @@ def decode_text(
         "ranks": ranks(lenses, streams, states[streams, -1], ranked)[None],
         "ranked": ranked[None].cpu().numpy(),
         "parts": shares(where, states),
-        "error": errors(lenses, states[-1], logits)[None],
+        "error": errors(lenses, states[-1, last], logits)[None],
     }
 
 

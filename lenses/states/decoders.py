@@ -23,7 +23,8 @@ from models.readout import Unembedding, unembedding
 
 DECODERS = ("E", "U", "linear", "quadratic", "surer", "ridge", "jacobian")
 """Embedding, unembedding, their mixtures by depth and by its square, whichever of the two is more
-certain, and U after the ridge lens or the Jacobian lens."""
+certain (of each state: what is read off it is that of E or that of U), and U after the ridge lens
+or the Jacobian lens."""
 
 BASIC = ("none", "unit", "plain", "final", "centred")
 """As it is, to length 1, the final norm without its gain, the final norm, centred before it."""
@@ -62,7 +63,7 @@ class Lenses:
     """Whether states are read after the final norm alone."""
 
     def logits(self, site: int, states: Float[Tensor, "n d"]) -> Read:
-        """Decoder, norm and logits, for every decoder and norm there is, one at a time."""
+        """Decoder, norm and logits, for every norm and decoder but `surer`, one at a time."""
         ways = list(self._ways(site, states.float()))
         by_U = _products([way.vector for way in ways], self.own.W_U.float())
         own = [way.vector for way in ways if way.lens == "U" and self.W_E is not None]
@@ -166,8 +167,6 @@ class Lenses:
         yield "E", norm, by_E
         yield "linear", norm, torch.lerp(by_E, by_U, depth)
         yield "quadratic", norm, torch.lerp(by_E, by_U, depth**2)
-        surer = _certainty(by_U) > _certainty(by_E)
-        yield "surer", norm, torch.where(surer[:, None], by_U, by_E)
 
 
 class _Way(NamedTuple):
@@ -186,11 +185,6 @@ def _products(
     unlike = {id(vector): vector for vector in vectors}
     products = torch.cat(list(unlike.values())) @ W
     return dict(zip(unlike, products.split(len(vectors[0])), strict=True))
-
-
-def _certainty(logits: Float[Tensor, "n token"]) -> Float[Tensor, "n"]:
-    """Log-probability of the likeliest token."""
-    return logits.amax(-1) - logits.logsumexp(-1)
 
 
 def second_decoder(model: Model) -> tuple[str, Float[Tensor, "token d"] | None]:

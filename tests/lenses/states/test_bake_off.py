@@ -143,6 +143,25 @@ def test_boxes_hold_the_likeliest_tokens(lenses, states) -> None:
             assert np.allclose(found.entropy[cell], entropy.numpy(), atol=1e-4)
 
 
+def test_the_surer_of_two_is_read_of_each_state(adder, lenses, states) -> None:
+    found = boxes(lenses, [2], states[[2]], 3)
+    truth = truth_of(lenses, states[-1], TEXT, [1, 6, 11], np.random.default_rng(0))
+    scored = bake_off(lenses, [2], states[[2]][:, [1, 6, 11]], truth)
+    E, U, surer = (DECODERS.index(name) for name in ("E", "U", "surer"))
+    p = found.p[0, :, :, :, 0]
+    by_U = p[:, U] > p[:, E]
+    assert 0 < by_U.mean() < 1
+    assert np.array_equal(p[:, surer], np.maximum(p[:, U], p[:, E]))
+    for values in (found.ids[0], found.entropy[0][..., None]):
+        assert np.array_equal(
+            values[:, surer], np.where(by_U[..., None], values[:, U], values[:, E])
+        )
+    chosen = by_U[:, [1, 6, 11]]
+    for values in (scored.scores[0], scored.top[0][:, :, None]):
+        kept = np.where(chosen[:, None], values[:, U], values[:, E])
+        assert np.array_equal(values[:, surer], kept, equal_nan=True)
+
+
 def test_ranks_count_what_is_likelier(lenses, states) -> None:
     found = ranks(lenses, [0, len(lenses.where) - 1], states[[0, -1], -1], torch.tensor([3, 7]))
     logits = lenses.own(states[-1, -1])
