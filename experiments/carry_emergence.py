@@ -1,6 +1,7 @@
 """When in training does each part of addition appear?"""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -17,6 +18,7 @@ from lenses.addition.births import (
     matched,
     mean_of_few,
     order,
+    trends,
 )
 from lenses.addition.emergence import cell_losses, head_ablations, head_roles, with_accuracy
 from lenses.statistics.intervals import share
@@ -49,6 +51,15 @@ TOLD = ("base", "carry", "longest run", "carry head")
 LEARNED = "Every training ends with an adder that solves every cell."
 NOTHING = "Before training, heads have no role: fewer than 5 % of them show one at a place."
 LATER = "Carries over the longest run of nines are learned later than carries over no nines."
+HUMAN = {
+    "sums": ("column sums, units first", "Column sums are learned in the order in which people "
+             "add: units first, the leading digits last."),
+    "carries": ("carries, units first", "Carries over no nines are learned in the order in which "
+                "people add: units first, the leading digits last."),
+    "runs": ("carries, short runs of nines first", "At one place, carries are learned in the order "
+             "of the nines that they run over: few first."),
+}  # fmt: skip
+"""What is ordered: its name on the page, and the claim."""
 AGREE = {
     "within place": "Different trainings end alike: matched heads share more roles than they would "
     "if the roles of each place were dealt to random heads of any layer.",
@@ -104,7 +115,7 @@ class CarryEmergence(Experiment):
     """Steps of each training."""
     learning_rate: float = Field(3e-3, gt=0)
     """Peak learning rate; it rises for a tenth of the steps and falls along a cosine."""
-    seeds: int = Field(3, ge=1)
+    seeds: int = Field(5, ge=1)
     """Trainings, which differ in their first weights and in their additions."""
     examined: int = Field(9, ge=1)
     """Steps examined in any case, each as many times the one before; more where the loss falls."""
@@ -175,6 +186,18 @@ class CarryEmergence(Experiment):
                 "places": "places at which both came",
             },
         ),
+        "trends": Table(
+            "A row is how far the parts of addition come in the order that people would expect.",
+            key="what training",
+            columns={
+                "what": "`sums` and `carries` by place, units first; `runs`: carries by the nines "
+                "that they run over, few first",
+                "training": "seed of the training, or `all` for the mean over trainings",
+                "tau": "rank correlation (Kendall's tau-b) of date and order: 1 as expected, -1 "
+                "reversed; what never came counts as last",
+            },
+            more="low high p n",
+        ),
         "agreement": Table(
             "A row is the share of roles that coincide at the end of two trainings, heads matched "
             "within their layer.",
@@ -222,7 +245,8 @@ class CarryEmergence(Experiment):
         frames = {name: rows.frame() for name, rows in tables.items()}
         born = all_births(frames["cells"], frames["roles"])
         agreed = agreements(frames["roles"], self.seed)
-        return Results({**frames, "births": born, "order": order(born), "agreement": agreed})
+        found = {"order": order(born), "trends": trends(born, self.seed), "agreement": agreed}
+        return Results({**frames, "births": born, **found})
 
     def _course(self) -> Course:
         """What is examined: trainings that go on here, or that were kept."""
@@ -256,16 +280,19 @@ class CarryEmergence(Experiment):
         longest = births[longest & (births["place"] > 1)].assign(part="longest run")
         *parts, last = (_dated(part, pd.concat([births, longest])) for part in TOLD)
         trainings, solved = cells["seed"].nunique(), (cells["low"] >= SOLVED).mean()
+        ordered = "; ".join(_told(what, results.tables["trends"]) for what in HUMAN)
         return (
             f"In {trainings} training{'s' * (trainings > 1)} of {cells['step'].max():,} steps, "
-            f"{', '.join(parts)}, and {last}; steps are medians. At the end, {100 * solved:.0f} % "
-            "of the cells (place, run of nines below, carry) are solved."
+            f"{', '.join(parts)}, and {last}; steps are medians. In which order: "
+            f"{ordered}. At the end, {100 * solved:.0f} % of the cells (place, run of nines "
+            "below, carry) are solved."
         )
 
     def claims(self, results: Results) -> list[Claim]:
         """Do the adders learn, do long runs come last, do the seeds end alike?"""
         tables = results.tables
         tested = [_comes_later(tables["order"])]
+        tested += [_in_order(what, tables["trends"]) for what in HUMAN]
         tested += [_agree(dealt, tables["agreement"]) for dealt in AGREE]
         tested = corrected(tested, decide="more trainings (--seeds)")
         return [_learned(tables["cells"]), _nothing_at_first(tables["roles"]), *tested]
@@ -275,6 +302,7 @@ class CarryEmergence(Experiment):
         tables = results.tables
         return {
             **timelines(tables["births"]),
+            **one_training(tables["cells"]),
             **learning(tables["loss"], tables["cells"]),
             **side_by_side_figures(tables["roles"], tables["ablation"]),
             **agreement_figures(tables["agreement"]),
@@ -288,6 +316,13 @@ def _dated(part: str, births: pd.DataFrame) -> str:
     if not came:
         return f"{PARTS[part]} never appear"
     return f"{PARTS[part]} appear at step {steps.median():.0f} (at {came} of {len(steps)} places)"
+
+
+def _told(what: str, trend: pd.DataFrame) -> str:
+    """The order that parts come in, with its tau: "column sums, units first: yes (tau .8)"."""
+    claim, label = _in_order(what, trend), HUMAN[what][0]
+    said = {"holds": "yes", "fails": "no, the other way round"}.get(claim.verdict, claim.verdict)
+    return label + f": {said}" + ("" if claim.estimate is None else f" (tau {claim.estimate:.2f})")
 
 
 def _learned(cells: pd.DataFrame) -> Claim:
@@ -343,6 +378,30 @@ def _comes_later(rows: pd.DataFrame) -> Claim:
     )
 
 
+def _in_order(what: str, trend: pd.DataFrame) -> Claim:
+    """Whether parts come in the order that people would expect; reversed, the claim fails."""
+    rows = trend[(trend["what"] == what) & (trend["training"] == "all")].dropna(subset="tau")
+    label, sentence = HUMAN[what]
+    tell = partial(
+        Claim.mechanical, sentence, family="Parts come in the order in which people add",
+        label=label, unit="rank correlation of date and order (tau-b), mean over trainings",
+        null=0.0, null_note="dates exchanged at random between places or runs of each training; "
+        "the interval is Student's over trainings, where they differ",
+    )  # fmt: skip
+    if rows.empty or rows.iloc[0]["n"] < 3:
+        return tell(None, needs="3 trainings or more (--seeds) whose parts do not all come at "
+                    "once: examine more often (--examined)")  # fmt: skip
+    found = Estimate(*(rows.iloc[0][name] for name in ("tau", "low", "high", "n", "p")))
+    return tell(found, verdict=_ordered(found), decide="more trainings (--seeds)")
+
+
+def _ordered(found: Estimate) -> str:
+    """Sure where dates exchanged at random give less, and trainings that differ all agree."""
+    if found.p > 0.05 or found.low <= 0 <= found.high:
+        return "undecided"
+    return "holds" if found.estimate > 0 else "fails"
+
+
 def _agree(dealt: str, agreement: pd.DataFrame) -> Claim:
     """Whether roles at the end agree over trainings more than roles dealt out at random."""
     rows = agreement[(agreement["dealt"] == dealt) & (agreement["pair"] == "all")].dropna()
@@ -378,6 +437,26 @@ def timelines(births: pd.DataFrame) -> dict[str, Drawing]:
             "are skills: column sums, carries over no nines, then over 1, 2, ... nines. Below are "
             "the heads that do it, single or all those of a layer. Only carries over more or fewer "
             "nines are asked in the same way; sums, carries and heads have bars of their own.",
+        )
+    }  # fmt: skip
+
+
+def one_training(cells: pd.DataFrame) -> dict[str, Drawing]:
+    """What the first training can do at each step examined, cell by cell."""
+    seed = cells["seed"].min()
+    rows = cells[(cells["seed"] == seed) & (cells["place"] < cells["place"].max())]
+    rows = rows.sort_values(["place", "run", "carry", "step"])
+    nines = rows["run"].map({0: "no nines", 1: "1 nine"}).fillna(rows["run"].astype(str) + " nines")
+    name = "place " + rows["place"].astype(str) + ", " + nines
+    came = rows["carry"].map({0: "no carry comes in", 1: "a carry comes in"})
+    return {
+        f"Seed {seed} as it learns": heat_map(
+            rows.assign(cell=name, came=came, step="step " + rows["step"].astype(str)),
+            "cell", "step", "accuracy", facet="came", low=0, high=1, label="accuracy of the digit",
+            caption=f"One training (seed {seed}) step by step, from left to right. Each row is a "
+            "kind of digit: its place (0 is the units) and the nines just below it. A row that "
+            "darkens late is learned late; one that darkens and fades was right for a reason that "
+            "the training gave up. The leading place, which is 0 or 1, is left out.",
         )
     }  # fmt: skip
 

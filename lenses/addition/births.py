@@ -117,9 +117,7 @@ def order(born: pd.DataFrame) -> pd.DataFrame:
     between the steps examined before and after it; places where either part never came are left
     out, and the mean of none is NaN.
     """
-    dated = born.dropna().copy()
-    after, before = dated["step"].clip(lower=1), dated["before"].clip(lower=1)
-    dated["date"] = (np.log2(after) + np.log2(before)) / 2
+    dated = _dated(born.dropna())
     runs = sorted({part for part in born["part"] if part.startswith("run ")}, key=_run)
     runs = [run for run in runs if _run(run)]
     longest = dated[dated["part"] == "run " + (dated["place"] - 1).astype(str)]
@@ -133,6 +131,75 @@ def order(born: pd.DataFrame) -> pd.DataFrame:
         mean = float(gaps.mean()) if len(gaps) else np.nan
         found.append((earlier, later, seed, mean, len(gaps)))
     return pd.DataFrame(found, columns=["earlier", "later", "seed", "doublings", "places"])
+
+
+def _dated(born: pd.DataFrame) -> pd.DataFrame:
+    """With `date`: doublings of the first step, midway between the steps before and after."""
+    after, before = born["step"].clip(lower=1), born["before"].clip(lower=1)
+    return born.assign(date=(np.log2(after) + np.log2(before)) / 2)
+
+
+def trends(born: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Whether parts come in the order of their places, or of their runs of nines, by training.
+
+    `tau` is Kendall's tau-b of the date with the place (`sums`: *base*, `carries`: *carry*), or
+    with the run of nines (`runs`: a mean over places); 1 is units first, or short runs first. What
+    never came counts as later than all that did; NaN where all came at once. Rows of `all` are the
+    mean over trainings with Student's interval; p is two-sided, from dates exchanged at random
+    between the places (or runs) of each training.
+    """
+    dated = _dated(born).fillna({"date": np.inf})
+    rng, found = np.random.default_rng(seed), []
+    for what, sequences in _sequences(dated).items():
+        groups = {str(training): {training: each} for training, each in sequences.items()}
+        for training, group in (groups | {"all": sequences}).items():
+            found.append((what, training, *_over_trainings(group, rng)))
+    columns = ["what", "training", "tau", "low", "high", "p", "n"]
+    return pd.DataFrame(found, columns=columns)
+
+
+def _sequences(dated: pd.DataFrame) -> dict[str, dict[int, list[np.ndarray]]]:
+    """By what is ordered and training: lists of dates, each in the order that is expected."""
+    runs = dated["part"].replace("carry", "run 0").str.extract(r"^run (\d+)$")[0].astype(float)
+    by_run = dated.assign(run=runs).dropna(subset="run").sort_values("run")
+    places = {"sums": dated["part"] == "base", "carries": dated["part"] == "carry"}
+    found = {
+        name: {seed: [rows["date"].to_numpy()] for seed, rows in part.groupby("seed")}
+        for name, part in ((n, dated[is_it].sort_values("place")) for n, is_it in places.items())
+    }
+    found["runs"] = {
+        seed: [dates.to_numpy() for _, dates in rows.groupby("place")["date"] if len(dates) > 1]
+        for seed, rows in by_run.groupby("seed")
+    }
+    return found
+
+
+def _tau(dates: Float[np.ndarray, "*draw item"]) -> Float[np.ndarray, "*draw"]:
+    """Kendall's tau-b of dates with the order that they stand in; NaN where all are the same."""
+    early, late = np.triu_indices(dates.shape[-1], 1)
+    ranks = stats.rankdata(dates, axis=-1)
+    signs = np.sign(ranks[..., late] - ranks[..., early])
+    untied = np.abs(signs).sum(-1)
+    with np.errstate(invalid="ignore"):
+        return signs.sum(-1) / np.sqrt(len(early) * untied)
+
+
+def _over_trainings(
+    sequences: dict[int, list[np.ndarray]], rng: np.random.Generator
+) -> tuple[float, float, float, float, int]:
+    """Mean, interval (NaN where it cannot be told), two-sided p, and how many have an order."""
+    ordered = ([dates for dates in each if len(set(dates)) > 1] for each in sequences.values())
+    told = [each for each in ordered if each]
+    if not told:
+        return np.nan, np.nan, np.nan, np.nan, 0
+    mean, low, high, _ = mean_of_few(np.array([np.mean([_tau(d) for d in each]) for each in told]))
+    drawn = [
+        np.mean([_tau(rng.permuted(np.tile(d, (SHUFFLES, 1)), axis=1)) for d in each], axis=0)
+        for each in told
+    ]
+    p = (1 + (np.abs(np.mean(drawn, axis=0)) >= abs(mean) - 1e-12).sum()) / (1 + SHUFFLES)
+    ends = (low, high) if np.isfinite(low) else (np.nan, np.nan)
+    return mean, *ends, float(p), len(told)
 
 
 def _gaps(by: pd.DataFrame, earlier: str, later: str, seed: int) -> pd.Series:

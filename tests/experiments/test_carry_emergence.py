@@ -10,6 +10,7 @@ import torch
 from experiments import Results
 from experiments.carry_emergence import (
     AGREE,
+    HUMAN,
     LATER,
     LEARNED,
     LETTERS,
@@ -17,7 +18,7 @@ from experiments.carry_emergence import (
     CarryEmergence,
     side_by_side,
 )
-from lenses.addition.births import ROLES, agreements, all_births, order
+from lenses.addition.births import ROLES, agreements, all_births, order, trends
 from lenses.addition.emergence import with_accuracy
 from models.train.__main__ import main
 
@@ -58,7 +59,8 @@ def course(base: int, carry: int, runs: int, attention: int, seeds: int = 3) -> 
     roles = pd.DataFrame(roles, columns=columns).assign(carry_null=0.0)
     born = all_births(cells, roles)
     tables = {"cells": cells, "roles": roles, "births": born, "order": order(born)}
-    return Results(tables | {"agreement": agreements(roles, seed=0)})
+    tables |= {"trends": trends(born, seed=0), "agreement": agreements(roles, seed=0)}
+    return Results(tables)
 
 
 def _roles_of(seed: int, step: int, place: int, adds: bool, carries: bool) -> list[tuple]:
@@ -84,6 +86,8 @@ def verdicts(results: Results) -> dict[str, str]:
 
 def test_claims_of_a_training_in_the_expected_order() -> None:
     found = verdicts(course(base=10, carry=40, runs=160, attention=20))
+    orders = {name: found.pop(sentence) for name, (_, sentence) in HUMAN.items()}
+    assert orders == {"sums": "not tested", "carries": "not tested", "runs": "holds"}
     assert set(found.values()) == {"holds"}
     assert list(found) == [LEARNED, NOTHING, LATER, *AGREE.values()]
 
@@ -94,6 +98,7 @@ def test_the_headline_dates_the_parts_and_says_what_never_came() -> None:
     assert "carries over no nines appear at step 40 (at 9 of 9 places)" in said
     assert "carries over the longest run of nines appear at step 160 (at 6 of 6 places)" in said
     assert "heads that move carries appear at step 20 (at 9 of 9 places)" in said
+    assert "units first: not tested; carries, short runs of nines first: yes (tau 0." in said
     assert "At the end, 100 % of the cells" in said
     never = 10**6
     said = CarryEmergence().headline(course(base=10, carry=never, runs=never, attention=never))
@@ -110,6 +115,7 @@ def test_parts_that_come_at_once_have_no_order() -> None:
 def test_claims_of_a_training_in_another_order() -> None:
     found = verdicts(course(base=10, carry=80, runs=20, attention=160))
     assert found[LATER] == "fails"
+    assert found[HUMAN["runs"][1]] == "fails"
 
 
 def test_a_training_that_never_learns_decides_little() -> None:

@@ -17,6 +17,7 @@ from lenses.addition.births import (
     order,
     role_agreement,
     skills,
+    trends,
 )
 
 NONE, CARRY, BASE = (ROLES.index(role) for role in ("none", "carry", "base_add"))
@@ -224,3 +225,58 @@ def test_few_or_equal_values_have_no_interval(values: list[float]) -> None:
     mean, *rest = mean_of_few(np.array(values))
     assert mean == pytest.approx(np.mean(values))
     assert rest == [-np.inf, np.inf, 1.0]
+
+
+def born(dates: dict[int, dict[tuple[str, int], float]]) -> pd.DataFrame:
+    """Births of seed -> (part, place) -> step, each examined at half that step before."""
+    rows = [(s, *at, step / 2, step) for s, each in dates.items() for at, step in each.items()]
+    return pd.DataFrame(rows, columns=["seed", "part", "place", "before", "step"])
+
+
+def test_tau_is_that_of_scipy_with_ties_and_parts_that_never_came() -> None:
+    steps = [20, 10, 40, 40, np.nan, 80, np.nan]
+    table = trends(born({3: {("base", place): step for place, step in enumerate(steps)}}), 0)
+    row = table[(table["what"] == "sums") & (table["training"] == "3")].iloc[0]
+    last = np.nan_to_num(steps, nan=1e9)
+    assert row["tau"] == pytest.approx(stats.kendalltau(range(7), last).statistic)
+    exact = stats.kendalltau(range(7), last, method="asymptotic").pvalue
+    assert row["p"] == pytest.approx(exact, abs=0.05)
+
+
+def test_runs_are_ordered_within_each_place_and_averaged() -> None:
+    at = {("carry", 1): 10, ("carry", 2): 10, ("run 1", 2): 20}
+    at |= {("carry", 3): 80, ("run 1", 3): 40, ("run 2", 3): 20}
+    found = trends(born({0: at}), 0).set_index(["what", "training"])
+    assert found.loc[("runs", "0"), "tau"] == pytest.approx((1 - 1) / 2)
+    assert found.loc[("carries", "0"), "tau"] == pytest.approx(
+        stats.kendalltau([1, 2, 3], [10, 10, 80]).statistic
+    )
+
+
+def test_the_order_over_trainings_has_an_interval_where_they_differ() -> None:
+    places = {seed: {("base", i): 10 * 2**i for i in range(5)} for seed in range(4)}
+    same = trends(born(places), 0).set_index(["what", "training"]).loc[("sums", "all")]
+    assert (same["tau"], same["n"]) == (1, 4)
+    assert same["p"] < 0.01
+    assert np.isnan(same["low"])
+    places[0] = {("base", i): 10 * 2**-i for i in range(5)}
+    other = trends(born(places), 0).set_index(["what", "training"]).loc[("sums", "all")]
+    assert other["tau"] == 0.5
+    assert other["low"] < 0 < other["high"]
+
+
+def test_random_orders_have_small_p_as_often_as_they_should() -> None:
+    rng, found = np.random.default_rng(0), []
+    for _ in range(200):
+        dates = {s: {("base", i): d for i, d in enumerate(rng.permutation([8, 16, 32, 64]))}
+                 for s in range(5)}  # fmt: skip
+        table = trends(born(dates), 0)
+        found.append(table[(table["what"] == "sums") & (table["training"] == "all")]["p"].item())
+    assert 0.01 <= np.mean(np.array(found) <= 0.05) <= 0.09
+
+
+def test_parts_that_all_come_at_once_have_no_order() -> None:
+    at_once = trends(born({0: {("base", i): 10 for i in range(3)}}), 0)
+    row = at_once[(at_once["what"] == "sums") & (at_once["training"] == "all")].iloc[0]
+    assert np.isnan(row["tau"])
+    assert row["n"] == 0
