@@ -1,26 +1,32 @@
 """Does text that the model wrote itself look different inside from text it was given?"""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
-import torch
 from pydantic import Field
 
-from experiments import Claim, Estimate, Reading, Results, Table, TextStudy, UsageError
+from experiments import (
+    Claim,
+    Estimate,
+    Reading,
+    Results,
+    Table,
+    TextStudy,
+    UsageError,
+    corrected,
+)
 from lenses.kept import PerPrompt
-from lenses.states import fillers, policy
+from lenses.states import fillers, policy, replies
+from lenses.states.certainty import entropies
 from lenses.states.fillers import FILLERS, MAIN, Filled
-from lenses.states.policy import STATISTICS
-from lenses.statistics.grid import grid
+from lenses.states.policy import FEWEST, STATISTICS
+from lenses.states.replies import Prompt, padded, read_after
 from lenses.statistics.intervals import bootstrap
-from lenses.texts import distinct, given_texts, sampled_additions
 from models.planted.dialect import planted_dialect
-from models.text import continue_text, token_strings, tokenize
-from prompts.passages import passages
+from models.text import continue_text
 from viz import Drawing, bars, curves, heat_map
 
 if TYPE_CHECKING:
@@ -28,10 +34,11 @@ if TYPE_CHECKING:
 
 OWN = {"greedy": "likeliest text", "sampled": "sampled text"}
 """The fillers that the model wrote, in words."""
+GIVEN = ("given", "given text", "overlap")
+REPLY = ("other", "another model's reply", "overlap_other")
+"""What own text is compared with: the filler, in words, and how far surprisals overlap."""
 RANDOM_MODELS = 2
 """Models of the same shape with fresh weights that read what this one wrote."""
-FEWEST = 4
-"""Tokens that every filler of a prompt must have."""
 LEVEL = 0.05
 BOUND = 0.2
 """Standard deviations: what lies within is no difference worth the name."""
@@ -67,8 +74,9 @@ class OnPolicy(TextStudy):
     """The same positions after the same prompts are filled with own and other text, and compared.
 
     Fillers: *greedy* (the model's likeliest tokens), *sampled* (at temperature 1), *given* (how
-    the passage really goes on; for an adder, the right answer of another addition), *other* (how
-    another passage goes on; digits at random) and *shuffled* (the tokens of *given* in another
+    the passage really goes on; for an adder, the right answer of another addition), *other* (what
+    another model replies, where `other_model` names one; else how another passage goes on; for an
+    adder, digits at random) and *shuffled* (the tokens of *given* in another
     order), all cut to the shortest of their prompt. While *greedy* is written, each state is
     read in the pass that was run for its token, and later compared with one pass over all of it.
 
@@ -90,6 +98,8 @@ class OnPolicy(TextStudy):
     """Tokens of a text that are the prompt."""
     new_tokens: int = Field(16, ge=FEWEST)
     """Tokens that follow it (an adder: as many digits as its answer has)."""
+    other_model: str = ""
+    """A model whose reply to the same prompt stands as *other*; what it wrote: table `prompts`."""
     additions: int = Field(48, ge=3)
     """Additions sampled for an adder."""
     batch_size: int = Field(1, ge=1)
@@ -128,6 +138,7 @@ class OnPolicy(TextStudy):
                 "surprisal": "mean surprisal in nats",
                 "repeated": "share of tokens that stood in the text before",
                 "overlap": "how far surprisals overlap with those of given text, 0 to 1",
+                "overlap_other": "how far surprisals overlap with those of the other text, 0 to 1",
             },
         ),
         "effects": Table(
@@ -150,6 +161,16 @@ class OnPolicy(TextStudy):
             columns=FOLLOWS | {"estimate": "share of the differences found with position alone "
                                "that is gone with surprisal held fixed, too"},
         ),
+        "certainty": Table(
+            "A row is how certain predictions are on the model's own text against another.",
+            key="weights filler against held", more="low high p n",
+            columns=FOLLOWS | {
+                "against": "the text that it is compared with: given or other",
+                "held": "what is held fixed: nothing, or the surprisal of the token just read",
+                "estimate": "mean entropy of the next token on own text over that on the other",
+                "low": "lower end of the 95 % interval (NaN where all prompts agree)",
+            },
+        ),
         "positive_control": Table(
             "A row is a difference of the planted model's own text from what it was given.",
             key="given filler statistic", more="low high p_any n",
@@ -168,26 +189,30 @@ class OnPolicy(TextStudy):
 
     def measure(self, model: "Model") -> Results:
         """Write and read every filler, read them in random models, compare; then the control."""
-        texts, own = self._texts(model), PerPrompt()
+        texts, own = self._prompts(model), PerPrompt()
         width = max(text.most for text in texts)
         for batch in self.stream(texts, own, "writing and reading", self.batch_size):
             for text in batch:
                 own.update(**self._filled(model, text, width))
         kept = self._kept(model, own)
-        random = [values[kept] for values in self._random(model, texts, own)]
+        twins = self._random(model, texts, own)
         parts = (own[name][kept] for name in ("surprisal", "history", "statistics"))
-        filled, n = Filled.of(*parts, random), int(kept.sum())
+        filled = Filled.of(*parts, [twin["statistics"][kept] for twin in twins])
+        n, entropy = int(kept.sum()), [weights["entropy"][kept] for weights in (own, *twins)]
         controls = {name: filled.compared(name, self.seed) for name in fillers.CONTROLS}
         return Results(
             tables={
                 "prompts": _prompt_rows(model, texts, own),
                 "identity": _identity_rows(own),
-                "tokens": _token_rows(model, filled, own["fillers"][kept], np.flatnonzero(kept)),
+                "tokens": fillers.token_rows(
+                    model, filled, own["fillers"][kept], np.flatnonzero(kept)
+                ),
                 "fillers": fillers.filler_table(filled, self.seed),
                 "effects": fillers.effect_table(controls, n),
                 "layers": fillers.layer_table(filled, self.seed),
                 "against_random": fillers.excess_table(controls, n),
                 "explained": fillers.explained_table(controls, n),
+                "certainty": fillers.certainty_table(filled, entropy),
                 "positive_control": _control_table(),
             }
         )
@@ -201,7 +226,15 @@ class OnPolicy(TextStudy):
         verdicts = {claim.verdict for claim in found}
         told = "Yes" if "holds" in verdicts else "No" if verdicts == {"fails"} else "Not decided"
         parts = "; ".join(f"{' and '.join(names)} {what}" for what, names in said.items())
-        return f"{told}, with position and surprisal held fixed: {parts}."
+        said = f"{told}, with position and surprisal held fixed: {parts}."
+        certain = [self._certain(results, filler) for filler in OWN]
+        known = [claim for claim in certain if claim.low is not None]
+        return said + "".join(
+            f" At the same surprisal, the entropy of the next token on its own {claim.label} was "
+            f"{claim.estimate:.2f} [{claim.low:.2f}, {claim.high:.2f}] of that on "
+            f"{(REPLY if self.other_model else GIVEN)[1]}."
+            for claim in known[-1:]
+        )
 
     def claims(self, results: Results) -> list[Claim]:
         """Whether own text differs; whether surprisal explains it; the control, the identities."""
@@ -210,6 +243,7 @@ class OnPolicy(TextStudy):
         return [
             *(_difference(results, *each, control) for each in about),
             *(_explained_claim(results, filler) for filler in OWN),
+            *corrected([self._certain(results, filler) for filler in OWN], decide=f"more {MORE}"),
             control,
             *self._identities(results.tables["identity"]),
         ]
@@ -217,64 +251,44 @@ class OnPolicy(TextStudy):
     def figures(self, results: Results) -> dict[str, Drawing]:
         """Effects beside random weights, tokens along the text, the control, and layers."""
         along = _text_figures(results.tables["tokens"])
-        return _effect_figures(results) | along | _layer_figures(results)
+        effects = _effect_figures(results) | _certainty_figure(results.tables["certainty"])
+        return effects | along | _layer_figures(results)
 
-    def _texts(self, model: "Model") -> list["_Text"]:
+    def _prompts(self, model: "Model") -> list[Prompt]:
         """Prompts with what they are followed by, but for the model's own text."""
-        own = [text.text for text in given_texts(self.prompts, self.prompts_file)]
-        if model.card.arithmetic and not own:
-            return self._additions(model)
-        given = own or [passage.text for passage in passages()[: self.texts]]
-        rows = [tokenize(model, text)[: self.given_tokens + self.new_tokens] for text in given]
-        rows = [rows[number] for number in distinct(rows)]
-        least = self.given_tokens + FEWEST
-        for number, row in enumerate(rows):
-            if len(row) < least:
-                raise UsageError(
-                    f"prompt {number}: {len(row)} tokens; it takes {least}, the first "
-                    f"{self.given_tokens} of which are the prompt (--given-tokens)"
-                )
-        if len(rows) < 3 or max(map(len, rows)) > model.cfg.n_ctx:
-            raise UsageError(f"it takes 3 texts of at most {model.cfg.n_ctx} tokens or more")
-        cut = self.given_tokens
-        return [
-            _Text(i, row[:cut], row[cut:], rows[i - 1][cut:], len(row) - cut)
-            for i, row in enumerate(rows)
-        ]
+        if model.card.arithmetic and not (self.prompts or self.prompts_file):
+            found = replies.additions_answered(model, self.additions, self.seed)
+        else:
+            length = self.given_tokens + self.new_tokens
+            found = replies.passages_cut(
+                model, self.prompts, self.prompts_file, self.texts, self.given_tokens, length
+            )
+        donor = self.other_model
+        return replies.answered_by(donor, model, found, self.device) if donor else found
 
-    def _additions(self, model: "Model") -> list["_Text"]:
-        """Additions; what follows is another one's answer, or digits at random."""
-        form = model.card.arithmetic
-        sums = sampled_additions(form, self.additions, self.seed)
-        rng = np.random.default_rng([self.seed, len(sums)])
-        random = rng.choice(form.digit_ids, size=(len(sums), form.digits + 1)).tolist()
-        return [
-            _Text(i, one.given, sums[i - 1].expected, random[i], len(one.expected))
-            for i, one in enumerate(sums)
-        ]
-
-    def _filled(self, model: "Model", text: "_Text", width: int) -> dict[str, np.ndarray]:
+    def _filled(self, model: "Model", text: Prompt, width: int) -> dict[str, np.ndarray]:
         """What is kept of a prompt: fillers, how they were read, and the identity."""
-        greedy = policy.generate(model, text.prompt, text.most, _ends(model))
-        again = _read(model, text.prompt, [greedy.tokens])
+        greedy = policy.generate(model, text.prompt, text.most, replies.ends(model))
+        again = read_after(model, text.prompt, [greedy.tokens])
         ids = self._fillers(model, text, greedy.tokens)
-        found = _read(model, text.prompt, ids.tolist())
+        found = read_after(model, text.prompt, ids.tolist())
         surprisal = policy.surprisals(found, ids)
         kept = {
-            "fillers": _padded(ids, width, -1),
+            "fillers": padded(ids, width, -1),
             "length": np.array(ids.shape[1]),
-            "statistics": _padded(found.statistics, width, 0),
-            "surprisal": _padded(surprisal, width, np.nan),
-            "history": _padded(policy.history(surprisal, ids, text.prompt), width, 0),
+            "statistics": padded(found.statistics, width, 0),
+            "surprisal": padded(surprisal, width, np.nan),
+            "entropy": padded(entropies(found.log_p[:, 1:]), width, 0),
+            "history": padded(policy.history(surprisal, ids, text.prompt), width, 0),
         }
         names = ("states", "log_p", "same_choice")
         kept |= zip(names, policy.largest_differences(greedy, again), strict=True)
         return {name: np.asarray(value)[None] for name, value in kept.items()}
 
-    def _fillers(self, model: "Model", text: "_Text", greedy: list[int]) -> np.ndarray:
+    def _fillers(self, model: "Model", text: Prompt, greedy: list[int]) -> np.ndarray:
         """Tokens of each of FILLERS [filler pos], as long as the shortest."""
         rng = np.random.default_rng([self.seed, text.number])
-        sampled = _sampled(model, text, int(rng.integers(2**31)))
+        sampled = replies.sampled(model, text, int(rng.integers(2**31)))
         rows = [text.given, greedy, sampled, text.other]
         length = min(text.most, *map(len, rows))
         shuffled = rng.permutation(text.given[:length])
@@ -288,17 +302,41 @@ class OnPolicy(TextStudy):
             raise UsageError(f"{told}{FEWEST} tokens; it takes 3 that are longer")
         return kept
 
-    def _random(self, model: "Model", texts: list["_Text"], own: PerPrompt) -> list[np.ndarray]:
-        """Statistics [prompt filler pos statistic layer] of the same texts in random models."""
+    def _random(self, model: "Model", texts: list[Prompt], own: PerPrompt) -> list[PerPrompt]:
+        """Statistics and entropies of the same texts in random models."""
         found, rows = [], list(zip(texts, own["fillers"], own["length"], strict=True))
         for number, twin in enumerate(self.twins(model, RANDOM_MODELS)):
             kept, label = PerPrompt(), f"random weights {number + 1}/{RANDOM_MODELS}"
             for batch in self.stream(rows, kept, label, self.batch_size):
                 for text, ids, length in batch:
-                    statistics = _read(twin, text.prompt, ids[:, :length].tolist()).statistics
-                    kept.update(statistics=_padded(statistics, ids.shape[1], 0)[None])
-            found.append(kept["statistics"])
+                    read = read_after(twin, text.prompt, ids[:, :length].tolist())
+                    nats, width = entropies(read.log_p[:, 1:]), ids.shape[1]
+                    kept.update(
+                        statistics=padded(read.statistics, width, 0)[None],
+                        entropy=padded(nats, width, 0)[None],
+                    )
+            found.append(kept)
         return found
+
+    def _certain(self, results: Results, filler: str) -> Claim:
+        """That the next token is less open on own text, as surprising tokens just read."""
+        against, name, shared = REPLY if self.other_model else GIVEN
+        rows = results.tables["certainty"].set_index(["filler", "against", "held"])
+        rows = rows.sort_index().loc[(filler, against, "surprisal")].set_index("weights")
+        covered = results.tables["fillers"].set_index("filler").loc[filler, shared]
+        alike = covered >= LEAST_OVERLAP
+        return Claim.mechanical(
+            f"On its own {OWN[filler]} the model is more certain of the next token than on {name}, "
+            "the surprisal of the token just read held fixed.", rows.loc["own"], below=1.0,
+            verdict=None if alike else "undecided",
+            decide=f"more {MORE}" if alike else f"texts whose surprisals overlap by {LEAST_OVERLAP}"
+            f" or more (here {covered:.2f})",
+            null=rows.drop(index="own")["estimate"].mean(),
+            null_note="random weights that read the same texts, at the model's own surprisals",
+            unit="entropy of the next token on own text, as a share of that on the other",
+            needs="5 prompts or more, and texts that share a range of surprisal",
+            family="The next token is more certain on own text", label=OWN[filler],
+        )  # fmt: skip
 
     def _identities(self, rows: pd.DataFrame) -> list[Claim]:
         """That states while writing are those of one pass over what was written."""
@@ -315,44 +353,7 @@ class OnPolicy(TextStudy):
         ]  # fmt: skip
 
 
-@dataclass(frozen=True)
-class _Text:
-    """A prompt as tokens, and what may follow it but for the model's own text."""
-
-    number: int
-    prompt: list[int]
-    given: list[int]
-    other: list[int]
-    most: int
-    """Tokens that may follow it."""
-
-
-def _ends(model: "Model") -> tuple[int, ...]:
-    """The tokens that end a text; an adder's answer has its length, and nothing ends it."""
-    return () if model.card.arithmetic else model.end_tokens
-
-
-def _read(model: "Model", prompt: list[int], rows: list[list[int]]) -> policy.Read:
-    """Every filler after the prompt, in one pass, read from its first token on."""
-    ids = torch.tensor([prompt + row for row in rows], device=model.cfg.device)
-    return policy.read(model, ids, len(prompt), len(prompt))
-
-
-def _sampled(model: "Model", text: _Text, seed: int) -> list[int]:
-    """The model's text at temperature 1; an adder's end token is any token, and ends nothing."""
-    if not _ends(model):
-        return policy.generate(model, text.prompt, text.most, (), seed).tokens
-    return continue_text(model, [text.prompt], text.most, temperature=1, seed=seed)[0]
-
-
-def _padded(values: np.ndarray, width: int, filling: float) -> np.ndarray:
-    """The same with `filling` up to `width` tokens (axis 1)."""
-    missing = [(0, 0)] * values.ndim
-    missing[1] = (0, width - values.shape[1])
-    return np.pad(values, missing, constant_values=filling)
-
-
-def _prompt_rows(model: "Model", texts: list[_Text], own: PerPrompt) -> pd.DataFrame:
+def _prompt_rows(model: "Model", texts: list[Prompt], own: PerPrompt) -> pd.DataFrame:
     """What stands after each prompt, as it was compared."""
     decode = model.tokenizer.decode
     return pd.DataFrame(
@@ -370,18 +371,6 @@ def _identity_rows(own: PerPrompt) -> pd.DataFrame:
     rows = pd.DataFrame(own["states"], columns=list(STATISTICS))
     rows.insert(0, "prompt", range(len(rows)))
     return rows.assign(log_p=own["log_p"], same_choice=own["same_choice"])
-
-
-def _token_rows(model: "Model", filled: Filled, ids: np.ndarray, of: np.ndarray) -> pd.DataFrame:
-    """Every token that is compared."""
-    rows = grid({"prompt": of, "filler": FILLERS, "pos": ids.shape[-1]}, token_id=ids)
-    told = ["surprisal", "log_surprisal", "surprisal_before", "repeated", *STATISTICS]
-    values = np.concatenate([filled.covariates, filled.values], axis=-1)
-    rows[told] = values.reshape(len(rows), -1)
-    known = np.broadcast_to(filled.known[:, None], ids.shape).ravel()
-    rows = rows[known].drop(columns="log_surprisal").reset_index(drop=True)
-    rows.insert(4, "token", token_strings(model, rows["token_id"]))
-    return rows
 
 
 def _control_table() -> pd.DataFrame:
@@ -418,7 +407,7 @@ def _difference(results: Results, filler: str, control: str, sure: Claim) -> Cla
     )  # fmt: skip
     if rows.empty:
         return tell(None, needs="a model whose statistics vary from token to token")
-    worst = _worst_p(rows, random)
+    worst = fillers.worst_p(rows, random)
     best = worst.index[np.lexsort([-rows["estimate"].abs(), worst])[0]]
     chosen, others = rows.assign(p=(4 * worst).clip(upper=1)).loc[best], random["statistic"] == best
     shared = results.tables["fillers"].set_index("filler").loc[filler, "overlap"]
@@ -429,17 +418,6 @@ def _difference(results: Results, filler: str, control: str, sure: Claim) -> Cla
         f"a difference of {chosen['detectable']:.2f} would be found in four of five cases",
         unit=f"standard deviations of {_words(best)}, the clearest of {len(rows)} statistics",
     )  # fmt: skip
-
-
-def _worst_p(rows: pd.DataFrame, random: pd.DataFrame) -> pd.Series:
-    """By statistic, the largest p_any: that it differs at all, and from each random model's.
-
-    An effect that is nearer to zero than a random model's, or on its other side, counts as 1.
-    """
-    own = rows["estimate"].reindex(random["statistic"]).to_numpy()
-    beyond = np.sign(random["estimate"]) == np.sign(own)
-    excess = random["p_any"].where(beyond, 1.0).groupby(random["statistic"]).max()
-    return np.maximum(rows["p_any"], excess.reindex(rows.index).fillna(1.0))
 
 
 def _verdict(rows: pd.DataFrame, chosen: pd.Series, shared: float, sure: Claim) -> dict[str, str]:
@@ -540,6 +518,29 @@ def _effect_figures(results: Results) -> dict[str, Drawing]:
             "fixed, beside models with random weights that read the very same texts: what they "
             "show too lies in the words, not in who wrote them.",
         ),
+    }  # fmt: skip
+
+
+def _certainty_figure(rows: pd.DataFrame) -> dict[str, Drawing]:
+    """Entropy on own text over that on given and other text, beside random weights."""
+    rows = rows.dropna(subset="estimate")
+    if rows.empty:
+        return {}
+    held = rows["held"].replace({"nothing": "nothing held fixed"})
+    held = held.replace({"surprisal": "surprisal of the token just read held fixed"})
+    pair = rows["filler"].map(OWN) + " against " + rows["against"]
+    weights = (
+        rows["weights"].replace({"own": "these weights"}).str.replace("random", "random weights")
+    )
+    shown = rows.assign(pair=pair, held=held, weights=weights, entropy=rows["estimate"])
+    return {
+        "How certain the next token is": bars(
+            shown, "pair", "entropy", series="weights", facet="held", reference=1,
+            caption="Mean entropy of the next token on the model's own text, as a share of that on "
+            "other text: 1 is no difference, below 1 the model is more certain on its own. What "
+            "moves to 1 in the second panel is explained by how surprising the token just read "
+            "was. Random weights read the same texts. 95 % intervals over prompts.",
+        )
     }  # fmt: skip
 
 

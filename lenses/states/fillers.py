@@ -6,17 +6,20 @@ what is held fixed beside these. The same texts read by random models say what l
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Bool, Float, Int
 
+from lenses.states.certainty import BINS, ratio
 from lenses.states.policy import STATISTICS, over_layers, overlap, read, standardised, surprisals
 from lenses.statistics.fixed_effects import Effects, filler_effects
 from lenses.statistics.grid import grid
 from lenses.statistics.intervals import benjamini_hochberg, bootstrap
 from models import Model
+from models.text import token_strings
 
 FILLERS = ("given", "greedy", "sampled", "other", "shuffled")
 """What follows a prompt; all others are compared with the first."""
@@ -25,6 +28,8 @@ OWN = ("greedy", "sampled")
 CONTROLS = {"position": 0, "position, surprisal": 2, "position, surprisal, history": 4}
 """What is held fixed, and how many of the covariates that takes."""
 MAIN = "position, surprisal"
+HELD = {"nothing": 1, "surprisal": BINS}
+"""What is held fixed where entropies are compared: ranges of the surprisal of the token read."""
 FOUND = 0.05
 """p_any up to which a statistic is said to differ."""
 LAYER_RESAMPLES = 1_000
@@ -157,10 +162,33 @@ def filler_table(filled: Filled, seed: int) -> pd.DataFrame:
     found, repeated = bootstrap(means[..., 0], seed), means[..., 1].mean(axis=0)
     nats = [filled.covariates[:, i, :, 0][filled.known] for i in range(len(FILLERS))]
     ends = {"surprisal": found.estimate, "low": found.low, "high": found.high}
-    shared = [overlap(part, nats[0]) for part in nats]
+    shared = {
+        name: [overlap(part, nats[FILLERS.index(against)]) for part in nats]
+        for name, against in (("overlap", "given"), ("overlap_other", "other"))
+    }
     return pd.DataFrame(
-        {"filler": FILLERS} | ends | {"repeated": repeated, "overlap": shared, "n": found.n}
+        {"filler": FILLERS} | ends | {"repeated": repeated} | shared | {"n": found.n}
     )
+
+
+def certainty_table(
+    filled: Filled, entropy: Sequence[Float[np.ndarray, "prompt filler pos"]]
+) -> pd.DataFrame:
+    """Ratios of mean entropies after tokens of own text to those after given and other text.
+
+    `entropy` is in nats, of these weights and then of each random model; ranges of surprisal are
+    those of these weights throughout.
+    """
+    surprisal, rows = filled.covariates[..., 0], []
+    names = ["own", *(f"random {number}" for number in range(len(entropy) - 1))]
+    for (weights, nats), own, against, (held, bins) in product(
+        zip(names, entropy, strict=True), OWN, ("given", "other"), HELD.items()
+    ):
+        pair = [FILLERS.index(own), FILLERS.index(against)]
+        found = ratio(nats[:, pair], surprisal[:, pair], filled.known, bins)
+        rows.append({"weights": weights, "filler": own, "against": against, "held": held}
+                    | vars(found))  # fmt: skip
+    return pd.DataFrame(rows)
 
 
 def own_text_table(
@@ -197,3 +225,26 @@ def _filled(
     nats = surprisals(found, fillers.reshape(-1, shape[-1])).reshape(shape)
     statistics = found.statistics.reshape(*shape, *found.statistics.shape[2:])
     return Filled.of(nats, np.zeros((*shape, 2)), statistics)
+
+
+def token_rows(model: Model, filled: Filled, ids: np.ndarray, of: np.ndarray) -> pd.DataFrame:
+    """Every token that is compared."""
+    rows = grid({"prompt": of, "filler": FILLERS, "pos": ids.shape[-1]}, token_id=ids)
+    told = ["surprisal", "log_surprisal", "surprisal_before", "repeated", *STATISTICS]
+    values = np.concatenate([filled.covariates, filled.values], axis=-1)
+    rows[told] = values.reshape(len(rows), -1)
+    known = np.broadcast_to(filled.known[:, None], ids.shape).ravel()
+    rows = rows[known].drop(columns="log_surprisal").reset_index(drop=True)
+    rows.insert(4, "token", token_strings(model, rows["token_id"]))
+    return rows
+
+
+def worst_p(rows: pd.DataFrame, random: pd.DataFrame) -> pd.Series:
+    """By statistic, the largest p_any: that it differs at all, and from each random model's.
+
+    An effect that is nearer to zero than a random model's, or on its other side, counts as 1.
+    """
+    own = rows["estimate"].reindex(random["statistic"]).to_numpy()
+    beyond = np.sign(random["estimate"]) == np.sign(own)
+    excess = random["p_any"].where(beyond, 1.0).groupby(random["statistic"]).max()
+    return np.maximum(rows["p_any"], excess.reindex(rows.index).fillna(1.0))

@@ -32,6 +32,9 @@ STATISTICS = (
 norm(r); mean over heads of the entropy of attention rows, of the attention on the first token and
 on the text that follows the prompt; log norm of resid_post. Entropies in nats."""
 
+FEWEST = 4
+"""Tokens that every text that follows a prompt must have."""
+
 
 @dataclass(frozen=True)
 class Read:

@@ -5,9 +5,10 @@ import pandas as pd
 import pytest
 
 from experiments import Results, UsageError
-from experiments.on_policy import FEWEST, OnPolicy
+from experiments.on_policy import OnPolicy
 from lenses.states.fillers import FILLERS, OWN
-from models import load
+from lenses.states.policy import FEWEST
+from models import ModelError, load
 from prompts.additions import Addition
 
 
@@ -170,11 +171,11 @@ def test_texts_are_cut_in_two(adder) -> None:
 
 def test_too_little_text_is_refused(adder) -> None:
     long, short = "123456+123456=0246912", "123456+123456="
-    with pytest.raises(UsageError, match=f"prompt 1: 15 tokens; it takes {12 + FEWEST}"):
+    with pytest.raises(ModelError, match=f"prompt 1: 15 tokens; it takes {12 + FEWEST}"):
         OnPolicy(prompts=(long, short, long), given_tokens=12).measure(adder)
-    with pytest.raises(UsageError, match="prompt 0: 15 tokens"):
+    with pytest.raises(ModelError, match="prompt 0: 15 tokens"):
         OnPolicy(prompts=(short, long, long), given_tokens=12).measure(adder)
-    with pytest.raises(UsageError, match="3 texts"):
+    with pytest.raises(ModelError, match="3 texts"):
         OnPolicy(prompts=(long, long), given_tokens=12).measure(adder)
 
 
@@ -184,3 +185,33 @@ def test_text_that_ends_at_once_is_left_out(adder) -> None:
     assert OnPolicy()._kept(adder, own).tolist() == [True, False, False, True, True]
     with pytest.raises(UsageError, match="ends all but 2 of 3 texts"):
         OnPolicy()._kept(adder, {"length": np.array([7, 7, 0])})
+
+
+def test_another_models_reply_stands_as_other(adder) -> None:
+    """Two exact adders of one form write the same answers; their tokens are the same."""
+    found = OnPolicy(model="adder_6d_1l", additions=6, other_model="adder_6d_2l").measure(adder)
+    rows = found.tables["prompts"].pivot(index="prompt", columns="filler", values="filled_with")
+    answers = [f"{answer:07d}" for answer in Addition(6, 6, 0).sums.answer]
+    assert rows["other"].tolist() == answers
+
+
+def test_certainty_is_the_ratio_of_mean_entropies(results) -> None:
+    rows = results.tables["certainty"].set_index(["weights", "filler", "against", "held"])
+    assert set(rows.index.get_level_values("weights")) == {"own", "random 0", "random 1"}
+    for filler in OWN:
+        nothing = rows.loc[("own", filler, "given", "nothing"), "estimate"]
+        assert 0 < nothing < 0.5  # the adder is sure of its own digits, and not of others
+        assert rows.loc[("random 0", filler, "given", "nothing"), "estimate"] > nothing
+
+
+def test_own_text_is_more_certain_only_at_the_same_surprisals(
+    experiment, results, overlapping
+) -> None:
+    rows = results.tables["certainty"]
+    for size, verdict in ((0.4, "holds"), (1.3, "fails"), (0.95, "undecided")):
+        ends = {"estimate": size, "low": size - 0.1, "high": size + 0.1, "p": 0.001}
+        tables = {"certainty": rows.assign(**ends), "fillers": overlapping}
+        found = experiment.claims(Results(dict(results.tables) | tables))
+        certain = [claim for claim in found if claim.family.startswith("The next token")]
+        assert [claim.verdict for claim in certain] == [verdict] * 2
+    assert {claim.verdict for claim in experiment.claims(results)[6:8]} == {"undecided"}
