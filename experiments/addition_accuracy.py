@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from pydantic import Field
 
 from experiments import Claim, Estimate, Experiment, Reading, Results, Table
-from lenses.addition.answers import addition_format, answered
+from lenses.addition.answers import answered
 from lenses.addition.emergence import CELL, with_accuracy
 from lenses.kept import PerPrompt
 from lenses.statistics.intervals import share, wilson

@@ -8,9 +8,9 @@ from pydantic import Field
 
 from experiments import Claim, Estimate, Experiment, Reading, Results, Table
 from lenses.addition import found as view
-from lenses.addition.answers import addition_format
 from lenses.addition.battery import Battery
 from lenses.addition.contrasts import rates
+from lenses.addition.forms import addition_format
 from lenses.addition.found import SURE, Found, few, found_at, over_nines, relays
 from lenses.addition.roles import kept_heads, roles, shared_roles, without_untested
 from lenses.addition.sufficiency import WHOLE
