@@ -19,6 +19,7 @@ KINDS = {
 _EMPTY = {
     "low": None, "high": None, "p": None, "threshold": None, "null": None, "null_note": "",
     "unit": "", "decide": "", "needs": "", "family": "", "label": "", "n": 0, "estimate": None,
+    "reported": None,
 }  # fmt: skip
 _NUMBERS = re.compile(r"[-−]?\d[\d,.]*\d|\d")
 _ROOM = 0.06
@@ -28,7 +29,8 @@ _ROOM = 0.06
 def evidence(claims: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """Groups of claims about the model, the checks, what was not tested, and how many of each.
 
-    Manifests of older runs have claims without family, label and check.
+    Also those of which the number is known from print. Manifests of older runs have claims without
+    family, label, check and reported.
     """
     whole = [
         _EMPTY | {"check": is_check(claim), "id": f"claim-{number}"} | dict(claim)
@@ -41,6 +43,7 @@ def evidence(claims: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         "checks": checks,
         "passed": sum(claim["verdict"] == "holds" for claim in checks),
         "not_tested": _by_need([claim for claim in about if claim["verdict"] == "not tested"]),
+        "reported": [claim for claim in whole if claim["reported"] is not None],
         "counts": count_verdicts(whole),
     }
 

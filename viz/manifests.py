@@ -39,6 +39,7 @@ class _Claim(_Part):
     high: float | None = None
     n: int = 0
     check: bool = False
+    reported: tuple[float, str] | None = None
 
 
 class _Table(_Part):

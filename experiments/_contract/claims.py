@@ -51,6 +51,8 @@ class Claim(BaseModel):
     """The thing that this claim of a family is about, in a word or two."""
     check: bool = False
     """Whether it tests the method (an identity, a planted control) and not the model."""
+    reported: tuple[float, str] | None = None
+    """The same number in print, where it is known for sure: its value and who reports it."""
 
     @model_validator(mode="after")
     def _is_complete(self) -> "Claim":
@@ -66,6 +68,8 @@ class Claim(BaseModel):
             raise ValueError(f"a claim is a full sentence with a full stop: {self.sentence!r}")
         if self.family and not self.label:
             raise ValueError("a claim of a family has a label that tells it from the others")
+        if self.reported is not None and not self.reported[1].strip():
+            raise ValueError("a reported number names its source (reported=(value, source))")
         return self
 
     @classmethod
@@ -126,8 +130,8 @@ def _judged(
     lies on the other side. `verdict` overrules this where more than one number decides. Without an
     estimate, or without an interval, the claim is not tested and says what it `needs`. `decide`
     says what would decide an undecided one; with `more="prompts (--additions)"` how many of them
-    is extrapolated as well. `p`, `null`, `null_note`, `unit`, `family`, `label` and `check` are the
-    claim's fields.
+    is extrapolated as well. `p`, `null`, `null_note`, `unit`, `family`, `label`, `check` and
+    `reported` are the claim's fields.
     """
     numbers = _numbers(found)
     said = {"kind": kind, "sentence": sentence} | numbers | said

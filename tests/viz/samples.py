@@ -245,7 +245,7 @@ def redrawn() -> dict[str, Any]:
                   estimate=3.2e-7, low=None, high=None, p=None, null=None, threshold=1e-4),
             claim(check=True, sentence="The planted head is found."),
             claim(sentence="Late heads write longer vectors.", estimate=-0.2, low=-0.4, high=-0.1,
-                  verdict="fails"),
+                  verdict="fails", reported=[0.72, "2602.01442, one small task <b>only</b>"]),
             *places(),
             claim(kind="descriptive", verdict=None, sentence="Half of it is the bias.",
                   estimate=0.48, low=0.4, high=0.55, p=None, null=None),

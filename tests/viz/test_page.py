@@ -134,6 +134,24 @@ def test_claims_of_a_family_are_one_table_on_one_axis(runs):
     assert '0.97</strong> <span class="interval">[0.91, 1]' in family
 
 
+def test_numbers_in_print_stand_beside_those_found_here(runs):
+    text = (runs / "digit_places/redrawn/index.html").read_text("utf-8")
+    table = section(text, '<div class="reported">', "</table>")
+    cells = re.findall(r"<td>(.*?)</td>", table)
+    assert len(cells) == 3, "one row of claim, reported, here"
+    assert "Late heads write longer vectors." in cells[0]
+    assert "<small>2602.01442, one small task &lt;" in cells[0]
+    assert cells[1] == "0.72"
+    assert cells[2].startswith("<strong>−0.2</strong>")
+    assert table.index(">reported<") < table.index(">here<")
+
+
+def test_pages_without_numbers_in_print_have_no_table_of_them(tmp_path):
+    folder, told = samples.write_run(tmp_path, "plain", {}, {}, claims=[samples.claim()])
+    write_page(folder, told)
+    assert 'class="reported"' not in (folder / "index.html").read_text("utf-8")
+
+
 def test_checks_and_what_was_not_tested_stand_apart(runs):
     text = (runs / "digit_places/redrawn/index.html").read_text("utf-8")
     assert "Checks (2 of 2 pass)" in text

@@ -39,6 +39,13 @@ def test_an_estimate_may_come_from_a_row_or_a_statistic(found):
     assert (made.estimate, made.n, made.verdict) == (0.5, 9, "holds")
 
 
+def test_a_number_in_print_has_a_source():
+    made = claim(Estimate(0.5, 0.4, 0.6, 9), above=0, reported=(0.7, "2602.01442"))
+    assert made.model_dump(mode="json")["reported"] == [0.7, "2602.01442"]
+    with pytest.raises(ValidationError, match="names its source"):
+        claim(Estimate(0.5, 0.4, 0.6, 9), above=0, reported=(0.7, " "))
+
+
 def test_a_share_is_nine_of_ten():
     found = share(9, 10)
     assert (round(found.low, 3), round(found.high, 3)) == (0.596, 0.982)
