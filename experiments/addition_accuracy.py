@@ -12,8 +12,18 @@ from pydantic import Field
 from experiments import Claim, Estimate, Experiment, Reading, Results, Table
 from lenses.addition.answers import answered
 from lenses.addition.emergence import CELL, with_accuracy
+from lenses.addition.forms import (
+    CHOSEN_ON,
+    addition_format,
+    chosen_form,
+    form_rows,
+    forms_of,
+    right_by_form,
+    style_of,
+    unused,
+)
 from lenses.kept import PerPrompt
-from lenses.statistics.intervals import share, wilson
+from lenses.statistics.intervals import bootstrap, share, wilson
 from models import load
 from prompts.additions import Addition, AdditionFormat, Cells, Sums
 from viz import Drawing, bars, cell_grid
@@ -23,6 +33,8 @@ if TYPE_CHECKING:
 
 SOLVED = 0.95
 """A cell counts as solved where the Wilson lower bound of its accuracy reaches this (SCIENCE 6)."""
+FEWEST = 5
+"""Questions of which an interval is drawn."""
 LIKE = 0.05
 """Accuracies that differ by less are taken for alike."""
 SHARES = "n correct accuracy low high"
@@ -39,12 +51,15 @@ class AdditionAccuracy(Experiment):
 
     A *cell* is (place, run, carry): the digit's decimal place, how many columns just below it sum
     to nine, and the carry into it. Uniform questions hardly ever hold long runs, so each cell is
-    sampled. An adder is asked in its own format; a language model is shown solved additions
-    first, numbers begin with no zero, and each digit must be one token. Every digit is read twice:
-    after the right digits, and after those that the model itself wrote.
+    sampled. An adder is asked in its own format. A language model is asked in the form that answers
+    most of some other sums: bare, after solved ones, as in an interpreter, in a conversation, with
+    a space, a new line or nothing before the answer. All forms are then measured on the same sums;
+    the rest is about the chosen one. Numbers begin with no zero, each digit must be one token, and
+    no sum that chose the form, or was shown, is measured. Every digit is read twice: after the
+    right digits, and after those that the model itself wrote.
     """
 
-    runs_on: ClassVar[str] = "adder 10 s, language model minutes"
+    runs_on: ClassVar[str] = "adder 10 s, language model 5 to 20 min"
     batch_size: int = Field(128, ge=1)
     """Questions in one forward pass."""
     places: int | None = Field(None, ge=2, le=17)
@@ -54,7 +69,9 @@ class AdditionAccuracy(Experiment):
     uniform: int = Field(300, ge=1)
     """Questions drawn uniformly."""
     examples: int = Field(1, ge=0)
-    """Solved additions that a language model is shown before each question."""
+    """Solved additions that a language model is shown before each question in some forms."""
+    per_form: int = Field(60, ge=1)
+    """Uniform questions that a language model is asked in every form."""
 
     tables: ClassVar[Mapping[str, Table]] = {
         "cells": Table(
@@ -97,6 +114,22 @@ class AdditionAccuracy(Experiment):
             },
             more="n low high",
         ),
+        "forms": Table(
+            "A row is a form of the question on a sample of whole sums; empty for an adder.",
+            key="form sample",
+            columns={
+                "form": "how the sum is asked for",
+                "sample": "`choice`: the sums that chose the form; `measured`: other sums",
+                "prompt": "the question of 12 + 34 in this form",
+                "chosen": "whether all other tables are about this form",
+            },
+            more=SHARES,
+        ),
+        "form_lead": Table(
+            "The one row is the lead of the chosen form over the bare one, on the same sums.",
+            columns={"estimate": "share of sums right in the chosen form, minus that in the bare"},
+            more="low high n",
+        ),
         "mistakes": Table(
             "A row is a wrong answer that the model wrote.",
             key="sample prompt",
@@ -114,19 +147,22 @@ class AdditionAccuracy(Experiment):
         assumes="The sampled questions stand for their cell, and the form of the question is one "
         "that the model can read.",
         stressed="Every cell has its own sample, and the worst cell is compared with the worst of "
-        "as many cells that are all alike; the form of the question is not varied.",
+        "as many cells that are all alike; a language model is asked in several forms, and one is "
+        "chosen on sums that are not measured.",
         not_shown="How the model adds. High accuracy on uniform questions says nothing about long "
         "runs of nines, which hardly occur there.",
     )
 
     def measure(self, model: "Model") -> Results:
         """What the model says at every answer digit, after the right prefix and after its own."""
-        style = addition_format(model, self.places, self.examples, self.seed)
+        style, forms = self._asked(model)
         how = {"places": style.digits, "seed": self.seed, "padded": style.pad}
         samples = {
             "cells": Cells(per_cell=self.per_cell, **how).sums,
             "uniform": Addition(count=self.uniform, **how).sums,
         }
+        if model.card.arithmetic is None:
+            samples = {k: v[unused(v, self.seed, self.examples)] for k, v in samples.items()}
         said = {name: PerPrompt() for name in samples}
         for name, sums in samples.items():
             for batch in self.stream(sums.batches(self.batch_size), said[name], name):
@@ -142,12 +178,34 @@ class AdditionAccuracy(Experiment):
             "mistakes": pd.concat([mistakes(cells, "cells"), mistakes(uniform, "uniform")]),
         }
         tables["mistakes"] = tables["mistakes"].reset_index(drop=True)
-        return Results(tables | {"look_ahead": look_ahead(tables["cells"])})
+        return Results(tables | forms | {"look_ahead": look_ahead(tables["cells"])})
+
+    def _asked(self, model: "Model") -> tuple[AdditionFormat, dict[str, pd.DataFrame]]:
+        """How the model is asked, and of a language model how many sums are right in each form."""
+        if model.card.arithmetic is not None:
+            none = {"forms": pd.DataFrame(), "form_lead": pd.DataFrame()}
+            return addition_format(model, self.places), none
+        places = self.places or 2
+        forms = forms_of(model, places, self.seed, self.examples)
+        chosen, tried = chosen_form(model, forms, places, self.seed, self.examples, self.stream)
+        sums = Addition(places, self.per_form, self.seed, padded=False).sums
+        sums = sums[unused(sums, self.seed, self.examples)]
+        right = right_by_form(model, forms, sums, self.stream, "every form")
+        names = [form.name for form in forms]
+        lead = right[forms.index(chosen)].astype(float) - right[names.index("bare")]
+        lead_row = vars(bootstrap(lead, self.seed)) if len(lead) >= FEWEST else {}
+        tables = {
+            "forms": pd.concat([tried, form_rows(forms, chosen, right, "measured")]),
+            "form_lead": pd.DataFrame([lead_row]),
+        }
+        tables["forms"] = tables["forms"].reset_index(drop=True)
+        return style_of(model, chosen, places), tables
 
     def headline(self, results: Results) -> str:
         """How many sums are right, and where the model is weakest."""
         cells, whole = results.tables["cells"], results.tables["answers"].iloc[0]
         text = f"The model answers {whole['correct']:.0f} of {whole['n']:.0f} random sums correctly"
+        text += _in_form(results.tables["forms"])
         worst, failing = cells.loc[cells["low"].idxmin()], int((_at_most(cells) < SOLVED).sum())
         open_ = int((cells["low"] < SOLVED).sum())
         if failing:
@@ -168,11 +226,12 @@ class AdditionAccuracy(Experiment):
         return text.replace("%", " %")
 
     def claims(self, results: Results) -> list[Claim]:
-        """Does it add, is every cell solved, do carries cross nines, does a uniform sample lie?"""
+        """Does it add, does the form matter, is every cell solved, do carries cross nines, ...?"""
         cells = results.tables["cells"]
         over_nines = either_way(cells).query("run >= 1")
         return [
             _adds(results.tables["answers"].iloc[0]),
+            *_form_matters(results.tables),
             _every_cell_is_solved(cells),
             _pooled(CROSS, over_nines.query("carry == 1")),
             _pooled(STOP, over_nines.query("carry == 0")),
@@ -180,7 +239,7 @@ class AdditionAccuracy(Experiment):
         ]
 
     def figures(self, results: Results) -> dict[str, Drawing]:
-        """Accuracy by cell and by digit, and kinds of errors."""
+        """Accuracy by cell, by form and by digit, and kinds of errors."""
         tables = results.tables
         digits = tables["digits"].assign(before=tables["digits"]["prefix"].map(PREFIX))
         return {
@@ -190,6 +249,7 @@ class AdditionAccuracy(Experiment):
                 "many columns just below it sum to nine (run) and whether a carry comes in. A "
                 "model that looks only so far ahead is right on short runs and fails beyond.",
             ),
+            **_drawn_forms(tables["forms"]),
             "Accuracy by cell, on its own": cell_grid(
                 tables["cells_generated"],
                 caption="The same digits after what the model itself wrote before them: an early "
@@ -396,6 +456,54 @@ def _adds(answers: pd.Series) -> Claim:
         unit="share of whole answers that are right",
         more="uniform questions (--uniform)",
     )
+
+
+def _in_form(forms: pd.DataFrame) -> str:
+    """In which form a language model was asked."""
+    if forms.empty:
+        return ""
+    chosen = forms.loc[forms["chosen"], "form"].iloc[0]
+    count = forms["form"].nunique()
+    return f" in its best form ({chosen}; chosen among {count} on {CHOSEN_ON} other sums)"
+
+
+def _form_matters(tables: Mapping[str, pd.DataFrame]) -> list[Claim]:
+    """The chosen form does better than the bare one; nothing where there was no choice."""
+    if tables["forms"].empty:
+        return []
+    measured = tables["forms"].query("sample == 'measured'").set_index("form")
+    chosen, bare = measured[measured["chosen"]].iloc[0], measured.loc["bare"]
+    lead = tables["form_lead"]
+    return [
+        Claim.mechanical(
+            f"The form of the question matters: more sums are right in the form {chosen.name!r}, "
+            "chosen on other sums, than in the bare form.",
+            None if lead.empty or not len(lead.columns) else lead.iloc[0],
+            above=0,
+            null=0,
+            null_note=f"the bare form, in which {bare['accuracy']:.0%} of the same sums are right; "
+            f"in the chosen one {chosen['accuracy']:.0%}".replace("%", " %"),
+            unit="share of whole sums right, each digit after the right ones before it",
+            needs="5 questions in each form or more (--per-form)",
+            more="questions in each form (--per-form)",
+        )
+    ]
+
+
+def _drawn_forms(forms: pd.DataFrame) -> dict[str, Drawing]:
+    """Accuracy by form of the question, if there is more than one."""
+    if forms.empty:
+        return {}
+    measured = forms.query("sample == 'measured'").sort_values("accuracy", ascending=False)
+    return {
+        "Accuracy by form": bars(
+            measured.assign(used=np.where(measured["chosen"], "chosen", "not chosen")),
+            "form", "accuracy", series="used",
+            caption="Share of whole sums that are right in each form of the question, each digit "
+            "read after the right ones before it, on the same sums. The form of all other figures "
+            f"was chosen on {CHOSEN_ON} other sums. Bars: 95 %.",
+        )
+    }  # fmt: skip
 
 
 def _every_cell_is_solved(cells: pd.DataFrame) -> Claim:

@@ -8,11 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from models.card import LARGEST, MOST_LAYERS, ModelError
 from models.protocol import PlainModel, PretrainedConfig
 
 ENDS = ("eos_token_id", "eot_token_id", "eom_token_id")
 """Metadata under `tokenizer.ggml` that name a token at which a continuation ends."""
+COMPARED = 64
+"""First and last rows of an unembedding that are held against the file's."""
 SAME: dict[str, tuple[str, ...]] = {
     "block_count": ("num_hidden_layers",),
     "embedding_length": ("hidden_size",),
@@ -70,6 +74,32 @@ def report_of_gguf(file: Path, model: PlainModel) -> list[str]:
             for name in sorted(stated.keys() - WITHOUT_EFFECT)
         ),
         *(f"ignored: {name}" for name in ignored),
+    ]
+
+
+def unembedding_of_gguf(file: Path, model: PlainModel) -> list[str]:
+    """Which tensors are embedding and unembedding, where a .gguf file holds both, a line each.
+
+    A file of a tied model can hold the one matrix twice, in two precisions. Raises ModelError
+    unless the model reads out with the file's own `output.weight`.
+    """
+    from gguf import GGUFReader, dequantize
+
+    tensors = {tensor.name: tensor for tensor in GGUFReader(file).tensors}
+    if "output.weight" not in tensors:
+        return []
+    own, read = tensors["output.weight"], model.get_output_embeddings().weight
+    for rows in (slice(0, COMPARED), slice(-COMPARED, None)):
+        stated = torch.tensor(dequantize(own.data[rows], own.tensor_type)).to(read.dtype)
+        if not torch.equal(stated, read[rows].cpu()):
+            raise ModelError(
+                f"{file}: its unembedding, output.weight, is not what the model reads out with; "
+                "use the safetensors weights of this model"
+            )
+    names = {"embedding": "token_embd.weight", "unembedding": "output.weight"}
+    return [
+        f"read: {name} as the {part}, {tensors[name].tensor_type.name}"
+        for part, name in names.items()
     ]
 
 

@@ -12,7 +12,12 @@ from safetensors.torch import save_file
 
 from models.card import Card, ModelError
 from models.fetch import plain_folder, read_from, snapshot, weights_files
-from models.gguf_files import ends_of_gguf, refuse_large_gguf, report_of_gguf
+from models.gguf_files import (
+    ends_of_gguf,
+    refuse_large_gguf,
+    report_of_gguf,
+    unembedding_of_gguf,
+)
 from models.kinds import refuse_unreadable_folder
 from models.memory import refuse_large_folder
 from models.protocol import PlainModel, Tokenizer
@@ -73,6 +78,8 @@ def plain_model(card: Card, folder: Path, dtype: torch.dtype) -> tuple[PlainMode
     _refuse_lacking(card, folder, said)
     report = _read_of(card, folder, model, said["unexpected_keys"])
     refuse_not_finite(card, folder, dict(model.named_parameters()))
+    if card.source in ("gguf", "wheel"):
+        report += tuple(unembedding_of_gguf(weights_files(card)[0], model))
     model.config.architectures = [type(model).__name__]
     return model.eval().requires_grad_(False), report
 

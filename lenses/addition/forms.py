@@ -38,13 +38,32 @@ def best_form(
     of an experiment the trial is kept with its run. Raises ModelError where no form can be written
     with each digit as a token of its own.
     """
-    _, tried = sums_apart(places, seed, examples)
     forms = forms_of(model, places, seed, examples)
+    return chosen_form(model, forms, places, seed, examples, stream)[0]
+
+
+def chosen_form(
+    model: Model,
+    forms: Sequence[Form],
+    places: int,
+    seed: int,
+    examples: int,
+    stream: Stream | None = None,
+) -> tuple[Form, pd.DataFrame]:
+    """The best of some forms, and how many of the sums it was chosen on are right in each."""
+    _, tried = sums_apart(places, seed, examples)
     right = right_by_form(model, forms, tried, stream, "choosing a form")
-    return forms[int(right.mean(axis=1).argmax())]
+    chosen = forms[int(right.mean(axis=1).argmax())]
+    return chosen, form_rows(forms, chosen, right, "choice")
 
 
-def addition_format(model: Model, places: int | None, examples: int, seed: int) -> AdditionFormat:
+def addition_format(
+    model: Model,
+    places: int | None,
+    examples: int = 1,
+    seed: int = 0,
+    stream: Stream | None = None,
+) -> AdditionFormat:
     """How a model writes additions: as its card says, or a language model in its best form.
 
     `places` may be None: an adder has its own number of digits, a language model is given 2.
@@ -52,7 +71,7 @@ def addition_format(model: Model, places: int | None, examples: int, seed: int) 
     """
     own = model.card.arithmetic
     if own is None:
-        form = best_form(model, seed, places or 2, examples)
+        form = best_form(model, seed, places or 2, examples, stream)
         return style_of(model, form, places or 2)
     if places is None or places == own.digits:
         return own

@@ -58,6 +58,10 @@ def sites(model: Model, parts: Sequence[Part] = ("embedding", "resid_post")) -> 
     return [site for site in found if site.hook in model.hook_dict]
 
 
+ALIKE = 0.2
+"""Distance of two directions below which they are one, rounded twice: 5 against 8 bits are .06."""
+
+
 @dataclass(frozen=True)
 class Readout:
     """How a state becomes logits; `Readout()` is the logit lens."""
@@ -78,7 +82,10 @@ def readouts(model: Model) -> list[Readout]:
 
 
 def is_tied(model: Model) -> bool:
-    """Whether E and U are one decoder: the same direction for every token, whatever its length."""
+    """Whether E and U are one decoder: the same direction for every token, whatever its length.
+
+    Also where a file holds the one matrix twice, rounded to unlike precisions.
+    """
     E, U = model.W_E, model.W_U.mT
     if E.shape != U.shape:
         return False
@@ -88,7 +95,7 @@ def is_tied(model: Model) -> bool:
 
 def _same_directions(one: Float[Tensor, "n d"], other: Float[Tensor, "n d"]) -> bool:
     unit = partial(torch.nn.functional.normalize, dim=-1)
-    return bool((unit(one) - unit(other)).abs().max() < 1e-4)
+    return bool((unit(one) - unit(other)).norm(dim=-1).max() < ALIKE)
 
 
 @torch.inference_mode()

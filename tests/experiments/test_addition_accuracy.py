@@ -17,6 +17,7 @@ from lenses.addition.emergence import with_accuracy
 from models import ModelError, load
 from models.text import continue_text, tokenize
 from prompts.additions import Addition, AdditionFormat, Cells, Sums
+from tests.lenses.addition.asked import adding_only
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +155,7 @@ class Unpadded:
     Says the right answer and then a full stop, except that it goes on after answers of one digit.
     """
 
-    cfg = type("cfg", (), {"device": "cpu"})
+    cfg = type("cfg", (), {"device": "cpu", "d_vocab": 13})
 
     def __call__(self, tokens):
         signs = "0123456789+=."
@@ -182,13 +183,46 @@ def test_an_answer_that_goes_on_is_not_ended():
     assert (ends == (sums.answer >= 10)).all()
 
 
+@pytest.fixture(scope="module")
+def only_close():
+    """A language model that adds `12+34=` after a line, and is asked in every form."""
+    experiment = AdditionAccuracy(per_cell=4, uniform=30, per_form=20, batch_size=16)
+    return experiment, experiment.measure(adding_only(r"\n(\d+)\+(\d+)=(\d*)$"))
+
+
+def test_a_language_model_is_asked_in_the_form_that_it_knows(only_close):
+    experiment, results = only_close
+    forms = results.tables["forms"]
+    assert forms.groupby("sample")["form"].nunique().min() >= 4
+    right = {name: float(name == "few-shot, no spaces") for name in forms["form"]}
+    assert forms.set_index("form")["accuracy"].to_dict() == right
+    assert forms.loc[forms["chosen"], "form"].unique().tolist() == ["few-shot, no spaces"]
+    assert results.tables["answers"]["accuracy"].item() == 1
+    said = experiment.headline(results)
+    assert "in its best form (few-shot, no spaces; chosen among" in said
+
+
+def test_the_form_matters_where_only_one_is_known(only_close):
+    experiment, results = only_close
+    claim = experiment.claims(results)[1]
+    assert (claim.verdict, claim.estimate, claim.low) == ("holds", 1, 1)
+    assert "'few-shot, no spaces', chosen on other sums" in claim.sentence
+    assert "Accuracy by form" in experiment.figures(results)
+
+
+def test_an_adder_has_no_choice_of_form(forgetful):
+    experiment, results = forgetful
+    assert results.tables["forms"].empty
+    assert "Accuracy by form" not in experiment.figures(results)
+
+
 @pytest.mark.real
 def test_smollm2_adds_two_digits_badly():
     experiment = AdditionAccuracy(model="smollm2", per_cell=20, uniform=60)
     results = experiment.measure(load("smollm2"))
     verdicts = [claim.verdict for claim in experiment.claims(results)]
-    assert verdicts[1] == "fails"  # not every cell is solved
-    assert verdicts[2] == "not tested"  # no carry crosses a nine into a digit of a two-digit addend
+    assert verdicts[2] == "fails"  # not every cell is solved
+    assert verdicts[3] == "not tested"  # no carry crosses a nine into a digit of a two-digit addend
     assert 0.1 < results.tables["answers"]["accuracy"].item() < 0.8
 
 

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from models import ModelError, check, load
 from models.card import Card
+from models.gguf_files import unembedding_of_gguf
 from models.sources import folder_of
 from models.verification import CHECK_TEXT
 
@@ -106,6 +107,19 @@ def test_gguf_is_the_model_it_was_made_from(tiny_gguf, folders):
     with torch.no_grad():
         torch.testing.assert_close(model(tokens), plain(tokens).logits, rtol=1e-4, atol=1e-5)
     assert model.to_tokens("a b").tolist() == [[10, 94, 11]]
+
+
+def test_the_unembedding_of_a_gguf_file_is_its_own_and_not_the_embedding(tiny_gguf, folders):
+    """As where a tied matrix is held twice, in two precisions."""
+    model = load(str(tiny_gguf))
+    plain = transformers.AutoModelForCausalLM.from_pretrained(folders["llama"])
+    assert torch.equal(model.W_U, plain.lm_head.weight.mT)
+    assert not torch.equal(model.W_U, model.W_E.mT)
+    assert "read: output.weight as the unembedding, F32" in model.read_report
+    assert "read: token_embd.weight as the embedding, F32" in model.read_report
+    plain.lm_head.weight = plain.model.embed_tokens.weight
+    with pytest.raises(ModelError, match=r"output\.weight, is not what the model reads out with"):
+        unembedding_of_gguf(tiny_gguf, plain)
 
 
 def test_gguf_is_converted_once_into_a_folder_that_plain_transformers_reads(tiny_gguf):

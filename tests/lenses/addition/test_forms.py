@@ -1,7 +1,5 @@
 """How language models are asked for sums, which form is chosen, and what is said where none is."""
 
-import re
-
 import numpy as np
 import pytest
 import torch
@@ -20,10 +18,10 @@ from lenses.addition.forms import (
 )
 from models import ModelError, load
 from models.native import vocabulary_tokenizer
-from models.planted.places import planted_places
 from models.text import tokenize
 from prompts.additions import Addition, Sums
 from prompts.forms import CHAT, CLOSE, Form
+from tests.lenses.addition.asked import adding_only
 
 
 def with_card(**fields):
@@ -31,28 +29,6 @@ def with_card(**fields):
     model = load("adder_6d_1l")
     style = model.card.arithmetic.model_copy(update=fields)
     model.card = model.card.model_copy(update={"arithmetic": style})
-    return model
-
-
-def adding_only(pattern: str):
-    """A language model made to add what is asked as `pattern` says, and nothing else, by hooks."""
-    model, seen = planted_places(), {}
-    digits = tokenize(model, "0123456789")[-10:]
-    model.embed.register_forward_pre_hook(lambda _, inputs: seen.update(tokens=inputs[0]))
-
-    def overwrite(_module, _inputs, logits):
-        for row, ids in enumerate(seen["tokens"].tolist()):
-            for pos in range(len(ids)):
-                asked = re.search(pattern, model.tokenizer.decode(ids[: pos + 1]))
-                if asked is None:
-                    continue
-                answer = str(int(asked[1]) + int(asked[2]))
-                said = asked[3]
-                if answer.startswith(said) and said != answer:
-                    logits[row, pos, digits[int(answer[len(said)])]] = 1e3
-        return logits
-
-    model.unembed.register_forward_hook(overwrite)
     return model
 
 

@@ -103,6 +103,10 @@ def test_e_is_another_decoder_only_where_it_is_another_matrix(tmp_path, adder) -
     assert not is_tied(apart)
     assert is_tied(tied)
     assert {r.decoder for r in readouts(apart)} == {"E", "U"}
+    apart.W_U.data.copy_((apart.W_E.detach().mT * 16).round() / 16)
+    assert is_tied(apart), "the same matrix, rounded, is still one decoder"
+    apart.W_U.data[:, 3] *= -1
+    assert not is_tied(apart), "one token that is another is enough"
     states = torch.randn(2, 3, 24)
     decoder, ids = Decoder(apart, torch.zeros(2, 24)), torch.tensor([4, 7])
     found = decoder(states, Readout("E", "none"), ids)
