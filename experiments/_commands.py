@@ -19,6 +19,7 @@ RUN_USAGE = """usage: run NAME|FILE [NAME ...] [--FIELD VALUE ...]
   --preset FILE   fields from a TOML file; those of the command line win
   --label TEXT    a name for the run, by which other commands find it
   --fresh         run anew, even if an identical run is finished or was broken off
+  --shard I/N     be one of N processes that share the run; `merge` makes it of their pieces
   --quiet         print nothing but the run's folder
   --json          print the run as JSON, a line each, and no progress"""
 
@@ -52,11 +53,15 @@ def run(asked: Namespace) -> int:
     from experiments._runs.arguments import configure
     from experiments._runs.finding import find
     from experiments._runs.opened import started
+    from experiments._runs.shards import shard_of, work
 
     if asked.quiet or asked.json:
         be_silent()
     kinds = [find(name) for name in names]
     for experiment in [configure(kind, asked.preset, words) for kind in kinds]:
+        if asked.shard:
+            print(work(experiment, shard_of(asked.shard)), flush=True)
+            continue
         done = started(experiment, fresh=asked.fresh, label=asked.label)
         if asked.json:
             print(json.dumps(as_json(done.folder, done.manifest)), flush=True)
@@ -68,16 +73,41 @@ def run(asked: Namespace) -> int:
 
 def suite(asked: Namespace) -> int:
     """Run what a TOML file lists; what is finished is skipped, what is broken off is resumed."""
-    from experiments._runs.suite import read_suite, run_suite
+    from experiments._runs.suite import LastModel, read_suite, run_suite
 
     _import(asked.file)
     points = read_suite(asked.suite)
-    if not asked.dry_run:
-        return run_suite(points)
-    from experiments._runs.manifest import command
+    if asked.dry_run:
+        from experiments._runs.manifest import command
 
-    for point in points:
-        print(command(point))
+        print(*map(command, points), sep="\n")
+    elif asked.shard:
+        from experiments._runs.shards import shard_of, share
+
+        for folder in share(points, shard_of(asked.shard), LastModel()):
+            print(folder, flush=True)
+    elif asked.on:
+        from experiments._runs.cluster import run_on_dask
+
+        run_on_dask(points, asked.scheduler)
+    else:
+        run_suite(points)
+    return 0
+
+
+def merge(asked: Namespace) -> int:
+    """Make the runs whose pieces `--shard` made: those in FOLDER, or all below runs/."""
+    from experiments._runs.shards import folders_of_pieces, merge
+    from experiments._runs.suite import LastModel
+    from viz import write_gallery
+
+    _import(asked.file)
+    found, loader = asked.pieces or folders_of_pieces(), LastModel()
+    if not found:
+        raise UsageError(f"{RUNS}/ holds no pieces: make some with run or suite, and --shard I/N")
+    for folder in found:
+        print(merge(folder, loader), flush=True)
+    write_gallery(RUNS)
     return 0
 
 

@@ -93,6 +93,7 @@ class CarryEmergence(Experiment):
     """
 
     needs_model: ClassVar[bool] = False
+    in_one_piece: ClassVar[str] = "each step of training needs the one before"
     runs_on: ClassVar[str] = "no model 3 min"
     quick: ClassVar[dict[str, Any]] = {
         "places": 2, "width": 32, "steps": 60, "seeds": 2, "examined": 2, "per_cell": 20,

@@ -6,7 +6,42 @@ import torch
 from jaxtyping import Float, Int, Num, Shaped
 
 
-class Moments:
+class Sums:
+    """What is kept of a stream as steps, each combined with all before it.
+
+    `update` of what derives from it works out a step of a batch and gives it to `_step`, which
+    gives it to `_combine`. While a piece of a stream is made the steps are only noted, and they
+    are combined when the pieces are merged: in the same order, so with the same bits.
+    """
+
+    _noted: list[dict[str, torch.Tensor]] | None = None
+
+    def _step(self, **step: Num[torch.Tensor, "..."]) -> None:
+        if self._noted is None:
+            self._combine(**step)
+        else:
+            self._noted.append(step)
+
+    def _combine(self, **step: Num[torch.Tensor, "..."]) -> None:
+        raise NotImplementedError
+
+    def begin_piece(self) -> None:
+        """Only note what comes from now on."""
+        self._noted = []
+
+    def end_piece(self) -> dict[str, Shaped[np.ndarray, "step ..."]]:
+        """The steps noted, and no longer only note them."""
+        noted, self._noted = self._noted or [], None
+        names = list(noted[0]) if noted else []
+        return {k: np.stack([step[k].detach().cpu().numpy() for step in noted]) for k in names}
+
+    def merge(self, piece: dict[str, Shaped[np.ndarray, "step ..."]]) -> None:
+        """Combine the steps of a piece with what is held."""
+        for step in zip(*piece.values(), strict=True):
+            self._combine(**{k: torch.as_tensor(v) for k, v in zip(piece, step, strict=True)})
+
+
+class Moments(Sums):
     """Running count, mean and sum of squared deviations (M2) in float64, per group and cell.
 
     Batches are combined by the formula of Chan, Golub & LeVeque (1979), and the state survives
@@ -36,7 +71,7 @@ class Moments:
         zeros = rows.new_zeros(self.groups, *rows.shape[1:])
         mean = zeros.index_add(0, of, rows) / _beside(count.clamp(min=1), zeros)
         m2 = zeros.index_add(0, of, (rows - mean[of]) ** 2)
-        self._combine(count, mean, m2)
+        self._step(count=count, mean=mean, m2=m2)
 
     def _combine(
         self,
@@ -49,9 +84,9 @@ class Moments:
             return
         total = self._count.to(count.device) + count
         share = _beside(count.double() / total.clamp(min=1), mean)
-        step = mean - self._mean
-        self._m2 = self._m2 + m2 + step**2 * share * _beside(total - count, mean)
-        self._mean, self._count = self._mean + step * share, total
+        step = mean - self._mean.to(mean.device)
+        self._m2 = self._m2.to(mean.device) + m2 + step**2 * share * _beside(total - count, mean)
+        self._mean, self._count = self._mean.to(mean.device) + step * share, total
 
     def table(self, *axes: str) -> pd.DataFrame:
         """Tidy rows `axes..., n, mean, variance`: the first axis is the group, the rest the cells.
@@ -113,6 +148,18 @@ class PerPrompt:
     def __getitem__(self, name: str) -> Shaped[np.ndarray, "prompt *cell"]:
         """All rows of that name (KeyError where nothing came)."""
         return np.concatenate(self._parts[name])
+
+    def begin_piece(self) -> None:
+        """Forget the rows, whose `state` was taken: those that come now are a piece."""
+        self._parts = {}
+
+    def end_piece(self) -> dict[str, Shaped[np.ndarray, "prompt *cell"]]:
+        """The rows since `begin_piece`."""
+        return self.state()
+
+    def merge(self, piece: dict[str, Shaped[np.ndarray, "prompt *cell"]]) -> None:
+        """Add the rows of a piece."""
+        self.update(**piece)
 
     def state(self) -> dict[str, Shaped[np.ndarray, "prompt *cell"]]:
         """Everything it holds, as arrays."""

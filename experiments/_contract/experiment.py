@@ -75,6 +75,8 @@ class Experiment(BaseModel):
     """False for an experiment without a model, or one that trains its own."""
     quick: ClassVar[Mapping[str, Any]] = {}
     """Fields of a run of a few seconds, for the generic tests, where the defaults take longer."""
+    in_one_piece: ClassVar[str] = ""
+    """Why a run cannot be shared by several processes, where that is so."""
     runs_on: ClassVar[str] = ""
     """For `list`: models it is for and the time it takes on two cores, such as "adder 5 s"."""
     tables: ClassVar[Mapping[str, Table]]

@@ -1,5 +1,6 @@
 """Tables that grow batch by batch and live on disk."""
 
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,15 @@ def as_arrow(name: str, frame: pd.DataFrame) -> pa.Table:
         raise
 
 
+def _as_it_was(table: pa.Table) -> pd.DataFrame:
+    """The frame that a table was made of: pandas alone would read objects as other types."""
+    frame, said = table.to_pandas(), table.schema.pandas_metadata["columns"]
+    objects = [column["name"] for column in said if column["numpy_type"] == "object"]
+    return frame.assign(
+        **{name: pd.Series(table[name].to_pylist(), dtype=object) for name in objects}
+    )
+
+
 class Rows:
     """A table that grows batch by batch and lives on disk, as numbered Parquet parts.
 
@@ -53,14 +63,33 @@ class Rows:
         self._owner = owner  # a temporary folder lives as long as the tables in it
         self._buffer: list[pd.DataFrame] = []
         self._parts: list[str] = []  # the hash of each
+        self._apart = False  # whether a piece is being made, which stays in memory
 
     def append(self, frame: pd.DataFrame) -> None:
         """Add a batch of rows; every batch has the same columns and types."""
         if self._declared is not None:
             self._declared.check(self.name, frame)
         self._buffer.append(frame)
-        if sum(map(len, self._buffer)) > BUFFER_ROWS:
+        if not self._apart and sum(map(len, self._buffer)) > BUFFER_ROWS:
             self._flush()
+
+    def begin_piece(self) -> None:
+        """Forget the rows, whose `state` was taken: those that come now are a piece."""
+        self._buffer, self._parts, self._apart = [], [], True
+
+    def end_piece(self) -> dict[str, np.ndarray]:
+        """The rows since `begin_piece`, as the bytes of a Parquet file; nothing where none came."""
+        self._apart, frames, self._buffer = False, self._buffer, []
+        if not frames:
+            return {}
+        file = io.BytesIO()
+        pq.write_table(as_arrow(self.name, pd.concat(frames, ignore_index=True)), file)
+        return {"rows": np.frombuffer(file.getvalue(), dtype=np.uint8)}
+
+    def merge(self, piece: dict[str, np.ndarray]) -> None:
+        """Add the rows of a piece."""
+        if piece:
+            self.append(_as_it_was(pq.read_table(io.BytesIO(piece["rows"].tobytes()))))
 
     def state(self) -> dict[str, np.ndarray]:
         """The hashes of the parts written, after writing what was still in memory."""

@@ -4,12 +4,12 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from contextvars import ContextVar
 from itertools import islice
 from pathlib import Path
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
@@ -34,10 +34,36 @@ class Keep(Protocol):
         """Become what `state` was taken from."""
 
 
+@runtime_checkable
+class Pieced(Keep, Protocol):
+    """What a stream accumulates in pieces that different processes may make, one a batch."""
+
+    def begin_piece(self) -> None:
+        """Set aside what it holds: what comes until `end_piece` is one piece."""
+
+    def end_piece(self) -> dict[str, np.ndarray]:
+        """What came since `begin_piece`, by itself."""
+
+    def merge(self, piece: dict[str, np.ndarray]) -> None:
+        """Take in a piece; in the order of the batches it ends as if it had seen them all."""
+
+
+class Shared(Protocol):
+    """The pieces of a run that several processes make."""
+
+    def stream(
+        self, session: "Session", batches: Sequence[Any], kept: list[Keep], label: str
+    ) -> Iterator[Any]:
+        """The batches that this process works on."""
+
+
 class Session:
     """Where a running experiment keeps what it has measured so far."""
 
-    def __init__(self, folder: Path | None = None, label: str = "") -> None:
+    def __init__(
+        self, folder: Path | None = None, label: str = "", shared: Shared | None = None
+    ) -> None:
+        self._shared = shared
         self._temporary = None if folder else tempfile.TemporaryDirectory(prefix="carrylens-")
         self.folder = folder or Path(self._temporary.name)
         self.label, self.stopping = label, 0
@@ -55,6 +81,9 @@ class Session:
     ) -> Iterator[Batch]:
         """See `Experiment.stream`."""
         kept = [keep] if isinstance(keep, Keep) else list(keep)
+        if self._shared is not None and kept:
+            listed = batches if isinstance(batches, Sequence) else list(batches)
+            return self._shared.stream(self, listed, kept, f"{self.label} {label}".strip())
         path = self.folder / f"stream-{self._streams}.safetensors"
         self._streams += 1
         return self._stream(batches, _Checkpoint(path, kept), f"{self.label} {label}".strip())
@@ -102,6 +131,17 @@ class _Checkpoint:
 
 
 _current: ContextVar[Session | None] = ContextVar("session", default=None)
+_shared: ContextVar[Shared | None] = ContextVar("shared", default=None)
+
+
+@contextmanager
+def in_pieces(shared: Shared) -> Iterator[None]:
+    """Have the streams of runs that begin inside make and merge `shared` pieces."""
+    token = _shared.set(shared)
+    try:
+        yield
+    finally:
+        _shared.reset(token)
 
 
 def current_session() -> Session:
@@ -112,7 +152,7 @@ def current_session() -> Session:
 @contextmanager
 def session(folder: Path, label: str) -> Iterator["Session"]:
     """Make `folder` the place of checkpoints."""
-    running = Session(folder, label)
+    running = Session(folder, label, _shared.get())
     token = _current.set(running)
     try:
         yield running

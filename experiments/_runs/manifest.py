@@ -62,7 +62,7 @@ def command(experiment: Experiment, card: Card | None = None) -> str:
     """The command line that repeats a run; with the `card` of a model in memory, the Python."""
     if card is not None:
         return _python(experiment)
-    words = ["python", "-m", "experiments", "run", _source(type(experiment))]
+    words = ["python", "-m", "experiments", "run", source_of(type(experiment))]
     for name, value in experiment.changed().items():
         values = value if isinstance(value, list | tuple) else [value]
         words += [f"--{name.replace('_', '-')}", *(str(v) for v in values)]
@@ -91,7 +91,7 @@ def first_manifest(
         "status": "running",
         "experiment": experiment.name(),
         "label": label,
-        "source": _source(kind),
+        "source": source_of(kind),
         "question": experiment.question(),
         "method": inspect.cleandoc(kind.__doc__ or ""),
         "headline": "",
@@ -112,7 +112,7 @@ def first_manifest(
     }
 
 
-def _source(kind: type[Experiment]) -> str:
+def source_of(kind: type[Experiment]) -> str:
     """What `run` is given: a registered experiment's name, or the path of a file."""
     if kind.__module__ == f"experiments.{kind.name()}" or kind.name() in installed():
         return kind.name()

@@ -44,12 +44,12 @@ def read_suite(path: Path) -> list[Experiment]:
     ]
 
 
-def run_suite(points: list[Experiment]) -> int:
+def run_suite(points: list[Experiment]) -> None:
     """Run every point that is not finished, printing each folder; then rebuild the gallery.
 
     What another process is at comes last: by then that process may have finished it.
     """
-    loader, later = _LastModel(), []
+    loader, later = LastModel(), []
     for number, point in enumerate(points, start=1):
         say(f"[{number}/{len(points)}] {point.name()} on {point.model}")
         try:
@@ -60,10 +60,9 @@ def run_suite(points: list[Experiment]) -> int:
     for point in later:
         print(_done(point, loader, wait=True), flush=True)
     print(write_gallery(RUNS).resolve(), flush=True)
-    return 0
 
 
-def _done(point: Experiment, loader: "_LastModel", *, wait: bool) -> Path:
+def _done(point: Experiment, loader: "LastModel", *, wait: bool) -> Path:
     """The folder of a point: of a finished run that is whole, or of a new one."""
     done = find_run(point, run_hash(point), finished=True)
     if done is not None and (faults := verify(done)):
@@ -72,7 +71,7 @@ def _done(point: Experiment, loader: "_LastModel", *, wait: bool) -> Path:
     return done or run(point, loader=loader, wait=wait)
 
 
-class _LastModel:
+class LastModel:
     """Loads a model unless the run before used the same one."""
 
     def __init__(self) -> None:

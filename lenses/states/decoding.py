@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
+from lenses.kept import Sums
 from models import Model
 from models.readout import unembedding
 from models.text import tokenize
@@ -122,7 +123,7 @@ def read_states(
     return states, torch.where(pos > 0, said, -1)
 
 
-class MeanStates:
+class MeanStates(Sums):
     """Running mean of states per group and site, in float64."""
 
     def __init__(self, groups: int = 1) -> None:
@@ -134,8 +135,11 @@ class MeanStates:
         """Take in n states, each of its group; -1 leaves one out."""
         member = (group == torch.arange(self._groups, device=group.device)[:, None]).double()
         total = torch.einsum("gn,snd->gsd", member, states.double()).cpu()
+        self._step(count=member.sum(1).cpu(), total=total)
+
+    def _combine(self, count: Float[Tensor, "group"], total: Float[Tensor, "group site d"]) -> None:
         self._sum = total if self._sum is None else self._sum + total
-        self._count = self._count + member.sum(1).cpu()
+        self._count = self._count + count
 
     @property
     def count(self) -> Int[np.ndarray, "group"]:

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from lenses.kept import Sums
 from lenses.states.decoding import Site
 from models import Model
 from models.passes import reading
@@ -114,7 +115,7 @@ def _rows(
     return found
 
 
-class MeanJacobians:
+class MeanJacobians(Sums):
     """Running mean of Jacobians over texts."""
 
     def __init__(self) -> None:
@@ -122,6 +123,9 @@ class MeanJacobians:
 
     def update(self, jacobians: Float[Tensor, "site d_model d_model"]) -> None:
         """Take in those of one text."""
+        self._step(jacobians=jacobians)
+
+    def _combine(self, jacobians: Float[Tensor, "site d_model d_model"]) -> None:
         self._count, self._sum = self._count + 1, self._sum + jacobians
 
     @property

@@ -13,8 +13,10 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from lenses.kept import Sums
 
-class SecondMoments:
+
+class SecondMoments(Sums):
     """Running sums of states, of their products, and of their products with the last states.
 
     In float64; memory does not grow with the number of states.
@@ -33,6 +35,9 @@ class SecondMoments:
             "xx": torch.stack([site.mT @ site for site in x]),
             "xy": torch.stack([site.mT @ y for site in x]),
         }
+        self._step(**sums)
+
+    def _combine(self, **sums: Float[Tensor, "..."]) -> None:
         held = self._held or {name: torch.zeros_like(value) for name, value in sums.items()}
         self._held = {name: held[name].add_(value) for name, value in sums.items()}
 
