@@ -22,7 +22,7 @@ from experiments._runs.faults import in_one_line
 from experiments._runs.finding import registered
 from experiments._runs.folders import RUNS
 from experiments._runs.locks import Busy
-from experiments._runs.manifest import PACKAGES, run_hash, source_of
+from experiments._runs.manifest import PACKAGES, run_hash, source_of, verify
 from experiments._runs.pieces import Pieces
 from experiments._runs.run import Loader, find_run, load_model, run
 from experiments._runs.sources import refuse_changed
@@ -61,7 +61,7 @@ def work(experiment: Experiment, shard: Shard, loader: Loader = load_model) -> P
     refuse_changed(Path(sys.modules[type(experiment).__module__].__file__))
     digest = run_hash(experiment)
     done = find_run(experiment, digest, finished=True)
-    if done is not None:
+    if done is not None and not verify(done):
         say(f"finished already: {done}")
         return done
     folder = RUNS / experiment.name() / f"{digest}{END}"
