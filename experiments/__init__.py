@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from experiments._contract.reading import Reading
     from experiments._contract.rows import Rows
     from experiments._contract.tables import Table
+    from experiments._runs.imported_patching import import_patching
     from experiments._runs.opened import Run, open_run, run
 
 _HOME = {
@@ -28,6 +29,7 @@ _HOME = {
     "TextStudy": "_contract.experiment",
     "TextFile": "_contract.experiment",
     "corrected": "_contract.claims",
+    "import_patching": "_runs.imported_patching",
     "open_run": "_runs.opened",
     "run": "_runs.opened",
 }
@@ -45,6 +47,7 @@ __all__ = [
     "TextStudy",
     "UsageError",
     "corrected",
+    "import_patching",
     "open_run",
     "run",
 ]

@@ -8,7 +8,9 @@ ROOT = Path(__file__).parent.parent
 MAY_IMPORT = {
     "experiments": {"lenses", "viz", "models", "prompts"},
     "experiments/_contract": {"lenses/statistics", "viz", "models", "prompts"},
-    "experiments/_runs": {"experiments/_contract", "models", "viz", "prompts"},
+    "experiments/_runs": {
+        "experiments/_contract", "lenses/statistics", "models", "viz", "prompts",
+    },
     "lenses": {"models", "prompts"},
     "lenses/statistics": set(),
     "lenses/patching": {"models", "prompts"},

@@ -59,8 +59,9 @@ def registered(name: str, where: str) -> type[Experiment]:
 
 
 def _import(path: Path) -> ModuleType:
-    if path.parent == FOLDER:
-        return importlib.import_module(f"experiments.{path.stem}")
+    if path.is_relative_to(FOLDER):
+        inside = path.relative_to(FOLDER).with_suffix("").parts
+        return importlib.import_module(".".join(("experiments", *inside)))
     # A name of its own: a file called torch.py must not stand in for torch, nor one for another.
     name = f"{FOREIGN}.{sha256(bytes(path)).hexdigest()[:12]}.{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)

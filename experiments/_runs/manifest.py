@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from experiments._contract.errors import UsageError
 from experiments._contract.experiment import Experiment
 from experiments._contract.files import sha256
-from experiments._runs.registry import installed
+from experiments._runs.registry import IMPORTED, installed
 from experiments._runs.sources import source_hash
 from models.card import Card, find_card
 from models.fetch import settings_sha256, weights_sha256
@@ -60,6 +60,8 @@ def _identity(card: Card) -> list[Any]:
 
 def command(experiment: Experiment, card: Card | None = None) -> str:
     """The command line that repeats a run; with the `card` of a model in memory, the Python."""
+    if type(experiment).name() in IMPORTED:
+        return "from experiments import import_patching\n\nimport_patching(result, question=...)"
     if card is not None:
         return _python(experiment)
     words = ["python", "-m", "experiments", "run", source_of(type(experiment))]
@@ -114,7 +116,8 @@ def first_manifest(
 
 def source_of(kind: type[Experiment]) -> str:
     """What `run` is given: a registered experiment's name, or the path of a file."""
-    if kind.__module__ == f"experiments.{kind.name()}" or kind.name() in installed():
+    own = (f"experiments.{kind.name()}", f"experiments._runs.{kind.name()}")
+    if kind.__module__ in own or kind.name() in installed():
         return kind.name()
     return str(Path(sys.modules[kind.__module__].__file__).resolve())
 

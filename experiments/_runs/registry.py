@@ -14,6 +14,8 @@ from experiments._contract.errors import UsageError
 
 FOLDER = Path(__file__).parents[1]
 GROUP = "carrylens.experiments"
+IMPORTED = ("imported_patching",)
+"""Experiments that only Python can start, with numbers of other libraries: not in `list`."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,8 @@ def source(name: str) -> Path:
         return _existing(Path(name))
     if name in own():
         return own()[name]
+    if name in IMPORTED:
+        return FOLDER / "_runs" / f"{name}.py"
     if name in installed():
         spec = importlib.util.find_spec(installed()[name].module)
         if spec is not None and spec.origin is not None:
