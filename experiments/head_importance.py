@@ -13,11 +13,12 @@ from experiments import Claim, Estimate, Reading, Results, Table, TextStudy, Usa
 from lenses.heads.importance import MEASURES, SIGNED, Reader
 from lenses.heads.league import SCOPES, League
 from lenses.heads.means import mean_of_known
-from lenses.heads.standings import BETTER, NOT_TESTED, agreement_rows, ends, leads, measure_rows
+from lenses.heads.standings import BETTER, NOT_TESTED, agreement_rows, leads, measure_rows
 from lenses.kept import PerPrompt
 from lenses.patching.single_heads import MODES, OUTCOMES, gate_effects, read_clean, replacements
 from lenses.statistics.grid import grid
 from lenses.statistics.intervals import bootstrap
+from lenses.statistics.resampled import stretched
 from lenses.texts import ReadText, continued, texts_to_read
 from models.planted.head import planted_head
 from models.text import continue_text, refuse_too_long, tokenize
@@ -318,9 +319,9 @@ class HeadImportance(TextStudy):
         """How each measure ranks each effect."""
         found = []
         for phase, league in leagues.items():
-            low, high = ends(league.draws)
+            low, high = stretched(league.point()[0], league.draws, league.prompts)
             axes = {"scope": SCOPES, "measure": league.names, "mode": MODES, "outcome": OUTCOMES}
-            values = league.scores(matters[phase]) | {"low": low, "high": high}
+            values = {**league.scores(matters[phase]), "low": low, "high": high}
             values["p"] = league.by_lot(values["spearman"])
             found.append(grid(axes, **values).assign(phase=phase, n=league.prompts))
         rows = pd.concat(found, ignore_index=True)

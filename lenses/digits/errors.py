@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 
 from lenses.digits.reading import DigitReading
-from lenses.statistics.intervals import wilson
-from lenses.statistics.logistic import resampled_logistic
+from lenses.statistics.intervals import bootstrap, luck_above_zero, wilson
+from lenses.statistics.logistic import logistic_by_prompt
 
 ENOUGH = 50
 """Right and wrong digits that a regression needs."""
@@ -29,8 +29,8 @@ def error_rows(answers: pd.DataFrame, seed: int) -> pd.DataFrame:
     `answers` has one row a digit: prompt, kind, wrong, layer (where the score was read), the
     score (how much of its place is in the state) and the other features. The score counts as its
     difference from digits of the same kind and place (`_within`): it cannot stand for the place.
-    Prompts are resampled; p is one-sided, that a coefficient is not negative. Without ENOUGH right
-    and wrong digits there is no estimate, nor for a feature that does not vary.
+    Intervals are over prompts; p is one-sided, that a coefficient is not negative. Without ENOUGH
+    right and wrong digits there is no estimate, nor for a feature that does not vary.
     """
     answers = answers.assign(is_addition=(answers["kind"] == "addition").astype(int))
     answers["score"] = _within(answers)
@@ -62,9 +62,8 @@ def _within(answers: pd.DataFrame) -> np.ndarray:
 def _regressed(part: pd.DataFrame, wrong: np.ndarray, seed: int) -> dict[str, np.ndarray]:
     """Coefficients with their intervals; none for a feature that does not vary."""
     features = part[list(FEATURES)].to_numpy(float)
-    estimate, drawn = resampled_logistic(features, wrong, part["prompt"].to_numpy(), seed)
-    low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
-    p = (1 + (drawn >= 0).sum(0)) / (1 + len(drawn))
+    estimate, by_prompt = logistic_by_prompt(features, wrong, part["prompt"].to_numpy())
+    ends, p = bootstrap(by_prompt, seed), luck_above_zero(-by_prompt, seed)
     varies = features.std(axis=0) > 0
-    values = {"estimate": estimate, "low": low, "high": high, "p": p}
+    values = {"estimate": estimate, "low": ends.low, "high": ends.high, "p": p}
     return {name: np.where(varies, value, np.nan) for name, value in values.items()}

@@ -18,6 +18,8 @@ from jaxtyping import Float, Int
 from scipy import stats
 
 from lenses.statistics.grid import grid
+from lenses.statistics.intervals import bootstrap
+from lenses.statistics.resampled import leave_one_out, pseudo_values
 
 PERIODS = (2, 5, 10, 100)
 """Of the helix on which language models were found to keep numbers (Kantamneni & Tegmark 2025)."""
@@ -25,7 +27,7 @@ PERIODS = (2, 5, 10, 100)
 NOTHING = 0.05
 """Where less than this share of the variation is left, nothing of it is explained."""
 
-PERMUTATIONS, RESAMPLES = 5_000, 1_000
+PERMUTATIONS = 5_000
 PERMUTED_AT_ONCE = 500
 
 Basis = Float[np.ndarray, "value rank"]
@@ -177,34 +179,33 @@ def participation_ratio(
         return size.sum(-1) ** 2 / (size**2).sum(-1)
 
 
-def resampled(
+def without_each(
     states: Float[np.ndarray, "site context value d"],
-    rng: np.random.Generator,
-    resamples: int = RESAMPLES,
-) -> Float[np.ndarray, "resample pattern site"]:
-    """Variation along all patterns, then along each of `bases`, with contexts resampled.
+) -> Float[np.ndarray, "context pattern site"]:
+    """Variation along all patterns, then along each of `bases`, without each of the contexts.
 
-    In units of a site's whole variation in all contexts; the same contexts are drawn at every
-    site. Two draws of one context are no pair of contexts, so that noise stays out here as well.
+    In units of a site's whole variation in all contexts. As in `gram`, noise stays out: a context
+    is no pair with itself.
     """
     sites, contexts = states.shape[:2]
-    weight = rng.multinomial(contexts, np.full(contexts, 1 / contexts), size=resamples)
-    pairs = contexts**2 - (weight**2).sum(1)
+    weight = leave_one_out(contexts)
+    pairs = weight.sum(1) ** 2 - (weight**2).sum(1)
     patterns = [orthonormal(np.eye(DIGITS)), *bases().values()]
-    found = np.empty((resamples, len(patterns), sites))
+    found = np.empty((contexts, len(patterns), sites))
     for site, one in enumerate(states):
         parts = np.stack([products(one, basis) for basis in patterns])
         parts *= 1 - np.eye(contexts)
-        sums = np.einsum("nc,pce,ne->np", weight, parts, weight, optimize=True) / pairs[:, None]
+        with np.errstate(invalid="ignore"):  # two contexts less one make no pair
+            sums = np.einsum("nc,pce,ne->np", weight, parts, weight, optimize=True) / pairs[:, None]
         whole = parts[0].sum() / (contexts * (contexts - 1))
         found[:, :, site] = sums / whole if whole > 0 else np.nan
     return found
 
 
 def shares_of(
-    variation: Float[np.ndarray, "resample pattern *cell"],
-) -> Float[np.ndarray, "resample component *cell"]:
-    """COMPONENTS of what `resampled` returns, or of its mean over sites."""
+    variation: Float[np.ndarray, "context pattern *cell"],
+) -> Float[np.ndarray, "context component *cell"]:
+    """COMPONENTS of what `without_each` returns, or of its mean over sites."""
     with np.errstate(invalid="ignore", divide="ignore"):
         shares = variation[:, 1:] / variation[:, :1]
     return _with_partial(shares, 1)
@@ -275,12 +276,12 @@ def shape_tables(
     own = grams(states)
     rows = [(*slot, layer) for slot in slots for layer in range(own.shape[1])]
     sites = pd.DataFrame(rows, columns=["operand", "place", "layer"])
-    drawn = resampled(np.concatenate(states), np.random.default_rng(seed))
-    pooled = np.nanmean(drawn.reshape(*drawn.shape[:2], *own.shape[:2]), axis=2)
+    without = without_each(np.concatenate(states))
+    pooled = np.nanmean(without.reshape(*without.shape[:2], *own.shape[:2]), axis=2)
     ratio, random = participation_ratio(own), participation_ratio(twins).mean(0)
     ratios = {"participation_ratio": ratio.ravel(), "random_weights": random.ravel()}
     return {
-        "shares": _share_rows(sites, np.concatenate(own), drawn, seed).assign(n=states.shape[2]),
+        "shares": _share_rows(sites, np.concatenate(own), without, seed).assign(n=states.shape[2]),
         "by_layer": _layer_rows(mean_gram(own), pooled, twins, seed),
         "dimensions": sites.assign(**ratios),
         "points": points(sites, np.concatenate(states.mean(2))),
@@ -290,12 +291,12 @@ def shape_tables(
 def _share_rows(
     sites: pd.DataFrame,
     own: Float[np.ndarray, "site value value"],
-    drawn: Float[np.ndarray, "resample pattern site"],
+    without: Float[np.ndarray, "context pattern site"],
     seed: int,
 ) -> pd.DataFrame:
     """Each component at each site with its interval, and what permuted labels give."""
     found, null = components(own, np.arange(DIGITS)), permuted(own, seed)
-    (low, high), (null_low, null_high) = _ends(shares_of(drawn)), _ends(null)
+    (low, high), (null_low, null_high) = _covering(found, without, seed), _middle(null)
     p = np.stack([max_t(one, null[:, at]) for at, one in enumerate(found)])
     values = {"share": found, "low": low, "high": high, "null": null.mean(0)}
     values |= {"null_low": null_low, "null_high": null_high, "p": p}
@@ -306,22 +307,33 @@ def _share_rows(
 
 def _layer_rows(
     whole: Float[np.ndarray, "layer value value"],
-    drawn: Float[np.ndarray, "resample pattern layer"],
+    without: Float[np.ndarray, "context pattern layer"],
     twins: Float[np.ndarray, "twin slot layer value value"],
     seed: int,
 ) -> pd.DataFrame:
     """Each component by layer: of the model, of permuted labels, of random weights."""
     order, null = np.arange(DIGITS), permuted(whole, seed)
     random = np.stack([components(mean_gram(twin), order) for twin in twins])
-    own = components(whole, order), *_ends(shares_of(drawn))
-    each = own, (null.mean(0), *_ends(null)), (random.mean(0), random.min(0), random.max(0))
+    found = components(whole, order)
+    own = found, *_covering(found, without, seed)
+    each = own, (null.mean(0), *_middle(null)), (random.mean(0), random.min(0), random.max(0))
     share, low, high = (np.stack(values) for values in zip(*each, strict=True))
     weights = ["this model", "permuted labels", "random weights"]
     axes = {"weights": weights, "component": list(COMPONENTS), "layer": len(whole)}
     return grid(axes, share=share, low=low, high=high)
 
 
-def _ends(draws: Float[np.ndarray, "draw *cell"]) -> Float[np.ndarray, "end *cell"]:
+def _covering(
+    found: Float[np.ndarray, "component cell"],
+    without: Float[np.ndarray, "context pattern cell"],
+    seed: int,
+) -> tuple[Float[np.ndarray, "component cell"], Float[np.ndarray, "component cell"]]:
+    """Ends of the intervals over contexts."""
+    ends = bootstrap(pseudo_values(found, shares_of(without)), seed)
+    return ends.low, ends.high
+
+
+def _middle(draws: Float[np.ndarray, "draw *cell"]) -> Float[np.ndarray, "end *cell"]:
     """Where 95 % of the draws lie."""
     return np.nanquantile(draws, [0.025, 0.975], axis=0)
 

@@ -11,14 +11,14 @@ from torch import Tensor
 from lenses.digits.reading import SAMPLES, DigitReading, Words, describe
 from lenses.digits.texts import DigitTexts, texts_of_prompts
 from lenses.states.decoding import Readout
-from lenses.statistics.intervals import benjamini_hochberg, bootstrap
+from lenses.statistics.intervals import benjamini_hochberg, bootstrap, luck_above_zero
 from lenses.statistics.word_scores import (
     advantage,
+    advantage_by_prompt,
     class_means,
     max_t,
     one_sided_p,
     other_words_null,
-    resampled_advantage,
     scores,
     shuffled_labels_null,
 )
@@ -105,12 +105,11 @@ def against_nulls(
     length = own.digits["length"].to_numpy()[rows]
     traded = shuffled_labels_null(true, label, length, seed)
     prompt = own.digits["prompt"].to_numpy()[rows]
-    again = resampled_advantage(scores(true, label), label, prompt, seed)
-    low, high = np.quantile(again, [0.025, 0.975], axis=0)
+    ends = bootstrap(advantage_by_prompt(scores(true, label), label, prompt), seed)
     return {
         "estimate": observed,
-        "low": low,
-        "high": high,
+        "low": ends.low,
+        "high": ends.high,
         "p_words": one_sided_p(observed, drawn),
         "p_labels": one_sided_p(observed, traded),
         "p": np.maximum(max_t(observed, drawn), max_t(observed, traded)),
@@ -133,18 +132,21 @@ def _minus_thirds(
     row = np.arange(len(label))
     gain = logits[row, :, label] - logits[row, :, third]
     prompt = own.digits["prompt"].to_numpy()[rows]
-    drawn = resampled_advantage(gain, label, prompt, seed, high)
+    by_prompt = advantage_by_prompt(gain, label, prompt, high)
     estimate = np.mean([gain[label == c].mean(0) for c in np.unique(label[high])], axis=0)
-    return _resampled(estimate, drawn, int(high.sum()))
+    return _tested(estimate, by_prompt, int(high.sum()), seed)
 
 
-def _resampled(
-    estimate: Float[np.ndarray, "site"], drawn: Float[np.ndarray, "resample site"], n: int
+def _tested(
+    estimate: Float[np.ndarray, "site"],
+    by_prompt: Float[np.ndarray, "prompt site"],
+    n: int,
+    seed: int,
 ) -> dict[str, np.ndarray]:
     """An estimate with its interval, and p: one-sided, that it is not above zero."""
-    low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
-    p = (1 + (drawn <= 0).sum(0)) / (1 + len(drawn))
-    return {"estimate": estimate, "low": low, "high": high, "p": p, "n": np.full(len(p), n)}
+    ends, p = bootstrap(by_prompt, seed), luck_above_zero(by_prompt, seed)
+    found = {"estimate": estimate, "low": ends.low, "high": ends.high, "p": p}
+    return found | {"n": np.full(len(p), n)}
 
 
 def _minus_codes(
@@ -154,19 +156,19 @@ def _minus_codes(
     codes: Bool[np.ndarray, "n"],
     seed: int,
 ) -> dict[str, np.ndarray]:
-    """Copied numbers against the same digits as a code, prompts and twins resampled together."""
+    """Copied numbers against the same digits as a code, each prompt with its twin."""
     copies = rows & (own.digits["kind"] == "copy").to_numpy()
     both, classes = copies | codes, len(own.scored)
     label = own.label[both]
     score = scores(own.logits[both, number, :, :classes], label)
     digits = own.digits[both]
     pair = digits["twin"].where(digits["twin"] >= 0, digits["prompt"]).to_numpy()
-    again = [resampled_advantage(score, label, pair, seed, part[both]) for part in (copies, codes)]
+    by_pair = [advantage_by_prompt(score, label, pair, part[both]) for part in (copies, codes)]
     means = [
         np.mean([score[part[both] & (label == c)].mean(0) for c in range(classes)], axis=0)
         for part in (copies, codes)
     ]
-    return _resampled(means[0] - means[1], again[0] - again[1], len(np.unique(pair)))
+    return _tested(means[0] - means[1], by_pair[0] - by_pair[1], len(np.unique(pair)), seed)
 
 
 def best_layer(tests: pd.DataFrame, sample: str, statistic: str = "place") -> pd.Series | None:
@@ -353,9 +355,10 @@ def _prefix_contrasts(
     true = logits[..., :classes]
     observed = advantage(class_means(true, label, classes))
     null = other_words_null(class_means(logits, label, classes), seed)
-    again = resampled_advantage(scores(true, label), label, np.arange(len(label)), seed)
-    low, high = np.quantile(again, [0.025, 0.975], axis=0)
-    values = {"estimate": observed, "low": low, "high": high, "p": max_t(observed, null)}
+    by_row = advantage_by_prompt(scores(true, label), label, np.arange(len(label)))
+    ends = bootstrap(by_row, seed)
+    values = {"estimate": observed, "low": ends.low, "high": ends.high}
+    values["p"] = max_t(observed, null)
     return _by_layer("prefix word", own.layers, values | {"n": len(label)})
 
 

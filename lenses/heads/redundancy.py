@@ -22,6 +22,7 @@ from torch import Tensor
 from lenses.heads.contributions import Written
 from lenses.patching.single_heads import Clean, Replacement
 from lenses.statistics.intervals import RESAMPLES
+from lenses.statistics.resampled import stretched
 from models import Model
 from models.parts import AttentionOut, attention_out
 from models.passes import run_from
@@ -200,11 +201,12 @@ def share_below(
     costs: Float[np.ndarray, "text head"], threshold: float, seed: int = 0
 ) -> tuple[float, float, float]:
     """Share of heads whose mean cost is below a threshold, and its 95 % interval over texts."""
-    texts = len(costs)
+    texts, found = len(costs), float((costs.mean(0) < threshold).mean())
     rng = np.random.default_rng(seed)
     draws = rng.multinomial(texts, np.full(texts, 1 / texts), size=RESAMPLES) / texts
-    low, high = np.quantile((draws @ costs < threshold).mean(-1), [0.025, 0.975])
-    return float((costs.mean(0) < threshold).mean()), float(low), float(high)
+    ends = stretched(np.array(found), (draws @ costs < threshold).mean(-1), texts)
+    low, high = np.clip(ends, 0, 1)
+    return found, float(low), float(high)
 
 
 def merges(likeness: Float[np.ndarray, "head head"]) -> Float[np.ndarray, "merge 3"]:

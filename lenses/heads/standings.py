@@ -9,19 +9,13 @@ from lenses.heads.league import SCOPES, League
 from lenses.patching.single_heads import MODES, OUTCOMES
 from lenses.statistics.grid import grid
 from lenses.statistics.intervals import benjamini_hochberg
+from lenses.statistics.resampled import p_above_zero, stretched
 
 BASELINES = ("layer_index", "norm_share")
 """What a measure must beat to be worth its name."""
 BETTER = "the better"
 """Of the baselines: what leads are over in the claims."""
 NOT_TESTED = (*BASELINES, "random_score")
-
-
-def ends(draws: np.ndarray) -> np.ndarray:
-    """The ends of 95 % of the draws [end *cell]; a draw of prompts that say nothing is left out."""
-    unknown = np.isnan(draws).all(axis=0)
-    ends = np.nanquantile(np.where(unknown, 0, draws), [0.025, 0.975], axis=0)
-    return np.where(unknown, np.nan, ends)
 
 
 def leads(
@@ -36,8 +30,8 @@ def leads(
     if less is not None:
         estimate = estimate - _ahead(less, less.point())
         draws = draws - _ahead(less, less.draws)
-    low, high = ends(draws)
-    p = (1 + (draws <= 0).sum(axis=0)) / (1 + (~np.isnan(draws)).sum(axis=0))
+    low, high = stretched(estimate[0], draws, league.prompts)
+    p = p_above_zero(estimate[0], draws, league.prompts)
     by_lot = league.by_lot(league.point()[0]) if less is None else np.zeros(p.shape[1:])
     axes = {"against": against, "scope": SCOPES, "measure": league.names, "mode": modes}
     bounds = {"low": low, "high": high, "p": p, "p_by_lot": by_lot + np.zeros_like(p)}

@@ -18,6 +18,7 @@ from lenses.states.policy import STATISTICS, over_layers, overlap, read, standar
 from lenses.statistics.fixed_effects import Effects, filler_effects
 from lenses.statistics.grid import grid
 from lenses.statistics.intervals import benjamini_hochberg, bootstrap
+from lenses.statistics.resampled import pseudo_values
 from models import Model
 from models.text import token_strings
 
@@ -32,7 +33,6 @@ HELD = {"nothing": 1, "surprisal": BINS}
 """What is held fixed where entropies are compared: ranges of the surprisal of the token read."""
 FOUND = 0.05
 """p_any up to which a statistic is said to differ."""
-LAYER_RESAMPLES = 1_000
 
 
 @dataclass(frozen=True)
@@ -117,26 +117,26 @@ def explained_table(controls: dict[str, list[Effects]], prompts: int) -> pd.Data
     rows, found = [], plain[0].p_any <= FOUND
     for number in range(len(plain)):
         was, left = _effects(plain, number), _effects(held, number)
-        estimate, drawn = (_gone(found, *pair) for pair in zip(was, left, strict=True))
-        low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
+        estimate, without = (_gone(found, *pair) for pair in zip(was, left, strict=True))
+        ends = bootstrap(pseudo_values(estimate, without))
         weights = {"weights": ["own" if number == 0 else f"random {number - 1}"]}
-        ends = {"estimate": estimate, "low": low, "high": high}
-        rows.append(_known(weights | {"filler": FILLERS[1:]}, **ends))
+        told = {"estimate": estimate, "low": ends.low, "high": ends.high}
+        rows.append(_known(weights | {"filler": FILLERS[1:]}, **told))
     return pd.concat(rows, ignore_index=True).assign(n=prompts)
 
 
 def _effects(found: list[Effects], number: int) -> list[np.ndarray]:
-    """Effects in one model (0: these weights), estimated [filler cell] and resampled."""
+    """Effects in one model (0: these weights) [filler cell], and those without each prompt."""
     pairs = [(found[0].estimate, found[number].estimate)]
-    pairs.append((found[0].resampled, found[number].resampled))
+    pairs.append((found[0].without, found[number].without))
     return [np.nan_to_num(own - excess if number else own) for own, excess in pairs]
 
 
 def _gone(
     found: Bool[np.ndarray, "filler cell"],
-    was: Float[np.ndarray, "*draw filler cell"],
-    left: Float[np.ndarray, "*draw filler cell"],
-) -> Float[np.ndarray, "*draw filler"]:
+    was: Float[np.ndarray, "*prompt filler cell"],
+    left: Float[np.ndarray, "*prompt filler cell"],
+) -> Float[np.ndarray, "*prompt filler"]:
     """1 - the projection of what is left on what was, over what was found; NaN for nothing."""
     was = np.where(found, was, 0)
     with np.errstate(invalid="ignore"):
@@ -147,7 +147,7 @@ def layer_table(filled: Filled, seed: int) -> pd.DataFrame:
     """Effects layer by layer, position and surprisal held fixed; p_any is over all of them."""
     flat = filled.layers.reshape(*filled.layers.shape[:3], -1)
     held = filled.covariates[..., : CONTROLS[MAIN]]
-    found = filler_effects(flat, held, filled.known, seed, LAYER_RESAMPLES)
+    found = filler_effects(flat, held, filled.known, seed)
     axes = {"control": [MAIN], "filler": FILLERS[1:], "statistic": STATISTICS}
     axes |= {"layer": filled.layers.shape[-1]}
     values = _stacked([found], "estimate", "low", "high", "p", "p_any", "detectable")

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from lenses.statistics.intervals import bootstrap, sign_flip
+from lenses.statistics.intervals import bootstrap, luck_above_zero, sign_flip
 
 LEVEL = 0.05
 """Of two-sided tests."""
@@ -77,11 +77,8 @@ def above_zero_and_random(
     """
     means = random.mean(1)
     over = [own, own - random[means.argmax()], own - random[means.argmin()]]
-    found, two_sided = (
-        bootstrap(np.stack(over, axis=1), seed),
-        sign_flip(np.stack(over[:2], 1), seed),
-    )
-    p = np.where(found.estimate[:2] > 0, two_sided / 2, 1 - two_sided / 2).max()
+    found = bootstrap(np.stack(over, axis=1), seed)
+    p = luck_above_zero(np.stack(over[:2], axis=1), seed).max()
     verdict: Verdict = "undecided"
     if np.isnan(found.low).any():
         verdict = "not tested"

@@ -2,9 +2,10 @@
 
 All numbers are taken as differences from the mean over fillers at the same prompt and position
 (fixed effects), so that position is held fixed whatever it does. Slopes of the covariates are
-shared by all prompts; intervals resample prompts. The null of each filler (Freedman & Lane 1983,
-J. Business & Economic Statistics 1): what a fit without that filler leaves over is exchanged
-between it and the reference in random prompts, whole texts at a time, and fitted again.
+shared by all prompts; intervals are over prompts, each left out in turn. The null of each filler
+(Freedman & Lane 1983, J. Business & Economic Statistics 1): what a fit without that filler leaves
+over is exchanged between it and the reference in random prompts, whole texts at a time, and fitted
+again.
 """
 
 from dataclasses import dataclass
@@ -13,7 +14,9 @@ import numpy as np
 from einops import einsum
 from jaxtyping import Bool, Float
 
-RESAMPLES = 10_000
+from lenses.statistics.intervals import FEWEST, bootstrap
+from lenses.statistics.resampled import leave_one_out, pseudo_values
+
 DRAWS = 5_000
 """Random exchanges of labels."""
 RIDGE = 1e-12
@@ -35,8 +38,8 @@ class Effects:
     """The same, of the largest of all cells in each exchange (max-T, in standard deviations)."""
     detectable: Float[np.ndarray, "filler cell"]
     """The smallest effect whose p_any would be at most .05 in four of five cases."""
-    resampled: Float[np.ndarray, "resample filler cell"]
-    """Estimates with prompts drawn again; the same draws for every call with as many prompts."""
+    without: Float[np.ndarray, "prompt filler cell"]
+    """Estimates without each of the prompts."""
 
 
 def filler_effects(
@@ -44,23 +47,21 @@ def filler_effects(
     covariates: Float[np.ndarray, "prompt filler pos covariate"],
     known: Bool[np.ndarray, "prompt pos"],
     seed: int = 0,
-    resamples: int = RESAMPLES,
 ) -> Effects:
     """Effects of fillers 1, 2, ... against filler 0, the reference, on every cell.
 
     Positions that are not `known` are left out, for all fillers of the prompt. Cells with a NaN
-    come out as NaN. Two prompts are needed for an interval.
+    come out as NaN. Below FEWEST prompts there is no interval.
     """
     defined = ~np.isnan(values).any(axis=(0, 1, 2))
     fit = _Fit.of(values[..., defined], covariates, known)
     estimate = fit.slopes(np.ones((1, len(values))))[0]
-    rng = np.random.default_rng(seed)
-    even = np.full(len(values), 1 / len(values))
-    drawn = rng.multinomial(len(values), even, size=resamples)
-    resampled = fit.slopes(drawn.astype(float))
-    low, high = np.quantile(resampled, [0.025, 0.975], axis=0)
-    p, p_any, detectable = _exchanged(fit, estimate, rng)
-    parts = (estimate, low, high, p, p_any, detectable, resampled)
+    without = np.full((len(values), *estimate.shape), np.nan)
+    if len(values) >= FEWEST:
+        without = fit.slopes(leave_one_out(len(values)))
+    found = bootstrap(pseudo_values(estimate, without), seed)
+    p, p_any, detectable = _exchanged(fit, estimate, np.random.default_rng(seed))
+    parts = (estimate, found.low, found.high, p, p_any, detectable, without)
     return Effects(*(_with_undefined(part, defined) for part in parts))
 
 

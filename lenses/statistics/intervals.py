@@ -164,6 +164,14 @@ def sign_flip(
     return ((1 + beyond) / (1 + resamples)).reshape(differences.shape[1:])
 
 
+def luck_above_zero(
+    differences: Float[np.ndarray, "prompt *cell"], seed: int = 0
+) -> Float[np.ndarray, "*cell"]:
+    """One-sided p-values of "the mean difference is not above zero", by `sign_flip`."""
+    p, above = sign_flip(differences, seed), np.nansum(differences, axis=0) > 0
+    return np.where(above, p / 2, 1 - p / 2)
+
+
 def largest_by_luck(
     differences: Num[np.ndarray, "prompt cell"], rng: np.random.Generator, draws: int
 ) -> Float[np.ndarray, "draw"]:

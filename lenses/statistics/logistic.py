@@ -1,7 +1,9 @@
-"""Logistic regression on small tables, refitted to many resamples at once."""
+"""Logistic regression on small tables, refitted without each prompt at once."""
 
 import numpy as np
 from jaxtyping import Bool, Float
+
+from lenses.statistics.resampled import leave_one_out, pseudo_values
 
 STEPS = 40
 
@@ -36,24 +38,19 @@ def logistic(
     return found
 
 
-def resampled_logistic(
+def logistic_by_prompt(
     features: Float[np.ndarray, "n feature"],
     outcome: Bool[np.ndarray, "n"],
     prompt: np.ndarray,
-    seed: int,
-    resamples: int = 1_000,
-) -> tuple[Float[np.ndarray, "feature"], Float[np.ndarray, "resample feature"]]:
-    """Coefficients on standardised features, and the same with prompts drawn again.
+) -> tuple[Float[np.ndarray, "feature"], Float[np.ndarray, "prompt feature"]]:
+    """Coefficients on standardised features, and each prompt's own numbers of them.
 
     A feature that does not vary has coefficient 0.
     """
     spread = features.std(axis=0)
     scaled = (features - features.mean(axis=0)) / np.where(spread > 0, spread, 1)
     names, row = np.unique(prompt, return_inverse=True)
-    draws = np.random.default_rng(seed).multinomial(
-        len(names), np.full(len(names), 1 / len(names)), size=resamples
-    )
-    weight = np.concatenate([np.ones((1, len(names))), draws])[:, row].astype(float)
+    weight = np.concatenate([np.ones((1, len(names))), leave_one_out(len(names))])[:, row]
     parts = np.array_split(weight, max(1, weight.size // 2**20))
     found = np.concatenate([logistic(scaled, outcome, part) for part in parts])[:, :-1]
-    return found[0], found[1:]
+    return found[0], pseudo_values(found[0], found[1:])

@@ -9,7 +9,7 @@ weighs the same, so a word that is likely everywhere has none.
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from lenses.statistics.intervals import RESAMPLES
+from lenses.statistics.resampled import leave_one_out, pseudo_values
 
 DRAWS = 10_000
 ROUNDING = 1e-9
@@ -109,29 +109,34 @@ def one_sided_p(
     return (1 + (null >= observed - ROUNDING).sum(axis=0)) / (1 + len(null))
 
 
-def resampled_advantage(
+def advantage_by_prompt(
     score: Float[np.ndarray, "n *site"],
     label: Int[np.ndarray, "n"],
     prompt: Int[np.ndarray, "n"],
-    seed: int,
     chosen: Bool[np.ndarray, "n"] | None = None,
-    resamples: int = RESAMPLES // 5,
-) -> Float[np.ndarray, "resample *site"]:
-    """The advantage with prompts drawn again, with replacement.
+) -> Float[np.ndarray, "prompt *site"]:
+    """Each prompt's own number of the advantage, of the `chosen` states, for an interval.
 
-    Only the `chosen` states count, but all prompts are drawn among: two calls with one seed see the
-    same resamples, so what is chosen differently can be compared. A class that a resample misses
-    has no part in its mean.
+    A prompt without such a state is NaN. A class that stands in one prompt alone has no part in
+    the mean without that prompt. Differences of two calls on the same prompts are by prompt.
     """
     names, row = np.unique(prompt, return_inverse=True)
     chosen = np.ones(len(label), dtype=bool) if chosen is None else chosen
-    draws = np.random.default_rng(seed).multinomial(
-        len(names), np.full(len(names), 1 / len(names)), size=resamples
-    )
+    weights = np.concatenate([np.ones((1, len(names))), leave_one_out(len(names))])
     flat = score.reshape(len(label), -1).astype(float)
     means = []
     for number in np.unique(label[chosen]):
-        weight = draws[:, row[chosen & (label == number)]].astype(float)
+        of = chosen & (label == number)
+        weight = weights[:, row[of]]
         with np.errstate(invalid="ignore"):
-            means.append(weight @ flat[chosen & (label == number)] / weight.sum(1, keepdims=True))
-    return np.nanmean(means, axis=0).reshape(resamples, *score.shape[1:])
+            means.append(weight @ flat[of] / weight.sum(1, keepdims=True))
+    whole, *without = _mean_of_known(np.stack(means))
+    found = pseudo_values(whole, np.stack(without))
+    found[~np.isin(np.arange(len(names)), row[chosen])] = np.nan
+    return found.reshape(len(names), *score.shape[1:])
+
+
+def _mean_of_known(values: Float[np.ndarray, "class *cell"]) -> Float[np.ndarray, "*cell"]:
+    known = ~np.isnan(values)
+    with np.errstate(invalid="ignore"):
+        return np.where(known, values, 0).sum(0) / known.sum(0)

@@ -208,15 +208,18 @@ def tables_of(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (folder / "tables").glob("*.parquet")}
 
 
-def is_whole(here: Place) -> bool:
-    """Whether the same command now ends in one run, whole, with the tables that it must have."""
-    if ended(started(here.home, *here.words))[0] != 0:
-        return False
+def lacking(here: Place) -> str:
+    """What is wrong after the same command again: empty where it ends in one whole run."""
+    code, said = ended(started(here.home, *here.words))
+    if code != 0:
+        return f"the same command again: code {code}, {said[-300:]!r}"
     if len(runs_of(here.home)) != 1:
-        return False
+        return f"{len(runs_of(here.home))} runs"
     folder = only_run(here.home)
-    left = [path for path in here.home.rglob("*.tmp") if path.name.startswith(".")]
-    return tables_of(folder) == here.tables and verify(folder) == [] and not left
+    if tables_of(folder) != here.tables:
+        return "other tables"
+    left = [str(path) for path in here.home.rglob("*.tmp") if path.name.startswith(".")]
+    return "; ".join([*verify(folder), *left])
 
 
 def stopped(here: Place, sign: int, count: int, seed: int) -> Iterator[Trial]:
@@ -229,8 +232,9 @@ def stopped(here: Place, sign: int, count: int, seed: int) -> Iterator[Trial]:
         code, said = ended(child)
         right = {-9: (-9, 0), -2: (130, 0), -15: (143, 0)}[-sign]
         passed = code in right and "Traceback" not in said and states_are_true(here.home)
-        passed = is_whole(here) and passed
-        yield f"{here.words[1]}, {signal.Signals(sign).name} after {after:.2f} s", passed
+        lacks = lacking(here)
+        what = f"{here.words[1]}, {signal.Signals(sign).name} after {after:.2f} s: code {code}"
+        yield f"{what}; {lacks or 'whole'}", passed and not lacks
         shutil.rmtree(here.home / "runs")
 
 
@@ -269,7 +273,7 @@ def limited(here: Place, what: str, limit: Callable[[], object], may_pass: bool 
     lines = said.splitlines()
     errors = [line for line in lines if line.startswith("error: ")]
     told = code == 3 and len(errors) == 1 and not any("Traceback" in line for line in lines)
-    right = (told or (may_pass and code == 0)) and is_whole(here)
+    right = (told or (may_pass and code == 0)) and not lacking(here)
     shutil.rmtree(here.home / "runs", ignore_errors=True)
     return f"{what}: {errors[0][:70] if errors else f'code {code}'}", right
 
@@ -277,7 +281,7 @@ def limited(here: Place, what: str, limit: Callable[[], object], may_pass: bool 
 def ended_anyhow(here: Place, what: str, limit: Callable[[], object]) -> Trial:
     """A command under a limit, however it ends: said again without the limit, it is whole."""
     code, _ = ended(started(here.home, *here.words, limit=limit))
-    right = states_are_true(here.home) and is_whole(here)
+    right = states_are_true(here.home) and not lacking(here)
     shutil.rmtree(here.home / "runs", ignore_errors=True)
     return f"{what}: code {code}", right
 

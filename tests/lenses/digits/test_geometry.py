@@ -25,11 +25,13 @@ from lenses.digits.geometry import (
     permuted,
     products,
     projector,
-    resampled,
     shape_tables,
     share,
     shares_of,
+    without_each,
 )
+from lenses.statistics.intervals import bootstrap
+from lenses.statistics.resampled import pseudo_values
 
 DIGIT, D = np.arange(10), 24
 
@@ -187,27 +189,24 @@ def test_participation_ratio_counts_dimensions():
     assert np.isnan(participation_ratio(np.zeros((10, 10))))
 
 
-def test_resampled_shares_lie_around_the_estimate():
+def test_the_interval_of_a_share_lies_around_it():
     states = contexts(SHAPES["circle"], 0.15)
-    drawn = shares_of(resampled(states[None], np.random.default_rng(0), resamples=400))[..., 0]
     found = components(gram(states), DIGIT)
-    low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
+    without = shares_of(without_each(states[None]))[..., 0]
+    ends = bootstrap(pseudo_values(found, without))
+    low, high = ends.low, ends.high
     for name in ("line", "circle", "line and circle", "k = 2"):
         at = COMPONENTS.index(name)
         assert low[at] <= found[at] <= high[at], name
         assert high[at] - low[at] < 0.3
 
 
-def test_one_resample_is_the_mean_over_pairs_of_unlike_contexts():
+def test_variation_without_a_context_is_the_mean_over_pairs_of_the_others():
     states = contexts(SHAPES["line"], 0.3, count=4)
-    rng = np.random.default_rng(5)
-    found = resampled(states[None], rng, resamples=1)[0, :, 0]
-    weight = np.random.default_rng(5).multinomial(4, np.full(4, 0.25))
-    drawn = np.repeat(np.arange(4), weight)
-    centred = states - states.mean(1, keepdims=True)
-    pairs = [centred[c] @ centred[e].T for c in drawn for e in drawn if c != e]
-    expected = np.trace(np.mean(pairs, axis=0)) / np.trace(gram(states))
-    assert found[0] == pytest.approx(expected)
+    found = without_each(states[None])[:, 0, 0]
+    for number in range(4):
+        expected = np.trace(gram(np.delete(states, number, axis=0))) / np.trace(gram(states))
+        assert found[number] == pytest.approx(expected)
 
 
 def test_products_are_those_of_projections():

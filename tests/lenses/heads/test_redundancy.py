@@ -206,5 +206,12 @@ def test_share_of_cheap_heads_and_its_interval():
     costs = np.array([[0.0, 1.0, 0.005, 0.02], [0.0, 1.0, 0.005, 0.004]] * 8)
     estimate, low, high = share_below(costs, 0.01)
     assert estimate == 0.5
-    assert low == 0.5
-    assert high == 0.75
+    assert low == pytest.approx(1 - high)
+    # Resamples reach three heads of four: the distance to that, as t of 15 is wider, on both sides.
+    assert high == pytest.approx(0.5 + 0.25 * 2.131 / 1.960 * np.sqrt(16 / 15), abs=1e-3)
+
+
+def test_a_share_that_no_resample_changes_has_no_width_and_few_texts_no_interval():
+    costs = np.full((6, 4), 0.5)
+    assert share_below(costs, 0.01) == (0, 0, 0)
+    assert np.isnan(share_below(costs[:4], 0.01)[1:]).all()

@@ -42,18 +42,25 @@ def by_all_dummies(values, covariates, known) -> np.ndarray:
 @pytest.mark.parametrize("held", [0, 1, 2])
 def test_estimates_are_those_of_a_fit_with_every_dummy(values, covariates, held) -> None:
     known = np.arange(LENGTH) < np.array([7, 7, 3, 5, 4, 7])[:, None]
-    found = filler_effects(values, covariates[..., :held], known, resamples=10)
+    found = filler_effects(values, covariates[..., :held], known)
     expected = by_all_dummies(values, covariates[..., :held], known)
     np.testing.assert_allclose(found.estimate, expected, atol=1e-6)
 
 
-def test_resampled_estimates_are_fits_of_prompts_drawn_again(values, covariates) -> None:
-    found = filler_effects(values, covariates, EVERYWHERE, seed=5, resamples=4)
-    draws = np.random.default_rng(5).multinomial(PROMPTS, [1 / PROMPTS] * PROMPTS, size=4)
-    for drawn, estimates in zip(draws, found.resampled, strict=True):
-        again = np.repeat(np.arange(PROMPTS), drawn)
-        expected = by_all_dummies(values[again], covariates[again], EVERYWHERE)
-        np.testing.assert_allclose(estimates, expected, atol=1e-6)
+def test_estimates_without_a_prompt_are_fits_of_the_others(values, covariates) -> None:
+    found = filler_effects(values, covariates, EVERYWHERE)
+    for number in range(PROMPTS):
+        rest = np.delete(np.arange(PROMPTS), number)
+        padded = np.append(rest, rest[0])  # the design has a place for each of six prompts
+        known = np.arange(PROMPTS)[:, None] < np.full(LENGTH, PROMPTS - 1)
+        expected = by_all_dummies(values[padded], covariates[padded], known)
+        np.testing.assert_allclose(found.without[number], expected, atol=1e-6)
+
+
+def test_below_five_prompts_there_is_no_interval(values, covariates) -> None:
+    found = filler_effects(values[:4], covariates[:4], EVERYWHERE[:4])
+    assert np.isfinite(found.estimate).all()
+    assert np.isnan(found.low).all()
 
 
 def test_what_all_fillers_share_at_a_place_changes_nothing(values, covariates) -> None:
@@ -97,7 +104,7 @@ def test_it_seldom_finds_what_is_not_there() -> None:
         held = rng.normal(size=(20, 3, 8, 1)) + np.array([0, -1, 1])[:, None, None]
         texts = rng.normal(size=(20, 3, 1, 4)) * 0.3  # tokens of a text resemble each other
         values = rng.normal(size=(20, 3, 8, 4)) + texts + held * 0.7
-        hits.append(filler_effects(values, held, known, seed, resamples=10).p_any.min(axis=1))
+        hits.append(filler_effects(values, held, known, seed).p_any.min(axis=1))
     assert np.mean(np.array(hits) <= 0.05) <= 0.1
 
 
@@ -106,9 +113,9 @@ def test_a_detectable_effect_is_found_in_four_of_five_cases() -> None:
     for seed in range(40):
         rng = np.random.default_rng(seed)
         values, nothing = rng.normal(size=(20, 3, 8, 4)), np.zeros((20, 3, 8, 0))
-        size.append(filler_effects(values, nothing, known, resamples=10).detectable[0, 0])
+        size.append(filler_effects(values, nothing, known).detectable[0, 0])
         values[:, 1, :, 0] += size[-1]
-        found.append(filler_effects(values, nothing, known, resamples=10).p_any[0, 0] <= 0.05)
+        found.append(filler_effects(values, nothing, known).p_any[0, 0] <= 0.05)
     assert 0.6 <= np.mean(found) <= 0.95
     assert np.mean(size) == pytest.approx(0.37, abs=0.06)  # (2.5 + 0.84) sqrt(2 / 160)
 
@@ -116,11 +123,11 @@ def test_a_detectable_effect_is_found_in_four_of_five_cases() -> None:
 def test_undefined_cells_stay_undefined_and_change_no_other(values, covariates) -> None:
     broken = values.copy()
     broken[0, 1, 2, 0] = np.nan
-    found = filler_effects(broken, covariates, EVERYWHERE, resamples=20)
-    without = filler_effects(values[..., 1:], covariates, EVERYWHERE, resamples=20)
+    found = filler_effects(broken, covariates, EVERYWHERE)
+    without = filler_effects(values[..., 1:], covariates, EVERYWHERE)
     assert np.isnan(found.estimate[:, 0]).all()
     np.testing.assert_array_equal(found.p_any[:, 1:], without.p_any)
-    nothing = filler_effects(values * np.nan, covariates, EVERYWHERE, resamples=20)
+    nothing = filler_effects(values * np.nan, covariates, EVERYWHERE)
     assert np.isnan(nothing.low).all()
 
 

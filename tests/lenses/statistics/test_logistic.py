@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from lenses.statistics.logistic import logistic, resampled_logistic
+from lenses.statistics.intervals import bootstrap
+from lenses.statistics.logistic import logistic, logistic_by_prompt
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(300, 3))
@@ -29,23 +30,32 @@ def test_outcomes_that_are_separated_have_finite_coefficients() -> None:
     assert np.allclose(found[0], reference(X, apart, np.ones(300), 1.0), atol=1e-4)
 
 
-def test_intervals_of_prompts_hold_the_truth_and_are_wider_than_those_of_rows() -> None:
+def test_intervals_of_prompts_hold_the_truth_and_rows_twice_are_no_more_evidence() -> None:
     prompt = np.arange(300) // 10
     twice = np.concatenate([X, X]), np.concatenate([Y, Y]), np.concatenate([prompt, prompt])
-    estimate, drawn = resampled_logistic(X, Y, prompt, seed=0, resamples=300)
-    again, more = resampled_logistic(*twice, seed=0, resamples=300)
-    low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
-    assert ((low < estimate) & (estimate < high)).all()
-    assert low[0] > 0
-    assert high[1] < 0
-    assert low[2] < 0 < high[2]
-    # The same prompts with every row twice are no more evidence.
-    assert np.allclose(more.std(0), drawn.std(0), rtol=0.1)
+    estimate, by_prompt = logistic_by_prompt(X, Y, prompt)
+    again, more = logistic_by_prompt(*twice)
+    found = bootstrap(by_prompt)
+    assert ((found.low < estimate) & (estimate < found.high)).all()
+    assert found.low[0] > 0
+    assert found.high[1] < 0
+    assert found.low[2] < 0 < found.high[2]
+    assert np.allclose(more.std(0), by_prompt.std(0), rtol=0.1)
     assert np.allclose(again, estimate, atol=0.05)
+
+
+def test_a_prompts_own_number_is_n_fits_less_those_without_it() -> None:
+    prompt = np.arange(300) // 60
+    scaled = (X - X.mean(0)) / X.std(0)
+    estimate, by_prompt = logistic_by_prompt(X, Y, prompt)
+    for number in range(5):
+        fit = reference(scaled, Y, (prompt != number).astype(float), 1.0)[:3]
+        expected = 5 * estimate - 4 * np.array(fit)
+        assert np.allclose(by_prompt[number], expected, atol=1e-3)
 
 
 def test_a_feature_that_does_not_vary_counts_for_nothing() -> None:
     flat = np.column_stack([X, np.ones(300)])
-    estimate, drawn = resampled_logistic(flat, Y, np.arange(300), seed=0, resamples=20)
+    estimate, by_prompt = logistic_by_prompt(flat, Y, np.arange(300) // 15)
     assert estimate[3] == 0
-    assert not drawn[:, 3].any()
+    assert not by_prompt[:, 3].any()

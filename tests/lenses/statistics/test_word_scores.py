@@ -5,11 +5,11 @@ import pytest
 
 from lenses.statistics.word_scores import (
     advantage,
+    advantage_by_prompt,
     class_means,
     max_t,
     one_sided_p,
     other_words_null,
-    resampled_advantage,
     scores,
     shuffled_labels_null,
 )
@@ -103,24 +103,29 @@ def test_an_untrained_table_of_words_holds_no_word_for_its_classes() -> None:
     assert rejected <= 20
 
 
-def test_resamples_of_prompts_centre_on_the_advantage_and_spread_as_prompts_do() -> None:
+def test_numbers_by_prompt_are_the_advantage_less_that_without_each() -> None:
     prompt = np.arange(60) // 3
     score = scores(LOGITS, LABEL)
-    drawn = resampled_advantage(score, LABEL, prompt, seed=0)
+    found = advantage_by_prompt(score, LABEL, prompt)
     whole = advantage(class_means(LOGITS, LABEL, 4))
-    assert np.allclose(drawn.mean(0), whole, atol=0.05)
-    rng, naive = np.random.default_rng(1), []
-    for _ in range(400):
-        rows = np.concatenate([np.flatnonzero(prompt == p) for p in rng.integers(0, 20, 20)])
-        means = [score[rows][LABEL[rows] == c].mean(0) for c in range(4)]
-        naive.append(np.mean(means, axis=0))
-    assert np.allclose(drawn.std(0), np.std(naive, axis=0), rtol=0.15)
+    for number in (0, 11, 19):
+        rest = prompt != number
+        without = np.mean([score[rest & (c == LABEL)].mean(0) for c in range(4)], axis=0)
+        assert np.allclose(found[number], 20 * whole - 19 * without)
 
 
-def test_parts_of_the_states_are_compared_on_the_same_resamples() -> None:
+def test_prompts_without_a_chosen_state_have_none_and_parts_are_compared_by_prompt() -> None:
     prompt = np.arange(60) // 6
     score = scores(LOGITS, LABEL)
-    half = np.arange(60) % 2 == 0
-    first = resampled_advantage(score, LABEL, prompt, 0, half)
-    second = resampled_advantage(score + 1, LABEL, prompt, 0, half)
-    assert np.allclose(second - first, 1)
+    half = (np.arange(60) % 2 == 0) & (prompt != 4)
+    first = advantage_by_prompt(score, LABEL, prompt, half)
+    second = advantage_by_prompt(score + 1, LABEL, prompt, half)
+    assert np.isnan(first[4]).all()
+    assert np.allclose(np.delete(second - first, 4, axis=0), 1)
+
+
+def test_a_class_of_one_prompt_has_no_part_in_the_mean_without_it() -> None:
+    score = np.array([[1.0], [3.0], [8.0]])
+    found = advantage_by_prompt(score, np.array([0, 0, 1]), np.array([0, 1, 2]))
+    whole = (2 + 8) / 2
+    assert found[:, 0].tolist() == [3 * whole - 2 * 5.5, 3 * whole - 2 * 4.5, 3 * whole - 2 * 2]
