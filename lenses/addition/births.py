@@ -145,8 +145,8 @@ def trends(born: pd.DataFrame, seed: int) -> pd.DataFrame:
     `tau` is Kendall's tau-b of the date with the place (`sums`: *base*, `carries`: *carry*), or
     with the run of nines (`runs`: a mean over places); 1 is units first, or short runs first. What
     never came counts as later than all that did; NaN where all came at once. Rows of `all` are the
-    mean over trainings with Student's interval; p is two-sided, from dates exchanged at random
-    between the places (or runs) of each training.
+    mean over trainings with Student's interval, cut to -1 and 1; p is two-sided, from dates
+    exchanged at random between the places (or runs) of each training.
     """
     dated = _dated(born).fillna({"date": np.inf})
     rng, found = np.random.default_rng(seed), []
@@ -198,7 +198,7 @@ def _over_trainings(
         for each in told
     ]
     p = (1 + (np.abs(np.mean(drawn, axis=0)) >= abs(mean) - 1e-12).sum()) / (1 + SHUFFLES)
-    ends = (low, high) if np.isfinite(low) else (np.nan, np.nan)
+    ends = (max(low, -1.0), min(high, 1.0)) if np.isfinite(low) else (np.nan, np.nan)
     return mean, *ends, float(p), len(told)
 
 
