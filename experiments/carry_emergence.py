@@ -52,10 +52,9 @@ LEARNED = "Every training ends with an adder that solves every cell."
 NOTHING = "Before training, heads have no role: fewer than 5 % of them show one at a place."
 LATER = "Carries over the longest run of nines are learned later than carries over no nines."
 HUMAN = {
-    "sums": ("column sums, units first", "Column sums are learned in the order in which people "
-             "add: units first, the leading digits last."),
-    "carries": ("carries, units first", "Carries over no nines are learned in the order in which "
-                "people add: units first, the leading digits last."),
+    "sums": ("column sums, units first", "Column sums are learned as people add: units first."),
+    "carries": ("carries, units first",
+                "Carries over no nines are learned as people add: units first."),
     "runs": ("carries, short runs of nines first", "At one place, carries are learned in the order "
              "of the nines that they run over: few first."),
 }  # fmt: skip
@@ -282,18 +281,18 @@ class CarryEmergence(Experiment):
         *parts, last = (_dated(part, pd.concat([births, longest])) for part in TOLD)
         trainings, solved = cells["seed"].nunique(), (cells["low"] >= SOLVED).mean()
         ordered = "; ".join(_told(what, results.tables["trends"]) for what in HUMAN)
+        said = f"{', '.join(parts)}, and {last}"
+        medians = f"medians of {trainings} training{'s' * (trainings > 1)}"
         return (
-            f"In {trainings} training{'s' * (trainings > 1)} of {cells['step'].max():,} steps, "
-            f"{', '.join(parts)}, and {last}; steps are medians. In which order: "
-            f"{ordered}. At the end, {100 * solved:.0f} % of the cells (place, run of nines "
+            f"{said[0].upper()}{said[1:]} ({medians} of {cells['step'].max():,} steps). In which "
+            f"order: {ordered}. At the end, {100 * solved:.0f} % of the cells (place, run of nines "
             "below, carry) are solved."
         )
 
     def claims(self, results: Results) -> list[Claim]:
         """Do the adders learn, do long runs come last, do the seeds end alike?"""
         tables = results.tables
-        tested = [_comes_later(tables["order"])]
-        tested += [_in_order(what, tables["trends"]) for what in HUMAN]
+        tested = [_comes_later(tables["order"]), *(_in_order(w, tables["trends"]) for w in HUMAN)]
         tested += [_agree(dealt, tables["agreement"]) for dealt in AGREE]
         tested = corrected(tested, decide="more trainings (--seeds)")
         return [_learned(tables["cells"]), _nothing_at_first(tables["roles"]), *tested]
@@ -301,22 +300,25 @@ class CarryEmergence(Experiment):
     def figures(self, results: Results) -> dict[str, Drawing]:
         """Births on a time line, loss and accuracy, roles side by side, and agreement."""
         tables = results.tables
+        hero, by_training = timelines(tables["births"])
         return {
-            **timelines(tables["births"]),
+            **hero,
             **one_training(tables["cells"]),
             **learning(tables["loss"], tables["cells"]),
             **side_by_side_figures(tables["roles"], tables["ablation"]),
             **agreement_figures(tables["agreement"]),
+            **by_training,
         }
 
 
 def _dated(part: str, births: pd.DataFrame) -> str:
-    """When a part came to stay, and at how many places: "column sums appear at step 225 (...)"."""
+    """When a part came to stay, and at how many places unless at all: "carries appear at ..."."""
     steps = births["step"][births["part"] == part]
     came = steps.notna().sum()
     if not came:
         return f"{PARTS[part]} never appear"
-    return f"{PARTS[part]} appear at step {steps.median():.0f} (at {came} of {len(steps)} places)"
+    where = "" if came == len(steps) else f" (at {came} of {len(steps)} places)"
+    return f"{PARTS[part]} appear at step {steps.median():.0f}{where}"
 
 
 def _told(what: str, trend: pd.DataFrame) -> str:
@@ -423,23 +425,43 @@ def _agree(dealt: str, agreement: pd.DataFrame) -> Claim:
     )
 
 
-def timelines(births: pd.DataFrame) -> dict[str, Drawing]:
-    """When every part came, by place and seed."""
+def timelines(births: pd.DataFrame) -> tuple[dict[str, Drawing], dict[str, Drawing]]:
+    """When every part came, by place: over trainings, and in each."""
     if births["step"].isna().all():
-        return {}
+        return {}, {}
     part = births["part"].replace(PARTS).str.replace("run", "carries over nines:")
-    named = {"seed": _named(births["seed"]), "place": _named(births["place"], "place")}
-    return {
+    named = births.assign(part=part, seed=_named(births["seed"]))
+    by = named.groupby(["part", "place"], sort=False)["step"]
+    over = by.agg(step="median", low="min", high="max").reset_index()
+    hero = {
         "When each part came": bars(
-            births.assign(part=part, **named), "part", "step", series="place", facet="seed",
-            low="before", high="step",
-            caption="The first step from which each part of addition was there to stay. Lines "
-            "reach back to the step examined before. Parts that never came have no point. On top "
-            "are skills: column sums, carries over no nines, then over 1, 2, ... nines. Below are "
-            "the heads that do it, single or all those of a layer. Only carries over more or fewer "
-            "nines are asked in the same way; sums, carries and heads have bars of their own.",
+            over.assign(place=_named(over["place"], "place")),
+            "part",
+            "step",
+            series="place",
+            low="low",
+            high="high",
+            caption="The first step from which each part of addition was there to stay: the median "
+            "over trainings, lines from the earliest to the latest. On top are skills: column "
+            "sums, carries over no nines, then over 1, 2, ... nines. Below are the heads that do "
+            "it, single or all those of a layer. Only carries over more or fewer nines are asked "
+            "in the same way; sums, carries and heads have bars of their own.",
         )
-    }  # fmt: skip
+    }
+    by_training = {
+        "When each part came, by training": bars(
+            named.assign(place=_named(births["place"], "place")),
+            "part",
+            "step",
+            series="place",
+            facet="seed",
+            low="before",
+            high="step",
+            caption="The same for each training. Lines reach back to the step examined before. "
+            "Parts that never came have no point.",
+        )
+    }
+    return hero, by_training
 
 
 def one_training(cells: pd.DataFrame) -> dict[str, Drawing]:
@@ -447,17 +469,16 @@ def one_training(cells: pd.DataFrame) -> dict[str, Drawing]:
     seed = cells["seed"].min()
     rows = cells[(cells["seed"] == seed) & (cells["place"] < cells["place"].max())]
     rows = rows.sort_values(["place", "run", "carry", "step"])
-    nines = rows["run"].map({0: "no nines", 1: "1 nine"}).fillna(rows["run"].astype(str) + " nines")
-    name = "place " + rows["place"].astype(str) + ", " + nines
+    nines = rows["run"].astype(str) + rows["run"].map({1: " nine"}).fillna(" nines")
+    cell = _named(rows["place"], "place") + ", " + nines
     came = rows["carry"].map({0: "no carry comes in", 1: "a carry comes in"})
     return {
         f"Seed {seed} as it learns": heat_map(
-            rows.assign(cell=name, came=came, step="step " + rows["step"].astype(str)),
-            "cell", "step", "accuracy", facet="came", low=0, high=1, label="accuracy of the digit",
-            caption=f"One training (seed {seed}) step by step, from left to right. Each row is a "
-            "kind of digit: its place (0 is the units) and the nines just below it. A row that "
-            "darkens late is learned late; one that darkens and fades was right for a reason that "
-            "the training gave up. The leading place, which is 0 or 1, is left out.",
+            rows.assign(cell=cell, came=came), "cell", "step", "accuracy", facet="came",
+            low=0, high=1, label="accuracy of the digit",
+            caption=f"Seed {seed}, step by step from left to right. A row is a kind of digit: its "
+            "place (0: units) and the nines just below it. One that darkens late is learned late; "
+            "one that fades again was right for a reason that was given up. Hatched: cannot be.",
         )
     }  # fmt: skip
 
@@ -465,9 +486,8 @@ def one_training(cells: pd.DataFrame) -> dict[str, Drawing]:
 def learning(loss: pd.DataFrame, cells: pd.DataFrame) -> dict[str, Drawing]:
     """Accuracy by run of nines, and loss of each digit, over the steps of training."""
     below = cells[cells["place"] < cells["place"].max()]
-    pooled = below.groupby(["seed", "step", "run", "carry"])
-    runs = pooled[["n", "correct"]].sum().assign(loss=pooled["loss"].mean()).reset_index()
-    runs = with_accuracy(runs)
+    pooled = below.groupby(["seed", "step", "run", "carry"])[["n", "correct"]].sum()
+    runs = with_accuracy(pooled.reset_index())
     came = runs["carry"].map({0: "no carry", 1: "a carry"})
     runs = runs.assign(run=_named(runs["run"], "run"), panel=_named(runs["seed"]) + ", " + came)
     digits = loss.assign(seed=_named(loss["seed"]), place=_named(loss["place"], "place"))
@@ -478,11 +498,6 @@ def learning(loss: pd.DataFrame, cells: pd.DataFrame) -> dict[str, Drawing]:
             caption="Accuracy of digits by the number of nines in a row just below them (run), "
             "over all places but the leading one, which is 0 or 1 anyway. Bands: 95 %. Where lines "
             "part, the adder does not look as far as the longer run.",
-        ),
-        "Loss by run of nines": curves(
-            runs.drop(columns=["low", "high"]), y="loss", series="run", facet="panel", **how,
-            caption="The same by loss in nats, which also shows how sure a wrong digit is. A rise "
-            "means that the adder has come to take nines for carries, or for none.",
         ),
         "Loss by digit": curves(
             digits, y="loss", series="place", facet="seed", **how,
