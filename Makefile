@@ -32,7 +32,7 @@ test-real-large: .venv/installed
 
 # The contract of models under TransformerLens 3.9, in an environment of its own.
 test-tl3: .venv-tl3/installed
-	.venv-tl3/bin/pytest -m contract tests/models
+	.venv-tl3/bin/pytest -m contract tests/models tests/lenses/test_against_transformer_lens.py
 
 docs: .venv/installed
 	$(BIN)/pip install -q -c constraints.txt -e '.[docs]'

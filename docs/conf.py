@@ -3,7 +3,9 @@
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
+sys.path[:0] = [str(Path(__file__).parent.parent), str(Path(__file__).parent)]
+
+from pages import write_pages  # noqa: E402  beside this file
 
 project = "carrylens"
 copyright = "2026, the carrylens authors"
@@ -12,5 +14,9 @@ html_theme = "furo"
 exclude_patterns = ["_build"]
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
-autodoc_mock_imports = ["transformer_lens"]
 suppress_warnings = ["ref.python", "docutils"]
+
+
+def setup(app):
+    """Make the pages that are made when the documentation is built."""
+    app.connect("builder-inited", lambda _: write_pages())

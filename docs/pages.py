@@ -1,0 +1,130 @@
+"""Pages of the documentation that are made when it is built: one for each experiment, and answers.
+
+Nothing is copied by hand: the text is the experiment's own docstring, fields, tables and reading,
+and the example is a finished run in `runs/`, if there is one.
+"""
+
+import inspect
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from experiments._runs import registry
+from experiments._runs.finding import find
+from models import cards
+from viz.manifests import ManifestError, read_manifest
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+MADE = HERE / "experiments"
+Runs = dict[str, list[dict[str, Any]]]
+
+
+def write_pages(runs: Path = ROOT / "runs") -> None:
+    """Write `docs/experiments/*.md` and `docs/questions.md` anew."""
+    MADE.mkdir(exist_ok=True)
+    known, finished = registry.names(), finished_runs(runs)
+    for old in MADE.glob("*.md"):
+        old.unlink()
+    for name in known:
+        _write(MADE / f"{name}.md", "\n".join(experiment_page(name, finished.get(name, []))))
+    _write(MADE / "index.md", "\n".join(index_page(known)))
+    _write(HERE / "questions.md", "\n".join(questions_page(finished)))
+
+
+def finished_runs(runs: Path) -> Runs:
+    """Manifests of finished runs of shipped models by experiment, the newest first."""
+    shipped, found = {card.name for card in cards()} | {"", "none"}, {}
+    for path in sorted(runs.glob("[!.]*/*/manifest.json"), reverse=True):
+        try:
+            told = read_manifest(path.parent)
+        except ManifestError:
+            continue  # `verify` tells what is damaged
+        if told["status"] == "finished" and told["model"]["name"] in shipped:
+            found.setdefault(told["experiment"], []).append(told)
+    return found
+
+
+def experiment_page(name: str, runs: list[dict[str, Any]]) -> Iterator[str]:
+    """The question, how it is answered, fields, tables, how to read it, and an example."""
+    kind = find(name)
+    yield f"# {name}\n\n**{registry.question(name)}**\n"
+    yield inspect.cleandoc(kind.__doc__ or "").replace("\n   ", "\n") + "\n"
+    yield f"```sh\npython -m experiments run {name}\n```\n"
+    if kind.runs_on:
+        yield f"Runs on: {kind.runs_on}.\n"
+    yield "## How to read it\n"
+    for title, text in kind.reading.lines().items():
+        yield f"- **{title.replace('_', ' ').capitalize()}**: {text}"
+    yield "\n## Fields\n\n| field | default | what it is |\n|---|---|---|"
+    for field in registry.field_help(name):
+        about = f"{field.help}{f' ({field.bounds})' if field.bounds else ''}"
+        yield f"| `{field.name}` | `{_cell(field.default)}` | {_cell(about)} |"
+    yield "\n## Tables\n"
+    for table, declared in kind.tables.items():
+        yield f"### {table}\n\n{declared.about}\n\n| column | what it is |\n|---|---|"
+        for column, meaning in declared.meanings().items():
+            key = " (key)" if column in declared.keys else ""
+            yield f"| `{column}`{key} | {_cell(meaning)} |"
+        yield ""
+    yield from _example(runs)
+
+
+def _example(runs: list[dict[str, Any]]) -> Iterator[str]:
+    """The newest run of a shipped model: its command, its answer, its evidence."""
+    if not runs:
+        return
+    told = runs[0]
+    yield f"## An example\n\n```text\n{told['command']}\n```\n\n{_text(told['headline'])}\n"
+    yield "| verdict | claim | estimate | 95 % interval | n |\n|---|---|---|---|---|"
+    for claim in told["claims"]:
+        if claim["check"]:
+            continue
+        ends = "" if claim["low"] is None else f"{claim['low']:.3g} to {claim['high']:.3g}"
+        value = "" if claim["estimate"] is None else f"{claim['estimate']:.3g}"
+        about = f"{claim['label']}: " if claim["label"] else ""
+        said = _cell(_text(about + claim["sentence"]))
+        yield f"| {claim['verdict'] or 'found'} | {said} | {value} | {ends} | {claim['n']:,} |"
+
+
+def index_page(names: list[str]) -> Iterator[str]:
+    """Every experiment with its question."""
+    yield "# Experiments\n\nEach page is made from the experiment's own file.\n"
+    yield "| experiment | question |\n|---|---|"
+    yield from (f"| [{name}]({name}.md) | {registry.question(name)} |" for name in names)
+    listed = "\n".join(names)
+    yield f"\n```{{toctree}}\n:hidden:\n\n{listed}\n```"
+
+
+def questions_page(runs: Runs) -> Iterator[str]:
+    """Questions of the research notes, the experiments for them, and what runs here answered."""
+    yield "# Questions and answers\n"
+    yield (
+        "The questions that this project began with, the experiment that asks each of them, and "
+        "its answer on models that have a card here. Answers are taken from the finished runs "
+        "in `runs/` when this page is built (`make gallery` makes some); a blank was not run.\n"
+    )
+    yield "| question | experiment | model | answer |\n|---|---|---|---|"
+    for asked in tomllib.loads((HERE / "questions.toml").read_text("utf-8"))["question"]:
+        name = asked["experiment"]
+        link = f"[{name}](experiments/{name}.md)"
+        newest: dict[str, dict[str, Any]] = {}
+        for told in runs.get(name, []):
+            newest.setdefault(told["model"]["name"], told)
+        answers = [(model, _cell(_text(told["headline"]))) for model, told in newest.items()]
+        for model, answer in answers or [("", "")]:
+            yield f"| {asked['words']} | {link} | {model} | {answer} |"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _text(text: str) -> str:
+    """Text as Markdown shows it: what a model says may hold its signs."""
+    return "".join(f"\\{sign}" if sign in r"\`*_<>[]#$" else sign for sign in text)
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text + "\n", "utf-8")
