@@ -73,7 +73,7 @@ def test_every_command_shown_would_be_understood():
     ]
     assert len(lines) > 25
     for page, line in lines:
-        words = shlex.split(line.partition("-m experiments ")[2].rstrip('"'))
+        words = shlex.split(line.partition("-m experiments ")[2])
         arguments, rest = parser().parse_known_args(words)
         assert not rest or arguments.act is _commands.run, (page, line)
         for name in [*getattr(arguments, "names", ())]:
