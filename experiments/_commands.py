@@ -10,8 +10,10 @@ from argparse import Namespace
 from pathlib import Path
 
 from experiments._contract.errors import UsageError
+from experiments._contract.progress import be_silent
 from experiments._runs import registry
 from experiments._runs.folders import RUNS, folder_of, slug
+from experiments._runs.starting import importing
 from experiments._runs.words import leading, split
 
 RUN_USAGE = """usage: run NAME|FILE [NAME ...] [--FIELD VALUE ...]
@@ -48,21 +50,23 @@ def run(asked: Namespace) -> int:
         return _run_help(names)
     for name in names:
         registry.refuse_unknown_fields(name, split(words), "command line")
-    from experiments._contract.progress import be_silent
-    from experiments._runs.answer import answer_lines, as_json
-    from experiments._runs.arguments import configure
-    from experiments._runs.finding import find
-    from experiments._runs.opened import started
-    from experiments._runs.shards import shard_of, work
-
     if asked.quiet or asked.json:
         be_silent()
-    kinds = [find(name) for name in names]
+    with importing(", ".join(names)):
+        from experiments._runs.answer import answer_lines, as_json
+        from experiments._runs.arguments import configure
+        from experiments._runs.finding import find
+        from experiments._runs.opened import started
+        from experiments._runs.run import load_for_good
+        from experiments._runs.shards import shard_of, work
+
+        kinds = [find(name) for name in names]
     for experiment in [configure(kind, asked.preset, words) for kind in kinds]:
         if asked.shard:
-            print(work(experiment, shard_of(asked.shard)), flush=True)
+            print(work(experiment, shard_of(asked.shard), load_for_good), flush=True)
             continue
-        done = started(experiment, fresh=asked.fresh, label=asked.label)
+        options = {"fresh": asked.fresh, "label": asked.label}
+        done = started(experiment, loader=load_for_good, **options)
         if asked.json:
             print(json.dumps(as_json(done.folder, done.manifest)), flush=True)
             continue
@@ -73,10 +77,11 @@ def run(asked: Namespace) -> int:
 
 def suite(asked: Namespace) -> int:
     """Run what a TOML file lists; what is finished is skipped, what is broken off is resumed."""
-    from experiments._runs.suite import LastModel, read_suite, run_suite
+    with importing(str(asked.suite)):
+        from experiments._runs.suite import LastModel, read_suite, run_suite
 
-    _import(asked.file)
-    points = read_suite(asked.suite)
+        _import(asked.file)
+        points = read_suite(asked.suite)
     if asked.dry_run:
         from experiments._runs.manifest import command
 

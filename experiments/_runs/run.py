@@ -41,6 +41,7 @@ from experiments._runs.manifest import (
 )
 from experiments._runs.replacing import replaced
 from experiments._runs.sources import refuse_changed
+from experiments._runs.starting import loading, threads_for
 from experiments._runs.store import (
     Arrays,
     Tables,
@@ -69,6 +70,12 @@ def load_model(experiment: Experiment) -> "Model | None":
     require(experiment.device)
     how = experiment.model_dump(include={"device", "dtype", "processing"})
     return load(experiment.model, **how)
+
+
+def load_for_good(experiment: Experiment) -> "Model | None":
+    """The same in a process that does nothing else: what is in memory then is no garbage."""
+    with loading():
+        return load_model(experiment)
 
 
 def require(device: str) -> None:
@@ -119,7 +126,8 @@ def _run_in(folder: Path, experiment: Experiment, loader: Loader, first: dict[st
     with locked(folder / LOCK), _recorded(folder, first) as manifest:
         sweep(folder)
         model = loader(experiment)
-        _store(folder, experiment, model, manifest)
+        with threads_for(model):
+            _store(folder, experiment, model, manifest)
         manifest |= {"model": model_facts(model), "device": experiment.device}
         manifest |= {"peak_memory_bytes": _peak_memory(experiment.device)}
         write_manifest(folder, _timed(manifest))

@@ -26,6 +26,7 @@ from experiments._runs.manifest import PACKAGES, run_hash, source_of, verify
 from experiments._runs.pieces import Pieces
 from experiments._runs.run import Loader, find_run, load_model, run
 from experiments._runs.sources import refuse_changed
+from experiments._runs.starting import threads_for
 from viz.files import remove as remove_tree
 from viz.files import write_atomically
 
@@ -120,6 +121,7 @@ def _measure(experiment: Experiment, pieces: Pieces, loader: Loader) -> None:
         tempfile.TemporaryDirectory(prefix="carrylens-") as scratch,
         in_pieces(pieces),
         session(Path(scratch), experiment.name()),
+        threads_for(model),
     ):
         experiment.measure(model)
 

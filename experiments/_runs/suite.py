@@ -13,7 +13,7 @@ from experiments._runs.finding import registered
 from experiments._runs.folders import RUNS
 from experiments._runs.locks import Busy
 from experiments._runs.manifest import run_hash, verify
-from experiments._runs.run import find_run, load_model, require, run
+from experiments._runs.run import find_run, load_for_good, require, run
 from models import ModelError, find_card
 from models.fetch import weights_sha256
 from viz import write_gallery
@@ -85,7 +85,7 @@ class LastModel:
         key = (experiment.model, weights_sha256(find_card(experiment.model)), *how)
         if key != self._key:
             self._model = None  # frees its memory before the next one is loaded
-            self._model, self._key = load_model(experiment), key
+            self._model, self._key = load_for_good(experiment), key
         return self._model
 
 

@@ -195,10 +195,12 @@ def test_a_suite_skips_what_is_finished(counting, command, tmp_path):
 )
 def test_a_mistake_is_one_line_and_exit_code_2(words, expected, counting, command):
     code, _, err = command(*words)
-    assert code == 2
-    assert err.startswith("error: ")
-    assert len(err.splitlines()) == 1
-    assert expected in err
+    lines = err.splitlines()
+    if lines[0].endswith(": importing libraries"):  # said where it has to import them
+        lines.pop(0)
+    assert (code, len(lines)) == (2, 1)
+    assert lines[0].startswith("error: ")
+    assert expected in lines[0]
 
 
 def test_precedence_is_default_preset_command_line(counting, command, tmp_path):
