@@ -12,8 +12,8 @@ from experiments._contract.progress import say
 if TYPE_CHECKING:
     from models import Model
 
-FEW_WEIGHTS = 10_000_000
-"""Of a model beside its vocabulary: with fewer, threads wait longer than they work."""
+FEW_WEIGHTS = 2_000_000
+"""Of a model beside its vocabulary: with fewer, as in the adders, one thread does each pass."""
 
 
 _loaded = False
@@ -25,11 +25,14 @@ def importing(what: str) -> Iterator[None]:
     """Say at once that a command has begun, and let it import.
 
     That takes seconds, of which a quarter was spent in search of garbage among objects that stay.
+    Threads that wait for each other sleep, unless the user says otherwise: awake, beside other
+    processes, two of them are 4 to 15 times as slow as one.
     """
     if "torch" in sys.modules:
         yield
         return
     say(f"{what}: importing libraries")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported
     with _kept():
         yield
 
