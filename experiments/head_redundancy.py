@@ -28,7 +28,7 @@ from models.parts import attention_out
 from models.planted.twins import planted_twins
 from models.text import right_pad
 from prompts.texts import shipped_texts
-from viz import Drawing, bars, dendrogram, head_grid, heat_map
+from viz import Drawing, bars, dendrogram, head_explorer, heat_map
 
 if TYPE_CHECKING:
     from models import Model
@@ -514,7 +514,7 @@ def _pair(row: pd.Series, sign: str = " + ") -> str:
 
 
 def _cost_figures(results: Results) -> dict[str, Drawing]:
-    joint, single = results.tables["joint"], results.tables["single"]
+    joint = results.tables["joint"]
     joint = joint.assign(pair=[_pair(row) for _, row in joint.iterrows()])
     joint = joint.rename(columns={"interaction": "interaction (nats)"})
     return {
@@ -527,12 +527,30 @@ def _cost_figures(results: Results) -> dict[str, Drawing]:
             "for the same answer (each then costs much alone); left of it each needs the other. "
             "Bars: 95 % intervals over texts.",
         ),
-        "Cost of each head alone": head_grid(
-            single[["layer", "head", "cost"]], "cost", label="nats a token",
-            caption="Rise of the negative log-likelihood of the next token when a head alone "
-            "gives its mean over other texts.",
+        "Each head: what removing it costs, and how like another it is": head_explorer(
+            _explored(results),
+            caption="Cost alone: rise of the negative log-likelihood of the next token when a head "
+            "alone gives its mean over other texts. The other measures say how like the most "
+            "similar of all other heads it is. Click a head for its ranks.",
         ),
     }  # fmt: skip
+
+
+def _explored(results: Results) -> pd.DataFrame:
+    """A row for each measure of a head: its cost, then its likeness to the head most like it."""
+    single, pairs = results.tables["single"], results.tables["pairs"]
+    turned = {"layer": "other_layer", "head": "other_head"}
+    both = pd.concat([pairs, pairs.rename(columns=turned | {v: k for k, v in turned.items()})])
+    both["cosine"] = both["cosine"].abs()
+    nearest = both.groupby(["layer", "head"])[list(MEASURES)].max().reset_index()
+    words = {name: f"{said}, with the head most like it" for name, said in MEASURES.items()}
+    rows = [
+        single.rename(columns={"cost": "cost alone (nats a token)"})[
+            ["layer", "head", "cost alone (nats a token)"]
+        ],
+        nearest.rename(columns=words),
+    ]
+    return pd.concat([part.melt(["layer", "head"], None, "measure", "estimate") for part in rows])
 
 
 def _cluster_figures(results: Results) -> dict[str, Drawing]:

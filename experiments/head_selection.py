@@ -21,7 +21,7 @@ from lenses.texts import ReadText, continued, sampled_additions, texts_to_read
 from models.planted.selection import planted_selection
 from models.text import token_strings
 from prompts.texts import shipped_texts
-from viz import Drawing, attention_patterns, bars, head_grid, heat_map
+from viz import Drawing, HeadText, attention_patterns, bars, head_explorer, heat_map
 
 if TYPE_CHECKING:
     from models import Model
@@ -52,6 +52,19 @@ MOVES = {
     "position": "Where a key stands moves attention scores more than with random weights.",
 }
 KIND = {"kind": "previous, duplicate, induction or sink"}
+MEASURES = {
+    "induction": "attention to what followed the same token before (induction)",
+    "previous": "attention to the token before (previous)",
+    "duplicate": "attention to the same token earlier (duplicate)",
+    "sink": "attention to the first token (sink)",
+    "content": "what moves scores: which token a key is (content)",
+    "position": "what moves scores: where it stands (position)",
+    "both": "what moves scores: the one only with the other (both)",
+    "context": "what moves scores: the rest of the text (context)",
+    "copies": "share of tokens whose logit rises less than the read token's own (copies)",
+    "matches": "share of tokens that a query scores lower than its own (matches)",
+}
+"""What the explorer shows of each head."""
 PART = {"component": "what moves scores: content, position, both or context"}
 
 
@@ -183,7 +196,8 @@ class HeadSelection(TextStudy):
                 {"token_id": repeated[1], "token": token_strings(model, repeated[1])}
             ).rename_axis("pos").reset_index(),
         }  # fmt: skip
-        patterns = _patterns(model, repeated[1], best)
+        ids = torch.from_numpy(repeated[1]).to(model.cfg.device)
+        patterns = patterns_of(model, ids).numpy()
         return Results({"heads": _head_rows(tables, own)} | tables, {"pattern": patterns})
 
     def headline(self, results: Results) -> str:
@@ -458,12 +472,6 @@ def _copy_rows(
     return pd.DataFrame({"layer": layer, "head": head} | tokens | {"own_below": values})
 
 
-def _patterns(model: "Model", ids: np.ndarray, best: pd.DataFrame) -> np.ndarray:
-    """Attention [kind query key] of the best head of each kind."""
-    every = patterns_of(model, torch.from_numpy(ids).to(model.cfg.device)).numpy()
-    return every[best["layer"].to_numpy(), best["head"].to_numpy()]
-
-
 def _head_rows(tables: dict[str, pd.DataFrame], own: np.ndarray) -> pd.DataFrame:
     """One row a head, with all that was found of it."""
     at = ["layer", "head"]
@@ -527,26 +535,19 @@ def _percent(share: float) -> str:
 
 
 def _head_figures(results: Results) -> dict[str, Drawing]:
-    shares, kinds = results.tables["shares"], results.tables["kinds"].query("tokens == 'repeated'")
-    shares = shares.assign(share=shares["estimate"].clip(0, 1).round(6))
-    kinds = kinds.rename(columns={"estimate": "attention"})
     every = results.tables["against_random"].rename(columns={"value": "share"})
     own = every["weights"].eq("own").map({True: "these weights", False: "random weights"})
     means = every.groupby(["component", own], sort=False)["share"].mean().reset_index()
+    heads = results.tables["heads"].melt(["layer", "head"], list(MEASURES), "measure", "estimate")
+    text = HeadText(results.tables["example"]["token"].tolist(), results.arrays["pattern"])
     return {
-        "Kinds of heads": head_grid(
-            kinds[["layer", "head", "kind", "attention"]], "attention", facet="kind",
-            label="share of attention",
-            caption="Attention of each head, when random tokens are repeated, to the token before "
+        "What each head selects": head_explorer(
+            heads, text=text, titles=MEASURES, still={"share of attention": list(THERE_IS)},
+            caption="Choose a measure, and click a head. Attention to the token before "
             "(previous), to the same token earlier (duplicate), to what followed it there "
-            "(induction) and to the first token of the text (sink).",
-        ),
-        "What moves the scores of each head": head_grid(
-            shares[["layer", "head", "component", "share"]], "share", facet="component",
-            label="share of the variance over keys",
-            caption="Variance of a head's attention scores over keys, parted into what follows the "
-            "key's token (content), its place (position), the one only with the other (both) and "
-            "the rest of the text (context). The four sum to 1, up to chance; drawn from 0.",
+            "(induction) and to the first token (sink) is that on random tokens which are "
+            "repeated once, as in the text at the right. What moves a head's scores: their "
+            "variance over keys, parted into four shares that sum to 1, up to chance.",
         ),
         "Shares beside random weights": bars(
             means, "component", "share", series="weights",
@@ -559,11 +560,12 @@ def _head_figures(results: Results) -> dict[str, Drawing]:
 def _best_figures(results: Results) -> dict[str, Drawing]:
     """The best head of each kind on one sequence, and its token pairs."""
     best, tokens = results.tables["best"], results.tables["example"]["token"].tolist()
+    patterns = results.arrays["pattern"][best["layer"], best["head"]]
     frames = [
         grid({"query": range(len(tokens)), "key": range(len(tokens))}, attention=pattern).assign(
             layer=row.layer, head=row.head
         )
-        for row, pattern in zip(best.itertuples(), results.arrays["pattern"], strict=True)
+        for row, pattern in zip(best.itertuples(), patterns, strict=True)
     ]
     pairs = pd.concat(frames).drop_duplicates(["layer", "head", "query", "key"])
     told = ", ".join(f"{row.kind} L{row.layer}H{row.head}" for row in best.itertuples())

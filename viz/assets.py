@@ -22,6 +22,7 @@ _SHIPPED = {
     "compare.js": "compare.js",
     "decoded.js": "decoded.js",
     "heads.js": "heads.js",
+    "maps.js": "maps.js",
 }
 _INSTALLED = {
     "circuitsvis.js": ("circuitsvis", "dist/cdn/iife.js"),

@@ -30,7 +30,7 @@ class Widget:
     For plotly the component is empty and the properties are `data` and `layout`.
     """
 
-    library: Literal["circuitsvis", "decoded", "flow", "heads", "plotly"]
+    library: Literal["circuitsvis", "decoded", "flow", "heads", "maps", "plotly"]
     component: str
     props: Mapping[str, Any]
     legend: Mapping[str, Any] | None = None

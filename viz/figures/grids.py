@@ -8,7 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from viz.canvas import WIDTH, colour_bar, heat, limits, panels, require, split, ticks
-from viz.drawing import Drawing
+from viz.drawing import Drawing, Widget
+from viz.figures.maps import Side, map_widget, side
 from viz.glossary import axis_name
 from viz.labels import label as label_of
 from viz.labels import number, shorten
@@ -43,7 +44,21 @@ def head_grid(
     def static() -> Figure:
         return heads_figure(data, value, title, facet)
 
-    return Drawing(caption, data, static, kind="head_grid", alt=_peaks(data, value, title))
+    alt = _peaks(data, value, title)
+    return Drawing(caption, data, static, _heads_twin(data, value, title, facet), "head_grid", alt)
+
+
+def _heads_twin(data: pd.DataFrame, value: str, title: str, facet: str | None) -> Widget | None:
+    layers, heads = (sorted(data[name].unique()) for name in ("layer", "head"))
+    grids = {
+        name: part.pivot(index="layer", columns="head", values=value)
+        .reindex(layers, columns=heads)
+        .to_numpy(float, na_value=np.nan)
+        for name, part in split(data, facet).items()
+    }
+    scale = limits(np.concatenate([values.ravel() for values in grids.values()]), title)
+    sides = side("layer", "layer", layers), side("head", "head", heads)
+    return map_widget(grids, *sides, scale, title, facet=facet or "")
 
 
 def heads_figure(data: pd.DataFrame, value: str, title: str, facet: str | None) -> Figure:
@@ -94,7 +109,16 @@ def along_text(
     def static() -> Figure:
         return _lines_of_text(data, value, rows, token, title)
 
-    return Drawing(caption, data, static, kind="along_text", alt=_peaks(data, value, title))
+    names, positions, values = _grid(data, rows, "pos", value)
+    tokens = data.drop_duplicates("pos").set_index("pos")[token]
+    read = [str(tokens[pos]) for pos in positions]
+    parts = [
+        {"pos": int(pos), "token": label_of(one)} for pos, one in zip(positions, read, strict=True)
+    ]
+    marked = [f"→{word}" if pos == new else word for pos, word in zip(positions, read, strict=True)]
+    sides = side(rows, axis_name(rows), names), Side("token", marked, parts)
+    twin = map_widget({"": values}, *sides, limits(values, title), title)
+    return Drawing(caption, data, static, twin, "along_text", _peaks(data, value, title))
 
 
 def _lines_of_text(data: pd.DataFrame, value: str, rows: str, token: str, title: str) -> Figure:
@@ -158,30 +182,55 @@ def cell_grid(
         f"{title} in {len(data)} cells of place, run and carry; lowest {lowest[value]:.3f} at "
         f"place {lowest['place']:.0f}, run {lowest['run']:.0f}, carry {lowest['carry']:.0f}."
     )
-    return Drawing(caption, data, static, kind="cell_grid", alt=alt)
+    return Drawing(caption, data, static, _cells_twin(data, value, title), "cell_grid", alt)
 
 
-def _cells(data: pd.DataFrame, value: str, title: str) -> Figure:
+def _cells_twin(data: pd.DataFrame, value: str, title: str) -> Widget | None:
+    places, runs, panels = _by_carry(data, value)
+    grids = {name: shares.to_numpy(float) for name, (shares, _) in panels.items()}
+    text = {
+        name: [[word.replace("\n", " · n ") for word in row] for row in _in_cells(*pair)]
+        for name, pair in panels.items()
+    }
+    sides = side("run", axis_name("run"), runs), side("place", axis_name("place"), places)
+    return map_widget(grids, *sides, (False, 0.0, 1.0), title, text=text)
+
+
+def _by_carry(
+    data: pd.DataFrame, value: str
+) -> tuple[list[int], list[int], dict[str, tuple[pd.DataFrame, pd.DataFrame]]]:
+    """Places and runs, and for each carry the shares and how many cases [run place]."""
     places = sorted(data["place"].unique(), reverse=True)
     runs = sorted(data["run"].unique())
-    width, height = 0.62 * len(places) + 0.8, 0.46 * len(runs) + 1.0
-    figure, axes = panels(data["carry"].nunique(), width, height)
-    figure.set_figheight(figure.get_figheight() + 0.6)
-    for axis, (carry, part) in zip(axes, sorted(data.groupby("carry")), strict=True):
+    panels = {}
+    for carry, part in sorted(data.groupby("carry")):
         shares, counts = (
             part.pivot(index="run", columns="place", values=name).reindex(runs, columns=places)
             for name in (value, "n")
         )
-        written = [
-            [_in_cell(share, n) for share, n in zip(*pair, strict=True)]
-            for pair in zip(shares.to_numpy(float), counts.to_numpy(float), strict=True)
-        ]
-        heat(axis, shares.to_numpy(float), (False, 0.0, 1.0), written=written, size=8,
-             linespacing=1.1)  # fmt: skip
+        panels["a carry comes in" if carry else "no carry comes in"] = shares, counts
+    return places, runs, panels
+
+
+def _in_cells(shares: pd.DataFrame, counts: pd.DataFrame) -> list[list[str]]:
+    return [
+        [_in_cell(share, n) for share, n in zip(*pair, strict=True)]
+        for pair in zip(shares.to_numpy(float), counts.to_numpy(float), strict=True)
+    ]
+
+
+def _cells(data: pd.DataFrame, value: str, title: str) -> Figure:
+    places, runs, by_carry = _by_carry(data, value)
+    width, height = 0.62 * len(places) + 0.8, 0.46 * len(runs) + 1.0
+    figure, axes = panels(len(by_carry), width, height)
+    figure.set_figheight(figure.get_figheight() + 0.6)
+    for axis, (name, (shares, counts)) in zip(axes, by_carry.items(), strict=True):
+        heat(axis, shares.to_numpy(float), (False, 0.0, 1.0), 
+             written=_in_cells(shares, counts), size=8, linespacing=1.1)  # fmt: skip
         ticks(axis, "y", runs, 9, rotation=0)
         ticks(axis, "x", places, 99, rotation=0)
         axis.set(xlabel=axis_name("place"), ylabel=axis_name("run"))
-        axis.set_title("a carry comes in" if carry else "no carry comes in")
+        axis.set_title(name)
     colour_bar(figure, axes, title, undefined=False)
     return figure
 

@@ -36,6 +36,7 @@ def head_explorer(
     value: str = "estimate",
     titles: Mapping[str, str] | None = None,
     text: HeadText | None = None,
+    still: Mapping[str, Sequence[str]] | None = None,
 ) -> Drawing:
     """Every measure of every head on one grid, layer (down) x head.
 
@@ -44,20 +45,22 @@ def head_explorer(
     and facets are chosen, and a head that is clicked shows its numbers, its rank among all heads
     and, with a `text`, its attention and the text coloured by the measure; which head and measure
     stand in the address. The still picture is of the first measure, a panel for each value of the
-    first facet.
+    first facet; or, a panel each, of the measures that `still` names by the unit they share.
     """
     require(data, "measure", "layer", "head", value, *facets)
     said = {name: (titles or {}).get(name) or axis_name(name) for name in data["measure"].unique()}
-    first = data[data["measure"] == next(iter(said))]
-    for name in facets[1:]:
+    unit, shown = next(iter((still or {}).items()), (next(iter(said.values())), ()))
+    first = data[data["measure"].isin(shown or [next(iter(said))])]
+    for name in facets if still else facets[1:]:
         first = first[first[name] == first[name].iloc[0]]
-    title = said[next(iter(said))]
+    panels = "measure" if still else next(iter(facets), None)
 
     def static() -> Figure:
-        return heads_figure(first, value, title, facets[0] if facets else None)
+        rows = first.assign(measure=first["measure"].map(said))
+        return heads_figure(rows, value, unit, panels)
 
     top = first.loc[first[value].abs().idxmax()]
-    alt = f"{title}: the largest is {number(float(top[value]))}, of {_name(top)}; "
+    alt = f"{said[top['measure']]}: the largest is {number(float(top[value]))}, of {_name(top)}; "
     alt += f"{len(said)} measures of {first.groupby(['layer', 'head']).ngroups} heads."
     widget = Widget("heads", "", _props(data, said, list(facets), value, text))
     return Drawing(caption, data, static, widget, kind="head_explorer", alt=alt)

@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from viz.canvas import WIDTH, colour_bar, heat, limits, panels, require, split, ticks
-from viz.drawing import Drawing
+from viz.drawing import Drawing, Widget
+from viz.figures.maps import map_widget, side
 from viz.glossary import axis_name
 from viz.labels import label as label_of
 from viz.labels import number, shorten
@@ -62,7 +63,29 @@ def heat_map(
     def static() -> Figure:
         return _maps(split(data, facet), (rows, columns, value, text), scale, title)
 
-    return Drawing(caption, data, static, kind="heat_map", alt=_said(data, keys, value, title))
+    alt = _said(data, keys, value, title)
+    twin = _twin(data, (rows, columns, value, text), facet, scale, title)
+    return Drawing(caption, data, static, twin, kind="heat_map", alt=alt)
+
+
+def _twin(
+    data: pd.DataFrame, names: tuple[str, str, str, str | None], facet: str | None, scale: Scale,
+    title: str,
+) -> Widget | None:  # fmt: skip
+    """The same map to play with."""
+    rows, columns, value, text = names
+    down, across = _axes(data, rows, columns)
+    parts = split(data, facet)
+    grids = {
+        name: _wide(part, rows, columns, value, down, across).to_numpy(float, na_value=np.nan)
+        for name, part in parts.items()
+    }
+    words = text and {
+        name: _wide(part, rows, columns, text, down, across).fillna("").to_numpy().tolist()
+        for name, part in parts.items()
+    }
+    sides = side(rows, axis_name(rows), down), side(columns, axis_name(columns), across)
+    return map_widget(grids, *sides, scale, title, text=words or None, facet=facet or "")
 
 
 def _scale(
@@ -86,8 +109,7 @@ def _maps(
 
     rows, columns, value, text = names
     whole = pd.concat(parts.values())
-    down, across = _order(whole[rows]), _order(whole[columns])
-    across = across[::-1] if columns in _AS_WRITTEN else across
+    down, across = _axes(whole, rows, columns)
     margin = 0.45 + 0.075 * max(len(shorten(str(name), 16)) for name in down)
     abreast = _abreast(len(parts), len(across), bool(text))
     room = WIDTH / abreast - margin
@@ -118,6 +140,12 @@ def _abreast(count: int, columns: int, written: bool) -> int:
     if columns > 10:
         return 2
     return 4 if count > 6 and columns <= 8 else 3
+
+
+def _axes(data: pd.DataFrame, rows: str, columns: str) -> tuple[list, list]:
+    """What stands at the side and along the bottom, in order."""
+    down, across = _order(data[rows]), _order(data[columns])
+    return down, across[::-1] if columns in _AS_WRITTEN else across
 
 
 def _order(axis: pd.Series) -> list:

@@ -1,20 +1,7 @@
 // Every measure of every head on one grid; a head that is chosen shows what it does in a text.
 "use strict";
 globalThis.Heads = (() => {
-  const GLOBAL = "carrylens-head";
-  const bytes = (text) => Uint8Array.from(atob(text), (char) => char.charCodeAt(0));
-
-  const unpacked = (text) =>
-    Array.from(new Float32Array(bytes(text).buffer), (value) => (Number.isNaN(value) ? null : value));
-
-  function element(tag, attributes = {}, ...children) {
-    const made = document.createElement(tag);
-    for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-    made.append(...children);
-    return made;
-  }
-
-  const number = (value) => (value === null ? "—" : String(Number(value.toPrecision(3))).replaceAll("-", "−"));
+  const { element, bytes, unpacked, number, shade, point, same } = carrylens;
   const named = (layer, head) => `L${layer}H${head}`;
 
   function choice(word, options, then) {
@@ -52,15 +39,6 @@ globalThis.Heads = (() => {
       const most = Math.max(...here.map(Math.abs), 0);
       if (here.some((value) => value < 0)) return { low: -most, high: most };
       return { low: 0, high: Math.max(...measure.values.filter((value) => value !== null), 0) };
-    }
-
-    function shade(cell, value, { low, high }) {
-      if (value === null) return void cell.classList.add("undefined");
-      const share = low < 0 ? Math.abs(value) / (high || 1) : (value - low) / (high - low || 1);
-      cell.style.setProperty("--shade", `${Math.round(100 * Math.min(1, share))}%`);
-      cell.classList.toggle("less", value < 0);
-      cell.classList.toggle("half", share > 0.5);
-      cell.classList.toggle("deep", share > 0.68);
     }
 
     function square(layer, head, scaled) {
@@ -164,17 +142,17 @@ globalThis.Heads = (() => {
       show();
       note();
       grid.querySelector(`td[data-layer="${layer}"][data-head="${head}"]`)?.focus({ preventScroll: true });
-      dispatchEvent(new CustomEvent(GLOBAL, { detail: { layer, head, box } }));
+      point({ layer, head }, true);
     }
 
     function note() {
-      if (at.layer !== null) history.replaceState(null, "", `#${named(at.layer, at.head)}/${measures[at.measure].name}`);
+      if (at.layer !== null) history.replaceState(null, "", `#${named(at.layer, at.head)}/${encodeURIComponent(measures[at.measure].name)}`);
     }
 
     function restore() {
-      const [, layer, head, name] = location.hash.match(/^#L(\d+)H(\d+)(?:\/(\w+))?$/) ?? [];
+      const [, layer, head, name] = location.hash.match(/^#L(\d+)H(\d+)(?:\/(.+))?$/) ?? [];
       if (layer === undefined || layer >= layers || head >= heads) return;
-      const measure = measures.findIndex((one) => one.name === name);
+      const measure = measures.findIndex((one) => encodeURIComponent(one.name) === name);
       if (measure >= 0) { at.measure = measure; list.value = measure; }
       Object.assign(at, { layer: Number(layer), head: Number(head) });
       show();
@@ -191,17 +169,35 @@ globalThis.Heads = (() => {
     }
 
     for (const kind of ["mouseover", "focusin"]) {
-      grid.addEventListener(kind, (event) => { const cell = event.target.closest("td"); if (cell) told.textContent = cell.title; });
+      grid.addEventListener(kind, (event) => {
+        const cell = event.target.closest("td");
+        if (!cell) return;
+        told.textContent = cell.title;
+        point({ layer: Number(cell.dataset.layer), head: Number(cell.dataset.head) });
+      });
     }
     grid.addEventListener("click", (event) => { const cell = event.target.closest("td"); if (cell) choose(Number(cell.dataset.layer), Number(cell.dataset.head)); });
     grid.addEventListener("keydown", move);
     addEventListener("hashchange", restore);
-    addEventListener(GLOBAL, ({ detail }) => {
-      if (detail.box === box || detail.layer >= layers || detail.head >= heads) return;
-      Object.assign(at, { layer: detail.layer, head: detail.head });
-      show();
+    addEventListener("carrylens-point", ({ detail: { part, chosen } }) => {
+      const { layer, head } = part;
+      if (chosen && layer < layers && head < heads && (layer !== at.layer || head !== at.head)) {
+        Object.assign(at, { layer, head });
+        show();
+      }
+      for (const cell of grid.querySelectorAll("td")) {
+        cell.classList.toggle("lit", same({ layer: Number(cell.dataset.layer), head: Number(cell.dataset.head) }, part));
+      }
     });
-    show();
+    // It opens with the head that has most of the first measure.
+    function begin() {
+      const values = measures[0].values.slice(0, total).map((value) => Math.abs(value ?? 0));
+      const most = values.indexOf(Math.max(...values));
+      Object.assign(at, { layer: Math.floor(most / heads), head: most % heads });
+      show();
+    }
+
+    begin();
     restore();
   }
 

@@ -81,6 +81,9 @@
     heads(box) {
       Heads.draw(box, props(box));
     },
+    maps(box) {
+      Maps.draw(box, props(box));
+    },
     flow(box) {
       FlowChart.draw(box, props(box));
     },
@@ -173,15 +176,60 @@
     };
   }
 
+  // What figures share: making elements, numbers, shades, and which component is pointed at.
+  function element(tag, attributes = {}, ...children) {
+    const made = document.createElement(tag);
+    for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+    made.append(...children);
+    return made;
+  }
+
+  const bytes = (text) => Uint8Array.from(atob(text), (char) => char.charCodeAt(0));
+  const unpacked = (text) =>
+    Array.from(new Float32Array(bytes(text).buffer), (value) => (Number.isNaN(value) ? null : value));
+  const number = (value, digits = 3) => (value === null ? "—" : String(Number(value.toPrecision(digits))).replaceAll("-", "−"));
+
+  function shade(cell, value, { low, high }) {
+    if (value === null) return void cell.classList.add("undefined");
+    const share = low < 0 ? Math.abs(value) / (Math.max(-low, high) || 1) : (value - low) / (high - low || 1);
+    cell.style.setProperty("--shade", `${Math.round(100 * Math.min(1, Math.max(0, share)))}%`);
+    cell.classList.toggle("less", value < 0);
+    cell.classList.toggle("half", share > 0.5);
+    cell.classList.toggle("deep", share > 0.68);
+  }
+
+  // Two things are of one component if they name the same head of a layer, or the same token.
+  function same(one, other) {
+    const agree = ["layer", "head", "pos", "token"].every((name) => one[name] === undefined || other[name] === undefined || one[name] === other[name]);
+    const both = (...names) => names.every((name) => one[name] !== undefined && other[name] !== undefined);
+    return agree && (both("layer", "head") || both("pos"));
+  }
+
+  let pointed = {};
+  function point(part, chosen = false) {
+    if (!chosen && JSON.stringify(part) === JSON.stringify(pointed)) return;
+    pointed = part;
+    dispatchEvent(new CustomEvent("carrylens-point", { detail: { part, chosen } }));
+  }
+
   const objects = (rows) => rows.map((row) => Object.fromEntries(row.map((cell, i) => [`c${i}`, cell])));
   const whole = {};
-  globalThis.carrylens = { ...globalThis.carrylens, rows: (name, rows) => { whole[name] = objects(rows); } };
+  globalThis.carrylens = { ...globalThis.carrylens, element, bytes, unpacked, number, shade, same, point, rows: (name, rows) => { whole[name] = objects(rows); } };
+
+  // The component that a row of a table is about, by its columns.
+  function partOf(columns, row) {
+    const known = columns.map(({ name }, at) => [name, row[`c${at}`]]).filter(([name, value]) => ["layer", "head", "pos"].includes(name) && typeof value === "number");
+    return Object.fromEntries(known);
+  }
 
   function table(box) {
     const { columns, rows } = JSON.parse(document.getElementById(`${box.id}-data`).textContent);
     const grid = new Tabulator(box, {
       data: objects(rows), columns: columns.map(column), layout: "fitDataFill", maxHeight: "26rem", columnDefaults: { maxWidth: 340 },
+      rowFormatter: (row) => lit(row),
     });
+    const lit = (row) => row.getElement().classList.toggle("lit", same(partOf(columns, row.getData()), pointed));
+    addEventListener("carrylens-point", () => grid.getRows("visible").forEach(lit));
     grid.on("tableBuilt", () => { sortByKeyboard(box); nameFilters(box, columns); complete(box, grid); });
   }
 
