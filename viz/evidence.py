@@ -16,6 +16,9 @@ KINDS = {
     "descriptive": "A plain finding: a number that is not judged.",
 }
 
+MOST_NAMED, MOST_LABELS = 2, 5
+"""Claims, and labels of a family, that the first screen names for each verdict."""
+
 _EMPTY = {
     "low": None, "high": None, "p": None, "threshold": None, "null": None, "null_note": "",
     "unit": "", "decide": "", "needs": "", "family": "", "label": "", "n": 0, "estimate": None,
@@ -45,7 +48,34 @@ def evidence(claims: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         "not_tested": _by_need([claim for claim in about if claim["verdict"] == "not tested"]),
         "reported": [claim for claim in whole if claim["reported"] is not None],
         "counts": count_verdicts(whole),
+        "named": _named(about),
     }
+
+
+def _named(claims: list[dict[str, Any]]) -> list[tuple[str, int, str]]:
+    """Each verdict with how many claims have it and which they are, for the first screen."""
+    found = []
+    for verdict in VERDICTS:
+        members = [claim for claim in claims if claim["verdict"] == verdict]
+        if verdict == "not tested":
+            told = [f"needs {need}" for need in dict.fromkeys(claim["needs"] for claim in members)]
+        else:
+            families = dict.fromkeys(c["family"] or c["sentence"] for c in members)
+            told = [_together(name, members) for name in families]
+        if members:
+            found.append((verdict, len(members), _some(told, MOST_NAMED, "; ")))
+    return found
+
+
+def _together(name: str, claims: list[dict[str, Any]]) -> str:
+    """A family with the labels of those of its claims; a claim by itself is its sentence."""
+    labels = [claim["label"] for claim in claims if claim["family"] == name]
+    return f"{name}: {_some(labels, MOST_LABELS, ', ')}" if labels else name.rstrip(".")
+
+
+def _some(words: list[str], most: int, between: str) -> str:
+    more = len(words) - most
+    return between.join(words[:most]) + (f"{between}and {more} more" if more > 0 else "")
 
 
 def is_check(claim: Mapping[str, Any]) -> bool:
@@ -69,9 +99,10 @@ def count_verdicts(claims: Iterable[Mapping[str, Any]]) -> dict[str, int]:
     return {verdict: found.count(verdict) for verdict in VERDICTS}
 
 
-def counted(verdict: str, count: int) -> str:
-    """A number of claims in words: "1 holds", "3 hold"."""
-    return f"{count} {verdict if count == 1 else _PLURAL.get(verdict, verdict)}"
+def counted(verdict: str, count: int, noun: str = "") -> str:
+    """A number of claims in words: "1 holds", "3 hold", "3 claims hold"."""
+    said = f"{count} {noun}" if noun else str(count)
+    return f"{said} {verdict if count == 1 else _PLURAL.get(verdict, verdict)}"
 
 
 def _by_need(claims: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -18,6 +18,9 @@ from viz.glossary import axis_name
 from viz.html import duration, moment, write_html
 from viz.labels import label, script_json
 
+HEAVY = {"circuitsvis", "plotly"}
+"""Libraries that are loaded when a figure of theirs comes near, not with the page."""
+
 MOST_HEAVY = 12
 """Interactive figures on one page; more would make it slow to scroll."""
 
@@ -50,7 +53,8 @@ def write_page(folder: Path, manifest: Mapping[str, Any]) -> Path:
     styles = ["pico.min.css", *(["tabulator.min.css"] if tables else []), "page.css"]
     scripts = ["tabulator.min.js"] if tables else []
     libraries = {figure["library"] for figure in figures if figure["interactive"]}
-    needed = [*styles, "page.js", *scripts, *sorted(f"{name}.js" for name in libraries)]
+    scripts += sorted(f"{name}.js" for name in libraries - HEAVY)
+    needed = [*styles, "page.js", *scripts, *sorted(f"{name}.js" for name in libraries & HEAVY)]
     at_home = folder.parent.name == manifest["experiment"]
     place(folder / "assets", needed, folder.parents[1] / "assets" if at_home else None)
     return write_html(
@@ -88,7 +92,7 @@ def _provenance(manifest: Mapping[str, Any]) -> str:
     """Model, how much was measured, and how long it took, on one line."""
     prompts = next((t["rows"] for t in manifest["tables"] if t["name"] == "prompts"), 0)
     most = max((claim["n"] for claim in manifest["claims"]), default=0)
-    much = f"{prompts:,} prompts" if prompts else f"largest n {most:,}" if most else ""
+    much = f"{prompts:,} prompts" if prompts else f"at most {most:,} cases a claim" if most else ""
     took = duration(manifest["seconds"]) if manifest.get("seconds") else ""
     return " · ".join(filter(None, [manifest["model"]["name"], much, took]))
 

@@ -118,7 +118,7 @@ def test_the_answer_stands_before_everything_else(runs):
     assert "Heads L2H0 and L2H1 write three times as far" in first
     for count in ("1 holds", "2 fail", "1 undecided", "3 not tested"):
         assert count in first
-    assert "smollm2 · largest n 1,248 · 3 min" in first
+    assert "smollm2 · at most 1,248 cases a claim · 3 min" in first
     assert first.index("headline") < first.index("provenance") < first.index("drawing hero")
 
 

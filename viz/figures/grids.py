@@ -115,6 +115,7 @@ def along_text(
     parts = [
         {"pos": int(pos), "token": label_of(one)} for pos, one in zip(positions, read, strict=True)
     ]
+    new = data.loc[data["phase"] == "generated", "pos"].min() if "phase" in data else None
     marked = [f"→{word}" if pos == new else word for pos, word in zip(positions, read, strict=True)]
     sides = side(rows, axis_name(rows), names), Side("token", marked, parts)
     twin = map_widget({"": values}, *sides, limits(values, title), title)

@@ -14,6 +14,8 @@ from viz.labels import label as label_of
 from viz.labels import number, shorten
 from viz.style import color_map, palette
 
+_ALONE = 7.4
+"""Inches: the width of a single panel; a page on a desk enlarges it by half."""
 _MANY_POINTS = 2_000
 _MARKED_POINTS = 40
 """Points of a line that are marked; a line of one point is nothing else."""
@@ -133,7 +135,7 @@ def _curves(
     reference: float | None,
 ) -> Figure:
     x, y = axes_of
-    figure, axes = panels(len(parts), 3.2 if len(parts) > 1 else 5.6, 3.2)
+    figure, axes = panels(len(parts), 3.2 if len(parts) > 1 else _ALONE, 3.2)
     shares = _are_shares(pd.concat(part[y] for part in parts.values()), axis_name(y))
     for axis, (name, part) in zip(axes, parts.items(), strict=True):
         _lines(axis, part, axes_of, series, band)
@@ -236,7 +238,10 @@ def _dots(
 ) -> Figure:
     names = list(dict.fromkeys(pd.concat(parts.values())[category]))
     longest = max(len(shorten(str(name), 28)) for name in names)
-    figure, axes = panels(len(parts), 3.4 + 0.075 * longest, 1.1 + 0.34 * len(names))
+    width = 3.4 + 0.075 * longest if len(parts) > 1 else _ALONE
+    figure, axes = panels(
+        len(parts), width, 1.1 + (0.34 if len(names) <= 12 else 0.26) * len(names)
+    )
     shares = _are_shares(pd.concat(part[value] for part in parts.values()), axis_name(value))
     for axis, (title, part) in zip(axes, parts.items(), strict=True):
         lines = split(part, series)

@@ -63,8 +63,18 @@
     return parts.toString();
   }
 
+  // A page asks for the run before or after its own; where there is none, the list is shown.
+  function go(step, from) {
+    const link = (run) => run?.item.querySelector("h3 a");
+    const ordered = runs.filter(link).sort((a, b) => a.started.localeCompare(b.started));
+    const at = ordered.findIndex((run) => run.started === from);
+    const to = at >= 0 && link(ordered[at + step]);
+    if (to) location.replace(to.href);
+  }
+
   function restore() {
     const parts = new URLSearchParams(location.hash.slice(1));
+    if (parts.has("from")) go(Number(parts.get("step")), parts.get("from"));
     search.value = parts.get("search") ?? "";
     sort.value = parts.get("sort") ?? "-started";
     if (sort.selectedIndex < 0) sort.selectedIndex = 0;

@@ -7,6 +7,8 @@
   const base = document.currentScript.src.replace(/[^/]*$/, "");
   const darkOutside = matchMedia("(prefers-color-scheme: dark)");
 
+  const HEAVY = ["circuitsvis", "plotly"];  // libraries that come when they are needed
+
   // A browser may refuse storage to pages from disk; the theme then lasts as long as the page.
   const stored = () => { try { return localStorage.getItem("carrylens-theme"); } catch { return null; } };
   const store = (name) => { try { localStorage.setItem("carrylens-theme", name); } catch { /* as above */ } };
@@ -97,10 +99,14 @@
 
   async function show(box) {
     const figure = box.closest("figure");
-    await load(`${box.dataset.library}.js`);
+    const still = figure.querySelector(".still");
+    if (HEAVY.includes(box.dataset.library)) {
+      await load(`${box.dataset.library}.js`);
+      box.style.minHeight = `${still.offsetHeight}px`;
+    }
     box.hidden = false;
+    still.hidden = true;
     await draw[box.dataset.library](box);
-    figure.querySelector(".still").hidden = true;
     figure.querySelector(".swap").hidden = false;
     showLegend(figure, true);
   }
@@ -119,14 +125,22 @@
     button.textContent = still.hidden ? "Still picture" : "Interactive";
   }
 
-  function watch() {
+  // Our own figures are drawn at once, from the top of the page, before anyone scrolls to them;
+  // those of heavy libraries, when they come near. A figure keeps at least its still's height.
+  async function watch() {
+    const boxes = [...document.querySelectorAll(".widget")];
+    const heavy = boxes.filter((box) => HEAVY.includes(box.dataset.library));
     const seen = new IntersectionObserver((entries) => {
-      for (const entry of entries.filter((e) => e.isIntersecting)) {
-        seen.unobserve(entry.target);
-        show(entry.target.querySelector(".widget"));
+      for (const { target } of entries.filter((entry) => entry.isIntersecting)) {
+        seen.unobserve(target);
+        show(target.querySelector(".widget"));
       }
-    }, { rootMargin: "200px" });
-    for (const box of document.querySelectorAll(".widget")) seen.observe(box.closest("figure"));
+    }, { rootMargin: "1200px" });
+    for (const box of heavy) seen.observe(box.closest("figure"));
+    for (const box of boxes.filter((one) => !heavy.includes(one))) {
+      await show(box);
+      await new Promise((done) => setTimeout(done));  // a long page answers meanwhile
+    }
   }
 
   // Three significant digits and a true minus; the whole number is told on hover.
