@@ -80,6 +80,7 @@ class FlowFaithfulness(TextStudy):
     """
 
     quick: ClassVar[Mapping[str, Any]] = {"count": 6}
+    related: ClassVar[tuple[str, ...]] = ("information_flow",)
     runs_on: ClassVar[str] = "adder 5 s, language model 3 min"
 
     model: str = "smollm2"

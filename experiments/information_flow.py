@@ -47,6 +47,7 @@ CONTROLS = {
     "carry": "the head that moves the carry in an adder",
 }
 """Planted models, and what is known of each."""
+TRUEST = "the rule of dividing a state that flow_faithfulness found truest"
 RANDOM_MODELS = 4
 TWINS_READ = 24
 """Prompts, at most, that models with random weights read."""
@@ -76,6 +77,7 @@ class InformationFlow(TextStudy):
     (95 %) resample prompts. In planted models the true path is known beforehand.
     """
 
+    related: ClassVar[tuple[str, ...]] = ("flow_faithfulness",)
     runs_on: ClassVar[str] = "adder 10 s, language model 2 min"
     quick: ClassVar[Mapping[str, Any]] = {"additions": 8}
 
@@ -207,9 +209,10 @@ class InformationFlow(TextStudy):
         )
 
     def headline(self, results: Results) -> str:
-        """What the drawn token fetched, where; and how often the key is what is fetched."""
-        said = f"{_keys_in_words(results, self.rule)} {_drawn_in_words(results, self.rule)}"
-        return re.sub(r"(\d)%", r"\1 %", said)
+        """What the drawn token fetched, where; how often that is the key; who says otherwise."""
+        said = (_drawn_in_words(results, self.rule), _keys_in_words(results, self.rule),
+                _disagreement(results, self.rule))  # fmt: skip
+        return re.sub(r"(\d)%", r"\1 %", " ".join(filter(None, said)))
 
     def claims(self, results: Results) -> list[Claim]:
         """Is the key fetched; does weight stay; which rules find the true path."""
@@ -395,33 +398,39 @@ def _origin_rows(texts: list[TracedText], kept: PerPrompt, weights: str) -> pd.D
 
 
 def _drawn_in_words(results: Results, rule: str) -> str:
-    """From which token the drawn one was fetched most, how much of it, and in which layer.
-
-    Where the rule that finds every known path names another token, that is said as well.
-    """
+    """From which token the drawn one was fetched most, how much of it, and in which layer."""
     tables = results.tables
     drawn = tables["prompts"].set_index("prompt").loc[int(results.arrays["drawn"][0])]
-    inputs = tables["cells"].drop_duplicates("pos").set_index("pos")["input"]
-    taken = _taken(tables)
-    best = {one: rows.set_index("source")["share"].idxmax() for one, rows in taken.groupby("rule")}
-    traced = f"“{label(drawn['traced'])}”"
-    if rule not in best:
+    traced, taken = f"“{label(drawn['traced'])}”", _taken(tables)
+    taken = taken[taken["rule"] == rule].set_index("source")["share"]
+    if taken.empty:
         return f"{traced} was fetched from no other token: no link holds enough of it."
-    share = taken.set_index(["rule", "source"])["share"]
-    said = (
-        f"In the text drawn, {traced} came most from “{label(inputs[best[rule]])}” at position "
-        f"{best[rule]} ({share[rule, best[rule]]:.0%}, the largest part in "
-        f"{_strongest(results, rule, best[rule])})"
-    )
-    found = tables["controls"].groupby(["rule", "control"])["found"].mean().groupby("rule").min()
-    sure = found.idxmax()
-    if found[sure] < FOUND or best.get(sure, best[rule]) == best[rule]:
-        return f"{said}."
+    most = taken.idxmax()
     return (
-        f"{said}; but from “{label(inputs[best[sure]])}” at position {best[sure]} "
-        f"({share[sure, best[sure]]:.0%}) by {sure}, the rule that finds the planted paths best: "
-        "the rules disagree here."
+        f"In the text drawn, {traced} came most from {_place(tables, most)}: {taken[most]:.0%} of "
+        f"what its position takes from others, most of it in {_strongest(results, rule, most)}."
     )
+
+
+def _disagreement(results: Results, rule: str) -> str:
+    """Which other ways to divide a state name another token of the drawn text, and which."""
+    named: dict[int, list[str]] = {}
+    for one, rows in _taken(results.tables).groupby("rule", sort=False):
+        named.setdefault(int(rows.set_index("source")["share"].idxmax()), []).append(one)
+    own = next((source for source, rules in named.items() if rule in rules), None)
+    others = [
+        f"{_place(results.tables, source)} ({', '.join(rules)})"
+        for source, rules in named.items() if source != own
+    ]  # fmt: skip
+    told = f"The answer is by {rule}, {TRUEST if rule == 'projection' else 'one of seven rules'}"
+    if own is None or not others:
+        return f"{told}."
+    return f"{told}; of the other rules some name {' or '.join(others)} first."
+
+
+def _place(tables: Mapping[str, pd.DataFrame], pos: int) -> str:
+    inputs = tables["cells"].drop_duplicates("pos").set_index("pos")["input"]
+    return f"“{label(inputs[pos])}” at position {pos}"
 
 
 def _strongest(results: Results, rule: str, source: int) -> str:
@@ -446,7 +455,7 @@ def _keys_in_words(results: Results, rule: str) -> str:
     return (
         f"In {len(rows)} prompts whose answer is known to come from one of their words, "
         f"{key:.0%} of what the last token fetches comes from that word, and {beside:.0%} from a "
-        f"word beside it (rule: {rule})."
+        "word beside it."
     )
 
 

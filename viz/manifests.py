@@ -82,6 +82,7 @@ class _Manifest(_Part):
     seconds: float = 0
     files: dict[str, _File] = {}
     notes: list[str] = []
+    related: list[Name] = []
 
 
 def sealed(manifest: Mapping[str, Any]) -> str:

@@ -79,6 +79,8 @@ class Experiment(BaseModel):
     """Why a run cannot be shared by several processes, where that is so."""
     runs_on: ClassVar[str] = ""
     """For `list`: models it is for and the time it takes on two cores, such as "adder 5 s"."""
+    related: ClassVar[tuple[str, ...]] = ()
+    """Experiments whose answers belong beside this one's; the page leads to their newest run."""
     tables: ClassVar[Mapping[str, Table]]
     """Every table that `measure` gives: what a row is, and what the columns are."""
     reading: ClassVar[Reading]

@@ -98,6 +98,7 @@ def first_manifest(
         "method": inspect.cleandoc(kind.__doc__ or ""),
         "headline": "",
         "reading": kind.reading.lines() if hasattr(kind, "reading") else {},
+        "related": list(kind.related),
         "hash": digest,
         "fields": experiment.model_dump(mode="json"),
         "defaults": json.loads(json.dumps(defaults)),

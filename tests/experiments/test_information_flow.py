@@ -70,7 +70,7 @@ def test_each_rule_fetches_the_copied_word_of_a_planted_model(planted):
     learned = [c for c in experiment.claims(results) if c.kind == "learned"]
     assert [claim.label for claim in learned] == list(RULES)
     assert {claim.verdict for claim in learned} == {"holds"}
-    assert "came most from “␣Max” at position 2 (" in experiment.headline(results)
+    assert "came most from “␣Max” at position 2: " in experiment.headline(results)
 
 
 def test_random_weights_fetch_no_key(adder):

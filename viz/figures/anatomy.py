@@ -51,7 +51,7 @@ def _map(data: pd.DataFrame, found: pd.DataFrame) -> Figure:
     boxes = found.groupby(["layer", "pos"]).size().groupby("layer").max()
     tall = [int(boxes.get(layer, 1)) for layer in layers]
     base = [0.0, *accumulate(height + _GAP for height in tall)]
-    width = max(3.2, min(WIDTH, 0.9 + 0.36 * len(positions)))
+    width = max(5.4, min(WIDTH, 0.9 + 0.36 * len(positions)))
     figure = Figure(figsize=(width, 1.5 + _BOX * base[-1]), layout="constrained")
     axis = figure.subplots()
     for layer, bottom, height in zip(layers, base, tall, strict=False):

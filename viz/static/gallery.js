@@ -64,12 +64,18 @@
   }
 
   // A page asks for the run before or after its own; where there is none, the list is shown.
+  const link = (run) => run?.item.querySelector("h3 a");
   function go(step, from) {
-    const link = (run) => run?.item.querySelector("h3 a");
     const ordered = runs.filter(link).sort((a, b) => a.started.localeCompare(b.started));
     const at = ordered.findIndex((run) => run.started === from);
     const to = at >= 0 && link(ordered[at + step]);
     if (to) location.replace(to.href);
+  }
+
+  function newest(experiment) {
+    const last = runs.filter((run) => run.experiment === experiment && link(run)).sort((a, b) => b.started.localeCompare(a.started))[0];
+    if (last) location.replace(link(last).href);
+    else document.getElementById("count").textContent = `There is no run of ${experiment} here yet: python -m experiments run ${experiment}`;
   }
 
   function restore() {
@@ -86,6 +92,7 @@
     arrange();
     filter();
     offer();
+    if (parts.has("newest")) newest(parts.get("experiment"));
   }
 
   function changed() {
