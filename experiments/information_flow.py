@@ -14,10 +14,11 @@ from experiments import Claim, Reading, Results, Table, TextStudy, corrected
 from lenses.flow.decoded import decoded
 from lenses.flow.gradients import state_gradients
 from lenses.flow.keyed_texts import answered_texts, given_keyed, positions
-from lenses.flow.origins import Found, TracedText, head_share, row_errors, traced_texts
+from lenses.flow.origins import Found, TracedText, head_share, origin_rows, row_errors, traced_texts
 from lenses.flow.splits import RULES, splits
-from lenses.flow.tables import cell_rows, link_rows, node_rows, page_arrays
+from lenses.flow.tables import cell_rows, fetched_rows, link_rows, node_rows, page_arrays
 from lenses.flow.trace import Threshold, trace, without_sink
+from lenses.flow.vocabulary import PARTS, vocabulary_shares
 from lenses.kept import PerPrompt
 from lenses.statistics.against_random import AgainstRandom, above_zero_and_twins
 from lenses.statistics.grid import grid
@@ -27,7 +28,7 @@ from models.planted.copy import planted_copy
 from models.text import token_strings, tokenize
 from prompts.additions import Addition
 from prompts.relevance import keyed_prompts
-from viz import along_text, bars, flow_chart, heat_map, label
+from viz import along_text, bars, flow_blocks, flow_chart, flow_texts, heat_map, label
 
 if TYPE_CHECKING:
     from models import Model
@@ -84,7 +85,7 @@ class InformationFlow(TextStudy):
     model: str = "smollm2"
     """Model: a card's name, a path to a card, folder or .gguf file, or a hub id."""
     prompts: tuple[str, ...] = ()
-    """Prompts to read, of which the first is drawn; without any, shipped ones (adders: sums)."""
+    """Prompts to read, of which the first are drawn; without any, shipped ones (adders: sums)."""
     rule: Rule = "projection"
     """Rule that the page opens with; by default the one that flow_faithfulness found best."""
     threshold: Literal["none", "top-k", "top-p", "minimum weight"] = "minimum weight"
@@ -97,6 +98,8 @@ class InformationFlow(TextStudy):
     """Heads kept apart on each link of attention: those that carry most of it."""
     said: bool = True
     """Claims count only prompts whose answer says the key; off, every prompt with one counts."""
+    drawn: int = Field(3, ge=1, le=4)
+    """Texts whose flow is drawn; the page chooses among them."""
     additions: int = Field(24, ge=1)
     """Additions sampled for an adder."""
     batch_size: int = Field(4, ge=1)
@@ -143,8 +146,8 @@ class InformationFlow(TextStudy):
             },
         ),
         "cells": Table(
-            "A row is a token that a state of the drawn prompt decodes to, likeliest first.",
-            key="depth pos rank",
+            "A row is a token that a state of a drawn prompt decodes to, likeliest first.",
+            key="prompt depth pos rank",
             columns={
                 "depth": "blocks passed; 0 is the embedding",
                 "rank": "0 for the likeliest",
@@ -155,8 +158,8 @@ class InformationFlow(TextStudy):
             },
         ),
         "nodes": Table(
-            "A row is a state of the drawn prompt, and the weight that passes it.",
-            key="rule part depth pos",
+            "A row is a state of a drawn prompt, and the weight that passes it.",
+            key="prompt rule part depth pos",
             columns={
                 "rule": "how a state is divided",
                 "part": "`state`: between blocks; `joint`: within one, after its attention",
@@ -165,8 +168,8 @@ class InformationFlow(TextStudy):
             },
         ),
         "links": Table(
-            "A row is a link of the drawn prompt's flow.",
-            key="rule kind layer query source",
+            "A row is a link of a drawn prompt's flow.",
+            key="prompt rule kind layer query source",
             columns={
                 "rule": "how a state is divided",
                 "kind": "residual, attention, mlp, past the mlp, bias or dropped",
@@ -196,8 +199,8 @@ class InformationFlow(TextStudy):
             texts = [text for text in texts if text.key] or texts
         own = self._origins(model, texts, "tracing", heads=self.heads)
         counted = [t for t in texts if t.key and t.beside and (t.depends or not self.said)]
-        drawn = (counted or texts)[0]
-        tables, arrays = self._drawn(model, drawn)
+        drawn = (counted or texts)[: self.drawn]
+        tables, arrays = self._all_drawn(model, drawn)
         return Results(
             tables={
                 "prompts": _prompt_rows(model, texts, own, {t.number for t in counted}),
@@ -210,6 +213,7 @@ class InformationFlow(TextStudy):
 
     def headline(self, results: Results) -> str:
         """What the drawn token fetched, where; how often that is the key; who says otherwise."""
+        results = _of_text(results, 0)
         said = (_drawn_in_words(results, self.rule), _keys_in_words(results, self.rule),
                 _disagreement(results, self.rule))  # fmt: skip
         return re.sub(r"(\d)%", r"\1 %", " ".join(filter(None, said)))
@@ -225,13 +229,18 @@ class InformationFlow(TextStudy):
 
     def figures(self, results: Results) -> dict[str, "Drawing"]:
         """The flow; what it fetched; who finds the truth; gradients."""
-        tables = results.tables
+        every = [_of_text(results, place) for place in range(len(results.arrays["drawn"]))]
+        tables = every[0].tables
+        given = tables["prompts"].set_index("prompt")["given"][results.arrays["drawn"]]
+        charts = dict(zip(given, map(self._flow_figure, every), strict=True))
         return {
-            "Where the token came from": self._flow_figure(results),
+            "Where the token came from": flow_texts(charts),
             "What the last token fetches, by each rule": _fetched_figure(tables),
             **_key_figures(tables["origins"]),
             "Which rules find a path that is known": _control_figure(tables["controls"]),
             "Which states the prediction hangs on": _gradient_figure(tables["cells"]),
+            "What decides the word that a state decodes to": _vocabulary_figure(every[0]),
+            "The flow as blocks": self._blocks_figure(tables),
         }
 
     def planted(self) -> "Model":
@@ -257,12 +266,27 @@ class InformationFlow(TextStudy):
         self, model: "Model", texts: list[TracedText], counted: list[TracedText], own: PerPrompt
     ) -> pd.DataFrame:
         """Origins by the model's own weights in all texts, and by random ones where they count."""
-        frames = [_origin_rows(texts, own, "own")]
+        frames = [origin_rows(texts, own, "own")]
         for number, twin in enumerate(self.twins(model, RANDOM_MODELS if counted else 0)):
             label = f"random weights {number + 1}/{RANDOM_MODELS}"
             kept = self._origins(twin, counted, label)
-            frames.append(_origin_rows(counted, kept, f"random {number}"))
+            frames.append(origin_rows(counted, kept, f"random {number}"))
         return pd.concat(frames, ignore_index=True)
+
+    def _all_drawn(
+        self, model: "Model", texts: list[TracedText]
+    ) -> tuple[dict[str, pd.DataFrame], dict[str, np.ndarray]]:
+        """The texts that are drawn: rows by prompt, and arrays with a text's place in the name."""
+        each, arrays = [self._drawn(model, text) for text in texts], {}
+        tables = {
+            name: pd.concat([one[name].assign(prompt=text.number)
+                             for (one, _), text in zip(each, texts, strict=True)],
+                            ignore_index=True)
+            for name in each[0][0]
+        }  # fmt: skip
+        for place, (_, found) in enumerate(each):
+            arrays |= {f"{name}_{place}": x for name, x in found.items()}
+        return tables, arrays | {"drawn": np.array([text.number for text in texts])}
 
     def _drawn(
         self, model: "Model", text: TracedText
@@ -280,8 +304,9 @@ class InformationFlow(TextStudy):
             "nodes": node_rows(flows),
             "links": link_rows(flows),
         }
-        told = {"drawn": np.array([text.number]), "key": np.array(text.key, dtype=np.int64)}
+        told = {"key": np.array(text.key, dtype=np.int64)}
         told |= {"clipped": Found.of(found, text).clipped}
+        told |= {"vocabulary": vocabulary_shares(model, text.tokens).numpy()}
         return tables, page_arrays(found) | told
 
     def _fetched(self, results: Results, rule: str) -> Claim:
@@ -301,6 +326,15 @@ class InformationFlow(TextStudy):
             "weights", needs=NEEDS, more="prompts",
         )  # fmt: skip
 
+    def _blocks_figure(self, tables: Mapping[str, pd.DataFrame]) -> "Drawing":
+        links = tables["links"]
+        return flow_blocks(
+            links[links["rule"] == self.rule], tables["cells"],
+            caption="The first text as blocks, as the view “cells” above draws it: every state "
+            "with the token that it decodes to (darker: surer), columns are tokens, rows layers. "
+            "Lines are links of at least 2 % of the traced token; orange ones are attention.",
+        )  # fmt: skip
+
     def _flow_figure(self, results: Results) -> "Drawing":
         tables, arrays = results.tables, results.arrays
         drawn = tables["prompts"].set_index("prompt").loc[int(arrays["drawn"][0])]
@@ -314,6 +348,18 @@ class InformationFlow(TextStudy):
             "Every box is a state (columns: tokens; rows: layers) with the token that it decodes "
             "to; widths are shares of the traced token. Click a box to trace it back instead.",
         )  # fmt: skip
+
+
+def _of_text(results: Results, place: int) -> Results:
+    """The results with one of the drawn texts only."""
+    number = int(results.arrays["drawn"][place])
+    tables = dict(results.tables)
+    for name in ("cells", "nodes", "links"):
+        rows = tables[name]
+        tables[name] = rows[rows["prompt"] == number].drop(columns="prompt")
+    end = f"_{place}"
+    own = {k.removesuffix(end): x for k, x in results.arrays.items() if k.endswith(end)}
+    return Results(tables, own | {"drawn": np.array([number])})
 
 
 def _by_enough(found: AgainstRandom | None) -> AgainstRandom | None:
@@ -334,15 +380,8 @@ def _controls(seed: int) -> pd.DataFrame:
             ids = tokenize(model, text)
             (at,) = positions(model, ids, text, key)
             found = splits(model, torch.tensor(ids))
-            rows += [
-                (
-                    control,
-                    rule,
-                    number,
-                    trace(split, model.cfg.n_layers, -1).sources[at].sum().item(),
-                )
-                for rule, split in found.by_rule.items()
-            ]
+            traced = {r: trace(split, model.cfg.n_layers, -1) for r, split in found.by_rule.items()}
+            rows += [(control, r, number, float(x.sources[at].sum())) for r, x in traced.items()]
     columns = ["control", "rule", "prompt", "found"]
     return pd.DataFrame([*rows, *_carry_rows(seed)], columns=columns)
 
@@ -391,17 +430,11 @@ def _words(model: "Model", text: TracedText) -> str:
     )
 
 
-def _origin_rows(texts: list[TracedText], kept: PerPrompt, weights: str) -> pd.DataFrame:
-    axes = {"prompt": [text.number for text in texts], "rule": list(RULES)}
-    values = {name: kept[name] for name in ("beside", "origin", "left", "clipped")}
-    return grid(axes, decisive=kept["key"], **values).assign(weights=weights)
-
-
 def _drawn_in_words(results: Results, rule: str) -> str:
     """From which token the drawn one was fetched most, how much of it, and in which layer."""
     tables = results.tables
     drawn = tables["prompts"].set_index("prompt").loc[int(results.arrays["drawn"][0])]
-    traced, taken = f"“{label(drawn['traced'])}”", _taken(tables)
+    traced, taken = f"“{label(drawn['traced'])}”", fetched_rows(tables["links"])
     taken = taken[taken["rule"] == rule].set_index("source")["share"]
     if taken.empty:
         return f"{traced} was fetched from no other token: no link holds enough of it."
@@ -415,7 +448,7 @@ def _drawn_in_words(results: Results, rule: str) -> str:
 def _disagreement(results: Results, rule: str) -> str:
     """Which other ways to divide a state name another token of the drawn text, and which."""
     named: dict[int, list[str]] = {}
-    for one, rows in _taken(results.tables).groupby("rule", sort=False):
+    for one, rows in fetched_rows(results.tables["links"]).groupby("rule", sort=False):
         named.setdefault(int(rows.set_index("source")["share"].idxmax()), []).append(one)
     own = next((source for source, rules in named.items() if rule in rules), None)
     others = [
@@ -478,9 +511,8 @@ def _control_claims(rows: pd.DataFrame, seed: int) -> list[Claim]:
     """Which rules find a path that is known, and which miss it."""
     claims = []
     for control, about in CONTROLS.items():
-        wide = rows[rows["control"] == control].pivot(
-            index="prompt", columns="rule", values="found"
-        )
+        own = rows[rows["control"] == control]
+        wide = own.pivot(index="prompt", columns="rule", values="found")
         means = wide.mean()
         finding = [rule for rule in RULES if means.get(rule, 0) > FOUND]
         missing = [f"{rule} ({means[rule]:.2f})" for rule in RULES if rule not in finding]
@@ -495,21 +527,11 @@ def _control_claims(rows: pd.DataFrame, seed: int) -> list[Claim]:
     return claims
 
 
-def _taken(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """What the drawn text's last token fetches from each other token, by rule, as shares."""
-    links = tables["links"]
-    last = links["query"].max()
-    links = links[(links["kind"] == "attention") & (links["query"] == last)]
-    links = links[links["source"] != last]
-    rows = links.groupby(["rule", "source"], sort=False)["weight"].sum().rename("share")
-    return (rows / rows.groupby("rule").transform("sum")).reset_index()
-
-
 def _fetched_figure(tables: Mapping[str, pd.DataFrame]) -> "Drawing":
     inputs = tables["cells"].drop_duplicates("pos")[["pos", "input"]]
-    words = {row.pos: f"{row.pos} {label(row.input)}" for row in inputs.itertuples()}
+    words = {row.pos: f"{row.pos} {row.input}" for row in inputs.itertuples()}
     axes = {"rule": list(RULES), "source": sorted(words)[:-1]}
-    rows = grid(axes).merge(_taken(tables), how="left").fillna({"share": 0.0})
+    rows = grid(axes).merge(fetched_rows(tables["links"]), how="left").fillna({"share": 0.0})
     rows["token"] = rows["source"].map(words)
     return heat_map(
         rows, "rule", "token", "share", low=0.0, label="share of what is fetched",
@@ -559,4 +581,18 @@ def _gradient_figure(cells: pd.DataFrame) -> "Drawing":
         caption="How steeply the traced token's log-probability changes with each state: the L2 "
         "norm of its gradient by the state, over the longest in the same row (the lengths "
         "themselves are in the table of cells).",
+    )  # fmt: skip
+
+
+def _vocabulary_figure(one: Results) -> "Drawing":
+    shares = one.arrays["vocabulary"]
+    inputs = one.tables["cells"].drop_duplicates("pos").sort_values("pos")["input"]
+    words = [f"{pos} {word}" for pos, word in enumerate(inputs)]
+    axes = {"layer": range(len(shares)), "token": words, "part": list(PARTS)}
+    return heat_map(
+        grid(axes, share=shares), "layer", "token", "share", facet="part", low=0.0, high=1.0,
+        label="share of the change of the decoded distribution (KL)",
+        caption="After each block a state decodes to a distribution over words. How far that "
+        "moves (KL) when the residual stream, what attention adds or what the MLP adds is taken "
+        "out, as shares of the three.",
     )  # fmt: skip

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from viz.figures.chips import token_chips
     from viz.figures.decoded import View, decoded_table
     from viz.figures.flow import flow_chart
+    from viz.figures.flows import flow_blocks, flow_texts
     from viz.figures.grids import along_text, cell_grid, head_grid
     from viz.figures.heads import HeadText, head_explorer
     from viz.figures.matrices import heat_map
@@ -43,7 +44,9 @@ _HOME = {
     "decoded_table": "figures.decoded",
     "dendrogram": "figures.trees",
     "duration": "html",
+    "flow_blocks": "figures.flows",
     "flow_chart": "figures.flow",
+    "flow_texts": "figures.flows",
     "HeadText": "figures.heads",
     "head_explorer": "figures.heads",
     "head_grid": "figures.grids",
@@ -77,7 +80,9 @@ __all__ = [
     "decoded_table",
     "dendrogram",
     "duration",
+    "flow_blocks",
     "flow_chart",
+    "flow_texts",
     "head_explorer",
     "head_grid",
     "heat_map",

@@ -8,13 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from lenses.flow.keyed_texts import KeyedText
-from lenses.flow.splits import Split, Splits
+from lenses.flow.splits import RULES, Split, Splits
 from lenses.flow.trace import Flow, trace, without_sink
+from lenses.kept import PerPrompt
+from lenses.statistics.grid import grid
 from models import Model
 from prompts.additions import AdditionFormat
 
@@ -142,3 +145,10 @@ def row_errors(splits: Splits) -> Float[np.ndarray, "check rule"]:
         for split in splits.by_rule.values()
     ]
     return np.array([rows, heads])
+
+
+def origin_rows(texts: list[TracedText], kept: PerPrompt, weights: str) -> pd.DataFrame:
+    """A row a text and rule: what `Found` says of each, by weights of that name."""
+    axes = {"prompt": [text.number for text in texts], "rule": list(RULES)}
+    values = {name: kept[name] for name in ("beside", "origin", "left", "clipped")}
+    return grid(axes, decisive=kept["key"], **values).assign(weights=weights)

@@ -112,3 +112,12 @@ def page_arrays(found: Splits) -> dict[str, np.ndarray]:
     kept["head"] = kept["head"].astype(np.int32)
     parallel = any(split.parallel for split in found.by_rule.values())
     return kept | {"parallel": np.array([parallel]).astype(np.int32)}
+
+
+def fetched_rows(links: pd.DataFrame) -> pd.DataFrame:
+    """What the last token of one text's flow fetches from each other token, by rule, as shares."""
+    last = links["query"].max()
+    links = links[(links["kind"] == "attention") & (links["query"] == last)]
+    links = links[links["source"] != last]
+    rows = links.groupby(["rule", "source"], sort=False)["weight"].sum().rename("share")
+    return (rows / rows.groupby("rule").transform("sum")).reset_index()

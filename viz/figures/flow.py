@@ -129,7 +129,15 @@ def _props(
         },
         "gradient": _on_a_log_scale(first["gradient"].to_numpy(float)),
         "clipped": dict(zip(rules, shares["clipped"].tolist(), strict=True)),
+        **_decides(shares),
     }
+
+
+def _decides(shares: Mapping[str, np.ndarray]) -> dict[str, list[int]]:
+    """Percent of what a state decodes to that stream, attention and MLP decide, if that is told."""
+    if "vocabulary" not in shares:
+        return {}
+    return {"vocabulary": (100 * shares["vocabulary"]).round().astype(int).ravel().tolist()}
 
 
 def _packed(shares: Mapping[str, np.ndarray], rule: int) -> dict[str, str]:

@@ -110,11 +110,13 @@ def _maps(
     rows, columns, value, text = names
     whole = pd.concat(parts.values())
     down, across = _axes(whole, rows, columns)
+    shown = [shorten(str(name), 16) for name in across]
     margin = 0.45 + 0.075 * max(len(shorten(str(name), 16)) for name in down)
     abreast = _abreast(len(parts), len(across), bool(text))
     room = WIDTH / abreast - margin
     wide, high = _cell(whole, text, len(down), len(across), room)
-    figure, axes = panels(len(parts), wide * len(across) + margin, high * len(down) + 0.85)
+    below = 0.85 + (0.05 * max(map(len, shown)) if _is_turned(shown, wide) else 0)
+    figure, axes = panels(len(parts), wide * len(across) + margin, high * len(down) + below)
     figure.set_figwidth(max(_NARROWEST, figure.get_figwidth()))
     figure.set_figheight(figure.get_figheight() + 0.75)
     undefined, letters = False, int((wide * len(across) + 0.3) / (10 * _LETTER))
@@ -126,7 +128,7 @@ def _maps(
         undefined |= bool((grid != grid).any())
         heat(axis, grid, scale, **_written(part, names, (down, across), (wide, high)))
         ticks(axis, "y", [shorten(str(n), 16) for n in down], high * len(down), rotation=0)
-        _ticks_across(axis, [shorten(str(n), 16) for n in across], wide)
+        _ticks_across(axis, shown, wide)
         axis.set(xlabel=under, ylabel=axis_name(rows) if panel == 0 else "")
         axis.set_title(label_of(name, "matplotlib"))
     colour_bar(figure, axes, title, undefined)
@@ -198,9 +200,14 @@ def _written(
 
 def _ticks_across(axis: Axes, names: list[str], wide: float) -> None:
     """Names under the columns, turned where they are too long to stand side by side."""
-    turned = max(map(len, names)) * 9 * _LETTER > wide and max(map(len, names)) > 3
+    turned = _is_turned(names, wide)
     room = wide * len(names) * (1 if turned else 0.7)
     ticks(axis, "x", names, room, rotation=90 if turned else 0)
+
+
+def _is_turned(names: list[str], wide: float) -> bool:
+    longest = max(map(len, names))
+    return longest * 9 * _LETTER > wide and longest > 3
 
 
 def _said(data: pd.DataFrame, keys: list[str], value: str, title: str) -> str:

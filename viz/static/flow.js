@@ -453,6 +453,8 @@ window.FlowChart = (() => {
       if (depth) {
         const past = 1 - split.mlp[at], attention = 1 - split.bias[at] - split.residual[at];
         lines.push(`this state: MLP ${percent(split.mlp[at])}, attention ${percent(past * attention)}, residual stream ${percent(past * split.residual[at])} (the joint: attention ${percent(attention)})`);
+        const by = this.props.vocabulary?.slice(3 * at, 3 * at + 3);
+        if (by) lines.push(`what it decodes to is decided by (KL): MLP ${by[2]} %, attention ${by[1]} %, residual stream ${by[0]} %`);
       }
       return { lines, top: this.decoded(depth, pos) };
     }
@@ -524,5 +526,21 @@ window.FlowChart = (() => {
     }
   }
 
-  return { draw: (box, props) => new Chart(box, props), trace, Shares };
+  // One text, or a choice among several: its charts are made when they are asked for.
+  function draw(box, props) {
+    if (!props.texts || props.texts.length === 1) return void new Chart(box, props.texts?.[0] ?? props);
+    const line = element("p", { class: "flow-texts" }), place = element("div", {});
+    const list = element("select", { "aria-label": "Text" }, element("label", { text: "Text " }, line));
+    for (const { name } of props.texts) element("option", { text: name }, list);
+    const show = () => {
+      const made = element("div", {});
+      place.replaceChildren(made);
+      new Chart(made, props.texts[list.selectedIndex]);
+    };
+    list.addEventListener("change", show);
+    box.replaceChildren(line, place);
+    show();
+  }
+
+  return { draw, trace, Shares };
 })();

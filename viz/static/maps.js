@@ -11,10 +11,12 @@ globalThis.Maps = (() => {
     const longest = Math.max(...panels.flatMap(({ text }) => (text ?? [""]).flatMap((word) => word.split("\n").map((line) => line.length))));
     const written = panels[0].text ? 0.43 * longest + 0.5 : width <= 12 ? 2.4 : 1.05;
     const labels = 0.5 * Math.max(...down.names.map((name) => name.length), 3) + 1;
-    const turned = !panels[0].text && Math.max(...across.names.map((name) => name.length)) > (width <= 12 ? 6 : 2);
+    const least = labels + (written + 0.25) * width, room = (box.clientWidth || 900) / 16;
+    const abreast = Math.min(panels.length, Math.max(1, Math.floor(room / (least + 1.4))));
+    const turned = 0.46 * Math.max(...across.names.map((name) => name.length)) > (room / abreast - labels) / width - 0.4;
     const told = element("p", { class: "told", "aria-live": "polite" }, "Point at a cell for its number; arrow keys move.");
     const grids = element("div", { class: "maps" });
-    grids.style.setProperty("--least", `${labels + written * width}rem`);
+    grids.style.setProperty("--least", `${least}rem`);
     for (const panel of panels) grids.append(drawn(panel));
     const ramp = element("span", { class: centred ? "ramp both" : "ramp" });
     box.replaceChildren(grids, element("p", { class: "scale" }, `${number(low)} `, ramp, ` ${number(high)}: ${title}`), told);
