@@ -120,7 +120,7 @@ def _packed(data: pd.DataFrame) -> dict[str, Any]:
     known = pd.unique(data[tokens].to_numpy().ravel())
     number = {token: i for i, token in enumerate(known)}
     wide = len(known) > 2**16
-    ids = np.stack([data[name].map(number).to_numpy() for name in tokens], axis=1)
+    ids = np.stack([data[name].map(number.__getitem__).to_numpy() for name in tokens], axis=1)
     p = np.clip(data[chances].to_numpy(float), 0, 1)
     most = max(float(data["entropy"].max()), 1e-9)
     entropy = np.clip(data["entropy"].to_numpy(float) / most, 0, 1)

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from viz.canvas import WIDTH, colour_bar, heat, limits, panels, require, split, ticks
-from viz.drawing import Drawing, Widget
+from viz.drawing import Drawing, Widget, storable
 from viz.figures.maps import map_widget, side
 from viz.glossary import axis_name
 from viz.labels import label as label_of
@@ -56,6 +56,8 @@ def heat_map(
     require(data, *keys, value, *([text] if text else []))
     if data.duplicated(keys).any():
         raise ValueError(f"two rows for one cell of {', '.join(keys)}")
+    if text:
+        data = data.assign(**storable(data[[text]]))
     title = label or axis_name(value)
     values = data[value].to_numpy(float, na_value=float("nan"))
     scale = _scale(values, diverging, low, high, title)
