@@ -28,7 +28,7 @@ def write_html(path: Path, template: str, *, wasm: bool = False, **values: Any) 
     nonce = secrets.token_urlsafe(16)
     policy = _POLICY.format(nonce=nonce, wasm=" 'wasm-unsafe-eval'" if wasm else "")
     text = filled(template, nonce=nonce, policy=policy, **values)
-    write_atomically(path, text.encode())
+    write_atomically(path, text.encode(errors="backslashreplace"))  # halves of characters
     return path
 
 

@@ -5,6 +5,7 @@ import shutil
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 import pandas as pd
@@ -12,6 +13,9 @@ import pytest
 
 from tests.viz import samples
 from viz import write_gallery, write_page
+
+AXE = Path(find_spec("axe_playwright_python").submodule_search_locations[0]) / "axe.min.js"
+NOT_OURS = "[['[data-library=circuitsvis]'], ['[data-library=plotly]']]"
 
 FLAGS = [
     "--no-sandbox",
@@ -26,6 +30,10 @@ FLAGS = [
 WATCH = """
 window.violations = [];
 document.addEventListener("securitypolicyviolation", (e) => violations.push(e.violatedDirective));
+window.shifted = 0;
+new PerformanceObserver((list) => {
+  for (const one of list.getEntries()) if (!one.hadRecentInput) shifted += one.value;
+}).observe({ type: "layout-shift", buffered: true });
 """
 
 
@@ -108,6 +116,28 @@ class Tab:
             box.wait_for(state="visible", timeout=20_000)
         self.page.wait_for_timeout(300)
         return self
+
+    def wheel(self) -> "Tab":
+        """Down to the end as a reader's wheel goes."""
+        self.page.mouse.move(600, 400)
+        for _ in range(200):
+            self.page.mouse.wheel(0, 500)
+            self.page.wait_for_timeout(40)
+            if self.page.evaluate("scrollY + innerHeight >= document.body.scrollHeight - 2"):
+                break
+        self.page.wait_for_timeout(300)
+        return self
+
+    def shifted(self) -> float:
+        """How far what is seen was moved by itself: cumulative layout shift."""
+        return self.page.evaluate("shifted")
+
+    def serious(self) -> list[str]:
+        """What axe-core finds serious or critical, but in widgets of other people's libraries."""
+        self.page.evaluate(AXE.read_text("utf-8"))
+        told = self.page.evaluate(f"axe.run({{ exclude: {NOT_OURS} }})")
+        bad = [v for v in told["violations"] if v["impact"] in ("serious", "critical")]
+        return [f"{v['id']}: {v['nodes'][0]['html'][:200]}" for v in bad]
 
     def complaints(self) -> list[str]:
         return self.noise + self.page.evaluate("violations")

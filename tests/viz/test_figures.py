@@ -45,7 +45,7 @@ def test_every_figure_is_saved_whole(saved, drawings):
         told = json.loads((saved / title / "figure.json").read_text())
         assert told["title"] == title
         assert told["alt"]
-        assert told["width"] <= 640, "wider than a column of text"
+        assert told["width"] <= 712, "wider than a page on a desk shows half as large again"
 
 
 def test_svg_text_is_outlines_and_asks_for_no_font(saved, drawings):

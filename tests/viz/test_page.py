@@ -116,7 +116,7 @@ def test_the_answer_stands_before_everything_else(runs):
     text = (runs / "digit_places/redrawn/index.html").read_text("utf-8")
     first = section(text, "<h1>", 'id="evidence"')
     assert "Heads L2H0 and L2H1 write three times as far" in first
-    for count in ("1 holds", "2 fail", "1 undecided", "3 not tested"):
+    for count in ("1 claim holds", "2 claims fail", "1 claim undecided", "3 claims not tested"):
         assert count in first
     assert "smollm2 · at most 1,248 cases a claim · 3 min" in first
     assert first.index("headline") < first.index("provenance") < first.index("drawing hero")
@@ -124,7 +124,7 @@ def test_the_answer_stands_before_everything_else(runs):
 
 def test_claims_of_a_family_are_one_table_on_one_axis(runs):
     text = (runs / "digit_places/redrawn/index.html").read_text("utf-8")
-    family = section(text, "Which head writes the carry", "Half of it is the bias.")
+    family = section(text, "<h3>Which head writes the carry", "Half of it is the bias.")
     assert family.count("<details id=") == 4, "three places, and the claim after them"
     assert family.count("Measured as: share of pairs.") == 1
     places = re.findall(r'<circle cx="([\d.]+)%"', family)

@@ -45,7 +45,7 @@ globalThis.Heads = (() => {
       const value = valueOf(measures[at.measure], layer, head);
       const cell = element("td", { tabindex: -1, "data-layer": layer, "data-head": head, title: `${named(layer, head)}: ${number(value)}` });
       if (heads <= 12) cell.textContent = value === null ? "" : String(Number(value.toPrecision(2))).replaceAll("-", "−");
-      if (layer === at.layer && head === at.head) cell.setAttribute("aria-selected", "true");
+      if (layer === at.layer && head === at.head) cell.setAttribute("aria-current", "true");
       shade(cell, value, scaled);
       return cell;
     }

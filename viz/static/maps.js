@@ -42,8 +42,8 @@ globalThis.Maps = (() => {
       else if (width <= 12 && value !== null) made.textContent = number(value, 2);
       shade(made, value, scale);
       const names = [`${down.words}: ${down.names[row]}`, `${across.words}: ${across.names[column]}`, panel.title].filter(Boolean);
-      made.about = { row, column, words: `${names.join(" · ")} → ${value === null ? "not defined" : number(value)}${panel.text ? ` (${made.textContent})` : ""}` };
-      made.part = { ...panel.part, ...down.parts[row], ...across.parts[column] };
+      const about = { ...panel.part, ...down.parts[row], ...across.parts[column] };
+      made.about = { row, column, component: about, words: `${names.join(" · ")} → ${value === null ? "not defined" : number(value)}${panel.text ? ` (${made.textContent})` : ""}` };
       return made;
     }
 
@@ -55,7 +55,7 @@ globalThis.Maps = (() => {
       for (const old of table.querySelectorAll(".crossed")) old.classList.remove("crossed");
       here.parentElement.classList.add("crossed");
       for (const line of table.rows) line.cells[here.about.column + 1].classList.add("crossed");
-      point(here.part);
+      point(here.about.component);
     }
 
     function move(event) {
@@ -68,10 +68,10 @@ globalThis.Maps = (() => {
     }
 
     for (const kind of ["mouseover", "focusin", "click"]) grids.addEventListener(kind, (event) => tell(event.target));
-    grids.addEventListener("click", (event) => { const made = event.target.closest("td"); if (made) point(made.part, true); });
+    grids.addEventListener("click", (event) => { const made = event.target.closest("td"); if (made) point(made.about.component, true); });
     grids.addEventListener("keydown", move);
     addEventListener("carrylens-point", ({ detail }) => {
-      for (const made of grids.querySelectorAll("td")) made.classList.toggle("lit", same(made.part, detail.part));
+      for (const made of grids.querySelectorAll("td")) made.classList.toggle("lit", same(made.about.component, detail.part));
     });
   }
 

@@ -208,8 +208,8 @@
     const share = low < 0 ? Math.abs(value) / (Math.max(-low, high) || 1) : (value - low) / (high - low || 1);
     cell.style.setProperty("--shade", `${Math.round(100 * Math.min(1, Math.max(0, share)))}%`);
     cell.classList.toggle("less", value < 0);
-    cell.classList.toggle("half", share > 0.5);
-    cell.classList.toggle("deep", share > 0.68);
+    cell.classList.toggle("half", share > 0.56);  // where ink and paper change places: a contrast of 4.5
+    cell.classList.toggle("deep", share > (value < 0 ? 0.78 : 0.73));
   }
 
   // Two things are of one component if they name the same head of a layer, or the same token.
