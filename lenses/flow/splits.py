@@ -188,9 +188,12 @@ def contribution_weights(block: Block) -> Scores:
 
 
 def max_flow(block: Block) -> Scores:
-    """The capacities of max-flow: attention x its gradient, each head's above zero (2502.15765).
+    """Max-flow on attention x its gradient, each head's above zero (2502.15765).
 
-    Half of each joint is the residual stream (Abnar & Zuidema 2020, 3); no MLP, no bias.
+    Half of each joint is the residual stream (Abnar & Zuidema 2020, 3); no MLP, no bias. As the
+    capacities into a state sum to 1, many flows from the inputs to one state are maximal, all of
+    value 1. Taken is the one that divides each state in proportion to its capacities, as the other
+    rules do.
     """
     head = block.along(_gradient(block)[0]).clamp(min=0)
     source, nothing = _shares(head.sum(0)), torch.zeros_like(block.pre[:, 0])

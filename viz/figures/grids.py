@@ -226,7 +226,7 @@ def _cells(data: pd.DataFrame, value: str, title: str) -> Figure:
     figure, axes = panels(len(by_carry), width, height)
     figure.set_figheight(figure.get_figheight() + 0.6)
     for axis, (name, (shares, counts)) in zip(axes, by_carry.items(), strict=True):
-        heat(axis, shares.to_numpy(float), (False, 0.0, 1.0), 
+        heat(axis, shares.to_numpy(float), (False, 0.0, 1.0),
              written=_in_cells(shares, counts), size=8, linespacing=1.1)  # fmt: skip
         ticks(axis, "y", runs, 9, rotation=0)
         ticks(axis, "x", places, 99, rotation=0)

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 from einops import einsum, repeat
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import maximum_flow
 
 from lenses.flow.keyed_texts import positions
 from lenses.flow.origins import head_share
@@ -182,3 +184,25 @@ def test_the_path_of_the_carry_is_the_thickest_by_its_gradient():
         flow, heads = trace(one, 2, -1), [head for _, head in planted.heads[1]]
         assert flow.attention[0].sum() > 0.05
         assert head_share(one, flow, 0, heads) > 0.99
+
+
+def test_the_flow_of_max_flow_is_a_maximum_flow():
+    """By scipy's solver on the same capacities: the same value; and no link exceeds its own."""
+    model, tokens = tiny(CONFIGS[next(iter(CONFIGS))]), torch.randint(0, 50, (7,))
+    split = splits(model, tokens, ["max-flow"])["max-flow"]
+    layers, count = split.residual.shape
+    found = trace(split, layers, -1)
+    scale, size = 10**6, (layers + 1) * count
+    capacity = np.zeros((size + 1, size + 1), dtype=np.int32)
+    for layer in range(layers):
+        for query in range(count):
+            into = split.attention[layer, query].double().numpy().copy()
+            into[query] += float(split.residual[layer, query])
+            capacity[layer * count : (layer + 1) * count, (layer + 1) * count + query] = (
+                into * scale
+            )
+    capacity[size, :count] = 2 * scale
+    most = maximum_flow(csr_array(capacity), size, size - 1).flow_value / scale
+    assert most == pytest.approx(found.sources.sum().item(), abs=1e-4)
+    assert (found.attention <= split.attention + 1e-6).all()
+    assert (found.residual <= split.residual + 1e-6).all()
