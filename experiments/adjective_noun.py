@@ -36,12 +36,15 @@ BEYOND = {
     "attention": (
         "Averaged over all heads, a noun attends more to its own adjective than to the same word "
         "describing something else.",
-        "attention, own less control, mean over heads",
+        "attention to its own adjective, less that to the same word where it describes something "
+        "else "
+        "(control), mean over heads",
     ),
     "all": (
         "Exchanging an adjective moves the noun's state further where the adjective describes that "
         "noun.",
-        "log of the length of movements, own over control, mean over layers",
+        "log of the length of movements, by its own adjective over by the control, mean over "
+        "layers",
     ),
     "edge": (
         "What flows straight from an adjective moves the noun's state further where the adjective "

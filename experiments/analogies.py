@@ -138,7 +138,8 @@ class Analogies(Experiment):
             },
         ),
         "against_random": Table(
-            "A row is how often targets are found in raw E, with own or random weights.",
+            "A row is how often targets are found in raw E (the token embeddings as they are), "
+            "with own or random weights.",
             key="weights method prompt",
             columns={
                 "method": "how the target was looked for",
@@ -147,7 +148,8 @@ class Analogies(Experiment):
             },
         ),
         "examples": Table(
-            "A row is what the mean offset leads to in raw E, of the first pairs of a relation.",
+            "A row is what the mean offset leads to in raw E (the embeddings), of the first pairs "
+            "of a relation.",
             key="relation source target",
             columns={
                 "relation": "name of the relation",
@@ -454,7 +456,8 @@ def _methods_figure(results: Results) -> Drawing:
     rows = rows.set_index("relation").loc[["all", *(n for n in order if n != "all")]].reset_index()
     return bars(
         rows, "relation", "share_found", series="method",
-        caption="Share of pairs whose target is the nearest token, in raw E, words of the query "
+        caption="Share of pairs whose target is the nearest token, in the token embeddings as "
+        "they are (raw E), words of the query "
         "left out. Mean offset: source plus the mean of (target - source) over other pairs. One "
         "other pair: 3CosAdd. Nearest neighbour: the source alone. Lines: 95 % (Wilson).",
     )  # fmt: skip
@@ -464,7 +467,8 @@ def _examples_figure(results: Results) -> pd.DataFrame:
     rows = results.tables["examples"]
     rows = rows.assign(found=[", ".join(text.split(", ")[:3]) for text in rows["found"]])
     rows.attrs["caption"] = (
-        "Source plus the mean offset of other pairs in raw E, and the three tokens nearest to it, "
+        "Source plus the mean offset of other pairs in raw E (the embeddings), and the three "
+        "tokens nearest to it, "
         "the source's own forms left out."
     )
     return rows
@@ -501,7 +505,8 @@ def _directions_figure(results: Results) -> Drawing:
         pd.DataFrame(parts).rename(columns={"estimate": "mean_cosine"}), "relation", "mean_cosine",
         series="pairs",
         caption="Cosine of an offset (target - source) with the mean offset of the other pairs, "
-        "mean over pairs, in raw E: 1 if all are the same direction. Paired anew: the same words, "
+        "mean over pairs, in raw E (the embeddings): 1 if all are the same direction. Paired "
+        "anew: the same words, "
         "20 random pairings. What is left there is the way from one kind of word to another. "
         "Lines: 95 % over pairs.",
     )  # fmt: skip

@@ -425,7 +425,8 @@ def _shares_figure(results: Results) -> Drawing:
     return bars(
         best, "predictor", "share_told", series="fit", reference=0.0,
         caption="Share of bigram information: 0 is told by word frequencies alone (line), 1 by the "
-        "counts. E: softmax(norm(E) U). Effective E: after the first MLP. With frequencies: added "
+        "counts. E: embedding times unembedding, softmax(norm(E) U). Effective E: after the first "
+        "MLP. With frequencies: added "
         "to log word frequencies, with a factor fitted on other words. What lies below -1 is left "
         "out here and stands in the last table. Lines: 95 % over first words.",
     )  # fmt: skip
@@ -449,7 +450,7 @@ def _told_figure(results: Results) -> Drawing:
         rows, "saved by bigram counts (nats)", "saved by E (nats)",
         caption="Each point is a first token: how much bigram counts save of the cross entropy of "
         "word frequencies, and how much embedding times unembedding saves when it is added to "
-        "them. On the diagonal E would tell all.",
+        "them. On the diagonal embedding times unembedding would tell all.",
     )  # fmt: skip
 
 

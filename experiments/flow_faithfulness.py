@@ -211,9 +211,9 @@ class FlowFaithfulness(TextStudy):
         worth = results.tables["thresholds"].sort_values("worth").iloc[-1]
         return (
             f"{told}: keeping what it draws leaves {own:.2f} more of the answer's probability than "
-            f"removing it, on average ({random:.2f} for a diagram with random shares). Its links "
-            f"of {worth['threshold']}, {worth['mass']:.0%} of the mass, keep "
-            f"{worth['estimate']:.0%}."
+            f"removing it, on average ({random:.2f} for a diagram with random shares). Cut "
+            f"at {worth['threshold']} it draws {worth['mass']:.0%} of what attention and MLPs add "
+            f"in this model, and these parts alone keep {worth['estimate']:.0%}."
         ).replace("%", " %")
 
     def claims(self, results: Results) -> list[Claim]:

@@ -565,8 +565,9 @@ def _key_figures(origins: pd.DataFrame) -> dict[str, "Drawing"]:
 
 def _control_figure(controls: pd.DataFrame) -> "Drawing":
     means = controls.groupby(["control", "rule"], sort=False)["found"].mean().reset_index()
+    means = means.rename(columns={"control": "planted model"})
     return heat_map(
-        means, "rule", "control", "found", label="share on the true path",
+        means, "rule", "planted model", "found", label="share on the true path",
         caption="How much of the flow each rule leads along the path that is known. "
         + " ".join(f"{name}: {about}." for name, about in CONTROLS.items()),
     )  # fmt: skip

@@ -164,7 +164,7 @@ window.FlowChart = (() => {
         return input;
       };
       this.ui = {
-        rule: select("Rule", Object.keys(this.props.rules), opens.rule),
+        rule: select("Rule of dividing a state", Object.keys(this.props.rules), opens.rule),
         view: select("View", ["flow", "cells"], "flow"),
         kind: select("Threshold", ["none", "top-k", "top-p", "minimum weight"], opens.threshold[0]),
         value: element("input", { type: "number", step: "any", min: 0, value: opens.threshold[1] }, element("label", { text: "Its value" }, bar)),

@@ -159,7 +159,8 @@ def test_a_click_traces_back_from_that_cell(shown):
 def test_rule_threshold_view_and_colour_change_the_picture(shown):
     svg = shown.page.locator(".flow svg")
     before = svg.inner_html()
-    for name, value in (("Rule", "norms"), ("Threshold", "top-k"), ("Colour", "layer"),
+    for name, value in (("Rule of dividing a state", "norms"),
+                        ("Threshold", "top-k"), ("Colour", "layer"),
                         ("View", "cells")):  # fmt: skip
         shown.page.get_by_label(name, exact=True).select_option(value)
         after = svg.inner_html()
