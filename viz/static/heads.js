@@ -97,11 +97,14 @@ globalThis.Heads = (() => {
       const most = Math.max(...known.map(Math.abs), 1e-9);
       const low = Math.min(...known);  // within a text the question is which tokens have more
       const range = low < 0 ? { low: -most, high: most } : { low, high: Math.max(...known) };
-      return element("p", { class: "head-text" }, ...text.tokens.map((token, pos) => {
+      const ramp = element("span", { class: low < 0 ? "ramp both" : "ramp" });
+      const legend = element("p", { class: "scale" }, `${number(range.low)} `, ramp, ` ${number(range.high)}`);
+      const shown = element("p", { class: "head-text" }, ...text.tokens.map((token, pos) => {
         const made = element("span", { title: `${token}: ${number(own[pos])}` }, token);
         shade(made, own[pos], range);
         return made;
       }));
+      return element("div", {}, shown, legend);
     }
 
     function square2d(layer, head) {

@@ -19,7 +19,7 @@ globalThis.Maps = (() => {
     grids.style.setProperty("--least", `${least}rem`);
     for (const panel of panels) grids.append(drawn(panel));
     const ramp = element("span", { class: centred ? "ramp both" : "ramp" });
-    box.replaceChildren(grids, element("p", { class: "scale" }, `${number(low)} `, ramp, ` ${number(high)}: ${title}`), told);
+    box.replaceChildren(grids, element("p", { class: "scale" }, `${number(low)} `, ramp, ` ${number(high)}: ${title}${grids.querySelector(".beyond") ? "; underlined: beyond this scale" : ""}`), told);
 
     function drawn(panel) {
       const values = unpacked(panel.values);
@@ -39,7 +39,8 @@ globalThis.Maps = (() => {
     function cell(panel, value, row, column) {
       const made = element("td", { tabindex: -1 });
       if (panel.text) made.textContent = panel.text[row * width + column];
-      else if (width <= 12 && value !== null) made.textContent = number(value, 2);
+      else if (width <= 12 && value !== null) made.textContent = Math.abs(value) < Math.max(-low, high) / 1000 ? "0" : number(value, 2);
+      made.classList.toggle("beyond", value !== null && (value < low - 1e-6 || value > high + 1e-6));
       shade(made, value, scale);
       const names = [`${down.words}: ${down.names[row]}`, `${across.words}: ${across.names[column]}`, panel.title].filter(Boolean);
       const about = { ...panel.part, ...down.parts[row], ...across.parts[column] };
