@@ -65,6 +65,7 @@ class AttentionPrimer(Experiment):
     """
 
     needs_model: ClassVar[bool] = False
+    related: ClassVar[tuple[str, ...]] = ("adjective_noun", "attention_glimpse")
     runs_on: ClassVar[str] = "no model 10 s"
     quick: ClassVar[dict[str, Any]] = {
         "trainings": 2, "steps": 30, "draws": 4, "repeats": 2, "longest": 128,
