@@ -14,7 +14,7 @@ from lenses.heads.agreement import PHASES as SPANS
 from lenses.heads.contributions import (
     COMPONENTS,
     Contributions,
-    contributions,
+    HeadMeasures,
     gain_rows,
     output_gain,
 )
@@ -174,12 +174,13 @@ class HeadContributions(TextStudy):
         texts = self._texts(model)
         per_token, components = self.rows("contributions"), self.rows("components")
         own, told = PerPrompt(), "reading"
+        reading = HeadMeasures(model)
         for batch in self.stream(texts, (per_token, components, own), told, self.batch_size):
-            for text, one in self._read(model, batch):
+            for text, one, nats in self._read(reading, batch):
                 tokens = _token_rows(model, text)
                 per_token.append(_contribution_rows(tokens, one))
                 components.append(_component_rows(tokens, one))
-                own.update(**self._summary(model, text, one))
+                own.update(**self._summary(model, text, one, nats))
         example = torch.tensor(texts[0].ids[:EXAMPLE_TOKENS], device=model.cfg.device)
         return Results(
             tables={
@@ -252,20 +253,24 @@ class HeadContributions(TextStudy):
             given = texts_to_read(model, self.prompts, self.prompts_file, shipped_texts(), count)
         return continued(model, given, count, self.stream)
 
-    def _read(self, model: "Model", batch: Sequence[ReadText]) -> list[tuple]:
-        """Each text of a batch with what its forward pass says."""
+    def _read(self, reading: HeadMeasures, batch: Sequence[ReadText]) -> list[tuple]:
+        """Each text of a batch with what its forward pass says, and its tokens' surprisal."""
         tokens, lengths = right_pad([text.ids for text in batch])
         group = torch.full(tokens.shape, -1)
         for row, text in zip(group, batch, strict=True):
             for number, chosen in enumerate(self._chosen(text)):
                 row[: len(chosen)][torch.from_numpy(chosen)] = number
-        device = model.cfg.device
-        found = contributions(model, tokens.to(device), group.to(device)).cpu()
-        read = [(text, found.prompt(i, int(lengths[i]))) for i, text in enumerate(batch)]
-        for text, one in read:
+        device, name = reading.model.cfg.device, reading.model.card.name
+        found, nats = reading.with_surprisal(tokens.to(device), group.to(device))
+        found, nats = found.cpu(), nats.cpu().double().numpy()
+        read = [
+            (text, found.prompt(i, int(lengths[i])), nats[i, : lengths[i]])
+            for i, text in enumerate(batch)
+        ]
+        for text, one, _ in read:
             if not one.output_error.isfinite().all():
                 raise UsageError(
-                    f"prompt {text.number}: {model.card.name} overflows in {self.dtype}; "
+                    f"prompt {text.number}: {name} overflows in {self.dtype}; "
                     "use --dtype float32 or bfloat16"
                 )
         return read
@@ -275,13 +280,15 @@ class HeadContributions(TextStudy):
         counted = np.arange(len(text.ids)) >= (0 if self.include_first else 1)
         return np.stack([~text.generated & counted, text.generated & counted])
 
-    def _summary(self, model: "Model", text: ReadText, one: Contributions) -> dict:
+    def _summary(
+        self, model: "Model", text: ReadText, one: Contributions, nats: np.ndarray
+    ) -> dict:
         """What is kept of a prompt: its estimates, each with a first axis of one prompt."""
         chosen = self._chosen(text)
         kept = {
             "heads": head_means(one, chosen),
             "spreads": head_spreads(one, chosen),
-            "agreement": self._agreement(model, text, one),
+            "agreement": self._agreement(model, text, one, nats),
             "output_error": one.output_error.max().numpy(),
             "attention_error": self._row_error(model, one),
         }
@@ -293,14 +300,19 @@ class HeadContributions(TextStudy):
         return (beyond.clamp(min=0) if model.attention_sinks else beyond.abs()).max().numpy()
 
     def _agreement(
-        self, model: "Model", text: ReadText, one: Contributions, **only: tuple[str, ...]
+        self,
+        model: "Model",
+        text: ReadText,
+        one: Contributions,
+        nats: np.ndarray,
+        **only: tuple[str, ...],
     ) -> np.ndarray:
         """Agreement of cosine and L2 norm in a text, beside that in random directions."""
         rng = np.random.default_rng([self.seed, text.number])
         lengths = one.l2_norm[0].numpy()
         null = random_direction_cosines(lengths, model.cfg.d_model, DRAWS, rng)
-        cosine, surprisal = one.cosine[0].numpy(), one.surprisal[0].numpy().astype(float)
-        return prompt_agreement(cosine, lengths, null, surprisal, text.generated, **only)
+        cosine = one.cosine[0].numpy()
+        return prompt_agreement(cosine, lengths, null, nats, text.generated, **only)
 
     def _head_rows(self, own: PerPrompt) -> pd.DataFrame:
         found = bootstrap(own["heads"], self.seed)
@@ -340,10 +352,11 @@ class HeadContributions(TextStudy):
         frames = [self._claimed(own["spreads"], agreement, "own", model.cfg.n_heads)]
         for number, twin in enumerate(self.twins(model, RANDOM_MODELS)):
             kept, label = PerPrompt(), f"random weights {number + 1}/{RANDOM_MODELS}"
+            reading, only = HeadMeasures(twin), {"methods": ("spearman",), "within": PHASES}
             for batch in self.stream(texts, kept, label, self.batch_size):
-                for text, one in self._read(twin, batch):
+                for text, one, nats in self._read(reading, batch):
                     spreads = head_spreads(one, self._chosen(text))
-                    rises = self._agreement(twin, text, one, methods=("spearman",), within=PHASES)
+                    rises = self._agreement(twin, text, one, nats, **only)
                     kept.update(spreads=spreads[None], agreement=rises[None])
             agreement, weights = kept["agreement"][..., 0, :], f"random {number}"
             frames.append(self._claimed(kept["spreads"], agreement, weights, model.cfg.n_heads))

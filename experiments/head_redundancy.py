@@ -374,9 +374,9 @@ def _start(text: ReadText) -> int:
 def _overlaps(model: "Model") -> dict[str, np.ndarray]:
     """Subspace overlap [head head] of what heads write to and of what queries are read from."""
     read, out = model.W_Q.detach().transpose(-2, -1), attention_out(model)
-    gain = None if out.post_gain is None else out.post_gain[:, None, None, :]
+    written = torch.stack([out.gained(layer) for layer in range(model.cfg.n_layers)])
     return {
-        "ov_overlap": subspace_overlap(out.W_O if gain is None else out.W_O * gain),
+        "ov_overlap": subspace_overlap(written),
         "qk_overlap": subspace_overlap(read),
     }
 

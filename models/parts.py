@@ -1,5 +1,6 @@
 """The parts of a model that measurements need, the same under TransformerLens 3.9 and 4.x."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,8 +30,9 @@ class AttentionOut:
     `blocks.{l}.attn.hook_out` under 4.x; 3.9 has no hook there: compute it from z.
     """
 
-    W_O: Float[Tensor, "layer head d_head d_model"]
-    """Times the factor on what attention adds, where there is one."""
+    W_O: Sequence[Float[Tensor, "head d_head d_model"]]
+    """Of each layer: the model's own numbers, not copied but where attention adds a factor times
+    what it computes; times that factor."""
     b_O: Float[Tensor, "layer d_model"]
     """Zeros where the model has no such bias."""
     post_gain: Float[Tensor, "layer d_model"] | None
@@ -79,11 +81,13 @@ class FinalNorm:
 def attention_out(model: Model) -> AttentionOut:
     """The weights behind a model's heads, and the norm after attention where there is one."""
     factors = [float(getattr(block, "residual_contribution_scale", 1)) for block in model.blocks]
-    W_O, b_O = model.W_O.detach(), _output_biases(model)
+    W_O, b_O = [block.attn.W_O.detach() for block in model.blocks], _output_biases(model)
     if any(factor != 1 for factor in factors):
-        factor = torch.tensor(factors, dtype=W_O.dtype, device=W_O.device)
-        W_O, b_O = W_O * factor[:, None, None, None], b_O * factor[:, None]
-    post = [_norm(model, block, "ln1_post") for block in model.blocks if _has(block, "ln1_post")]
+        W_O = [weight * factor for weight, factor in zip(W_O, factors, strict=True)]
+        b_O = b_O * torch.tensor(factors).to(b_O)[:, None]
+    post = [
+        _norm(model, block, "ln1_post") for block in model.blocks if has_child(block, "ln1_post")
+    ]
     if any(norm.kind != "RMS" or norm.shift.any() for norm in post):
         raise ModelError(f"{model.card.name}: the norm after attention is no RMS norm")
     return AttentionOut(
@@ -113,7 +117,7 @@ def mlp_norms(model: Model) -> list[FinalNorm]:
 
 def _norm(model: Model, home: Any, name: str) -> FinalNorm:
     """The norm that stands at `home` under `name`; one that changes nothing where none stands."""
-    norm = getattr(home, name) if _has(home, name) else nn.Identity()
+    norm = getattr(home, name) if has_child(home, name) else nn.Identity()
     return measured_norm(norm, torch.zeros(model.cfg.d_model).to(model.W_U))
 
 
@@ -164,5 +168,6 @@ def is_parallel(model: Model) -> bool:
     return not model.cfg.attn_only and "blocks.0.hook_resid_mid" not in model.hook_dict
 
 
-def _has(module: Any, name: str) -> bool:
+def has_child(module: Any, name: str) -> bool:
+    """Whether a model or block has a part of that name."""
     return name in dict(module.named_children())

@@ -67,6 +67,22 @@ def reading(model: Any, at: Int[Tensor, "row read"]) -> Iterator[None]:
         handle.remove()
 
 
+@contextmanager
+def before_unembedding(model: Any) -> Iterator[list[Float[Tensor, "batch pos d_model"]]]:
+    """While this is open, logits are not computed; the list holds the states to be unembedded."""
+    kept: list[Tensor] = []
+
+    def cut(module: Any, inputs: tuple) -> tuple:
+        kept[:] = inputs[:1]
+        return (inputs[0][:, :0], *inputs[1:])
+
+    handle = model.unembed.register_forward_pre_hook(cut)
+    try:
+        yield kept
+    finally:
+        handle.remove()
+
+
 @torch.inference_mode()
 def windows(model: Model, tokens: Int[Tensor, "pos"]) -> list[int | None]:
     """How many tokens each layer can look back at, itself included; None for all of the text.

@@ -103,7 +103,7 @@ def _deltas(
         for tokens in (found.clean, found.source)
     )
     axes = "layer n head d_head, layer head d_head d_model -> layer n head d_model"
-    delta = einsum(source - clean, out.W_O, axes)
+    delta = einsum(source - clean, torch.stack(out.W_O), axes)
     return delta if out.post_gain is None else delta * _post_scale(out, clean)[:, :, None]
 
 
@@ -118,7 +118,7 @@ def _post_scale(
 ) -> Float[Tensor, "layer n d_model"]:
     """What a norm after attention, frozen at the clean prompt, multiplies results with."""
     axes = "layer n head d_head, layer head d_head d_model -> layer n d_model"
-    raw = einsum(clean, out.W_O, axes) + out.b_O[:, None]
+    raw = einsum(clean, torch.stack(out.W_O), axes) + out.b_O[:, None]
     rms = (raw.square().mean(-1, keepdim=True) + out.post_eps).sqrt()
     return out.post_gain[:, None] / rms
 

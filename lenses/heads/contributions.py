@@ -1,9 +1,12 @@
 """How, and how much, each head contributes to what its attention block writes (SCIENCE 1).
 
-One forward pass; from each layer's z, what is kept of a head at a token is a handful of scalars.
-With r a head's result (z @ W_O, after the frozen scale of a norm that follows attention) and o the
-sum of r over heads, lengths and products come from d_head x d_head Gram matrices:
-norm(r)^2 = z (W_O W_O^T) z^T and <r, o> = z . (W_O o). Sums are taken in float64, because
+One forward pass without logits; from each layer's z, what is kept of a head at a token is a few
+scalars. With r a head's result (z @ W_O, after the frozen scale of a norm that follows attention)
+and o the sum of r over heads, r is built for a few tokens at a time, which stay in the processor's
+cache: one product as large as the block's own, and all measures are sums over numbers at hand.
+
+Where only lengths are wanted, d_head x d_head Gram matrices give them without r:
+norm(r)^2 = z (W_O W_O^T) z^T and <r, o> = z . (W_O o), in float64, because
 norm(o - r)^2 = norm(o)^2 - 2 <r, o> + norm(r)^2 cancels where one head writes nearly everything.
 """
 
@@ -14,12 +17,14 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import torch
-from einops import einsum, rearrange
+from einops import einsum
 from jaxtyping import Bool, Float, Int, Num
 
 from lenses.statistics.grid import grid
 from models import Model
 from models.parts import AttentionOut, attention_out, sinks
+from models.passes import before_unembedding
+from models.readout import Unembedding, unembedding
 
 MEASURES = (
     "l2_norm",
@@ -35,8 +40,16 @@ MEASURES = (
 COMPONENTS = ("attention", "b_O", "mlp", "residual")
 """What a block's output is the sum of; `residual` is what entered the block."""
 
-L1_NUMBERS = 2**24
-"""Numbers of head results held at d_model width at a time: 64 MB in float32."""
+AT_ONCE = {"cpu": 2**20}
+"""Numbers held at a time: what fits a core's cache (4 MB in float32)."""
+AT_ONCE_ELSEWHERE = 2**26
+"""The same on an accelerator, which waits for nothing but its orders."""
+FEWEST_TOKENS = 64
+"""Tokens whose results are built together in a model of any width: enough for a fast product."""
+LOGITS = 2**22
+"""Logits held at a time for surprisal: 16 MB in float32."""
+LEAST = 1e-30
+"""Under it a share of attention counts as this much in a logarithm: p log p is 0 there anyway."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +90,6 @@ class Contributions:
     """Variance over the group's tokens of o: mean squared distance from its mean."""
     head_variance: Float[torch.Tensor, "batch group layer head"]
     """The same of each r."""
-    surprisal: Float[torch.Tensor, "batch pos"]
-    """-log p(token | tokens before it) in nats; NaN where nothing predicts the token."""
 
     def cpu(self) -> "Contributions":
         """The same on the CPU: one transfer, after the batch."""
@@ -91,40 +102,74 @@ class Contributions:
         return type(self)(**{k: v if k in per_group else v[:, :length] for k, v in kept.items()})
 
 
-@torch.inference_mode()
+class HeadMeasures:
+    """Every measure of every head of one model, whose weights are prepared once."""
+
+    def __init__(self, model: Model) -> None:
+        self.model, self.head = model, unembedding(model)
+        out = attention_out(model)
+        self.layers = [Layer.of(out, layer) for layer in range(model.cfg.n_layers)]
+        self.has_sinks = sinks(model.blocks) is not None
+
+    def __call__(
+        self, tokens: Int[torch.Tensor, "batch pos"], group: Int[torch.Tensor, "batch pos"]
+    ) -> Contributions:
+        """Every measure for every (layer, head, token) of a batch, in one pass without logits.
+
+        Variances are taken over the tokens of group 0 and of group 1 apart; -1 leaves a token out
+        of them (padding, say). Right padding does not reach the tokens before it.
+        """
+        return self._read(tokens, group)[0]
+
+    def with_surprisal(
+        self, tokens: Int[torch.Tensor, "batch pos"], group: Int[torch.Tensor, "batch pos"]
+    ) -> tuple[Contributions, Float[torch.Tensor, "batch pos"]]:
+        """The same, and -log p of each token; logits are made for some positions at a time."""
+        found, normed = self._read(tokens, group)
+        return found, surprisal(self.head, normed, tokens)
+
+    @torch.inference_mode()
+    def _read(
+        self, tokens: Int[torch.Tensor, "batch pos"], group: Int[torch.Tensor, "batch pos"]
+    ) -> tuple[Contributions, Float[torch.Tensor, "batch pos d_model"]]:
+        reading = _Reading(self.layers, group.to(tokens.device), self.has_sinks)
+        with before_unembedding(self.model) as normed:
+            self.model.run_with_hooks(tokens, return_type=None, fwd_hooks=reading.hooks())
+        found = {name: torch.stack(parts, dim=2) for name, parts in reading.found.items()}
+        return Contributions(**found), normed[0]
+
+
 def contributions(
     model: Model, tokens: Int[torch.Tensor, "batch pos"], group: Int[torch.Tensor, "batch pos"]
 ) -> Contributions:
-    """Every measure for every (layer, head, token) of a batch, in one forward pass.
-
-    Variances are taken over the tokens of group 0 and of group 1 apart; -1 leaves a token out of
-    them (padding, say). Right padding does not reach the tokens before it.
-    """
-    groups = torch.stack([group == g for g in range(2)], dim=1)
-    reading = _Reading(
-        attention_out(model), groups.to(tokens.device), sinks(model.blocks) is not None
-    )
-    logits = model.run_with_hooks(tokens, return_type="logits", fwd_hooks=reading.hooks())
-    return Contributions(
-        **{name: torch.stack(parts, dim=2) for name, parts in reading.found.items()},
-        surprisal=surprisal(logits, tokens),
-    )
+    """`HeadMeasures` of one batch."""
+    return HeadMeasures(model)(tokens, group)
 
 
+@torch.inference_mode()
 def surprisal(
-    logits: Float[torch.Tensor, "batch pos vocab"], tokens: Int[torch.Tensor, "batch pos"]
+    head: Unembedding,
+    normed: Float[torch.Tensor, "batch pos d_model"],
+    tokens: Int[torch.Tensor, "batch pos"],
 ) -> Float[torch.Tensor, "batch pos"]:
-    """-log p of each token given those before it, in nats.
+    """-log p of each token given those before it in nats, from the states that are unembedded.
 
     NaN for the first token, which nothing predicts, and for tokens that the model cannot say
     (an adder's signs, where its output knows digits only).
     """
-    before, chosen = logits[:, :-1], tokens[:, 1:, None]
+    before, chosen = normed[:, :-1].flatten(0, 1), tokens[:, 1:].flatten()
+    size = max(1, LOGITS // head.W_U.shape[1])
+    parts = zip(before.split(size), chosen.split(size), strict=True)
+    nats = torch.cat([_nats(head.logits(states), ids) for states, ids in parts])
+    return torch.nn.functional.pad(nats.unflatten(0, (len(tokens), -1)), (1, 0), value=torch.nan)
+
+
+def _nats(
+    logits: Float[torch.Tensor, "token vocab"], chosen: Int[torch.Tensor, "token"]
+) -> Float[torch.Tensor, "token"]:
     sayable = chosen < logits.shape[-1]
-    predicted = before.gather(-1, torch.where(sayable, chosen, 0)).float()
-    nats = torch.logsumexp(before.float(), dim=-1, keepdim=True) - predicted
-    nats = torch.where(sayable, nats, torch.nan).squeeze(-1)
-    return torch.nn.functional.pad(nats, (1, 0), value=torch.nan)
+    predicted = logits.gather(-1, torch.where(sayable, chosen, 0)[:, None])[:, 0]
+    return torch.where(sayable, torch.logsumexp(logits, dim=-1) - predicted, torch.nan)
 
 
 @torch.inference_mode()
@@ -141,6 +186,40 @@ def attention_patterns(
     return torch.stack(layers).float().cpu()
 
 
+@dataclass(frozen=True, repr=False)
+class Layer:
+    """What a layer's heads write with, and the Gram matrices of it."""
+
+    W_O: Float[torch.Tensor, "head d_head d_model"]
+    bias: Float[torch.Tensor, "d_model"]
+    gain: Float[torch.Tensor, "d_model"] | None
+    """Of a norm after attention."""
+    eps: float
+    gram: Float[torch.Tensor, "head row col"]
+    """W W^T, where W is W_O times the gain."""
+
+    @classmethod
+    def of(cls, out: AttentionOut, layer: int) -> "Layer":
+        gain = None if out.post_gain is None else out.post_gain[layer].float()
+        W = out.gained(layer)
+        return cls(out.W_O[layer], out.b_O[layer].float(), gain, out.post_eps, W @ W.mT)
+
+    def results(
+        self, z: Float[torch.Tensor, "token head d_head"]
+    ) -> tuple[Float[torch.Tensor, "head token d_model"], Float[torch.Tensor, "token 1"]]:
+        """What each head adds to the residual stream, and 1 / rms of the norm after attention."""
+        r = torch.bmm(z.transpose(0, 1), self.W_O.float())
+        if self.gain is None:
+            return r, r.new_ones(len(z), 1)
+        power = (r.sum(dim=0) + self.bias).square().mean(dim=-1, keepdim=True)
+        scale = torch.rsqrt(power + self.eps)
+        return r.mul_(self.gain * scale), scale
+
+    def bias_at(self, scale: Float[torch.Tensor, "*token 1"]) -> Float[torch.Tensor, "*token d"]:
+        """What the output bias adds, the same at every token where no norm follows."""
+        return self.bias if self.gain is None else self.bias * self.gain * scale
+
+
 class _Reading:
     """A forward pass being read: a block's vectors live until the block is done.
 
@@ -148,9 +227,10 @@ class _Reading:
     """
 
     def __init__(
-        self, out: AttentionOut, groups: Bool[torch.Tensor, "batch group pos"], has_sinks: bool
+        self, layers: list[Layer], group: Int[torch.Tensor, "batch pos"], has_sinks: bool
     ) -> None:
-        self.out, self.groups, self.has_sinks = out, groups, has_sinks
+        self.layers, self.has_sinks, self.group = layers, has_sinks, group
+        self.weight = _mean_weights(group)
         self.found: dict[str, list[torch.Tensor]] = {}
 
     def hooks(self) -> list[tuple[str, Callable[..., None]]]:
@@ -164,7 +244,7 @@ class _Reading:
         }
         return [
             (f"blocks.{layer}.{name}", partial(do, layer))
-            for layer in range(len(self.out.W_O))
+            for layer in range(len(self.layers))
             for name, do in at.items()
         ]
 
@@ -179,24 +259,68 @@ class _Reading:
         self._keep(**_attention_scalars(pattern, self.has_sinks))
 
     def _at_z(self, layer: int, z: torch.Tensor, hook: object) -> None:
-        self.written = written = Written.of(z, self.out, layer)
-        self._keep(**gram_scalars(written), **_l1_scalars(written))
-        self._keep(**_variances(written, self.groups))
+        own, shape, flat = self.layers[layer], z.shape[:2], z.float().flatten(0, 1)
+        found = head_scalars(own, flat)
+        self._keep(**{name: value.unflatten(0, shape) for name, value in found.scalars.items()})
+        self.heads, scale = (x.unflatten(0, shape) for x in (found.heads, found.scale))
+        self.bias = own.bias_at(scale)
+        self._keep(**self._variances(flat.unflatten(0, shape) * scale[..., None], own.gram))
+
+    def _variances(
+        self, z: Float[torch.Tensor, "batch pos head d_head"], gram: torch.Tensor
+    ) -> dict[str, Float[torch.Tensor, "batch group *head"]]:
+        """Mean squared distance from the mean, over each group's tokens, of o and of each r.
+
+        The mean is taken off first: mean norm(r)^2 - norm(mean r)^2 cancels where r hardly varies.
+        """
+        o = self._less_mean(self.heads).square().sum(dim=-1)
+        r = _quadratic(self._less_mean(z), gram)
+        mean = "batch group pos, batch pos ... -> batch group ..."
+        weight = self.weight.to(_exact(z))
+        return {
+            "sum_variance": einsum(weight, o.to(weight), mean),
+            "head_variance": einsum(weight, r.to(weight), mean),
+        }
+
+    def _less_mean(
+        self, values: Float[torch.Tensor, "batch pos *cell"]
+    ) -> Float[torch.Tensor, "batch pos *cell"]:
+        """Values less the mean of their group's tokens; of tokens without a group, of group 0's."""
+        flat = values.flatten(2)
+        row = torch.arange(len(flat), device=flat.device)[:, None]
+        mean = (self.weight.to(flat) @ flat)[row, self.group.clamp(min=0)]
+        return mean.neg_().add_(flat).view_as(values)
 
     def _at_attn_out(self, layer: int, attn_out: torch.Tensor, hook: object) -> None:
-        whole = self.written.heads + self.written.bias
-        missing, length = (whole - attn_out).norm(dim=-1), attn_out.to(whole).norm(dim=-1)
+        whole = self.heads + self.bias
+        bias_share = _share(self.bias, whole)
+        missing, length = whole.sub_(attn_out).norm(dim=-1), attn_out.float().norm(dim=-1)
         error = torch.where((missing == 0) & (length == 0), 0, missing / length)
-        self._keep(output_error=error, bias_share=_share(self.written.bias, whole))
+        self._keep(output_error=error, bias_share=bias_share)
 
     def _at_resid_post(self, layer: int, resid_post: torch.Tensor, hook: object) -> None:
-        whole, before = resid_post.to(self.written.heads), self.resid_pre.to(self.written.heads)
-        mlp = whole - before - self.written.heads - self.written.bias
-        bias = self.written.bias.expand_as(whole)
-        parts = torch.stack([self.written.heads, bias, mlp, before], dim=-2)
+        whole, before = resid_post.float(), self.resid_pre.float()
+        mlp = (whole - before).sub_(self.heads).sub_(self.bias)
+        parts = [self.heads, self.bias.expand_as(whole), mlp, before]
         self._keep(
-            component_share=_share(parts, whole.unsqueeze(-2)), component_norm=parts.norm(dim=-1)
+            component_share=torch.stack([_share(part, whole) for part in parts], dim=-1),
+            component_norm=torch.stack([part.norm(dim=-1) for part in parts], dim=-1),
         )
+
+
+def _mean_weights(group: Int[torch.Tensor, "batch pos"]) -> Float[torch.Tensor, "batch group pos"]:
+    """What a group's tokens are multiplied with, so that the sum is their mean."""
+    chosen = torch.stack([group == number for number in range(2)], dim=1).float()
+    return chosen / chosen.sum(dim=-1, keepdim=True).clamp(min=1)
+
+
+def _exact(values: torch.Tensor) -> torch.dtype:
+    """The dtype of sums: float64, but for Apple's GPUs, which lack it."""
+    return torch.float32 if values.device.type == "mps" else torch.float64
+
+
+def _numbers(device: torch.device) -> int:
+    return AT_ONCE.get(device.type, AT_ONCE_ELSEWHERE)
 
 
 @dataclass(frozen=True)
@@ -240,45 +364,65 @@ def gram_scalars(written: Written) -> dict[str, Float[torch.Tensor, "batch pos h
     product = (z * back).sum(dim=-1) * written.scale
     whole = o.norm(dim=-1, keepdim=True)
     distance = (whole**2 - 2 * product + l2_norm**2).clamp(min=0).sqrt()
-    cosine = _ratio(product, l2_norm * whole).clamp(-1, 1)
+    return _measures(l2_norm, product, distance, whole)
+
+
+def _measures(
+    l2_norm: Float[torch.Tensor, "*token head"],
+    product: Float[torch.Tensor, "*token head"],
+    distance: Float[torch.Tensor, "*token head"],
+    whole: Float[torch.Tensor, "*token 1"],
+) -> dict[str, Float[torch.Tensor, "*token head"]]:
+    """What norm(r), <r, o>, norm(o - r) and norm(o) say."""
     return {
         "l2_norm": l2_norm,
-        "cosine": cosine,
+        "cosine": _ratio(product, l2_norm * whole).clamp(-1, 1),
         "closeness": _ratio(whole - distance, whole),
         "projection_share": _ratio(product, whole**2),
         "norm_share": _ratio(l2_norm, l2_norm.sum(dim=-1, keepdim=True)),
     }
 
 
-def _l1_scalars(written: Written) -> dict[str, Num[torch.Tensor, "batch pos *head"]]:
-    """The one measure without a Gram form: results at d_model width, some tokens at a time."""
-    flat = "batch pos ... -> (batch pos) ..."
-    W, z = written.W.float(), rearrange(written.z.float(), flat)
-    o, scale = (rearrange(x.float(), flat) for x in (written.heads, written.scale))
-    tokens = max(1, L1_NUMBERS // (W.shape[0] * W.shape[2]))
-    nearer = torch.cat(
-        [_nearer(*part, W) for part in zip(*(x.split(tokens) for x in (z, o, scale)), strict=True)]
-    )
+@dataclass(frozen=True)
+class Heads:
+    """What is kept of a layer's results."""
+
+    heads: Float[torch.Tensor, "token d_model"]
+    """Their sum, o."""
+    scale: Float[torch.Tensor, "token 1"]
+    """1 / rms of the block's output where a norm follows attention, else 1."""
+    scalars: dict[str, Num[torch.Tensor, "token *head"]]
+    """The measures of each head."""
+
+
+def head_scalars(layer: Layer, z: Float[torch.Tensor, "token head d_head"]) -> Heads:
+    """The measures of a layer's heads, from results that are built for some tokens at a time."""
+    size = max(FEWEST_TOKENS, _numbers(z.device) // layer.W_O[:, 0].numel())
+    heads, scales, numbers = [], [], []
+    for some in z.split(size):
+        r, scale = layer.results(some)
+        heads.append(r.sum(dim=0))
+        scales.append(scale)
+        numbers.append(_distances(r, heads[-1]))
+    o = torch.cat(heads)
+    l2_norm, product, distance, nearer = torch.cat(numbers, dim=-1).to(_exact(z)).mT
+    whole = torch.linalg.vector_norm(o, dim=-1, keepdim=True).to(l2_norm)
     total = nearer.sum(dim=-1, keepdim=True)
-    shape = written.z.shape[:2]
-    return {
-        "l1_proximity": _ratio(nearer, total).unflatten(0, shape),
-        "l1_proximity_defined": (total.squeeze(-1) > 0).unflatten(0, shape),
-    }
+    scalars = _measures(l2_norm, product, distance, whole)
+    scalars |= {"l1_proximity": _ratio(nearer, total), "l1_proximity_defined": total[:, 0] > 0}
+    return Heads(o, torch.cat(scales), scalars)
 
 
-def _nearer(
-    z: Float[torch.Tensor, "token head d_head"],
-    o: Float[torch.Tensor, "token d_model"],
-    scale: Float[torch.Tensor, "token 1"],
-    W: Float[torch.Tensor, "head d_head d_model"],
-) -> Float[torch.Tensor, "token head"]:
-    """max(0, norm1(o) - norm1(o - r)): how much nearer a head alone brings to the output."""
-    result = einsum(
-        z * scale[..., None], W, "token head d_head, head d_head d_model -> head token d_model"
-    )
-    missing = rearrange(result.sub_(o).abs_().sum(dim=-1), "head token -> token head")
-    return (o.abs().sum(dim=-1, keepdim=True) - missing).clamp(min=0)
+def _distances(
+    r: Float[torch.Tensor, "head token d_model"], o: Float[torch.Tensor, "token d_model"]
+) -> Float[torch.Tensor, "number head token"]:
+    """norm(r), <r, o>, norm(o - r), and max(0, norm1(o) - norm1(o - r)): how much nearer a head
+    alone brings to the output. `r` is overwritten.
+    """
+    l2_norm, product = torch.linalg.vector_norm(r, dim=-1), (r * o).sum(dim=-1)
+    distance = torch.linalg.vector_norm(r.sub_(o), dim=-1)
+    nearer = (o.abs().sum(dim=-1) - r.abs_().sum(dim=-1)).clamp(min=0)
+    return torch.stack([l2_norm, product, distance, nearer])
 
 
 def _attention_scalars(
@@ -290,38 +434,35 @@ def _attention_scalars(
     A key is within a query's reach where any head of the layer gives it weight in any text of the
     batch; a single head's row may round a weight down to nothing.
     """
-    rows = rearrange(pattern.float(), "batch head query key -> batch query head key")
-    total = rows.sum(dim=-1)
-    shares = _ratio(rows, total[..., None]) if has_sinks else rows
-    entropy = torch.special.entr(shares).sum(dim=-1)
-    keys = (rows > 0).any(dim=2).any(dim=0).sum(dim=-1).expand(rows.shape[:2])
-    defined = keys > 1
-    most = torch.where(defined, keys, 2).log()[..., None]
+    size = max(1, _numbers(pattern.device) // pattern[:, :, 0].numel())
+    starts = range(0, pattern.shape[2], size)
+    # No query looks at keys after it.
+    parts = [_rows(pattern[:, :, at : at + size, : at + size], has_sinks) for at in starts]
+    total, entropy, keys = (torch.cat(kind, dim=-1) for kind in zip(*parts, strict=True))
+    defined = (keys > 1).expand(len(pattern), -1)
+    most = torch.where(keys > 1, keys, 2).log()[:, None]
+    entropy = torch.where(defined[..., None], entropy.mT, 0)
     return {
-        "attention_entropy": torch.where(defined[..., None], entropy, 0),
-        "attention_entropy_share": torch.where(defined[..., None], entropy / most, 0),
+        "attention_entropy": entropy,
+        "attention_entropy_share": entropy / most,
         "attention_entropy_defined": defined,
-        "attention_sum": total,
+        "attention_sum": total.mT,
     }
 
 
-def _variances(
-    written: Written, groups: Bool[torch.Tensor, "batch group pos"]
-) -> dict[str, Float[torch.Tensor, "batch group *head"]]:
-    """Mean squared distance from the mean, over each group's tokens, of o and of each r.
-
-    Var(r) = mean norm(r)^2 - norm(mean r)^2, where mean r = (mean of scale * z) W needs no r.
-    """
-    weight = groups.to(written.z)
-    weight = weight / weight.sum(dim=-1, keepdim=True).clamp(min=1)
-    mean = "batch group pos, batch pos ... -> batch group ..."
-    z, o = written.z * written.scale[..., None], written.heads
-    o_power, o_mean = o.square().sum(dim=-1), einsum(weight, o, mean)
-    r_power, z_mean = _quadratic(z, written.gram), einsum(weight, z, mean)
-    return {
-        "sum_variance": einsum(weight, o_power, mean) - o_mean.square().sum(dim=-1),
-        "head_variance": einsum(weight, r_power, mean) - _quadratic(z_mean, written.gram),
-    }
+def _rows(
+    pattern: Float[torch.Tensor, "batch head query key"], has_sinks: bool
+) -> tuple[
+    Float[torch.Tensor, "batch head query"],
+    Float[torch.Tensor, "batch head query"],
+    Int[torch.Tensor, "query"],
+]:
+    """Sum and entropy of some rows, and how many keys each query reaches."""
+    rows = pattern.float()
+    total, keys = rows.sum(dim=-1), (rows.amax(dim=(0, 1)) > 0).sum(dim=-1)
+    shares = _ratio(rows, total[..., None]) if has_sinks else rows
+    nats = shares.clamp(min=LEAST).log_().mul_(shares).sum(dim=-1)
+    return total, -nats, keys
 
 
 def _quadratic(
@@ -352,8 +493,7 @@ def output_gain(model: Model) -> Float[torch.Tensor, "layer head singular"]:
     Read off the Gram matrix; values below 1e-7 of the largest are rounding.
     """
     out = attention_out(model)
-    W = out.W_O if out.post_gain is None else out.W_O * out.post_gain[:, None, None, :]
-    W = W.detach().cpu().double()
+    W = torch.stack([out.gained(layer) for layer in range(model.cfg.n_layers)]).cpu().double()
     gram = einsum(W, W, "layer head row d_model, layer head col d_model -> layer head row col")
     return torch.linalg.eigvalsh(gram).clamp(min=0).sqrt().flip(-1)
 

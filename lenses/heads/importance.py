@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lenses.heads.attribution import Attributing, output_gradients
-from lenses.heads.contributions import contributions, output_gain
+from lenses.heads.contributions import HeadMeasures, output_gain
 from lenses.patching.single_heads import (
     MODES,
     Clean,
@@ -56,6 +56,7 @@ class Reader:
 
     model: Model
     attributing: Attributing
+    heads: HeadMeasures
     per_model: Float[np.ndarray, "measure layer head"]
     modes: tuple[str, ...] = MODES
     with_null: bool = True
@@ -68,7 +69,8 @@ class Reader:
         gain = output_gain(model).square().mean(dim=-1).sqrt().numpy()
         index = np.broadcast_to(np.arange(len(gain), dtype=float)[:, None], gain.shape)
         score = np.random.default_rng(seed).random(gain.shape)
-        return cls(model, Attributing(model), np.stack([gain, index, score]), modes, with_null)
+        per_model, heads = np.stack([gain, index, score]), HeadMeasures(model)
+        return cls(model, Attributing(model), heads, per_model, modes, with_null)
 
     def __call__(
         self,
@@ -108,7 +110,7 @@ class Reader:
         chosen: Bool[np.ndarray, "phase pos"],
     ) -> Float[np.ndarray, "measure phase layer head"]:
         read = tokens[None, :-1]
-        told = contributions(self.model, read, torch.zeros_like(read))
+        told = self.heads(read, torch.zeros_like(read))
         said = self.attributing(tokens, clean)
         at_pos = {name: getattr(said, name) for name in PER_POS if hasattr(said, name)}
         at_pos |= {name: getattr(told, name)[0] for name in PER_POS if hasattr(told, name)}

@@ -101,7 +101,7 @@ def _cosines(
     """Sums of cosines; results are made for a few tokens at a time."""
     length = kernels.diagonal(dim1=-2, dim2=-1).clamp(min=0).sqrt().mT
     total = torch.zeros_like(kernels[:, 0, :1]) * torch.zeros_like(kernels[:, 0, 0])
-    size = max(1, RESULTS // (len(kernels) * seen.out.W_O.shape[-1]))
+    size = max(1, RESULTS // (len(kernels) * seen.out.W_O[0].shape[-1]))
     for start in range(0, len(length), size):
         few = slice(start, start + size)
         long = length[few, :, None]

@@ -7,6 +7,7 @@ import torch
 
 from experiments import Results
 from experiments.head_contributions import HeadContributions, _verdict
+from lenses.heads.contributions import HeadMeasures
 from lenses.statistics.intervals import Intervals
 from models import ModelError, find_card, load
 from models.sources import folder_of, plain_model
@@ -267,7 +268,7 @@ def test_contributions_equal_a_direct_computation_from_plain_transformers(name) 
     given = () if model.card.arithmetic else ("The capital of Portugal is Lisbon, and",)
     experiment = HeadContributions(model=name, prompts=given, new_tokens=12, additions=1)
     text = experiment._texts(model)[0]
-    _, one = experiment._read(model, [text])[0]
+    _, one, _ = experiment._read(HeadMeasures(model), [text])[0]
     expected = direct(name, text.ids)
     for measure, value in expected.items():
         found = getattr(one, measure)[0].numpy()

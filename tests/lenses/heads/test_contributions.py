@@ -1,13 +1,20 @@
 """Contributions against a naive computation, one head at a time, and against closed forms."""
 
+from dataclasses import fields
+from functools import partial
+
 import pytest
 import torch
-from transformers import (
-    AutoModelForCausalLM,
-)
+from transformers import AutoModelForCausalLM
 
 from lenses.heads import contributions as lens
-from lenses.heads.contributions import COMPONENTS, Contributions, contributions, output_gain
+from lenses.heads.contributions import (
+    COMPONENTS,
+    Contributions,
+    HeadMeasures,
+    contributions,
+    output_gain,
+)
 from models.hooked import hook_model
 from models.parts import AttentionOut
 from tests.lenses.blocks import CONFIGS, tiny
@@ -64,11 +71,12 @@ def test_every_measure_equals_the_naive_one(found, cache, model) -> None:
         nearer = torch.zeros(result.shape[:3])
         for head in range(result.shape[2]):
             r, at = result[:, :, head], (slice(None), slice(None), layer, head)
-            close(found.l2_norm[at], r.norm(dim=-1))
-            close(found.cosine[at], torch.cosine_similarity(r, o, dim=-1))
-            close(found.closeness[at], 1 - (o - r).norm(dim=-1) / whole)
-            close(found.projection_share[at], (r * o).sum(-1) / whole**2)
-            close(found.norm_share[at], r.norm(dim=-1) / result.norm(dim=-1).sum(-1))
+            within = partial(close, tolerance=1e-6)
+            within(found.l2_norm[at], r.norm(dim=-1))
+            within(found.cosine[at], torch.cosine_similarity(r, o, dim=-1))
+            within(found.closeness[at], 1 - (o - r).norm(dim=-1) / whole)
+            within(found.projection_share[at], (r * o).sum(-1) / whole**2)
+            within(found.norm_share[at], r.norm(dim=-1) / result.norm(dim=-1).sum(-1))
             lost = o.abs().sum(-1) - (o - r).abs().sum(-1)
             nearer[:, :, head] = lost.clamp(min=0)
         total = nearer.sum(-1, keepdim=True)
@@ -152,17 +160,29 @@ def test_variances_are_traces_of_covariances(found, cache, model, group) -> None
                 close(found.head_variance[prompt, g, layer], each)
 
 
-def test_surprisal_is_the_models_own(found, model, tokens) -> None:
+def test_surprisal_is_the_models_own(found, model, tokens, group, monkeypatch) -> None:
     logp = model(tokens, return_type="logits").log_softmax(-1)
     expected = -logp[:, :-1].gather(-1, tokens[:, 1:, None])[..., 0]
-    close(found.surprisal[:, 1:], expected)
-    assert found.surprisal[:, 0].isnan().all()
+    monkeypatch.setattr(lens, "LOGITS", 7 * 50)  # seven positions at a time
+    read, nats = HeadMeasures(model).with_surprisal(tokens, group)
+    close(nats[:, 1:], expected)
+    assert nats[:, 0].isnan().all()
+    assert torch.equal(read.l2_norm, found.l2_norm)
+
+
+def test_no_logits_are_made_where_they_are_not_asked_for(model, tokens, group) -> None:
+    unembedded: list[torch.Size] = []
+    handle = model.unembed.register_forward_hook(lambda *at: unembedded.append(at[-1].shape))
+    contributions(model, tokens, group)
+    handle.remove()
+    assert unembedded == [(3, 0, 50)]
+    assert model(tokens).shape == (3, 11, 50)
 
 
 def test_tokens_that_cannot_be_said_have_no_surprisal() -> None:
-    found = lens.surprisal(torch.zeros(1, 4, 10), torch.tensor([[11, 3, 10, 9]]))[0]
-    assert found.isnan().tolist() == [True, False, True, False]
-    close(found[[1, 3]], torch.tensor([10.0, 10.0]).log())
+    found = lens._nats(torch.zeros(3, 10), torch.tensor([3, 10, 9]))
+    assert found.isnan().tolist() == [False, True, False]
+    close(found[[0, 2]], torch.tensor([10.0, 10.0]).log())
 
 
 def test_a_prompt_of_a_batch_by_itself(found) -> None:
@@ -180,8 +200,11 @@ def test_right_padding_changes_nothing(model, tokens, group, found) -> None:
 
 
 def test_small_chunks_change_nothing(model, tokens, group, found, monkeypatch) -> None:
-    monkeypatch.setattr(lens, "L1_NUMBERS", 300)
-    close(contributions(model, tokens, group).l1_proximity, found.l1_proximity)
+    monkeypatch.setattr(lens, "AT_ONCE", {"cpu": 300})
+    monkeypatch.setattr(lens, "FEWEST_TOKENS", 4)
+    chunked = contributions(model, tokens, group)
+    for field in fields(Contributions):
+        close(getattr(chunked, field.name), getattr(found, field.name))
 
 
 def test_patterns_are_the_models_own(model, tokens, cache) -> None:
@@ -205,10 +228,12 @@ def test_half_precision_is_accumulated_in_float64() -> None:
 def closed_form(results: list[list[float]]) -> dict[str, list[float]]:
     """The measures of heads that write the given vectors at a single token."""
     W = torch.tensor(results)[:, None, :]
-    out = AttentionOut(W[None], torch.zeros(1, W.shape[-1]), None, 0.0)
-    written = lens.Written.of(torch.ones(1, 1, len(results), 1), out, 0)
-    scalars = {**lens.gram_scalars(written), **lens._l1_scalars(written)}
-    return {name: value[0, 0].tolist() for name, value in scalars.items()}
+    out = AttentionOut([W], torch.zeros(1, W.shape[-1]), None, 0.0)
+    found = lens.head_scalars(lens.Layer.of(out, 0), torch.ones(1, len(results), 1)).scalars
+    by_gram = lens.gram_scalars(lens.Written.of(torch.ones(1, 1, len(results), 1), out, 0))
+    for name, value in by_gram.items():
+        close(value[0], found[name], 1e-7)
+    return {name: value[0].tolist() for name, value in found.items()}
 
 
 def test_one_head_is_everything() -> None:

@@ -189,7 +189,7 @@ def test_twins_are_found():
     assert found.cosine[one, other] == pytest.approx(found.cosine[one, one].item())
     np.fill_diagonal(alike, 0)
     assert {one, other} == set(np.unravel_index(np.nanargmax(alike), alike.shape))
-    assert subspace_overlap(attention_out(model).W_O)[one, other] == pytest.approx(1)
+    assert subspace_overlap(model.W_O)[one, other] == pytest.approx(1)
 
 
 def test_clusters_by_hand():
