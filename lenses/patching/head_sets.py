@@ -1,7 +1,6 @@
 """What a model says without some of its heads, many sets of heads in one batch (SCIENCE 2, 6)."""
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -9,8 +8,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from lenses.patching.resumed import Change, Resumable, alike
 from models import Model
-from models.passes import Hooks, reading
 
 Mode = Literal["zero", "mean", "resample"]
 MODES: tuple[Mode, ...] = ("zero", "mean", "resample")
@@ -35,7 +34,7 @@ def ablated(
     model: Model,
     tokens: Int[np.ndarray, "n pos"],
     sets: Bool[np.ndarray, "set layer pos_or_1 head"],
-    instead: Sequence[Float[Tensor, "n_or_1 pos head d_head"]],
+    instead: Sequence[Float[Tensor, "n_or_1 pos_or_1 head d_head"]],
     at: Int[np.ndarray, "n read"],
     batch_size: int,
 ) -> Int[np.ndarray, "set n read"]:
@@ -44,41 +43,42 @@ def ablated(
     A set says for each layer, pos (or all of them at once) and head whether it is ablated.
     """
     number, row = (axis.ravel() for axis in np.indices((len(sets), len(tokens))))
-    said = []
-    for start in range(0, len(number), batch_size):
-        chunk = slice(start, start + batch_size)
-        batch, reads = (
-            torch.from_numpy(np.ascontiguousarray(array[row[chunk]])).to(model.cfg.device)
-            for array in (tokens, at)
-        )
-        hooks = _hooks(sets, number[chunk], row[chunk], instead)
-        with reading(model, reads):
-            said.append(model.run_with_hooks(batch, fwd_hooks=hooks).argmax(-1))
-    return torch.cat(said).cpu().numpy().reshape(len(sets), *at.shape)
+    clean = Resumable(model, tokens, at, batch_size)
+    layer, start = (sets.any(over).argmax(1)[number] for over in ((2, 3), (1, 3)))
+    said, order = [], []
+    for which in alike(np.stack([layer, start]), batch_size):
+        first = int(layer[which[0]]), range(int(start[which[0]]), tokens.shape[1])
+        edit = _Ablation(sets[number[which]], row[which], instead)
+        said.append(clean.changed(Change(row[which], *first, edit)).argmax(-1))
+        order.append(which)
+    back = np.argsort(np.concatenate(order))
+    return torch.cat(said).cpu().numpy()[back].reshape(len(sets), *at.shape)
 
 
-def _hooks(
-    sets: Bool[np.ndarray, "set layer pos_or_1 head"],
-    number: Int[np.ndarray, "row"],
-    row: Int[np.ndarray, "row"],
-    instead: Sequence[Float[Tensor, "n_or_1 pos head d_head"]],
-) -> Hooks:
-    """A hook for every layer of which any row loses a head."""
-    hooks: Hooks = []
-    chosen = sets[number]
-    for layer in np.flatnonzero(chosen.any((0, 2, 3))):
-        new = instead[layer]
+class _Ablation:
+    """Puts what stands in for them in the place of the heads that each row of a batch loses.
+
+    No dataclass: TransformerLens writes out each hook's owner, which would print every number.
+    """
+
+    def __init__(
+        self,
+        gone: Bool[np.ndarray, "row layer pos_or_1 head"],
+        row: Int[np.ndarray, "row"],
+        instead: Sequence[Float[Tensor, "n_or_1 pos_or_1 head d_head"]],
+    ) -> None:
+        self.gone, self.row, self.instead = gone, row, instead
+
+    def __call__(
+        self, kind: str, layer: int, act: Float[Tensor, "row pos *act"], pos: np.ndarray
+    ) -> Float[Tensor, "row pos *act"]:
+        """z without the heads that are gone."""
+        if kind != "z" or not self.gone[:, layer].any():
+            return act
+        gone, new = self.gone[:, layer], self.instead[layer]
+        gone = torch.from_numpy(gone[:, pos] if gone.shape[1] > 1 else gone).to(act.device)
+        if new.shape[1] > 1:
+            new = new[:, torch.from_numpy(pos).to(act.device)]
         if len(new) > 1:
-            new = new[torch.from_numpy(row).to(new.device)]
-        gone = torch.from_numpy(chosen[:, layer]).to(new.device)
-        hooks.append((f"blocks.{layer}.attn.hook_z", partial(_ablate, gone, new)))
-    return hooks
-
-
-def _ablate(
-    gone: Bool[Tensor, "batch pos_or_1 head"],
-    new: Float[Tensor, "n_or_1 pos head d_head"],
-    z: Float[Tensor, "batch pos head d_head"],
-    hook: object,
-) -> Float[Tensor, "batch pos head d_head"]:
-    return torch.where(gone[..., None], new.to(z.dtype), z)
+            new = new[torch.from_numpy(self.row).to(act.device)]
+        return torch.where(gone[..., None], new.to(act.dtype), act)

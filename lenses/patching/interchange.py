@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from lenses.patching.resumed import Change, Resumable, alike
 from models import Model
 from models.passes import Hooks, reading
 
@@ -101,48 +102,53 @@ def interchange(
 ) -> Said:
     """What is said about each prompt when each site gets the source's activations of its row.
 
-    `at` is the pos of each site in each prompt.
+    `at` is the pos of each site in each prompt. Rows that change at the same layer and pos share
+    passes, of which only what changes is computed (`lenses.patching.resumed`).
     """
     masks = _Masks.of(sites, model.cfg.n_layers, model.cfg.n_heads)
+    clean = Resumable(model, tokens, read.at, batch_size)
     site, row = (axis.ravel() for axis in np.indices(at.shape))
-    said, margins = [], []
-    for start in range(0, len(site), batch_size):
-        chunk = slice(start, start + batch_size)
-        hooks = _hooks(masks, site[chunk], row[chunk], at[site[chunk], row[chunk]], source)
-        token, margin = _ask(model, tokens, row[chunk], read, hooks)
-        said.append(token)
-        margins.append(margin)
-    shape = (*at.shape, read.at.shape[1])
-    return Said(
-        torch.cat(said).cpu().numpy().reshape(shape),
-        torch.cat(margins).double().cpu().numpy().reshape(at.shape),
-    )
+    first, pos = masks.first_layer()[site], at.ravel()
+    said, order = [], []
+    for which in alike(np.stack([first, pos]), batch_size):
+        layer, start = int(first[which[0]]), int(pos[which[0]])
+        edit = _Exchange(masks, site[which], row[which], pos[which], source)
+        change = Change(row[which], layer, range(start, start + 1), edit)
+        said.append(_said(clean.changed(change), read, row[which]))
+        order.append(which)
+    return _in_order(said, np.concatenate(order), at.shape)
 
 
+@torch.inference_mode()
 def untouched(
     model: Model, tokens: Int[np.ndarray, "n pos"], read: Reading, batch_size: int
 ) -> Said:
     """What is said when nothing is replaced, as of one site."""
-    nothing, nowhere = Activations([], [], []), np.zeros((1, len(tokens)), dtype=int)
-    return interchange(model, tokens, nothing, [Site("")], nowhere, read, batch_size)
+    said, rows = [], np.arange(len(tokens))
+    for start in range(0, len(tokens), batch_size):
+        row = rows[start : start + batch_size]
+        at, batch = (torch.from_numpy(x[row]).to(model.cfg.device) for x in (read.at, tokens))
+        with reading(model, at):
+            said.append(_said(model(batch), read, row))
+    return _in_order(said, rows, (1, len(tokens)))
 
 
-def _ask(
-    model: Model,
-    tokens: Int[np.ndarray, "n pos"],
-    row: Int[np.ndarray, "row"],
-    read: Reading,
-    hooks: Hooks,
+def _said(
+    logits: Float[Tensor, "row read vocab"], read: Reading, row: Int[np.ndarray, "row"]
 ) -> tuple[Int[Tensor, "row read"], Float[Tensor, "row"]]:
     """The likeliest token at each read, and the margin between the compared tokens."""
-    at, pair, batch = (
-        torch.from_numpy(np.ascontiguousarray(array[row])).to(model.cfg.device)
-        for array in (read.at, read.tokens, tokens)
-    )
-    with reading(model, at):
-        logits = model.run_with_hooks(batch, fwd_hooks=hooks)
+    pair = torch.from_numpy(np.ascontiguousarray(read.tokens[row])).to(logits.device)
     two = logits[:, read.compared].gather(1, pair)
     return logits.argmax(-1), two[:, 1] - two[:, 0]
+
+
+def _in_order(
+    said: list[tuple[Tensor, Tensor]], order: Int[np.ndarray, "row"], shape: tuple[int, ...]
+) -> Said:
+    """Rows as they were asked for, by site and prompt."""
+    back = np.argsort(order)
+    token, margin = (torch.cat(kind).cpu().numpy()[back] for kind in zip(*said, strict=True))
+    return Said(token.reshape(*shape, -1), margin.astype(float).reshape(shape))
 
 
 @dataclass(frozen=True)
@@ -164,43 +170,40 @@ class _Masks:
             resid[number, list(site.resid)] = True
         return cls(z, mlp, resid)
 
-
-def _hooks(
-    masks: _Masks,
-    site: Int[np.ndarray, "row"],
-    row: Int[np.ndarray, "row"],
-    pos: Int[np.ndarray, "row"],
-    source: Activations,
-) -> Hooks:
-    """A hook for every layer and kind of component that any row of a batch replaces."""
-    hooks: Hooks = []
-    for name, mask, acts in (
-        ("attn.hook_z", masks.z, source.z),
-        ("hook_mlp_out", masks.mlp[..., None], source.mlp),
-        ("hook_resid_post", masks.resid[..., None], source.resid),
-    ):
-        chosen = mask[site]
-        for layer in np.flatnonzero(chosen.any((0, 2))):
-            rows = np.flatnonzero(chosen[:, layer].any(1))
-            new = acts[layer]
-            to = partial(torch.as_tensor, device=new.device)
-            change = partial(
-                _replace, to(rows), to(pos[rows]), to(chosen[rows, layer]),
-                new[to(row[rows]), to(pos[rows])],
-            )  # fmt: skip
-            hooks.append((f"blocks.{layer}.{name}", change))
-    return hooks
+    def first_layer(self) -> Int[np.ndarray, "site"]:
+        """The first layer in which each site replaces something; 0 where it replaces nothing."""
+        return (self.z.any(2) | self.mlp | self.resid).argmax(1)
 
 
-def _replace(
-    rows: Int[Tensor, "row"],
-    pos: Int[Tensor, "row"],
-    chosen: Bool[Tensor, "row part"],
-    new: Float[Tensor, "row *act"],
-    act: Float[Tensor, "batch pos *act"],
-    hook: object,
-) -> Tensor:
-    """Put `new` where it is chosen: heads of z, or a whole vector."""
-    wanted = chosen[..., None] if act.ndim == 4 else chosen
-    act[rows, pos] = torch.where(wanted, new.to(act.dtype), act[rows, pos])
-    return act
+class _Exchange:
+    """Puts the source's activations where each row of a batch has its site.
+
+    No dataclass: TransformerLens writes out each hook's owner, which would print every number.
+    """
+
+    def __init__(
+        self, masks: _Masks, site: Int[np.ndarray, "row"], row: Int[np.ndarray, "row"],
+        at: Int[np.ndarray, "row"], source: Activations,
+    ) -> None:  # fmt: skip
+        self.chosen = {
+            "z": masks.z[site], "mlp": masks.mlp[site][..., None],
+            "resid": masks.resid[site][..., None],
+        }  # fmt: skip
+        self.row, self.at, self.source = row, at, source
+
+    def __call__(
+        self, kind: str, layer: int, act: Float[Tensor, "row pos *act"], pos: np.ndarray
+    ) -> Float[Tensor, "row pos *act"]:
+        """Activations with those of the source in place; heads of z, or a whole vector."""
+        chosen = self.chosen[kind][:, layer]
+        index = np.searchsorted(pos, self.at).clip(max=len(pos) - 1)
+        rows = np.flatnonzero(chosen.any(1) & (pos[index] == self.at))
+        if not len(rows):
+            return act
+        to = partial(torch.as_tensor, device=act.device)
+        here = to(rows), to(index[rows])
+        new = getattr(self.source, kind)[layer][to(self.row[rows]), to(self.at[rows])]
+        wanted = to(chosen[rows])
+        wanted = wanted[..., None] if act.ndim == 4 else wanted
+        act[here] = torch.where(wanted, new.to(act.dtype), act[here])
+        return act

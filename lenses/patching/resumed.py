@@ -1,0 +1,256 @@
+"""Passes taken up where they change: of each changed pass only what differs is computed.
+
+A change at (layer, pos) leaves lower layers and earlier positions as they were. Blocks whose parts
+are known (queries, keys and values from the normed stream, one causal softmax, heads, MLP) are
+recomputed at the positions that change, with the clean keys and values of those before; in the last
+block that is at the positions read alone, and a change there needs no attention at all. Whether a
+model's blocks are such is measured: the parts must give the clean logits. Of other models whole
+blocks are computed, from the first that changes on.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from einops import einsum, rearrange, repeat
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from models import Model
+from models.hooked import HAS_BRIDGE
+from models.parts import has_child, is_parallel
+from models.passes import Hooks, reading, run_from
+
+Edit = Callable[[str, int, Tensor, Int[np.ndarray, "pos"]], Tensor]
+"""From the kind of a component (`z`, `mlp`, `resid`), its layer, what it computed [row pos *act]
+and at which pos, to what goes on."""
+
+HOOKS = {"z": "attn.hook_z", "mlp": "hook_mlp_out", "resid": "hook_resid_post"}
+"""Where the kinds of components are seen."""
+
+EXACT = 1e-4
+"""How far logits of parts may lie from the model's own, as a share of the largest."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """Passes that change alike: each is of one prompt."""
+
+    row: Int[np.ndarray, "row"]
+    """Numbers of the prompts."""
+    layer: int
+    """The first layer in which something changes."""
+    pos: range
+    """Where it changes there; in later layers everything from its start on may."""
+    edit: Edit
+
+
+class Resumable:
+    """Prompts as a model reads them, from which changed passes are taken up."""
+
+    def __init__(
+        self, model: Model, tokens: Int[np.ndarray, "n pos"], at: Int[np.ndarray, "n read"],
+        batch_size: int,
+    ) -> None:  # fmt: skip
+        self.model, self.at, self.batch_size = model, at, batch_size
+        self.last, self.device = model.cfg.n_layers - 1, model.cfg.device
+        self.pos = np.arange(tokens.shape[1])
+        self.z: list[Tensor] = []
+        self.resid: list[Tensor] = []
+        """What enters each layer [n pos d_model]."""
+        self.logits = self._read(tokens)
+        """Clean, at each read [n read vocab]."""
+        self.parts = self._parts()
+
+    @torch.inference_mode()
+    def _read(self, tokens: Int[np.ndarray, "n pos"]) -> Float[Tensor, "n read vocab"]:
+        layers = range(self.last + 1)
+        kept: dict[str, list[list[Tensor]]] = {
+            name: [[] for _ in layers] for name in ("attn.hook_z", "hook_resid_pre")
+        }
+        hooks: Hooks = [
+            (f"blocks.{layer}.{name}", partial(_keep, into[layer]))
+            for name, into in kept.items()
+            for layer in layers
+        ]
+        logits = []
+        for start in range(0, len(tokens), self.batch_size):
+            chunk = slice(start, start + self.batch_size)
+            with reading(self.model, self._to(self.at[chunk])):
+                logits.append(self.model.run_with_hooks(self._to(tokens[chunk]), fwd_hooks=hooks))
+        self.z, self.resid = ([torch.cat(parts) for parts in acts] for acts in kept.values())
+        return torch.cat(logits)
+
+    @torch.inference_mode()
+    def _parts(self) -> "_Parts | None":
+        """The parts of the model's blocks, if they give its clean logits."""
+        if not _Parts.are_known(self.model):
+            return None
+        parts = _Parts(self.model, self.resid)
+        every = Change(np.arange(len(self.at)), 0, range(len(self.pos)), _nothing)
+        off = self._of_parts(parts, every, new=self.resid[0]) - self.logits
+        return parts if bool(off.abs().max() <= EXACT * self.logits.abs().max()) else None
+
+    @torch.inference_mode()
+    def changed(self, change: Change) -> Float[Tensor, "row read vocab"]:
+        """Logits at each read when that changes."""
+        reached = self.at[change.row] >= change.pos.start
+        if change.layer == self.last:
+            reached &= self.at[change.row] < change.pos.stop
+        if not reached.any():
+            return self.logits[self._to(change.row)]
+        return self._of_parts(self.parts, change) if self.parts else self._of_blocks(change)
+
+    def _of_blocks(self, change: Change) -> Float[Tensor, "row read vocab"]:
+        """By whole blocks, from the first that changes."""
+        hooks: Hooks = [
+            (f"blocks.{layer}.{name}", partial(self._edited, change.edit, kind, layer))
+            for layer in range(change.layer, self.last + 1)
+            for kind, name in HOOKS.items()
+            if f"blocks.{layer}.{name}" in self.model.hook_dict
+        ]
+        resid = self.resid[change.layer][self._to(change.row)]
+        with reading(self.model, self._to(self.at[change.row])):
+            return run_from(self.model, change.layer, resid, hooks)
+
+    def _edited(self, edit: Edit, kind: str, layer: int, act: Tensor, hook: object) -> Tensor:
+        return edit(kind, layer, act, self.pos)
+
+    def _of_parts(self, parts: "_Parts", change: Change, new: Tensor | None = None) -> Tensor:
+        """By the parts of blocks, at the positions that change; `new` streams enter already so."""
+        rows, reads = self._to(change.row), np.unique(self.at[change.row])
+        start, stop = change.pos.start, min(change.pos.stop, int(reads[-1]) + 1)
+        for layer in range(change.layer, self.last + 1):
+            if new is not None:
+                stop = int(reads[-1]) + 1  # whatever stands later may look at what has changed
+            pos = np.arange(start, stop)
+            if layer == self.last:
+                pos = reads[(reads >= start) & (reads < stop)]
+            stream = self.resid[layer][rows[:, None], self._to(pos)]
+            if new is None:
+                z = self.z[layer][rows[:, None], self._to(pos)]
+            else:
+                z = parts.attended(layer, rows, new, start, self._to(pos))
+                stream = _placed(stream, new, start, self._to(pos))
+            new = parts.block(layer, z, stream, partial(_at, change.edit, layer, pos))
+        return self._said(change.row, pos, parts.logits(new))
+
+    def _said(
+        self, row: Int[np.ndarray, "row"], pos: Int[np.ndarray, "pos"], logits: Tensor
+    ) -> Float[Tensor, "row read vocab"]:
+        """Clean logits, and in their place the changed ones of the pos [row pos vocab]."""
+        at = self.at[row]
+        index = np.searchsorted(pos, at).clip(max=len(pos) - 1)
+        rows, reads = np.nonzero(pos[index] == at)
+        said, where = self.logits[self._to(row)], self._to(rows)
+        said[where, self._to(reads)] = logits[where, self._to(index[rows, reads])]
+        return said
+
+    def _to(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+
+
+def alike(keys: Int[np.ndarray, "key row"], batch_size: int) -> Iterator[Int[np.ndarray, "some"]]:
+    """Numbers of rows whose keys are all equal, so many at a time."""
+    order = np.lexsort(keys)
+    starts = np.flatnonzero(np.diff(keys[:, order], axis=1).any(0)) + 1
+    for group in np.split(order, starts):
+        yield from np.split(group, range(batch_size, len(group), batch_size))
+
+
+def _nothing(kind: str, layer: int, act: Tensor, pos: Int[np.ndarray, "pos"]) -> Tensor:
+    return act
+
+
+def _at(edit: Edit, layer: int, pos: Int[np.ndarray, "pos"], kind: str, act: Tensor) -> Tensor:
+    return edit(kind, layer, act, pos)
+
+
+def _keep(into: list[Tensor], act: Tensor, hook: object) -> None:
+    into.append(act.clone())
+
+
+def _placed(
+    clean: Float[Tensor, "row pos *act"],
+    new: Float[Tensor, "row new *act"],
+    start: int,
+    pos: Int[Tensor, "pos"],
+) -> Float[Tensor, "row pos *act"]:
+    """What is there at each pos: of those from `start` on that are new, the new."""
+    is_new = (pos >= start) & (pos < start + new.shape[1])
+    shown = new[:, (pos - start).clamp(0, new.shape[1] - 1)]
+    return torch.where(is_new.view(1, -1, *[1] * (clean.ndim - 2)), shown, clean)
+
+
+class _Parts:
+    """What the blocks of a model with learned positions are made of, and what they computed."""
+
+    def __init__(self, model: Model, resid: Sequence[Float[Tensor, "n pos d_model"]]) -> None:
+        self.model: Any = model
+        self.clean = [self._projected(layer, stream) for layer, stream in enumerate(resid)]
+
+    @staticmethod
+    def are_known(model: Model) -> bool:
+        """Whether a model is of the kind for which this is worth a try."""
+        has_parts = all(hasattr(model.blocks[0].attn, name) for name in "qkvo")
+        is_plain = model.cfg.positional_embedding_type == "standard" and not is_parallel(model)
+        return HAS_BRIDGE and has_parts and is_plain
+
+    def _projected(
+        self, layer: int, stream: Float[Tensor, "row pos d_model"]
+    ) -> tuple[Float[Tensor, "row pos head d_head"], ...]:
+        """Queries, keys and values."""
+        block, heads = self.model.blocks[layer], self.model.cfg.n_heads
+        normed = block.ln1(stream) if has_child(block, "ln1") else stream
+        found = []
+        for project in (block.attn.q, block.attn.k, block.attn.v):
+            wide = rearrange(
+                project(normed), "row pos (head d) -> row pos head d", d=self.model.cfg.d_head
+            )
+            group = heads // wide.shape[2]
+            found.append(repeat(wide, "row pos head d -> row pos (head group) d", group=group))
+        return tuple(found)
+
+    def attended(
+        self,
+        layer: int,
+        rows: Int[Tensor, "row"],
+        new: Float[Tensor, "row new d_model"],
+        start: int,
+        pos: Int[Tensor, "pos"],
+    ) -> Float[Tensor, "row pos head d_head"]:
+        """z at some pos, where streams from `start` on are new."""
+        clean, changed = self.clean[layer], self._projected(layer, new)
+        every = torch.arange(clean[0].shape[1], device=new.device)
+        q = _placed(clean[0][rows[:, None], pos], changed[0], start, pos)
+        k, v = (
+            _placed(old[rows], now, start, every)
+            for old, now in zip(clean[1:], changed[1:], strict=True)
+        )
+        scores = einsum(q, k, "row query head d, row key head d -> row head query key")
+        later = every > pos[:, None]
+        pattern = (scores / q.shape[-1] ** 0.5).masked_fill(later, -torch.inf).softmax(dim=-1)
+        return einsum(pattern, v, "row head query key, row key head d -> row query head d")
+
+    def block(
+        self,
+        layer: int,
+        z: Float[Tensor, "row pos head d_head"],
+        stream: Float[Tensor, "row pos d_model"],
+        edit: Callable[[str, Tensor], Tensor],
+    ) -> Float[Tensor, "row pos d_model"]:
+        """What leaves a block at some pos."""
+        block = self.model.blocks[layer]
+        stream = stream + block.attn.o(edit("z", z).flatten(-2).contiguous())
+        if has_child(block, "mlp"):
+            normed = block.ln2(stream) if has_child(block, "ln2") else stream
+            stream = stream + edit("mlp", block.mlp(normed))
+        return edit("resid", stream)
+
+    def logits(self, stream: Float[Tensor, "row pos d_model"]) -> Float[Tensor, "row pos vocab"]:
+        """What last states say."""
+        normed = self.model.ln_final(stream) if has_child(self.model, "ln_final") else stream
+        return self.model.unembed(normed)
