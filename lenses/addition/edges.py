@@ -5,8 +5,8 @@ The MLP of a layer is given its own input, except that one head's result is the 
 clean scale, so that heads' shares of the input add up. All else stays clean until the MLP writes.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -21,9 +21,10 @@ from lenses.addition.contrasts import Contrast
 from lenses.addition.roles import is_large
 from lenses.addition.sets import heads_of
 from lenses.patching.interchange import Activations, activations, untouched
+from lenses.patching.resumed import Change, Resumable, alike
 from lenses.statistics.intervals import wilson
 from models import Model
-from models.parts import AttentionOut, FinalNorm, attention_out, is_parallel, mlp_norms
+from models.parts import AttentionOut, attention_out, is_parallel, mlp_norms
 from models.passes import reading
 
 
@@ -56,23 +57,33 @@ def through_edges(
     model: Model, found: Contrast, edges: Sequence[Edge], batch_size: int
 ) -> Int[np.ndarray, "edge n read"]:
     """What is said when one edge, at the pos that is read, carries what it does in the source."""
-    pos = torch.from_numpy(found.read.at[:, found.cell.read_place]).to(model.cfg.device)
-    delta = _deltas(model, found, pos, batch_size)
+    at = found.read.at[:, found.cell.read_place]
+    pos = torch.from_numpy(at).to(model.cfg.device)
+    delta, mlps = _deltas(model, found, pos, batch_size), _Mlps(model, found, pos, batch_size)
+    clean = Resumable(model, found.clean, found.read.at, batch_size)
     number, row = (axis.ravel() for axis in np.indices((len(edges), len(found))))
-    said = []
-    for start in range(0, len(number), batch_size):
-        chunk = slice(start, start + batch_size)
-        own = [edges[i] for i in number[chunk]]
-        rows = torch.from_numpy(row[chunk]).to(pos.device)
-        layer, head, mlp = (torch.tensor(x, device=pos.device) for x in zip(*own, strict=True))
-        change = _Change(pos[rows], delta[layer, rows, head], mlp)
-        tokens, at = (
-            torch.from_numpy(array[row[chunk]]).to(pos.device)
-            for array in (found.clean, found.read.at)
-        )
-        with reading(model, at), change.to_mlps(model, {edge.mlp for edge in own}):
-            said.append(model(tokens).argmax(-1))
-    return torch.cat(said).cpu().numpy().reshape(len(edges), *found.read.at.shape)
+    layer, head, mlp = np.array(edges).T[:, number]
+    said, order = [], []
+    for which in alike(np.stack([mlp, at[row]]), batch_size):
+        rows, *of = (torch.from_numpy(x[which]).to(pos.device) for x in (row, layer, head))
+        into, start = int(mlp[which[0]]), int(at[row[which[0]]])
+        new = mlps.told(into, rows, delta[of[0], rows, of[1]])
+        edit = partial(_put, into, start, new)
+        change = Change(row[which], into, range(start, start + 1), edit)
+        said.append(clean.changed(change).argmax(-1))
+        order.append(which)
+    back = np.argsort(np.concatenate(order))
+    return torch.cat(said).cpu().numpy()[back].reshape(len(edges), *found.read.at.shape)
+
+
+def _put(
+    mlp: int, start: int, new: Float[Tensor, "row d_model"], kind: str, layer: int,
+    act: Tensor, pos: Int[np.ndarray, "pos"],
+) -> Tensor:  # fmt: skip
+    """Another output of one MLP at one pos."""
+    if kind == "mlp" and layer == mlp:
+        act[:, np.flatnonzero(pos == start)] = new[:, None].to(act.dtype)
+    return act
 
 
 def edge_table(
@@ -123,45 +134,37 @@ def _post_scale(
     return out.post_gain[:, None] / rms
 
 
-class _Change:
-    """What is added to the input of one MLP in each row of a batch."""
+class _Mlps:
+    """What each MLP of the clean prompts read at one pos, and the stream before its norm."""
 
-    def __init__(
-        self, pos: Int[Tensor, "row"], delta: Float[Tensor, "row d_model"], mlp: Int[Tensor, "row"]
-    ) -> None:
-        self.pos, self.delta, self.mlp = pos, delta, mlp
-        self.rows = torch.arange(len(pos), device=pos.device)
-
-    @contextmanager
-    def to_mlps(self, model: Any, layers: set[int]) -> Iterator[None]:
-        """While this is open, those MLPs read the changed input, at the clean norm's scale."""
-        norms = mlp_norms(model)
+    def __init__(self, model: Any, found: Contrast, pos: Int[Tensor, "n"], batch_size: int) -> None:
+        self.model, self.norms = model, mlp_norms(model)
+        layers = range(model.cfg.n_layers)
+        before, read = ([[] for _ in layers], [[] for _ in layers])
         with ExitStack() as stack:
-            for layer in layers:
-                before: list[Tensor] = []
-                block = model.blocks[layer]
-                keep = block.ln2.register_forward_pre_hook(partial(_keep, before))
-                add = block.mlp.register_forward_pre_hook(
-                    partial(self._add, layer, norms[layer], before)
-                )
-                stack.callback(keep.remove)
-                stack.callback(add.remove)
-            yield
+            for layer, block in enumerate(model.blocks):
+                for part, into in ((block.ln2, before), (block.mlp, read)):
+                    keep = part.register_forward_pre_hook(partial(_keep, into[layer]))
+                    stack.callback(keep.remove)
+            for some in np.split(found.clean, range(batch_size, len(found), batch_size)):
+                batch = torch.from_numpy(some).to(pos.device)
+                with reading(model, batch[:, :0]):
+                    model(batch)
+        rows = torch.arange(len(pos), device=pos.device)
+        self.before, self.read = (
+            [torch.cat(parts)[rows, pos] for parts in kept] for kept in (before, read)
+        )
 
-    def _add(
-        self, layer: int, norm: FinalNorm, before: list[Tensor], mlp: Any, inputs: tuple
-    ) -> tuple:
-        """A share of the norm's input, at the scale of the whole."""
-        new, share = inputs[0].clone(), self.delta
-        here = before[-1][self.rows, self.pos].float()
-        if norm.kind == "LN":
-            share, here = (x - x.mean(-1, keepdim=True) for x in (share, here))
-        if norm.kind is not None:
-            share = share * torch.rsqrt(here.square().mean(-1, keepdim=True) + norm.eps)
-        share = share * norm.gain * (self.mlp == layer)[:, None]
-        new[self.rows, self.pos] += share.to(new.dtype)
-        return (new, *inputs[1:])
+    def told(
+        self, layer: int, rows: Int[Tensor, "row"], share: Float[Tensor, "row d_model"]
+    ) -> Float[Tensor, "row d_model"]:
+        """What an MLP makes of its input and a share of the norm's, at the scale of the whole."""
+        norm, here = self.norms[layer], self.before[layer][rows].float()
+        share = norm.centred(share) / norm.scale(here) * norm.gain.float()
+        return self.model.blocks[layer].mlp(
+            (self.read[layer][rows] + share.to(self.read[layer]))[:, None]
+        )[:, 0]
 
 
-def _keep(before: list[Tensor], norm: Any, inputs: tuple) -> None:
-    before[:] = [inputs[0]]
+def _keep(into: list[Tensor], part: Any, inputs: tuple) -> None:
+    into.append(inputs[0])
