@@ -4,7 +4,7 @@ BIN := .venv/bin
 # One process a core, each with one thread; tests that share something expensive stay together.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --dist loadgroup
 
-.PHONY: gallery test test-faults test-real test-real-large test-slow test-tl3 lint docs browser clean
+.PHONY: gallery bench test test-faults test-real test-real-large test-slow test-tl3 lint docs browser clean
 
 gallery: .venv/installed
 	$(BIN)/python -m experiments suite configs/suites/gallery.toml
@@ -33,6 +33,10 @@ test-real-large: .venv/installed
 # The contract of models under TransformerLens 3.9, in an environment of its own.
 test-tl3: .venv-tl3/installed
 	.venv-tl3/bin/pytest -m contract tests/models tests/lenses/test_against_transformer_lens.py
+
+# Speed and memory, beside other libraries: some minutes; writes benchmarks/RESULTS.md.
+bench: .venv/installed
+	OMP_NUM_THREADS=1 TQDM_DISABLE=1 $(BIN)/python -m benchmarks
 
 docs: .venv/installed
 	$(BIN)/pip install -q -c constraints.txt -e '.[docs]'

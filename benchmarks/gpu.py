@@ -13,7 +13,7 @@ import torch
 from transformers import AutoModelForCausalLM, MistralConfig
 
 from experiments._runs.finding import find
-from lenses.heads.contributions import contributions
+from lenses.heads.contributions import HeadMeasures
 from models import load
 from models.hooked import hook_model
 
@@ -47,13 +47,13 @@ def head_measures() -> None:
         )
         tokens = torch.randint(0, 32_000, SHAPE)
     model = hook_model(plain.eval().requires_grad_(False), folded=False)
-    groups = torch.zeros_like(tokens)
+    groups, measures = torch.zeros_like(tokens), HeadMeasures(model)
     with torch.inference_mode():
         torch.cuda.reset_peak_memory_stats()
         bare = seconds(lambda: model(tokens, return_type="logits"))
         held = torch.cuda.max_memory_allocated()
         torch.cuda.reset_peak_memory_stats()
-        whole = seconds(lambda: contributions(model, tokens, groups))
+        whole = seconds(lambda: measures(tokens, groups))
         most = torch.cuda.max_memory_allocated()
     print(f"forward pass with logits, {SHAPE}: {bare:.3f} s, {held / 2**30:.1f} GiB")
     print(
