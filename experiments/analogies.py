@@ -1,6 +1,6 @@
 """Is a relation one direction in the embedding?"""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -8,7 +8,17 @@ import pandas as pd
 import torch
 from pydantic import Field
 
-from experiments import Claim, Experiment, Reading, Results, Table, TextFile, UsageError, corrected
+from experiments import (
+    Claim,
+    Experiment,
+    Reading,
+    Results,
+    Rows,
+    Table,
+    TextFile,
+    UsageError,
+    corrected,
+)
 from lenses.kept import PerPrompt
 from lenses.states.analogies import (
     METHODS,
@@ -23,6 +33,7 @@ from lenses.states.analogies import (
     queries,
 )
 from lenses.states.decoding import is_tied
+from lenses.states.static_vectors import glove
 from lenses.statistics.intervals import Intervals, bootstrap, share, sign_flip
 from lenses.statistics.paired import paired_shares
 from models.effective import effective_embedding
@@ -55,6 +66,8 @@ ERRORS = {
 }
 """Claims about methods that are wrong, and the sign of the difference from the honest one."""
 MORE = "more pairs (--pairs-file)"
+OUTSIDE = "GloVe"
+MATRICES = "`E`, `U`, `effective E`, or `GloVe`: word vectors that no language model made"
 
 
 class Analogies(Experiment):
@@ -73,6 +86,9 @@ class Analogies(Experiment):
     with the mean of the others, against the same words with targets dealt out anew. Intervals
     (95 %) resample pairs. Words are single tokens with a space before them; others are counted as
     skipped. For an adder the words are the digits: next digit, plus two, plus three, minus two.
+
+    As a baseline from outside, the same pairs are looked for in GloVe 6B, word vectors of 50
+    numbers made from counts of neighbouring words (public domain; 400,000 words in small letters).
     """
 
     runs_on: ClassVar[str] = "adder 5 s, language model 1 min"
@@ -80,6 +96,8 @@ class Analogies(Experiment):
     """Model: a card's name, a path to a card, folder or .gguf file, or a hub id."""
     pairs_file: TextFile | None = None
     """Relations of your own: .toml as prompts/analogies.toml, or a .csv of source and target."""
+    glove: bool = True
+    """Whether the pairs are also looked for in GloVe's word vectors, fetched once (76 MB)."""
     examples: int = Field(2, ge=1)
     """Pairs of each relation whose nearest words are shown."""
 
@@ -98,7 +116,7 @@ class Analogies(Experiment):
             "A row is the target of a pair, looked for by one method in one space.",
             key="matrix space method relation pair",
             columns={
-                "matrix": "`E`, `U`, or `effective E`",
+                "matrix": MATRICES,
                 "space": "`raw`, `centred`, or `causal` (whitened)",
                 "method": "how the target was looked for",
                 "relation": "name of the relation",
@@ -114,7 +132,7 @@ class Analogies(Experiment):
             "A row is how often the target was the nearest token.",
             key="matrix space method relation query_words",
             columns={
-                "matrix": "`E`, `U`, or `effective E`",
+                "matrix": MATRICES,
                 "space": "`raw`, `centred`, or `causal` (whitened)",
                 "method": "how the target was looked for",
                 "relation": "name of the relation, or `all`",
@@ -129,7 +147,7 @@ class Analogies(Experiment):
             "A row is how parallel the offset of a pair is to those of other pairs.",
             key="matrix space relation pair",
             columns={
-                "matrix": "`E`, `U`, or `effective E`",
+                "matrix": MATRICES,
                 "space": "`raw`, `centred`, or `causal` (whitened)",
                 "relation": "name of the relation",
                 "pair": "number of the pair in its relation, from 0",
@@ -173,11 +191,15 @@ class Analogies(Experiment):
     def measure(self, model: "Model") -> Results:
         """Ranks of all targets in every space, then in E of random models."""
         relations, told = self._relations(model)
+        names = token_strings(model, range(len(model.W_E)))
         pairs, directions = self.rows("pairs"), self.rows("directions")
         for matrix in self.stream(_matrices(model), (pairs, directions), "vectors"):
             for where, metric in _metrics(model, matrix):
-                pairs.append(self._sought(model, metric, relations).assign(**where))
+                pairs.append(self._sought(names, metric, relations).assign(**where))
                 directions.append(self._parallel(metric, relations).assign(**where))
+        if self.glove and not model.card.arithmetic:
+            for _ in self.stream([OUTSIDE], (pairs, directions), "word vectors"):
+                self._look_outside(relations, pairs, directions)
         random = self._random(model, relations)
         found = pairs.frame()
         return Results(
@@ -215,9 +237,25 @@ class Analogies(Experiment):
         except ValueError as error:
             raise UsageError(str(error)) from error
 
-    def _sought(self, model: "Model", metric: Metric, relations: list[Relation]) -> pd.DataFrame:
+    def _look_outside(self, relations: list[Relation], pairs: Rows, directions: Rows) -> None:
+        """The same in GloVe, of the pairs both words of which it has in small letters."""
+        names, vectors = glove()
+        ids = {name: number for number, name in enumerate(names)}
+        kept = {one.name: _in_small_letters(one, ids) for one in relations}
+        there = [_outside(one, kept[one.name], ids) for one in relations]
+        for space in SPACES[:2]:  # the third needs an unembedding
+            metric, where = Metric(vectors, space, vectors), {"matrix": OUTSIDE, "space": space}
+            for rows, found in (
+                (pairs, self._sought(names, metric, there)),
+                (directions, self._parallel(metric, there)),
+            ):
+                told = zip(found["relation"], found["pair"], strict=True)
+                rows.append(found.assign(pair=[kept[name][n] for name, n in told], **where))
+
+    def _sought(
+        self, names: Sequence[str], metric: Metric, relations: list[Relation]
+    ) -> pd.DataFrame:
         """Every pair by every method, all compared with the vocabulary in one go."""
-        names = token_strings(model, range(len(model.W_E)))
         tasks = [(one, method) for one in relations for method in METHODS]
         asked = [queries(metric, one, method, self.seed) for one, method in tasks]
         found = find(
@@ -247,7 +285,8 @@ class Analogies(Experiment):
             rows = PerPrompt()
             for _ in self.stream([number], rows, f"random weights {number + 1}/{RANDOM_MODELS}"):
                 metric = Metric(twin.W_E.detach(), "raw", twin.W_U.detach().mT)
-                sought = self._sought(twin, metric, relations)
+                names = token_strings(model, range(len(model.W_E)))
+                sought = self._sought(names, metric, relations)
                 rows.update(rank_without=sought["rank_without"].to_numpy())
             told = pd.concat([_pair_rows(one, method) for one in relations for method in METHODS])
             found.append(told.assign(rank_without=rows["rank_without"], weights=f"random {number}"))
@@ -262,13 +301,17 @@ class Analogies(Experiment):
         kept = every[(every["query_words"] == "kept") & (every["method"] == HONEST)]
         kept = kept.set_index("relation")["estimate"]["all"]
         all_found, all_near = (excluded["estimate"]["all", name] for name in (HONEST, NEAREST))
+        outside = results.tables["accuracy"].set_index(["matrix", "space", "method", "relation"])
+        outside = outside[outside["query_words"] == "excluded"]["estimate"]
+        at = (OUTSIDE, "raw", HONEST, "all")
+        beside = f" GloVe's word vectors find {_percent(outside[at])}." if at in outside else ""
         return (
             f"In {len(beaten)} of {len(found)} relations source plus the mean "
             "offset of other pairs leads to the target clearly more often than the source alone "
             f"({_percent(all_found)} against {_percent(all_near)} of {n} pairs). Best is "
             f"“{found.index[-1]}” ({_percent(found.iloc[-1])}), worst “{found.index[0]}” "
             f"({_percent(found.iloc[0])}). Where the source itself may be the answer, "
-            f"{_percent(kept)} are found."
+            f"{_percent(kept)} are found.{beside}"
         )
 
     def _beaten(self, results: Results) -> list[str]:
@@ -294,6 +337,7 @@ class Analogies(Experiment):
             ),
             *corrected([*ahead, parallel], MORE),
             *(self._error(results, method) for method in ERRORS),
+            *_outside_claims(results.tables["pairs"]),
         ]
 
     def _ahead(self, name: str, rows: pd.DataFrame) -> Claim:
@@ -382,6 +426,34 @@ def _readable(one: WordPairs, ids: Mapping[str, int], space: str) -> Relation:
     ]
     rows = [[ids[space + word] for word in pair] for pair in words]
     return Relation(one.name, tuple(words), np.array(rows, dtype=np.int64).reshape(-1, 2))
+
+
+def _outside_claims(pairs: pd.DataFrame) -> list[Claim]:
+    """How often GloVe finds what raw E finds; none where it was not looked in."""
+    rows = pairs[(pairs["method"] == HONEST) & (pairs["space"] == "raw")]
+    rank = rows.pivot(index=["relation", "pair"], columns="matrix", values="rank_without")
+    if OUTSIDE not in rank:
+        return []
+    right = rank[[OUTSIDE, MAIN["matrix"]]].dropna() == 1
+    there, here = (right[name].to_numpy() for name in right)
+    return [
+        Claim.descriptive(
+            f"The mean offset finds {_percent(there.mean())} of targets in GloVe's word vectors "
+            f"and {_percent(here.mean())} of the same targets in raw E.",
+            paired_shares(there, here), unit="share of pairs, GloVe less raw E",
+        )
+    ]  # fmt: skip
+
+
+def _in_small_letters(one: Relation, ids: Mapping[str, int]) -> list[int]:
+    """Numbers of the pairs both words of which are there."""
+    return [n for n, pair in enumerate(one.words) if all(plain(word) in ids for word in pair)]
+
+
+def _outside(one: Relation, kept: Sequence[int], ids: Mapping[str, int]) -> Relation:
+    """Some pairs of a relation, in small letters."""
+    words = tuple((plain(one.words[n][0]), plain(one.words[n][1])) for n in kept)
+    return Relation(one.name, words, np.array([[ids[word] for word in pair] for pair in words]))
 
 
 def _matrices(model: "Model") -> list[str]:
@@ -486,7 +558,7 @@ def _spaces_figure(results: Results) -> Drawing:
         rows, "relation", "vectors", "share_found", text="text", low=0, high=1, label="share found",
         caption="Share of pairs whose target the mean offset of other pairs finds, by vectors. "
         "Effective E: E plus the first MLP. Centred: less the mean of all tokens. Causal: whitened "
-        "by the covariance of U.",
+        "by the covariance of U. GloVe: word vectors from outside, among 400,000 words.",
     )  # fmt: skip
 
 

@@ -114,8 +114,12 @@ def mixed(atoms: Atoms, seed: int) -> Atoms:
     drawn = torch.randn(count, len(kept), generator=rng).to(mean.device)
     drawn -= drawn.mean(0)
     factor = torch.linalg.cholesky((drawn.mT @ drawn).double())
-    rows = drawn @ torch.linalg.solve_triangular(factor.mT, spread, upper=True).float()
-    return Atoms.unit(rows.add_(mean))
+    turn = torch.linalg.solve_triangular(factor.mT, spread, upper=True).float()
+    if len(kept) < len(axes):
+        return Atoms.unit((drawn @ turn).add_(mean))
+    for part in _cut(drawn):  # in place: there are as many numbers as in the vocabulary
+        part.copy_((part @ turn).add_(mean))
+    return Atoms.unit(drawn)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,149 @@
+"""What n-gram rules would say next, up to four tokens long, counted in a text (2407.12034).
+
+A rule looks at some of the three tokens before: the last one (bigram), the last two, all three,
+or some with a gap. It says what most often followed the same tokens in the counted text.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Bool, Int
+
+from lenses.flow.king_james import king_james
+from lenses.statistics.intervals import bootstrap
+from models import Model
+from models.text import tokenize
+from prompts.additions import Addition, AdditionFormat
+
+RULES: dict[str, tuple[int, ...]] = {
+    "unigram": (), "bigram": (1,), "trigram": (1, 2), "4-gram": (1, 2, 3),
+    "gap: 2 back": (2,), "gap: 3 back": (3,), "gap: 1 and 3 back": (1, 3),
+    "gap: 2 and 3 back": (2, 3),
+}  # fmt: skip
+"""How many tokens back each rule looks."""
+LONGEST, SOME = "longest that was counted", "any of the eight rules"
+SUFFIXES = ("4-gram", "trigram", "bigram", "unigram")
+REACH = 3
+"""Tokens that the longest rule looks back at; no token nearer to the beginning is predicted."""
+SEGMENT = 64
+"""Tokens of a passage that is read."""
+HELD_OUT = 10
+"""Every so many passages one is left for reading; the others are counted."""
+
+
+@dataclass(frozen=True)
+class Passages:
+    """Rows of tokens, and how many of each row are of the text."""
+
+    tokens: Int[np.ndarray, "row pos"]
+    lengths: Int[np.ndarray, "row"]
+
+    @property
+    def told(self) -> Bool[np.ndarray, "row pos-3"]:
+        """Which tokens from the fourth on are there."""
+        return np.arange(REACH, self.tokens.shape[1]) < self.lengths[:, None]
+
+    def keys(self, back: tuple[int, ...], words: int) -> Int[np.ndarray, "row pos-3"]:
+        """A number for what a rule sees before each token from the fourth on."""
+        end = self.tokens.shape[1]
+        found = np.zeros_like(self.tokens[:, REACH:])
+        for by in back:
+            found = found * words + self.tokens[:, REACH - by : end - by]
+        return found
+
+
+def passages_of_text(
+    model: Model, text: str | None, count: int, seed: int
+) -> tuple[Passages, Passages]:
+    """Passages of a text (the King James Bible) that are counted, and `count` others to read.
+
+    Raises ValueError for a text that is too short.
+    """
+    ids = np.array(tokenize(model, king_james() if text is None else text), dtype=np.int64)
+    rows = ids[: len(ids) // SEGMENT * SEGMENT].reshape(-1, SEGMENT)
+    if len(rows) < 2 * HELD_OUT:
+        raise ValueError(f"a text of {len(ids)} tokens; {2 * HELD_OUT * SEGMENT} or more are read")
+    apart = np.arange(len(rows)) % HELD_OUT == HELD_OUT - 1
+    read = np.random.default_rng(seed).permutation(np.flatnonzero(apart))[:count]
+    return _whole(rows[~apart]), _whole(rows[np.sort(read)])
+
+
+def _whole(rows: Int[np.ndarray, "row pos"]) -> Passages:
+    return Passages(rows, np.full(len(rows), rows.shape[1]))
+
+
+def passages_of_sums(
+    form: AdditionFormat, counted: int, count: int, seed: int
+) -> tuple[Passages, Passages]:
+    """Sampled additions that are counted, and `count` others to read, answers included."""
+    written = form.write(Addition(form.digits, counted + count, seed, padded=form.pad).sums)
+    every = Passages(written.tokens.astype(np.int64), written.at.max(axis=1) + 1)
+    known = {tuple(row) for row in every.tokens[count:].tolist()}
+    new = np.array([tuple(row) not in known for row in every.tokens[:count].tolist()])
+    return (
+        Passages(every.tokens[count:], every.lengths[count:]),
+        Passages(every.tokens[:count][new], every.lengths[:count][new]),
+    )
+
+
+def guesses(counted: Passages, read: Passages, words: int) -> Int[np.ndarray, "rule row pos-3"]:
+    """What each rule says in place of each token; -1 where it never saw the tokens before."""
+    following, told = counted.tokens[:, REACH:], counted.told
+    found = []
+    for back in RULES.values():
+        best = _likeliest(counted.keys(back, words)[told], following[told])
+        keys = read.keys(back, words)
+        at = np.searchsorted(best[0], keys).clip(max=len(best[0]) - 1)
+        found.append(np.where(best[0][at] == keys, best[1][at], -1))
+    return np.stack(found)
+
+
+def _likeliest(
+    keys: Int[np.ndarray, "n"], following: Int[np.ndarray, "n"]
+) -> tuple[Int[np.ndarray, "key"], Int[np.ndarray, "key"]]:
+    """Each key, in order, and what most often follows it (of equals the smallest token)."""
+    pairs = pd.DataFrame({"key": keys, "next": following}).value_counts(sort=False)
+    pairs = pairs.rename("count").reset_index()
+    first = pairs.sort_values(["key", "count", "next"], ascending=[True, False, True])
+    first = first.drop_duplicates("key")
+    return first["key"].to_numpy(), first["next"].to_numpy()
+
+
+@torch.inference_mode()
+def said(model: Model, read: Passages) -> Int[np.ndarray, "row pos-3"]:
+    """The token that the model finds likeliest in place of each from the fourth on."""
+    tokens = torch.from_numpy(read.tokens).to(model.cfg.device)
+    found = [model(row[None, :-1])[0, REACH - 1 :].argmax(-1) for row in tokens]
+    return torch.stack(found).cpu().numpy()
+
+
+def rule_rows(
+    guessed: Int[np.ndarray, "rule row pos"],
+    model_says: Int[np.ndarray, "row pos"],
+    read: Passages,
+    seed: int,
+) -> pd.DataFrame:
+    """How often each rule, and rules together, say what the model says; intervals over rows."""
+    by = dict(zip(RULES, guessed, strict=True))
+    longest = np.full_like(model_says, -1)
+    for name in SUFFIXES:
+        longest = np.where(longest < 0, by[name], longest)
+    other = np.roll(model_says, 1, axis=0)  # what the model says elsewhere
+    agree = {name: (one == model_says, one == other) for name, one in by.items()}
+    agree[LONGEST] = longest == model_says, longest == other
+    agree[SOME] = (guessed == model_says).any(0), (guessed == other).any(0)
+    truth, there = read.tokens[:, REACH:], read.told
+    rows = []
+    for name, (same, chance) in agree.items():
+        known = {LONGEST: longest, SOME: guessed.max(0)}.get(name, by.get(name)) >= 0
+        right = (
+            (guessed == truth).any(0) if name == SOME else {**by, LONGEST: longest}[name] == truth
+        )
+        found = bootstrap((same & there).sum(1) / there.sum(1), seed)
+        told = {key: value.item() for key, value in vars(found).items()}
+        told |= {"counted": known[there].mean(), "right": right[there].mean()}
+        rows.append({"rule": name} | told | {"elsewhere": chance[there].mean()})
+    model_right = (model_says == truth)[there].mean()
+    return pd.DataFrame(rows).assign(model_right=model_right)

@@ -1,0 +1,92 @@
+"""n-gram rules against counting by hand, and in a model that is a bigram model."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from lenses.flow.ngrams import (
+    LONGEST,
+    REACH,
+    RULES,
+    SOME,
+    SUFFIXES,
+    Passages,
+    guesses,
+    passages_of_sums,
+    rule_rows,
+    said,
+)
+from models import load
+
+WORDS = 5
+
+
+def drawn(rows: int, length: int, seed: int) -> Passages:
+    rng = np.random.default_rng(seed)
+    return Passages(
+        rng.integers(0, WORDS, (rows, length)), rng.integers(REACH + 1, length + 1, rows)
+    )
+
+
+@pytest.fixture(scope="module")
+def counted():
+    return drawn(30, 9, 0)
+
+
+@pytest.fixture(scope="module")
+def read():
+    return drawn(12, 9, 1)
+
+
+def by_hand(counted: Passages, back: tuple[int, ...], before: tuple[int, ...]) -> int:
+    """What most often followed, of equals the smallest token."""
+    found = Counter(
+        int(row[at])
+        for row, length in zip(counted.tokens, counted.lengths, strict=True)
+        for at in range(REACH, length)
+        if tuple(row[at - by] for by in back) == before
+    )
+    return min(found, key=lambda token: (-found[token], token)) if found else -1
+
+
+def test_rules_say_what_most_often_followed(counted, read):
+    found = guesses(counted, read, WORDS)
+    for number, back in enumerate(RULES.values()):
+        for row, tokens in enumerate(read.tokens):
+            for at in range(REACH, len(tokens)):
+                before = tuple(tokens[at - by] for by in back)
+                assert found[number, row, at - REACH] == by_hand(counted, back, before)
+    assert (found[list(RULES).index("4-gram")] == -1).any()
+
+
+def test_rules_are_held_against_what_the_model_says(counted, read):
+    guessed, told = guesses(counted, read, WORDS), read.told
+    says = np.random.default_rng(2).integers(0, WORDS, told.shape)
+    rows = rule_rows(guessed, says, read, 0).set_index("rule")
+    by = dict(zip(RULES, guessed, strict=True))
+    for name in RULES:
+        same = [(by[name][n] == says[n])[told[n]].mean() for n in range(len(told))]
+        assert rows["estimate"][name] == pytest.approx(np.mean(same))
+        assert rows["counted"][name] == pytest.approx((by[name] >= 0)[told].mean())
+    longest = [
+        next(by[name][cell] for name in SUFFIXES if by[name][cell] >= 0)
+        for cell in zip(*np.nonzero(told), strict=True)
+    ]
+    truth = read.tokens[:, REACH:][told]
+    assert rows["right"][LONGEST] == pytest.approx(np.mean(longest == truth))
+    assert rows["right"][SOME] == pytest.approx(
+        (guessed == read.tokens[:, REACH:]).any(0)[told].mean()
+    )
+    assert rows["estimate"][SOME] >= rows["estimate"].drop(SOME).max()
+    assert rows["model_right"].nunique() == 1
+
+
+def test_an_adder_is_read_at_additions_that_were_not_counted():
+    adder = load("adder_6d_1l")
+    counted, read = passages_of_sums(adder.card.arithmetic, 300, 20, 0)
+    assert not {*map(tuple, counted.tokens.tolist())} & {*map(tuple, read.tokens.tolist())}
+    says = said(adder, read)
+    assert says.shape == read.told.shape
+    answers = says[:, -4:] == read.tokens[:, -4:]
+    assert answers.mean() > 0.9
