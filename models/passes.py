@@ -57,9 +57,17 @@ def _hand_on_in_tuple(hidden_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor
 @contextmanager
 def reading(model: Any, at: Int[Tensor, "row read"]) -> Iterator[None]:
     """While this is open, the model computes logits at these positions only [row read vocab]."""
-    rows = torch.arange(len(at), device=at.device)[:, None]
+    with reading_each(model, torch.arange(len(at), device=at.device)[:, None], at):
+        yield
+
+
+@contextmanager
+def reading_each(
+    model: Any, row: Int[Tensor, "n read"], at: Int[Tensor, "n read"]
+) -> Iterator[None]:
+    """While this is open, the model computes logits at these rows' positions [n read vocab]."""
     handle = model.unembed.register_forward_pre_hook(
-        lambda module, inputs: (inputs[0][rows, at], *inputs[1:])
+        lambda module, inputs: (inputs[0][row, at], *inputs[1:])
     )
     try:
         yield

@@ -17,11 +17,12 @@ from torch import Tensor
 
 from lenses.kept import Sums
 from models import Model
+from models.passes import reading_each
 from models.readout import unembedding
 from models.text import tokenize
 
-NUMBERS = 2**25
-"""Logits held at a time: 128 MB in float32."""
+NUMBERS = 2**24
+"""Logits held at a time: 64 MB in float32."""
 
 Part = Literal["embedding", "resid_mid", "resid_post", "attn_out", "mlp_out"]
 
@@ -117,8 +118,9 @@ def read_states(
         found[name] = state[row, pos].float()
 
     hooks = [(site.hook, partial(keep, name=site.hook)) for site in where]
-    logits = model.run_with_hooks(tokens, return_type="logits", fwd_hooks=hooks)
-    said = logits[row, (pos - 1).clamp(min=0)].argmax(-1)
+    with reading_each(model, row[:, None], (pos - 1).clamp(min=0)[:, None]):
+        logits = model.run_with_hooks(tokens, return_type="logits", fwd_hooks=hooks)
+    said = logits[:, 0].argmax(-1)
     states = torch.stack([found[site.hook] for site in where])
     return states, torch.where(pos > 0, said, -1)
 
