@@ -241,8 +241,8 @@ class Analogies(Experiment):
         """The same in GloVe, of the pairs both words of which it has in small letters."""
         names, vectors = glove()
         ids = {name: number for number, name in enumerate(names)}
-        kept = {one.name: _in_small_letters(one, ids) for one in relations}
-        there = [_outside(one, kept[one.name], ids) for one in relations]
+        kept = {one.name: one.among(ids) for one in relations}
+        there = [one for _, one in kept.values()]
         for space in SPACES[:2]:  # the third needs an unembedding
             metric, where = Metric(vectors, space, vectors), {"matrix": OUTSIDE, "space": space}
             for rows, found in (
@@ -250,7 +250,7 @@ class Analogies(Experiment):
                 (directions, self._parallel(metric, there)),
             ):
                 told = zip(found["relation"], found["pair"], strict=True)
-                rows.append(found.assign(pair=[kept[name][n] for name, n in told], **where))
+                rows.append(found.assign(pair=[kept[name][0][n] for name, n in told], **where))
 
     def _sought(
         self, names: Sequence[str], metric: Metric, relations: list[Relation]
@@ -443,17 +443,6 @@ def _outside_claims(pairs: pd.DataFrame) -> list[Claim]:
             paired_shares(there, here), unit="share of pairs, GloVe less raw E",
         )
     ]  # fmt: skip
-
-
-def _in_small_letters(one: Relation, ids: Mapping[str, int]) -> list[int]:
-    """Numbers of the pairs both words of which are there."""
-    return [n for n, pair in enumerate(one.words) if all(plain(word) in ids for word in pair)]
-
-
-def _outside(one: Relation, kept: Sequence[int], ids: Mapping[str, int]) -> Relation:
-    """Some pairs of a relation, in small letters."""
-    words = tuple((plain(one.words[n][0]), plain(one.words[n][1])) for n in kept)
-    return Relation(one.name, words, np.array([[ids[word] for word in pair] for pair in words]))
 
 
 def _matrices(model: "Model") -> list[str]:

@@ -99,7 +99,7 @@ class FirstOrderMarkov(Experiment):
     """Lines `first second count` of your own in place of the counts of the web."""
     additions: int = Field(2_000, ge=4)
     """Additions sampled for an adder."""
-    text_file: Path | None = None
+    text_file: TextFile | None = None
     """A text of your own, in which n-grams are counted in place of the King James Bible."""
     passages: int = Field(40, ge=5)
     """Passages of 64 tokens (for an adder: additions) in which rules are held against the model."""

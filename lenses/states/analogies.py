@@ -57,6 +57,14 @@ class Relation:
         ids = np.stack([self.ids[:, 0], self.ids[order, 1]], axis=1)
         return Relation(self.name, tuple(words), ids)
 
+    def among(self, ids: Mapping[str, int]) -> tuple[list[int], "Relation"]:
+        """The pairs whose words are there in small letters: their numbers, and they alone."""
+        every = [(plain(source), plain(target)) for source, target in self.words]
+        kept = [n for n, pair in enumerate(every) if pair[0] in ids and pair[1] in ids]
+        words = tuple(every[n] for n in kept)
+        rows = np.array([[ids[word] for word in pair] for pair in words]).reshape(-1, 2)
+        return kept, Relation(self.name, words, rows)
+
 
 def plain(word: str) -> str:
     """A word without space and case."""

@@ -78,3 +78,11 @@ def test_in_smollm2_the_offset_beats_the_neighbour_in_most_relations():
     assert (results.tables["relations"]["n"] >= 15).all()
     verdicts = [c.verdict for c in experiment.claims(results) if c.family]
     assert verdicts.count("holds") > len(verdicts) / 2
+    told = results.tables["accuracy"].set_index(["matrix", "space", "method", "query_words"])
+    told = told[told["relation"] == "all"]["estimate"]
+    assert told["GloVe", "raw", "mean offset", "excluded"] > 0.5
+    found = results.tables["pairs"].query("matrix == 'GloVe' and space == 'raw'")
+    assert (
+        len(found) == (results.tables["pairs"].query("matrix == 'E' and space == 'raw'").shape[0])
+    )
+    assert "GloVe's word vectors find" in experiment.headline(results)

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from experiments import Results, UsageError
 from experiments.first_order_markov import RECOVERED, FirstOrderMarkov
 from lenses.flow.bigram_counts import read_pairs
+from lenses.flow.ngrams import LONGEST, RULES, SOME
 from models import load
 
 SMALL = {"additions": 300, "training_steps": 100}
@@ -64,6 +65,25 @@ def test_the_planted_model_is_a_bigram_model(experiment, planted):
     assert (words["by_embedding"] == words["by_model"]).all()
 
 
+def test_what_the_planted_model_says_is_told_by_bigrams(experiment, planted):
+    rules = planted.tables["ngrams"].set_index("rule")
+    assert set(rules.index) == {*RULES, LONGEST, SOME}
+    assert rules["estimate"]["bigram"] > 0.9 > rules["estimate"]["unigram"]
+    assert rules["estimate"]["bigram"] > rules["elsewhere"]["bigram"] + 0.2
+    assert rules["estimate"][SOME] >= rules["estimate"]["bigram"]
+    said = [c.sentence for c in experiment.claims(planted) if c.kind == "descriptive"]
+    assert said[0].startswith("The longest n-gram (up to 4)")
+
+
+def test_an_own_text_must_be_long_enough(experiment, tmp_path):
+    (tmp_path / "mine.txt").write_text("1 + 1")
+    model = load("adder_6d_1l")
+    model.card = model.card.model_copy(update={"arithmetic": None})
+    mine = FirstOrderMarkov(model="adder_6d_1l", text_file=tmp_path / "mine.txt")
+    with pytest.raises(UsageError, match=r"mine.txt: no n-grams to count \(a text of"):
+        mine._ngrams(model)
+
+
 def test_words_come_from_a_file(experiment, tmp_path):
     model = load("adder_6d_1l")
     model.card = model.card.model_copy(update={"arithmetic": None})
@@ -104,3 +124,5 @@ def test_counts_of_the_web_are_read_and_told_in_smollm2():
     assert counts["bigram_entropy"] < counts["unigram_entropy"]
     assert told(results, "zero-layer, trained", "as it is", "training") > RECOVERED
     assert told(results, "whole model") > told(results, "E")
+    rules = results.tables["ngrams"].set_index("rule")["estimate"]
+    assert rules["unigram"] < rules["bigram"] < rules[LONGEST] < rules[SOME]

@@ -42,6 +42,14 @@ def test_pairs_that_share_a_word_in_any_case_are_not_apart(relation):
     assert apart[0, 1]
 
 
+def test_pairs_of_words_elsewhere_keep_their_numbers(relation):
+    ids = {name: number for number, name in enumerate(["w9", "w8", "w0", "w1", "w4", "w5"])}
+    kept, there = relation.among(ids)
+    assert kept == [0, 5]
+    assert there.words == (("w0", "w1"), ("w8", "w9"))
+    assert there.ids.tolist() == [[2, 3], [1, 0]]
+
+
 @pytest.mark.parametrize("method", ["mean offset", "one other pair"])
 def test_a_poisoned_pair_tells_nothing_of_itself(vectors, relation, method):
     for number, (_, target) in enumerate(relation.ids):
