@@ -40,17 +40,16 @@ class Passages:
     tokens: Int[np.ndarray, "row pos"]
     lengths: Int[np.ndarray, "row"]
 
-    @property
-    def told(self) -> Bool[np.ndarray, "row pos-3"]:
-        """Which tokens from the fourth on are there."""
-        return np.arange(REACH, self.tokens.shape[1]) < self.lengths[:, None]
+    def told(self, start: int) -> Bool[np.ndarray, "row some"]:
+        """Which tokens from pos `start` on are there."""
+        return np.arange(start, self.tokens.shape[1]) < self.lengths[:, None]
 
-    def keys(self, back: tuple[int, ...], words: int) -> Int[np.ndarray, "row pos-3"]:
-        """A number for what a rule sees before each token from the fourth on."""
+    def keys(self, back: tuple[int, ...], words: int, start: int) -> Int[np.ndarray, "row some"]:
+        """A number for what a rule sees before each token from pos `start` on."""
         end = self.tokens.shape[1]
-        found = np.zeros_like(self.tokens[:, REACH:])
+        found = np.zeros_like(self.tokens[:, start:])
         for by in back:
-            found = found * words + self.tokens[:, REACH - by : end - by]
+            found = found * words + self.tokens[:, start - by : end - by]
         return found
 
 
@@ -90,11 +89,13 @@ def passages_of_sums(
 
 def guesses(counted: Passages, read: Passages, words: int) -> Int[np.ndarray, "rule row pos-3"]:
     """What each rule says in place of each token; -1 where it never saw the tokens before."""
-    following, told = counted.tokens[:, REACH:], counted.told
     found = []
     for back in RULES.values():
-        best = _likeliest(counted.keys(back, words)[told], following[told])
-        keys = read.keys(back, words)
+        start = max(back, default=0)
+        told = counted.told(start)
+        following = counted.tokens[:, start:][told]
+        best = _likeliest(counted.keys(back, words, start)[told], following)
+        keys = read.keys(back, words, REACH)
         at = np.searchsorted(best[0], keys).clip(max=len(best[0]) - 1)
         found.append(np.where(best[0][at] == keys, best[1][at], -1))
     return np.stack(found)
@@ -134,7 +135,7 @@ def rule_rows(
     agree = {name: (one == model_says, one == other) for name, one in by.items()}
     agree[LONGEST] = longest == model_says, longest == other
     agree[SOME] = (guessed == model_says).any(0), (guessed == other).any(0)
-    truth, there = read.tokens[:, REACH:], read.told
+    truth, there = read.tokens[:, REACH:], read.told(REACH)
     rows = []
     for name, (same, chance) in agree.items():
         known = {LONGEST: longest, SOME: guessed.max(0)}.get(name, by.get(name)) >= 0

@@ -4,6 +4,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import torch
 
 from lenses.flow.ngrams import (
     LONGEST,
@@ -18,6 +19,8 @@ from lenses.flow.ngrams import (
     said,
 )
 from models import load
+from models.planted.markov import planted_markov
+from prompts.additions import AdditionFormat
 
 WORDS = 5
 
@@ -44,7 +47,7 @@ def by_hand(counted: Passages, back: tuple[int, ...], before: tuple[int, ...]) -
     found = Counter(
         int(row[at])
         for row, length in zip(counted.tokens, counted.lengths, strict=True)
-        for at in range(REACH, length)
+        for at in range(max(back, default=0), length)
         if tuple(row[at - by] for by in back) == before
     )
     return min(found, key=lambda token: (-found[token], token)) if found else -1
@@ -61,7 +64,7 @@ def test_rules_say_what_most_often_followed(counted, read):
 
 
 def test_rules_are_held_against_what_the_model_says(counted, read):
-    guessed, told = guesses(counted, read, WORDS), read.told
+    guessed, told = guesses(counted, read, WORDS), read.told(REACH)
     says = np.random.default_rng(2).integers(0, WORDS, told.shape)
     rows = rule_rows(guessed, says, read, 0).set_index("rule")
     by = dict(zip(RULES, guessed, strict=True))
@@ -82,11 +85,28 @@ def test_rules_are_held_against_what_the_model_says(counted, read):
     assert rows["model_right"].nunique() == 1
 
 
+def test_a_bigram_model_says_what_the_bigram_rule_says():
+    signs = "0123456789+="
+    form = AdditionFormat(
+        digits=2, layout=tuple("a+b=c"), vocabulary={sign: n for n, sign in enumerate(signs)}
+    )
+    rng = np.random.default_rng(3)
+    counted, read = (
+        Passages(rng.integers(0, 12, (rows, 9)), np.full(rows, 9)) for rows in (200, 20)
+    )
+    follows = torch.zeros(12, 12, dtype=torch.float64)
+    for one, two in zip(counted.tokens[:, :-1].ravel(), counted.tokens[:, 1:].ravel(), strict=True):
+        follows[one, two] += 1
+    model = planted_markov(form, follows / follows.sum(1, keepdim=True))
+    bigram = guesses(counted, read, 12)[list(RULES).index("bigram")]
+    assert np.array_equal(said(model, read), bigram)
+
+
 def test_an_adder_is_read_at_additions_that_were_not_counted():
     adder = load("adder_6d_1l")
     counted, read = passages_of_sums(adder.card.arithmetic, 300, 20, 0)
     assert not {*map(tuple, counted.tokens.tolist())} & {*map(tuple, read.tokens.tolist())}
     says = said(adder, read)
-    assert says.shape == read.told.shape
+    assert says.shape == read.told(REACH).shape
     answers = says[:, -4:] == read.tokens[:, -4:]
     assert answers.mean() > 0.9
