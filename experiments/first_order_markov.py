@@ -359,7 +359,7 @@ class FirstOrderMarkov(Experiment):
             f"itself in {_percent(repeats)} of cases. A zero-layer model trained here on the same "
             f"counts tells {_percent(told['zero-layer, trained', 'as it is', 'all'])}. Of what the "
             f"whole model finds likeliest in the passages read, bigrams tell "
-            f"{_percent(rules['bigram'])}, and n-grams up to 4 {_percent(rules[LONGEST])}."
+            f"{_percent(rules['bigram'])}, n-grams of up to 4 tokens {_percent(rules[LONGEST])}."
         )
 
     def claims(self, results: Results) -> list[Claim]:
@@ -528,12 +528,16 @@ def _told_figure(results: Results) -> Drawing:
 def _rules_figure(results: Results) -> Drawing:
     rows = results.tables["ngrams"].rename(columns={"estimate": "share of tokens"})
     right = rows["model_right"].iloc[0]
+    chance = rows.assign(**{"share of tokens": rows["elsewhere"], "low": np.nan, "high": np.nan})
+    both = {"the same token": rows, "a token elsewhere (chance)": chance}
     return bars(
-        rows, "rule", "share of tokens",
+        pd.concat([part.assign(against=name) for name, part in both.items()]),
+        "rule", "share of tokens", series="against",
         caption="Share of tokens for which a rule, counted in other passages, says what the whole "
-        "model finds likeliest next. Longest: the 4-gram if it was counted, else the trigram, and "
-        "so on. Any: whichever of the eight fits, chosen in hindsight, as published. The text goes "
-        f"on as the model says for {_percent(right)} of tokens. Lines: 95 % over passages.",
+        "model finds likeliest next there, or at the same place of another passage. Longest: the "
+        "4-gram if it was counted, else the trigram, and so on. Any: whichever of the eight fits, "
+        "chosen in hindsight, as published. The text itself goes on as the model says for "
+        f"{_percent(right)} of tokens. Lines: 95 % over passages.",
     )  # fmt: skip
 
 
