@@ -5,24 +5,23 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from experiments import Claim, Experiment, Reading, Results, Table, UsageError, corrected
+from lenses.addition.forms import CHOSEN_ON, chosen_form, forms_of
 from lenses.digits import edits as shifts
 from lenses.digits import probes as place_probes
 from lenses.digits import words as decoding
+from lenses.digits.carry_flag import beside_twin
 from lenses.digits.errors import answer_rows, error_rows
-from lenses.digits.reading import DigitReading, Words, is_operand, some_sites
-from lenses.digits.texts import DigitTexts, texts_of_prompts, texts_of_sums
+from lenses.digits.reading import DigitReading, Words, read_digits
+from lenses.digits.texts import texts_of_prompts, texts_of_sums
 from lenses.kept import PerPrompt
-from lenses.states.decoding import Decoder, MeanStates, read_states, readouts, sites
+from lenses.states.decoding import read_states
 from lenses.statistics.intervals import share
 from models.planted.places import planted_places
-from models.text import right_pad, token_strings, tokenize
+from models.text import token_strings
 from prompts.place_values import PLACE_WORDS, adder_sums, place_prompts
-from prompts.texts import shipped_texts
 from viz import Drawing, bars, curves, heat_map
 
 if TYPE_CHECKING:
@@ -37,7 +36,6 @@ ALIKE = 0.05
 """Accuracies that differ by no more are taken for alike."""
 TOLERANCE = {"float32": 1e-4, "float16": 2e-2, "bfloat16": 2e-2}
 """Of an identity, relative."""
-PROBED_SITES = 4
 ADDER_SUMS = 27
 """Additions that an adder is given for each of `per_length`."""
 NO_WORDS = "a language model (--model smollm2): an adder has no words"
@@ -73,6 +71,8 @@ def _table(about: str, key: str, more: str = "", **own: str) -> Table:
     return Table(about, key, {name: MEANS[name] for name in names if name in MEANS} | own, more)
 
 
+FORM_PLACES = 3
+"""Digits of the sums on which the form of additions is chosen."""
 FEWEST_WORDS = 3
 """Decimal places whose word must be one token, to compare one place with others."""
 
@@ -112,6 +112,10 @@ class DigitPlaces(Experiment):
     tables: ClassVar[Mapping[str, Table]] = {
         "answers": _table("A row is a kind of text: how many digits of its answers are right.",
             "kind announced", "n correct accuracy low high"),
+        "forms": _table("A row is a form in which sums are asked for; empty for an adder.",
+            "form sample", "n correct accuracy low high", sample="`choice`: sums used for nothing "
+            "else", form="how a sum is asked for", prompt="the question of 12 + 34 in this form",
+            chosen="whether the additions of all other tables are asked in this form"),
         "words": _table("A row is a word looked for; empty for an adder.", "word place role",
             place="the place that the word stands for; -1 for other words",
             role="`place`; `other`: of like frequency; `skipped`: it has several tokens",
@@ -150,7 +154,8 @@ class DigitPlaces(Experiment):
         "causal": _table("A row is what shifting a digit's state to another place does.",
             "measure direction layer", "low high n",
             measure="`answer`: the answer's digit; `word`: the new place's word against the old's",
-            direction="`place`, or `random`: a direction of equal length",
+            direction="`place`; or of equal length: `other places`, the difference of two places "
+            "that the edit is not about, or `random`, a random direction",
             estimate="mean over texts, in nats"),
         "contrasts": _table("A row is a difference that a claim is about.",
             "statistic sample? layer?", "estimate low? high? p? n", null="what it is held against"),
@@ -158,15 +163,19 @@ class DigitPlaces(Experiment):
     reading: ClassVar[Reading] = Reading(
         causal="shifted states: yes, the answer is read; words, probes and errors: no",
         assumes="the word that a state decodes to is what it carries; mean states stand for places",
-        stressed="by other words, traded labels, codes, random weights and random directions",
+        stressed="by other words, traded labels, codes, carries, random weights, and directions "
+        "of other places or at random",
         not_shown="that the model uses the word of a place, or errs because it is missing",
     )
 
     def measure(self, model: "Model") -> Results:
         """Read every text with the model and with its random twin, then test, probe and shift."""
         seed, most, style = self.seed, self.probed, model.card.arithmetic
+        forms = pd.DataFrame()
         if style is None:
-            texts = texts_of_prompts(model, place_prompts(self.per_length, seed))
+            every = forms_of(model, FORM_PLACES, seed)
+            form, forms = chosen_form(model, every, FORM_PLACES, seed, 1, self.stream)
+            texts = texts_of_prompts(model, place_prompts(self.per_length, seed, form))
         else:
             texts = texts_of_sums(style, adder_sums(style, ADDER_SUMS * self.per_length, seed))
         words = Words.none() if style else Words.of(model, PLACE_WORDS)
@@ -175,10 +184,11 @@ class DigitPlaces(Experiment):
                 f"{model.card.name}: its tokenizer writes the words of {len(words.places)} decimal "
                 f"places as one token; it takes {FEWEST_WORDS}: choose another language model"
             )
-        own = self._read(model, texts, words, "reading")
-        (twin,) = [self._read(x, texts, words, "random weights") for x in self.twins(model, 1)]
+        how = texts, words, self.batch_size, self.stream
+        own = read_digits(model, *how, "reading")
+        (twin,) = [read_digits(x, *how, "random weights") for x in self.twins(model, 1)]
         tables: dict[str, Any] = {name: pd.DataFrame() for name in type(self).tables}
-        tables["answers"] = answer_rows(own)
+        tables["answers"], tables["forms"] = answer_rows(own), forms
         contrasts = [shifts.reading_ahead(model, texts, own.where)]
         if words.places:
             tables |= self._word_tables(model, own, twin)
@@ -193,7 +203,7 @@ class DigitPlaces(Experiment):
 
     def headline(self, results: Results) -> str:
         """Whether digits decode to their place's word (or hold it), and whether errors follow."""
-        _, _, *words, errors, _, announced, generated, _, _ = self.claims(results)
+        _, _, *words, errors, _, announced, generated, _, _, _ = self.claims(results)
         has_words = any(claim.verdict != "not tested" for claim in words)
         said = "decode to the word of their place" if has_words else "hold their place"
         told = [] if has_words else ["this model has no words for places"]
@@ -208,11 +218,11 @@ class DigitPlaces(Experiment):
         return f"{answer[0].upper()}{answer[1:]}. Errors {follow}{_amount(errors)}."
 
     def claims(self, results: Results) -> list[Claim]:
-        """How well it adds; then an identity, seven learned claims, and one about transfer."""
+        """How well it adds, an identity, seven learned claims, transfer, place against carry."""
         tables = results.tables
         contrasts = tables["contrasts"]
         found = [
-            _adds(tables["answers"]),
+            _adds(tables["answers"], tables["forms"]),
             _reads_left_to_right(contrasts, TOLERANCE[self.dtype]),
             *(_place_word(tables, sample) for sample in SAID),
             _errors_follow(tables),
@@ -220,6 +230,7 @@ class DigitPlaces(Experiment):
             *(_place_beyond(tables, sample) for sample in SAID),
             _treated_as_moved(contrasts),
             _digit_across_places(contrasts),
+            _place_or_carry(tables),
         ]
         return corrected(found, "more prompts (--per-length)")
 
@@ -232,35 +243,6 @@ class DigitPlaces(Experiment):
         """A model whose digits carry their place's word, and are copied, iff it is announced."""
         return planted_places()
 
-    def _read(self, model: "Model", texts: DigitTexts, words: Words, label: str) -> DigitReading:
-        """Every digit's state as logits of words, some states, and the mean state of each place."""
-        where, how = sites(model), readouts(model)
-        few, kept, means = some_sites(where, PROBED_SITES), PerPrompt(), MeanStates(20)
-        decoder = Decoder(model, self._centre(model, texts, f"{label}: centre"))
-        place = texts.digits["place"].where(is_operand(texts.digits), -1).to_numpy()
-        for part in self.stream(texts.batches(self.batch_size), (kept, means), label):
-            tokens, row, pos, which = texts.batch(part, model.cfg.device)
-            states, said = read_states(model, tokens, where, row, pos)
-            logits = [words.logits(decoder, states, each) for each in how]
-            some = states[few].transpose(0, 1).contiguous().cpu().numpy()
-            kept.update(logits=np.stack(logits, axis=1), said=said.cpu().numpy(), states=some)
-            means.update(states, torch.as_tensor(place[which], device=states.device))
-        read = {name: kept[name] for name in ("logits", "said", "states")}
-        return DigitReading(texts, where, how, words, few=few, means=means, decoder=decoder, **read)
-
-    def _centre(self, model: "Model", texts: DigitTexts, label: str) -> Tensor:
-        """Mean state of each site over other texts (of an adder: over the same)."""
-        ids, mean = texts.ids, MeanStates()
-        if model.card.arithmetic is None:
-            ids = [tokenize(model, text.text)[: model.cfg.n_ctx] for text in shipped_texts()]
-        for batch in self.stream(ids, mean, label, self.batch_size):
-            tokens, lengths = (x.to(model.cfg.device) for x in right_pad(batch))
-            at = torch.arange(tokens.shape[1], device=tokens.device)
-            row, pos = ((at > 0) & (at < lengths[:, None])).nonzero(as_tuple=True)
-            states, _ = read_states(model, tokens, sites(model), row, pos)
-            mean.update(states, torch.zeros_like(row))
-        return mean.mean[0]
-
     def _word_tables(self, model: "Model", own: DigitReading, twin: DigitReading) -> dict[str, Any]:
         """All that is asked of words; of `contrasts`, those of prefixes."""
         tests, scores = decoding.word_tests(own, twin, self.seed), self.rows("scores")
@@ -269,7 +251,9 @@ class DigitPlaces(Experiment):
         tables = {"words": own.words.table, "scores": scores, "tests": tests}
         tables["confusion"] = decoding.confusion_rows(own, tests)
         tables["errors"] = error_rows(decoding.answers_by_word(own, tests), self.seed)
-        tables["prefix"], tables["contrasts"] = self._prefix_tables(model, own)
+        how = self.prefixes, self.seed, self.batch_size, self.stream
+        tables["prefix"], prefixes = decoding.prefix_reading(model, own, *how)
+        tables["contrasts"] = pd.concat([prefixes, beside_twin(own, twin, self.seed)])
         return tables | self._ranks(model, own)
 
     def _ranks(self, model: "Model", own: DigitReading) -> dict[str, Any]:
@@ -289,22 +273,6 @@ class DigitPlaces(Experiment):
                     decoded = token_strings(model, likeliest["decoded_id"].tolist())
                     tables["decoded"].append(likeliest.assign(decoded=decoded))
         return tables
-
-    def _prefix_tables(self, model: "Model", own: DigitReading) -> TableAndContrast:
-        """The word of a number of two digits, read at its second digit."""
-        words, texts, number = decoding.prefix_texts(model, self.prefixes, self.seed)
-        asked = np.array([words.ids[i][0] for i in words.number(number)])[:, None]
-        kept = PerPrompt()
-        for part in self.stream(texts.batches(self.batch_size), kept, "prefixes"):
-            tokens, row, pos, which = texts.batch(part, model.cfg.device)
-            states, _ = read_states(model, tokens, own.where, row, pos)
-            ids = torch.as_tensor(asked[which], device=states.device)
-            ranks = [own.decoder.ranked(states, how, ids)[1][..., 0].T for how in own.how]
-            logits = [words.logits(own.decoder, states, how) for how in own.how]
-            rank = torch.stack(ranks, dim=1).contiguous().cpu().numpy()
-            kept.update(logits=np.stack(logits, axis=1), rank=rank)
-        found = kept["logits"], kept["rank"], number
-        return decoding.prefix_tables(words, *found, own, self.seed)
 
     def _edited(self, model: "Model", own: DigitReading) -> TableAndContrast:
         """A digit's state shifted to another place, in some texts."""
@@ -335,13 +303,18 @@ def _verdict(holds: bool, fails: bool) -> str:
     return "holds" if holds else "fails" if fails else "undecided"
 
 
-def _adds(answers: pd.DataFrame) -> Claim:
+def _adds(answers: pd.DataFrame, forms: pd.DataFrame) -> Claim:
     """How many digits of its sums are right: what errors are told by, and how far to trust them."""
-    sums = answers.query("kind == 'addition'")[["correct", "n"]].sum()
+    sums, asked = answers.query("kind == 'addition'")[["correct", "n"]].sum(), ""
+    if len(forms):
+        chosen = forms.loc[forms["chosen"], "form"].item()
+        asked = (
+            f", asked in the form {chosen!r}, the best of {len(forms)} on {CHOSEN_ON} other sums"
+        )
     return Claim.mechanical(
         "The model adds: after the right digits before it, it writes most digits of a sum right.",
         share(*sums.tolist()), above=MOST, null=0.1, null_note="a random digit",
-        unit="share of digits", decide="more additions (--per-length)",
+        unit=f"share of digits{asked}", decide="more additions (--per-length)",
     )  # fmt: skip
 
 
@@ -460,19 +433,27 @@ def _accuracies(probes: pd.DataFrame, layer: int) -> str:
 
 
 def _treated_as_moved(contrasts: pd.DataFrame) -> Claim:
-    """With its state shifted to another place, the digit is used at that place."""
-    rows = _of(contrasts, "answer moves")
-    best = rows.iloc[0]
-    holds = best["p"] <= LEVEL and best["low"] > 0
+    """With its state shifted to another place, the digit is used at that place.
+
+    Judged against the control that is harder to beat, at the layer where the shift acts most.
+    """
+    rows = contrasts[contrasts["statistic"].str.startswith("answer moves")]
+    by_layer = rows.groupby("layer")
+    p, highest = by_layer["p"].max(), by_layer["high"].min().max()
+    here = rows[rows["layer"] == p.idxmin()].sort_values("estimate")
+    least, name = here.iloc[0], here["statistic"].str.removeprefix("answer moves, beyond ")
+    does = ", ".join(f"{way} {null:.2f}" for way, null in zip(name, here["null"], strict=True))
     return Claim.learned(
         "Shifted from the mean state of its place to that of another, a digit is treated as if it "
         "stood there.",
-        best, verdict=_verdict(holds, rows["high"].max() < NEGLIGIBLE), null=best["null"],
+        least, verdict=_verdict(p.min() <= LEVEL and least["low"] > 0, highest < NEGLIGIBLE),
+        p=float(p.min()), null=least["null"],
         decide="more texts (--edits), or a direction that acts: the interval spans the threshold",
-        unit="nats that the answer's digit there moves towards it, beyond a random direction; "
-        f"shifted at layer {best['layer']:.0f}",
-        null_note="what a random direction of equal length does; a shift that merely spoils the "
-        "copying of the true digit, and so lowers its logit, looks the same",
+        unit="nats that the answer's digit there moves towards it, beyond "
+        f"{name.iloc[0]}; shifted at layer {least['layer']:.0f}",
+        null_note=f"what directions of equal length do: {does}; other places: the difference of "
+        "two that the edit is not about; a shift that merely spoils the copying of the true digit, "
+        "and so lowers its logit, looks the same",
     )  # fmt: skip
 
 
@@ -488,6 +469,29 @@ def _digit_across_places(contrasts: pd.DataFrame) -> Claim:
         needs="places with at least 30 given digits each (--per-length)",
         unit=f"accuracy across places minus that with random weights{at}",
         null_note="accuracy across places with random weights; the embedding is passed on anyway",
+    )  # fmt: skip
+
+
+def _place_or_carry(tables: Tables) -> Claim:
+    """The rival: the hundreds position behaves like a carry flag (2603.26828)."""
+    sentence = "At the hundreds of a sum, the word hundred marks the place and not a carry: it "
+    sentence += "tells hundreds from other places better than it tells a carry from none."
+    contrasts = tables["contrasts"]
+    rows = _of(contrasts, "place minus carry").set_index("layer")
+    if rows.empty:
+        needs = "a model that has the word, and hundreds with and without a carry (--per-length)"
+        return Claim.not_tested("mechanical", sentence, needs)
+    layer = decoding.best_layer(tables["tests"], "generated")["layer"]
+    place, carry = (_of(contrasts, f"word by {x}").set_index("layer") for x in ("place", "carry"))
+    told = [f"{x['estimate']:.2f} ({x['low']:.2f} to {x['high']:.2f})"
+            for x in (place.loc[layer], carry.loc[layer])]  # fmt: skip
+    most = carry.loc[carry["estimate"].abs().idxmax()]
+    return Claim.mechanical(
+        sentence, rows.loc[layer], above=0, null=rows["null"][layer], more="sums (--per-length)",
+        unit=f"nats of the word's score, by place minus by carry, at layer {layer:.0f}",
+        null_note=f"random weights; the same digits compared; by place {told[0]}, by carry "
+        f"{told[1]}; of all layers the carry shows most at {most.name:.0f}: {most['estimate']:.2f} "
+        f"({most['low']:.2f} to {most['high']:.2f}); the rival reading is that of 2603.26828",
     )  # fmt: skip
 
 
@@ -574,8 +578,9 @@ def state_figures(tables: Tables) -> dict[str, Drawing]:
         "Digits shifted to another place": bars(
             causal, "edited", "shift", series="direction", facet="measure", reference=0.0,
             caption="A given digit's state shifted from the mean of its place to that of another, "
-            "or by a random direction of equal length. Answer: by how many nats the answer's digit "
-            "there moves towards it. Word: the new place's word against the old one's.",
+            "by the difference of two other places, or by a random direction, all of equal length. "
+            "Answer: by how many nats the answer's digit there moves towards it. Word: the new "
+            "place's word against the old one's.",
         ),
         "Right digits of answers": bars(
             tables["answers"].assign(length=lambda t: np.where(t["announced"], "told", "not told")),

@@ -14,25 +14,37 @@ CHAT = "What is {a} + {b}? Answer with the number only."
 
 @dataclass(frozen=True)
 class Form:
-    """A prompt is `front`, a, `between`, b, `after`; the answer's first digit comes next."""
+    """A prompt is `opening`, solved lines, and `front`, a, `between`, b, `after` of what is asked.
+
+    The answer's first digit comes next.
+    """
 
     name: str
+    opening: str = ""
+    """What stands before all else: the opening of a conversation."""
     front: str = ""
     between: str = " + "
     after: str = " = "
+    shown: tuple[tuple[int, int], ...] = ()
+    """Addends of the sums that are solved in front of the question, a line each."""
 
     def prompt(self, a: int, b: int) -> str:
         """The question, up to the answer."""
-        return f"{self.front}{a}{self.between}{b}{self.after}"
+        return f"{self.before()}{a}{self.between}{b}{self.after}"
 
     def solved(self, a: int, b: int) -> str:
         """The question with its answer."""
         return f"{self.prompt(a, b)}{a + b}"
 
-    def after_examples(self, name: str, shown: Sums) -> "Form":
-        """The same question after solved ones, a line each."""
-        lines = [f"{self.solved(a, b)}\n" for a, b in zip(shown.a, shown.b, strict=True)]
-        return replace(self, name=name, front="".join(lines) + self.front)
+    def before(self, said: str = "") -> str:
+        """What stands before the first addend; `said` comes after the opening."""
+        lines = [f"{self.front}{a}{self.between}{b}{self.after}{a + b}\n" for a, b in self.shown]
+        return f"{self.opening}{said}{''.join(lines)}{self.front}"
+
+    def showing(self, shown: Sums, name: str = "") -> "Form":
+        """The same question after other solved ones."""
+        pairs = tuple(zip(shown.a.tolist(), shown.b.tolist(), strict=True))
+        return replace(self, name=name or self.name, shown=pairs)
 
 
 BARE = Form("bare")
@@ -43,9 +55,9 @@ INTERPRETER = Form("interpreter", front=">>> ", after="\n")
 def plain_forms(shown: Sums) -> list[Form]:
     """Every form without a template; `shown` are the examples of those that have some."""
     with_examples = [
-        BARE.after_examples("few-shot", shown),
-        CLOSE.after_examples("few-shot, no spaces", shown),
-        INTERPRETER.after_examples("interpreter, few-shot", shown),
+        BARE.showing(shown, "few-shot"),
+        CLOSE.showing(shown, "few-shot, no spaces"),
+        INTERPRETER.showing(shown, "interpreter, few-shot"),
     ]
     without = [
         BARE,

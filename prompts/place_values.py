@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from prompts.additions import Addition, AdditionFormat, Cells, Sums, cells
+from prompts.forms import BARE, Form
 
 LENGTHS = range(1, 10)
 """Digits of the numbers; nine is as far as `nine-digit` announces."""
@@ -47,6 +48,9 @@ GROUPS = ((10**9, "billion"), (10**6, "million"), (10**3, "thousand"))
 PREFIX_WORDS = {n: SMALL[n] for n in range(10, 20)} | {20 + 10 * n: w for n, w in enumerate(TENS)}
 """Numbers of two digits that one word says; no number of three digits is one word."""
 
+BARE_AFTER_ONE = BARE.showing(Sums(np.array([1]), np.array([2]), 1), "few-shot")
+"""The usual form of additions: `12 + 34 = 46` after another one."""
+
 FILLERS = (
     "The shop opens early. ",
     "Rain fell on the old roof all night. ",
@@ -80,7 +84,7 @@ class PlacePrompt:
     """addition, copy, words, or what the same digits are instead: phone, year, code."""
     prompt: str
     answer: str
-    """With the space before it."""
+    """With the space before it, where the prompt has none at its end."""
     announced: bool
     """Whether the text says how many digits its numbers have."""
     numbers: tuple[int, ...]
@@ -115,17 +119,18 @@ def given_prompt() -> PlacePrompt:
     return _prompt("addition", "", "{} + {} =", (128717593, 8191493), False)
 
 
-def place_prompts(per_length: int, seed: int) -> list[PlacePrompt]:
+def place_prompts(per_length: int, seed: int, form: Form = BARE_AFTER_ONE) -> list[PlacePrompt]:
     """`given_prompt`, then additions, copies with their twins, and numbers to be said in words.
 
     There are `per_length` of each kind for each length, half of them announced. A copy's twin has
-    the same digits, text in front and examples, but as a phone number, a year or a code.
+    the same digits, text in front and examples, but as a phone number, a year or a code. Additions
+    are asked in `form`, after one solved sum where it shows any.
     """
     rng, prompts = np.random.default_rng(seed), [given_prompt()]
     for length in LENGTHS:
         for turn in range(per_length):
             announced = turn % 2 == 0
-            prompts.append(_addition(length, announced, rng))
+            prompts.append(_addition(length, announced, form, rng))
             prompts += _copy_and_twin(length, announced, len(prompts), rng)
             prompts.append(_in_words(length, announced, rng))
     return prompts
@@ -171,13 +176,15 @@ def sums_of_any_length(places: int, count: int, seed: int) -> Sums:
     return Sums(a, b, places)
 
 
-def _addition(length: int, announced: bool, rng: np.random.Generator) -> PlacePrompt:
-    shown = [_example_number(length, announced, rng) for _ in range(2)]
+def _addition(length: int, announced: bool, form: Form, rng: np.random.Generator) -> PlacePrompt:
+    shown = np.array([[_example_number(length, announced, rng)] for _ in range(2)])
     other = length if announced else int(rng.integers(1, 10))
     a, b = (_number(int(size), rng) for size in rng.permutation([length, other]))
     size = f"{SMALL[length]}-digit " if announced else ""
-    front = f"{_filler(rng)}Add {size}numbers.\n{shown[0]} + {shown[1]} = {sum(shown)}\n"
-    return _prompt("addition", front, "{} + {} =", (a, b), announced)
+    said = f"{_filler(rng)}Add {size}numbers.\n"
+    asked = form.showing(Sums(*shown, max(LENGTHS))) if form.shown else form
+    line = f"{{}}{form.between}{{}}{form.after}"
+    return _prompt("addition", asked.before(said), line, (a, b), announced, space="")
 
 
 def _copy_and_twin(
@@ -226,22 +233,23 @@ def _prompt(
     numbers: tuple[int, ...],
     announced: bool,
     twin: int = -1,
+    space: str = " ",
 ) -> PlacePrompt:
-    """The prompt whose last line is `line`, with a number for each {}."""
+    """The prompt whose last line is `line`, with a number for each {}; `space` begins an answer."""
     prompt = front + line.format(*numbers)
-    answer = _answer(kind, numbers)
+    answer = _answer(kind, numbers, space)
     starts = _starts(front, line, numbers)
     found = [_digits(n, at, part) for n, at, part in zip(numbers, starts, "ab", strict=False)]
     if answer.strip().isdigit():
-        found.append(_digits(int(answer), len(prompt) + 1, "c"))
+        found.append(_digits(int(answer), len(prompt) + len(space), "c"))
     return PlacePrompt(kind, prompt, answer, announced, numbers, tuple(sum(found, ())), twin)
 
 
-def _answer(kind: str, numbers: tuple[int, ...]) -> str:
+def _answer(kind: str, numbers: tuple[int, ...], space: str) -> str:
     """What belongs after a prompt of that kind; nothing after a prefix."""
     if kind == "prefix":
         return ""
-    return f" {number_words(numbers[0]) if kind == 'words' else sum(numbers)}"
+    return f"{space}{number_words(numbers[0]) if kind == 'words' else sum(numbers)}"
 
 
 def _starts(front: str, line: str, numbers: Sequence[int]) -> list[int]:

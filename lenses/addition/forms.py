@@ -108,9 +108,10 @@ def _chat(model: Model) -> list[Form]:
     if not getattr(model.tokenizer, "chat_template", None):
         return []
     text = template([{"role": "user", "content": CHAT}], tokenize=False, add_generation_prompt=True)
-    front, rest = text.removeprefix(model.tokenizer.bos_token or "").split("{a}")
-    between, after = rest.split("{b}")
-    return [Form("chat", front, between, after)]
+    opening, after = text.removeprefix(model.tokenizer.bos_token or "").split(CHAT)
+    front, rest = CHAT.split("{a}")
+    between, end = rest.split("{b}")
+    return [Form("chat", opening, front, between, end + after)]
 
 
 def right_by_form(

@@ -76,6 +76,10 @@ def edit_sites(where: list[Site], most: int = 4) -> list[int]:
     return sorted(set(np.linspace(0, len(where) - 2, most).round().astype(int).tolist()))
 
 
+WAYS = ("place", "other places", "random")
+"""By what a state is shifted: two places' difference, that of two others, a random direction."""
+
+
 def edit_effects(
     model: Model, own: DigitReading, plan: pd.DataFrame, seed: int
 ) -> dict[str, Float[np.ndarray, "edit site"]]:
@@ -83,29 +87,46 @@ def edit_effects(
 
     `answer`: logit of the moved digit minus that of the true one, at `read`. `word`: log-odds of
     the new place's word against the old one's in the last state (NaN without such words). Each by
-    the difference of the places' mean states, and by a random direction of equal length.
+    the difference of the places' mean states, and by two controls of equal length: the difference
+    of two other places, drawn for each edit, and a random direction.
     """
-    device = model.cfg.device
     tokens, _ = right_pad([own.texts.ids[prompt] for prompt in plan["prompt"]])
+    tokens, numbers = tokens.to(model.cfg.device), edit_sites(own.where)
+    none = torch.zeros(len(plan), own.means.mean.shape[-1], device=tokens.device)
+    clean = _read_edited(model, own, plan, tokens, own.where[numbers[0]], none)
     found: dict[str, list[np.ndarray]] = {}
-    for number in edit_sites(own.where):
-        change = own.means.mean[:, number].to(device)
-        to_place, place = (plan[name].tolist() for name in ("to_place", "place"))
-        change = change[to_place] - change[place]
-        drawn = [np.random.default_rng([seed, p]).normal(size=change.shape[1]) for p in plan.index]
-        random = torch.from_numpy(np.array(drawn)).to(change)
-        random = random * (change.norm(dim=-1) / random.norm(dim=-1))[:, None]
-        ways = {"clean": torch.zeros_like(change), "place": change, "random": random}
-        read = {
-            name: _read_edited(model, own, plan, tokens.to(device), own.where[number], way)
-            for name, way in ways.items()
-        }
-        for way in ("place", "random"):
-            for measure, value in read[way].items():
-                shift = value - read["clean"][measure]
-                found.setdefault(f"{measure}, {way}", []).append(shift)
+    for number in numbers:
+        for way, change in _changes(own, plan, number, seed).items():
+            read = _read_edited(model, own, plan, tokens, own.where[number], change.to(none))
+            for measure, value in read.items():
+                found.setdefault(f"{measure}, {way}", []).append(value - clean[measure])
     joined = {name: np.stack(values, axis=1) for name, values in found.items()}
     return {name: np.ascontiguousarray(values) for name, values in joined.items()}
+
+
+def _changes(
+    own: DigitReading, plan: pd.DataFrame, number: int, seed: int
+) -> dict[str, Float[torch.Tensor, "edit d"]]:
+    """What is added to each edit's state at a site, by way; all of an edit are as long."""
+    mean = own.means.mean[:, number]
+    change = mean[plan["to_place"].tolist()] - mean[plan["place"].tolist()]
+    pairs = [_other_places(own, row, seed) for row in plan.itertuples()]
+    other = mean[[to for _, to in pairs]] - mean[[place for place, _ in pairs]]
+    drawn = [np.random.default_rng([seed, p]).normal(size=change.shape[1]) for p in plan.index]
+    controls = {"other places": other, "random": torch.from_numpy(np.array(drawn)).to(change)}
+    length = change.norm(dim=-1, keepdim=True)
+    return {"place": change} | {
+        way: control * (length / control.norm(dim=-1, keepdim=True))
+        for way, control in controls.items()
+    }
+
+
+def _other_places(own: DigitReading, row: tuple, seed: int) -> tuple[int, int]:
+    """Two places that an edit is not about, drawn by lot among those whose mean is known."""
+    known = np.flatnonzero(own.means.count)
+    left = known[~np.isin(known, [row.place, row.to_place])]
+    one, other = np.random.default_rng([seed, row.Index, 1]).choice(left, 2, replace=False)
+    return int(one), int(other)
 
 
 def _read_edited(
@@ -136,20 +157,20 @@ def _read_edited(
 def edit_tables(
     effects: dict[str, Float[np.ndarray, "edit site"]], own: DigitReading, seed: int
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Mean shifts by layer, and how far those by place exceed those by random directions."""
+    """Mean shifts by layer, and how far those by place exceed those by either control."""
     layers, rows, contrasts = own.layers[edit_sites(own.where)], [], []
     for measure in ("answer", "word"):
-        by_place, by_random = effects[f"{measure}, place"], effects[f"{measure}, random"]
-        if np.isnan(by_place).all():
+        shifts = {way: effects[f"{measure}, {way}"] for way in WAYS}
+        if np.isnan(shifts["place"]).all():
             continue
-        for name, shift in (("place", by_place), ("random", by_random)):
-            found = vars(bootstrap(shift, seed))
-            rows.append(
-                pd.DataFrame({"layer": layers, "measure": measure, "direction": name, **found})
-            )
-        difference = by_place - by_random
-        found, p = bootstrap(difference, seed), sign_flip(difference, seed)
-        p = np.minimum(1, np.where(found.estimate > 0, p / 2, 1 - p / 2) * len(layers))
-        frame = pd.DataFrame({"statistic": f"{measure} moves", "layer": layers, **vars(found)})
-        contrasts.append(frame.assign(p=p, null=by_random.mean(axis=0)))
+        for way, shift in shifts.items():
+            found = {"layer": layers, "measure": measure, "direction": way}
+            rows.append(pd.DataFrame(found | vars(bootstrap(shift, seed))))
+        for control in WAYS[1:]:
+            difference = shifts["place"] - shifts[control]
+            found, p = bootstrap(difference, seed), sign_flip(difference, seed)
+            p = np.minimum(1, np.where(found.estimate > 0, p / 2, 1 - p / 2) * len(layers))
+            beyond = {"statistic": f"{measure} moves, beyond {control}", "layer": layers}
+            frame = pd.DataFrame(beyond | vars(found))
+            contrasts.append(frame.assign(p=p, null=shifts[control].mean(axis=0)))
     return pd.concat(rows, ignore_index=True), pd.concat(contrasts, ignore_index=True)

@@ -1,7 +1,8 @@
 """What is kept of a model reading digits: logits of words at every digit and site, some states."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,15 +11,31 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lenses.digits.texts import DigitTexts
-from lenses.states.decoding import Decoder, MeanStates, Readout, Site, single_tokens
+from lenses.kept import PerPrompt
+from lenses.states.decoding import (
+    Decoder,
+    MeanStates,
+    Readout,
+    Site,
+    read_states,
+    readouts,
+    single_tokens,
+    sites,
+)
 from models import Model
+from models.text import right_pad, tokenize
 from prompts.place_values import OTHER_WORDS
+from prompts.texts import shipped_texts
 
 NUMBERS = ("addition", "copy", "words")
 """Kinds of texts whose digits are those of numbers."""
 SAMPLES = ("prompt", "announced", "generated")
 MOST = 8
 """The highest place that is scored: a few sums go beyond it, too few for the word billion."""
+KEPT_SITES = 4
+"""At which states are kept."""
+Stream = Callable[..., Iterator[Any]]
+"""`Experiment.stream`: the items in batches, with progress and exact resume."""
 PER_WORD = 4
 """Other words looked for, for each word that is scored."""
 
@@ -149,6 +166,41 @@ class DigitReading:
         is_number = self.digits["kind"].isin(NUMBERS) == numbers
         found = (self.digits["sample"] == sample) & is_number & (self.digits["pos"] > 0)
         return found.to_numpy()
+
+
+def read_digits(
+    model: Model, texts: DigitTexts, words: Words, size: int, stream: Stream, label: str
+) -> DigitReading:
+    """Every digit's state as logits of words, some states, and the mean state of each place."""
+    where, how = sites(model), readouts(model)
+    few, kept, means = some_sites(where, KEPT_SITES), PerPrompt(), MeanStates(20)
+    decoder = Decoder(model, _centre(model, texts, size, stream, f"{label}: centre"))
+    place = texts.digits["place"].where(is_operand(texts.digits), -1).to_numpy()
+    for part in stream(texts.batches(size), (kept, means), label):
+        tokens, row, pos, which = texts.batch(part, model.cfg.device)
+        states, said = read_states(model, tokens, where, row, pos)
+        logits = [words.logits(decoder, states, each) for each in how]
+        some = states[few].transpose(0, 1).contiguous().cpu().numpy()
+        kept.update(logits=np.stack(logits, axis=1), said=said.cpu().numpy(), states=some)
+        means.update(states, torch.as_tensor(place[which], device=states.device))
+    read = {name: kept[name] for name in ("logits", "said", "states")}
+    return DigitReading(texts, where, how, words, few=few, means=means, decoder=decoder, **read)
+
+
+def _centre(
+    model: Model, texts: DigitTexts, size: int, stream: Stream, label: str
+) -> Float[Tensor, "site d"]:
+    """Mean state of each site over other texts (of an adder: over the same)."""
+    ids, mean = texts.ids, MeanStates()
+    if model.card.arithmetic is None:
+        ids = [tokenize(model, text.text)[: model.cfg.n_ctx] for text in shipped_texts()]
+    for batch in stream(ids, mean, label, size):
+        tokens, lengths = (x.to(model.cfg.device) for x in right_pad(batch))
+        at = torch.arange(tokens.shape[1], device=tokens.device)
+        row, pos = ((at > 0) & (at < lengths[:, None])).nonzero(as_tuple=True)
+        states, _ = read_states(model, tokens, sites(model), row, pos)
+        mean.update(states, torch.zeros_like(row))
+    return mean.mean[0]
 
 
 def is_operand(digits: pd.DataFrame) -> pd.Series:

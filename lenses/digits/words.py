@@ -8,9 +8,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from lenses.digits.reading import SAMPLES, DigitReading, Words, describe
+from lenses.digits.reading import SAMPLES, DigitReading, Stream, Words, describe
 from lenses.digits.texts import DigitTexts, texts_of_prompts
-from lenses.states.decoding import Readout
+from lenses.kept import PerPrompt
+from lenses.states.decoding import Readout, read_states
 from lenses.statistics.intervals import benjamini_hochberg, bootstrap, luck_above_zero
 from lenses.statistics.word_scores import (
     advantage,
@@ -233,7 +234,7 @@ def confusion_rows(own: DigitReading, tests: pd.DataFrame) -> pd.DataFrame:
         best = best_layer(tests, sample)
         if best is None:
             continue
-        site, number = own.layers.tolist().index(best["layer"]), _lens(own)
+        site, number = own.layers.tolist().index(best["layer"]), lens_of(own)
         rows = own.of(sample) & (own.label >= 0)
         logits, label = own.logits[rows, number, site, :classes].astype(float), own.label[rows]
         usual = class_means(logits[:, None], label, classes)[0].mean(0)
@@ -250,7 +251,7 @@ def confusion_rows(own: DigitReading, tests: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def _lens(own: DigitReading) -> int:
+def lens_of(own: DigitReading) -> int:
     """Which of the readouts claims are about."""
     return next(i for i, how in enumerate(own.how) if describe(how) == LENS)
 
@@ -265,7 +266,7 @@ def answers_by_word(own: DigitReading, tests: pd.DataFrame) -> pd.DataFrame:
     site, classes = own.layers.tolist().index(layer), len(own.scored)
     rows = np.flatnonzero((own.label >= 0) & own.digits["kind"].isin(["copy", "addition"]))
     digits = own.digits.loc[rows].reset_index(drop=True)
-    digits["score"] = scores(own.logits[rows, _lens(own), site, :classes], own.label[rows])
+    digits["score"] = scores(own.logits[rows, lens_of(own), site, :classes], own.label[rows])
     digits["wrong"] = ~own.right[rows]
     given = digits[digits["part"] != "c"].groupby(["prompt", "place"])["score"].mean()
     answers = digits[digits["part"] == "c"].drop(columns="score")
@@ -287,6 +288,23 @@ def prefix_texts(
     return words, DigitTexts(texts.ids, second), number[known]
 
 
+def prefix_reading(
+    model: Model, own: DigitReading, count: int, seed: int, size: int, stream: Stream
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """`prefix_tables` of some texts: the word of a number, read at its second digit."""
+    words, texts, number = prefix_texts(model, count, seed)
+    asked, kept = np.array([words.ids[i][0] for i in words.number(number)])[:, None], PerPrompt()
+    for part in stream(texts.batches(size), kept, "prefixes"):
+        tokens, row, pos, which = texts.batch(part, model.cfg.device)
+        states, _ = read_states(model, tokens, own.where, row, pos)
+        ids = torch.as_tensor(asked[which], device=states.device)
+        ranks = [own.decoder.ranked(states, how, ids)[1][..., 0].T for how in own.how]
+        logits = [words.logits(own.decoder, states, how) for how in own.how]
+        rank = torch.stack(ranks, dim=1).contiguous().cpu().numpy()
+        kept.update(logits=np.stack(logits, axis=1), rank=rank)
+    return prefix_tables(words, kept["logits"], kept["rank"], number, own, seed)
+
+
 def prefix_tables(
     words: Words,
     logits: Float[np.ndarray, "n readout site word"],
@@ -302,7 +320,7 @@ def prefix_tables(
     Lift is the log2 of how many times nearer to the first rank the word stands after its own.
     Contrasts are about ten to nineteen: all begin with 1, so what 1 says by itself is no advantage.
     """
-    number, lift = _lens(own), np.log2(rank[1::2] / rank[::2])
+    number, lift = lens_of(own), np.log2(rank[1::2] / rank[::2])
     teens = prefix[::2] // 10 == 1
     rise = (logits[::2, number] - logits[1::2, number])[teens]
     contrasts = []

@@ -32,16 +32,19 @@ def claim(results: Results, words: str):
 
 def test_how_well_it_adds_is_said_first() -> None:
     answers = pd.DataFrame({"kind": ["addition", "addition", "copy"], "n": [60, 40, 100]})
-    claim = _adds(answers.assign(correct=[20, 10, 99]))
+    claim = _adds(answers.assign(correct=[20, 10, 99]), pd.DataFrame())
     assert (claim.estimate, claim.n, claim.verdict) == (0.3, 100, "fails")
-    assert _adds(answers.assign(correct=[50, 30, 0])).verdict == "holds"
+    forms = pd.DataFrame({"form": ["few-shot", "bare"], "chosen": [True, False]})
+    claim = _adds(answers.assign(correct=[50, 30, 0]), forms)
+    assert claim.verdict == "holds"
+    assert "in the form 'few-shot', the best of 2 on 24 other sums" in claim.unit
 
 
 def test_all_claims_with_a_p_value_are_corrected_together(planted, adder) -> None:
     for results in (planted, adder):
         claims = DigitPlaces().claims(results)
         kinds = [c.kind for c in claims]
-        assert kinds == ["mechanical", "identity"] + ["learned"] * LEARNED + ["mechanical"]
+        assert kinds == ["mechanical", "identity"] + ["learned"] * LEARNED + ["mechanical"] * 2
     errors = claim(planted, "Errors follow")
     p = planted.tables["errors"].query("feature == 'score'")["p"].iloc[0]
     assert p < errors.p <= p * (LEARNED + 1)
@@ -110,7 +113,9 @@ def test_an_adder_is_asked_nothing_of_words_and_says_so(adder) -> None:
     assert [c.verdict for c in told] == ["not tested"] * 3
     assert all("an adder has no words" in c.needs for c in told)
     assert all(c.estimate is None for c in told)
-    empty = {"words", "place_words", "decoded", "scores", "tests", "confusion", "prefix"}
+    empty = {"words", "place_words", "decoded", "scores", "tests", "confusion", "prefix"} | {
+        "forms"
+    }
     assert {name for name, table in adder.tables.items() if table.empty} == empty
     assert set(DigitPlaces.tables) == set(adder.tables)
 

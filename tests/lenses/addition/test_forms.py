@@ -86,7 +86,7 @@ def test_accuracy_by_form_is_that_of_plain_reading(close):
 def test_one_wrong_digit_makes_a_sum_wrong():
     """A model that says the right digit only where the answer begins."""
     model = adding_only(r"\n(\d+)\+(\d+)=()$")
-    form = CLOSE.after_examples("few-shot, no spaces", sums_apart(1, 0)[0])
+    form = CLOSE.showing(sums_apart(1, 0)[0])
     sums = Addition(1, 40, 5, padded=False).sums
     right, short = right_in(model, style_of(model, form, 1), sums), sums.answer < 10
     assert right[short].all()
@@ -131,10 +131,12 @@ def test_small_numbers_are_not_drawn_twice():
 
 
 def test_a_form_is_text_and_nothing_else():
-    form = Form("x", "a ", " and ", " is ")
+    form = Form("x", "o ", "a ", " and ", " is ")
     shown = Sums(np.array([1]), np.array([2]), 1)
-    assert form.solved(12, 34) == "a 12 and 34 is 46"
-    assert form.after_examples("y", shown).prompt(3, 4) == "a 1 and 2 is 3\na 3 and 4 is "
+    assert form.solved(12, 34) == "o a 12 and 34 is 46"
+    assert form.showing(shown).prompt(3, 4) == "o a 1 and 2 is 3\na 3 and 4 is "
+    assert form.showing(shown, "y").name == "y"
+    assert form.before("said. ") == "o said. a "
 
 
 @pytest.mark.real

@@ -2,7 +2,15 @@ import numpy as np
 import pytest
 import torch
 
-from lenses.digits.edits import edit_effects, edit_plan, edit_sites, edit_tables, reading_ahead
+from lenses.digits.edits import (
+    _changes,
+    _other_places,
+    edit_effects,
+    edit_plan,
+    edit_sites,
+    edit_tables,
+    reading_ahead,
+)
 from lenses.digits.reading import DigitReading, Words, is_operand
 from lenses.digits.texts import texts_of_prompts, texts_of_sums
 from lenses.states.decoding import MeanStates, read_states, sites
@@ -62,11 +70,29 @@ def test_a_planted_digit_is_used_at_the_place_it_is_moved_to(planted) -> None:
     plan = edit_plan(planted, 16, seed=0)
     table, contrasts = edit_tables(edit_effects(MODEL, planted, plan, seed=0), planted, seed=0)
     found = contrasts.set_index(["statistic", "layer"])
-    assert found.loc[("answer moves", 1), "low"] > 2
-    assert found.loc[("answer moves", 1), "p"] < 0.01
-    assert found.loc[("answer moves", 0), "estimate"] == pytest.approx(0, abs=0.1)
-    assert found.loc[("word moves", 1), "low"] > 4  # its word 3 up, the old one's 3 down
-    assert set(table["direction"]) == {"place", "random"}
+    for control in ("random", "other places"):
+        assert found.loc[(f"answer moves, beyond {control}", 1), "low"] > 2
+        assert found.loc[(f"answer moves, beyond {control}", 1), "p"] < 0.01
+        same = found.loc[(f"answer moves, beyond {control}", 0), "estimate"]
+        assert same == pytest.approx(0, abs=0.1)
+    # Its word 3 up, the old one's 3 down; what belongs to other places moves neither.
+    assert found.loc[("word moves, beyond other places", 1), "estimate"] > 4
+    assert set(table["direction"]) == {"place", "other places", "random"}
+
+
+def test_controls_are_as_long_and_about_other_places(planted) -> None:
+    plan = edit_plan(planted, 16, seed=0)
+    ways = _changes(planted, plan, 1, seed=0)
+    mean = planted.means.mean[:, 1]
+    for row, edit in enumerate(plan.itertuples()):
+        expected = mean[edit.to_place] - mean[edit.place]
+        assert torch.equal(ways["place"][row], expected)
+        one, other = _other_places(planted, edit, 0)
+        assert len({one, other, edit.place, edit.to_place}) == 4
+        between = mean[other] - mean[one]
+        scaled = between * expected.norm() / between.norm()
+        assert torch.allclose(ways["other places"][row], scaled, atol=1e-5)
+        assert ways["random"][row].norm() == pytest.approx(expected.norm().item(), rel=1e-4)
 
 
 def test_effects_do_not_depend_on_the_batch(planted) -> None:

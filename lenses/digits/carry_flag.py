@@ -1,0 +1,94 @@
+"""Does the word of a place mark the place, or a carry into it? (A rival reading: 2603.26828.)"""
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float, Int
+
+from lenses.digits.reading import DigitReading
+from lenses.digits.words import lens_of
+from lenses.statistics.word_scores import scores
+
+HUNDREDS = 2
+RESAMPLES = 1000
+
+
+def beside_twin(own: DigitReading, twin: DigitReading, seed: int) -> pd.DataFrame:
+    """`flag_rows` of a model, and as `null` what its twin with random weights shows."""
+    rows = flag_rows(own, seed)
+    return rows.assign(null=flag_rows(twin, seed)["estimate"]) if len(rows) else rows
+
+
+def flag_rows(own: DigitReading, seed: int, place: int = HUNDREDS) -> pd.DataFrame:
+    """How much a place's word stands out by the place and by a carry into it, by layer.
+
+    Over answer digits of additions. `word by place`: its score at the place's digits minus that at
+    others', the same digit and carry compared. `word by carry`: at the place's digits, with a carry
+    into their column minus without, the same digit compared. `place minus carry`: the first minus
+    the size of the second. First digits of answers are compared with first digits only. Prompts
+    are resampled. No rows without the word, or without digits to compare.
+    """
+    if place not in own.scored:
+        return pd.DataFrame({"statistic": []})
+    rows = own.of("generated") & (own.digits["kind"] == "addition").to_numpy()
+    digits = own.digits[rows]
+    label = np.full(len(digits), own.scored.index(place))
+    logits = own.logits[rows, lens_of(own), :, : len(own.scored)].astype(float)
+    score, is_place = scores(logits, label), (digits["place"] == place).to_numpy()
+    digit, carry = digits["digit"].to_numpy(), digits["carry"].to_numpy()
+    alike = 2 * digit + (digits["index"] == 0).to_numpy()
+    weight = _resampled(digits["prompt"].to_numpy(), seed)
+    by_place = matched_difference(score, is_place, 2 * alike + carry, weight)
+    here = is_place.nonzero()[0]
+    by_carry = matched_difference(score[here], carry[here] == 1, alike[here], weight[:, here])
+    values = {
+        "word by place": by_place,
+        "word by carry": by_carry,
+        "place minus carry": by_place - abs(by_carry),
+    }
+    if np.isnan(values["place minus carry"][0]).any():
+        return pd.DataFrame({"statistic": []})
+    frames = [_by_layer(own, name, drawn, len(here)) for name, drawn in values.items()]
+    return pd.concat(frames, ignore_index=True)
+
+
+def matched_difference(
+    score: Float[np.ndarray, "n site"],
+    treated: Bool[np.ndarray, "n"],
+    group: Int[np.ndarray, "n"],
+    weight: Float[np.ndarray, "draw n"],
+) -> Float[np.ndarray, "draw site"]:
+    """Mean score of the treated minus that of the others, within groups; NaN without any pair.
+
+    A group with n1 treated and n0 others counts as n1 n0 / (n1 + n0), as its precision does.
+    """
+    total = np.zeros((len(weight), score.shape[1]))
+    precision = np.zeros(len(weight))
+    for one in np.unique(group):
+        parts = [np.flatnonzero((group == one) & (treated == side)) for side in (True, False)]
+        n1, n0 = (weight[:, part].sum(axis=1) for part in parts)
+        both = (n1 > 0) & (n0 > 0)
+        if not both.any():
+            continue
+        s1, s0 = (weight[:, part] @ score[part] for part in parts)
+        some = np.where(both, n1 * n0 / np.maximum(n1 + n0, 1), 0)
+        means = s1 / np.maximum(n1, 1)[:, None] - s0 / np.maximum(n0, 1)[:, None]
+        total += some[:, None] * means
+        precision += some
+    with np.errstate(invalid="ignore"):
+        return np.where(precision[:, None] > 0, total / precision[:, None], np.nan)
+
+
+def _resampled(prompt: Int[np.ndarray, "n"], seed: int) -> Float[np.ndarray, "draw n"]:
+    """How often each digit's prompt is drawn: once each, then RESAMPLES times with replacement."""
+    _, number = np.unique(prompt, return_inverse=True)
+    count = number.max(initial=0) + 1
+    drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), RESAMPLES)
+    return np.vstack([np.ones(count), drawn])[:, number]
+
+
+def _by_layer(
+    own: DigitReading, statistic: str, drawn: Float[np.ndarray, "draw site"], n: int
+) -> pd.DataFrame:
+    low, high = np.nanquantile(drawn[1:], [0.025, 0.975], axis=0)
+    found = {"estimate": drawn[0], "low": low, "high": high, "n": n}
+    return pd.DataFrame({"statistic": statistic, "layer": own.layers} | found)
