@@ -7,7 +7,6 @@ at place i is (i, r_i, c_i). In shapes, `places` counts the digits of an addend 
 of the sum, one more.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Annotated, Literal, NamedTuple, TypeVar
@@ -395,12 +394,3 @@ class AdditionFormat(BaseModel):
     def _require_pad(self) -> None:
         if not self.pad:
             raise ValueError("numbers of different widths have no fixed positions: use write()")
-
-
-def solved(sums: Sums) -> Iterator[str]:
-    """The additions with their answers, as written for language models: `12 + 34 = 46`.
-
-    The spaces matter: a small model that adds with them may hardly do without.
-    """
-    for a, b, answer in zip(sums.a, sums.b, sums.answer, strict=True):
-        yield f"{a} + {b} = {answer}"

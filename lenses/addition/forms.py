@@ -3,6 +3,7 @@
 The form of a language model is chosen on sums that are neither shown as examples nor measured.
 """
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -13,7 +14,7 @@ from lenses.addition.answers import likeliest
 from lenses.kept import PerPrompt
 from lenses.statistics.intervals import wilson
 from models import Model, ModelError
-from models.text import refuse_too_long, tokenize
+from models.text import TextNote, refuse_too_long, tokenize
 from prompts.additions import Addition, AdditionFormat, Sums
 from prompts.forms import CHAT, Form, plain_forms
 
@@ -50,10 +51,15 @@ def chosen_form(
     examples: int,
     stream: Stream | None = None,
 ) -> tuple[Form, pd.DataFrame]:
-    """The best of some forms, and how many of the sums it was chosen on are right in each."""
+    """The best of some forms, and how many of the sums it was chosen on are right in each.
+
+    Says in a TextNote which one it is.
+    """
     _, tried = sums_apart(places, seed, examples)
     right = right_by_form(model, forms, tried, stream, "choosing a form")
     chosen = forms[int(right.mean(axis=1).argmax())]
+    told = f"Sums are asked for in the form {chosen.name!r}, the best of {len(forms)} forms on "
+    warnings.warn(f"{told}{len(tried)} other sums", TextNote, stacklevel=2)
     return chosen, form_rows(forms, chosen, right, "choice")
 
 
