@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 
 from experiments import Claim, Estimate, Reading, Results, Table, TextStudy, UsageError
-from lenses.addition.forms import best_form, unused
+from lenses.addition.forms import questions
 from lenses.heads.importance import MEASURES, SIGNED, Reader
 from lenses.heads.league import SCOPES, League
 from lenses.heads.means import mean_of_known
@@ -23,7 +23,7 @@ from lenses.statistics.resampled import stretched
 from lenses.texts import ReadText, continued, texts_to_read
 from models.planted.head import planted_head
 from models.text import continue_text, refuse_too_long, tokenize
-from prompts.additions import Addition, AdditionFormat, Cells, cells
+from prompts.additions import AdditionFormat, Cells, cells
 from prompts.facts import shipped_facts
 from prompts.texts import shipped_texts
 from viz import bars, curves, head_explorer
@@ -41,8 +41,6 @@ RANDOM_MODELS = 2
 GATES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
 GATED = 6
 """Heads whose gate is swept: those whose zero ablation changes nll most."""
-SHOWN = 2
-"""Solved additions that a language model is shown, in forms that show any."""
 CONTROL = {"prompts": 12, "length": 8, "new_tokens": 4}
 """What the planted model reads and writes."""
 LEVEL = 0.05
@@ -262,10 +260,7 @@ class HeadImportance(TextStudy):
 
     def _turns(self, model: "Model") -> list[tuple[str, str, str]]:
         """Kind, text and answer: texts, facts and additions in the model's best form, in turn."""
-        form = best_form(model, self.seed, 1, SHOWN, self.stream)
-        sums = Addition(1, 3 * self.count, self.seed, padded=False).sums
-        sums = sums[unused(sums, self.seed, SHOWN)]
-        asked = [(form.prompt(a, b), str(a + b)) for a, b in zip(sums.a, sums.b, strict=True)]
+        asked = questions(model, 1, 3 * self.count, self.seed, self.stream)
         kinds = (
             [("text", text.text, "") for text in shipped_texts()],
             [("fact", fact.text, fact.answer) for fact in shipped_facts()],

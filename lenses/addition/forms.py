@@ -165,6 +165,16 @@ def unused(sums: Sums, seed: int, examples: int = 1) -> Bool[np.ndarray, "n"]:
     return ~np.isin(_pairs(sums), np.concatenate(used))
 
 
+def questions(
+    model: Model, places: int, count: int, seed: int, stream: Stream | None = None
+) -> list[tuple[str, str]]:
+    """At most `count` sums and their answers as text, in the best form; none chose that form."""
+    form = best_form(model, seed, places, stream=stream)
+    sums = Addition(places, count, seed, padded=False).sums
+    sums = sums[unused(sums, seed)]
+    return [(form.prompt(a, b), str(a + b)) for a, b in zip(sums.a, sums.b, strict=True)]
+
+
 def _pairs(sums: Sums) -> np.ndarray:
     """A number for each pair of addends."""
     pairs = zip(sums.a.tolist(), sums.b.tolist(), strict=True)

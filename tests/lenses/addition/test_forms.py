@@ -10,6 +10,7 @@ from lenses.addition.forms import (
     best_form,
     form_rows,
     forms_of,
+    questions,
     right_by_form,
     right_in,
     style_of,
@@ -124,6 +125,19 @@ def test_sums_to_choose_on_are_not_those_that_are_measured():
     expected = [(a, b) not in used for a, b in zip(asked.a, asked.b, strict=True)]
     assert unused(asked, 0, examples=3).tolist() == expected
     assert not all(expected)
+
+
+def test_questions_are_written_in_the_best_form_and_answered(close):
+    with pytest.warns(TextNote):
+        asked = questions(close, 1, 60, seed=0)
+    assert 20 < len(asked) < 60
+    shown, tried = sums_apart(1, 0)
+    for prompt, answer in asked:
+        first, line = prompt.split("\n")
+        a, b = map(int, line.removesuffix("=").split("+"))
+        assert int(answer) == a + b
+        assert (a, b) not in zip(tried.a.tolist(), tried.b.tolist(), strict=True)
+        assert first == f"{shown.a[0]}+{shown.b[0]}={shown.answer[0]}"
 
 
 def test_small_numbers_are_not_drawn_twice():
