@@ -193,10 +193,10 @@ class AdditionAccuracy(Experiment):
         right = right_by_form(model, forms, sums, self.stream, "every form")
         names = [form.name for form in forms]
         lead = right[forms.index(chosen)].astype(float) - right[names.index("bare")]
-        lead_row = vars(bootstrap(lead, self.seed)) if len(lead) >= FEWEST else {}
+        found = bootstrap(lead[:, None], self.seed) if len(lead) >= FEWEST else None
         tables = {
             "forms": pd.concat([tried, form_rows(forms, chosen, right, "measured")]),
-            "form_lead": pd.DataFrame([lead_row]),
+            "form_lead": pd.DataFrame(vars(found) if found else {}),
         }
         tables["forms"] = tables["forms"].reset_index(drop=True)
         return style_of(model, chosen, places), tables
@@ -478,7 +478,7 @@ def _form_matters(tables: Mapping[str, pd.DataFrame]) -> list[Claim]:
         Claim.mechanical(
             f"The form of the question matters: more sums are right in the form {chosen.name!r}, "
             "chosen on other sums, than in the bare form.",
-            None if lead.empty or not len(lead.columns) else lead.iloc[0],
+            None if lead.empty else lead.iloc[0],
             above=0,
             null=0,
             null_note=f"the bare form, in which {bare['accuracy']:.0%} of the same sums are right; "
