@@ -21,21 +21,24 @@ def beside_twin(own: DigitReading, twin: DigitReading, seed: int) -> pd.DataFram
 def flag_rows(own: DigitReading, seed: int, place: int = HUNDREDS) -> pd.DataFrame:
     """How much a place's word stands out by the place and by a carry into it, by layer.
 
-    Over answer digits of additions. `word by place`: its score at the place's digits minus that at
+    Over answer digits of additions, of answers as long as the longer addend: a carry out of the top
+    moves all digits of an answer. `word by place`: its score at the place's digits minus that at
     others', the same digit and carry compared. `word by carry`: at the place's digits, with a carry
     into their column minus without, the same digit compared. `place minus carry`: the first minus
-    the size of the second. First digits of answers are compared with first digits only. Prompts
-    are resampled. No rows without the word, or without digits to compare.
+    the size of the second (chance makes a size too large, never too small: that favours the
+    carry). First digits of answers are compared with first digits only, and announced numbers with
+    announced ones. Prompts are resampled. No rows without the word, or without digits to compare.
     """
     if place not in own.scored:
         return pd.DataFrame({"statistic": []})
-    rows = own.of("generated") & (own.digits["kind"] == "addition").to_numpy()
+    rows = own.of("generated") & (own.digits["kind"] == "addition").to_numpy() & _as_long(own)
     digits = own.digits[rows]
     label = np.full(len(digits), own.scored.index(place))
     logits = own.logits[rows, lens_of(own), :, : len(own.scored)].astype(float)
     score, is_place = scores(logits, label), (digits["place"] == place).to_numpy()
     digit, carry = digits["digit"].to_numpy(), digits["carry"].to_numpy()
-    alike = 2 * digit + (digits["index"] == 0).to_numpy()
+    first, announced = (digits["index"] == 0).to_numpy(), digits["announced"].to_numpy()
+    alike = 4 * digit + 2 * first + announced
     weight = _resampled(digits["prompt"].to_numpy(), seed)
     by_place = matched_difference(score, is_place, 2 * alike + carry, weight)
     here = is_place.nonzero()[0]
@@ -49,6 +52,14 @@ def flag_rows(own: DigitReading, seed: int, place: int = HUNDREDS) -> pd.DataFra
         return pd.DataFrame({"statistic": []})
     frames = [_by_layer(own, name, drawn, len(here)) for name, drawn in values.items()]
     return pd.concat(frames, ignore_index=True)
+
+
+def _as_long(own: DigitReading) -> Bool[np.ndarray, "n"]:
+    """Digits of texts whose answer is as long as the longest number that is given."""
+    given = own.digits["part"] != "c"
+    prompt, length = own.digits["prompt"], own.digits["length"]
+    longest = (length.where(side).groupby(prompt).transform("max") for side in (given, ~given))
+    return np.equal(*longest).to_numpy()
 
 
 def matched_difference(

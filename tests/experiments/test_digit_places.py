@@ -78,6 +78,14 @@ def test_what_is_planted_stands_where_it_was_planted(planted) -> None:
     assert told[False] < 0.4
 
 
+def test_a_planted_place_word_is_no_carry_flag(planted) -> None:
+    found = claim(planted, "marks the place and not a carry")
+    assert found.verdict == "undecided", "so few sums do not decide it, and nothing speaks against"
+    assert "random weights; the same digits compared; by place" in found.null_note
+    flags = planted.tables["contrasts"].query("statistic == 'word by carry' and layer == 1")
+    assert abs(flags["estimate"].item()) < 0.01
+
+
 def test_digits_that_nothing_is_told_of_carry_no_place(planted) -> None:
     tests = planted.tables["tests"].query("sample == 'prompt' and statistic == 'place'")
     assert tests["estimate"].abs().max() < 0.2
