@@ -6,10 +6,10 @@ from jaxtyping import Bool, Float, Int
 
 from lenses.digits.reading import DigitReading
 from lenses.digits.words import lens_of
+from lenses.statistics.intervals import bootstrap
 from lenses.statistics.word_scores import scores
 
 HUNDREDS = 2
-RESAMPLES = 1000
 
 
 def beside_twin(own: DigitReading, twin: DigitReading, seed: int) -> pd.DataFrame:
@@ -27,7 +27,8 @@ def flag_rows(own: DigitReading, seed: int, place: int = HUNDREDS) -> pd.DataFra
     into their column minus without, the same digit compared. `place minus carry`: the first minus
     the size of the second (chance makes a size too large, never too small: that favours the
     carry). First digits of answers are compared with first digits only, and announced numbers with
-    announced ones. Prompts are resampled. No rows without the word, or without digits to compare.
+    announced ones. Intervals: over prompts, from the jackknife. No rows without the word, or
+    without digits to compare.
     """
     if place not in own.scored:
         return pd.DataFrame({"statistic": []})
@@ -39,7 +40,7 @@ def flag_rows(own: DigitReading, seed: int, place: int = HUNDREDS) -> pd.DataFra
     digit, carry = digits["digit"].to_numpy(), digits["carry"].to_numpy()
     first, announced = (digits["index"] == 0).to_numpy(), digits["announced"].to_numpy()
     alike = 4 * digit + 2 * first + announced
-    weight = _resampled(digits["prompt"].to_numpy(), seed)
+    weight = _all_but_one(digits["prompt"].to_numpy())
     by_place = matched_difference(score, is_place, 2 * alike + carry, weight)
     here = is_place.nonzero()[0]
     by_carry = matched_difference(score[here], carry[here] == 1, alike[here], weight[:, here])
@@ -48,9 +49,9 @@ def flag_rows(own: DigitReading, seed: int, place: int = HUNDREDS) -> pd.DataFra
         "word by carry": by_carry,
         "place minus carry": by_place - abs(by_carry),
     }
-    if np.isnan(values["place minus carry"][0]).any():
+    if np.isnan(values["place minus carry"]).any():
         return pd.DataFrame({"statistic": []})
-    frames = [_by_layer(own, name, drawn, len(here)) for name, drawn in values.items()]
+    frames = [_by_layer(own, name, found, len(here), seed) for name, found in values.items()]
     return pd.concat(frames, ignore_index=True)
 
 
@@ -89,17 +90,26 @@ def matched_difference(
         return np.where(precision[:, None] > 0, total / precision[:, None], np.nan)
 
 
-def _resampled(prompt: Int[np.ndarray, "n"], seed: int) -> Float[np.ndarray, "draw n"]:
-    """How often each digit's prompt is drawn: once each, then RESAMPLES times with replacement."""
-    _, number = np.unique(prompt, return_inverse=True)
-    count = number.max(initial=0) + 1
-    drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), RESAMPLES)
-    return np.vstack([np.ones(count), drawn])[:, number]
+def _all_but_one(prompt: Int[np.ndarray, "n"]) -> Float[np.ndarray, "draw n"]:
+    """Which digits count: all of them, then all but those of each prompt in turn."""
+    prompts = np.unique(prompt)
+    return np.vstack([np.ones(len(prompt)), prompts[:, None] != prompt]).astype(float)
 
 
 def _by_layer(
-    own: DigitReading, statistic: str, drawn: Float[np.ndarray, "draw site"], n: int
+    own: DigitReading,
+    statistic: str,
+    found: Float[np.ndarray, "draw site"],
+    n: int,
+    seed: int,
 ) -> pd.DataFrame:
-    low, high = np.nanquantile(drawn[1:], [0.025, 0.975], axis=0)
-    found = {"estimate": drawn[0], "low": low, "high": high, "n": n}
-    return pd.DataFrame({"statistic": statistic, "layer": own.layers} | found)
+    """A statistic of all prompts, with intervals from its pseudovalues (Efron & Stein 1981)."""
+    whole, without = found[0], found[1:]
+    spread = bootstrap((len(without) - 1) * (whole - without), seed)
+    ends = {
+        "low": whole + spread.low - spread.estimate,
+        "high": whole + spread.high - spread.estimate,
+    }
+    return pd.DataFrame(
+        {"statistic": statistic, "layer": own.layers, "estimate": whole, **ends, "n": n}
+    )
