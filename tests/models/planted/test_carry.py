@@ -102,7 +102,8 @@ def interchanged(planted: PlantedCarry, sums: Compared, heads: Heads) -> np.ndar
 
         return (f"blocks.{layer}.attn.hook_z", patch)
 
-    said = digits_said(planted, clean, fwd_hooks=[from_source(layer) for layer in (0, 1)])
+    layers = range(planted.model.cfg.n_layers)
+    said = digits_said(planted, clean, fwd_hooks=[from_source(layer) for layer in layers])
     return said[:, sums.place]
 
 
@@ -115,10 +116,14 @@ def others(planted: PlantedCarry) -> Heads:
     return tuple(sorted(every_head(planted) - set(planted.heads[1]) - {planted.base}))
 
 
-@pytest.mark.parametrize("shared", [False, True])
-@pytest.mark.parametrize("places", PLACES)
-def test_it_adds_exactly(places: int, shared: bool) -> None:
-    planted = planted_carry(places=places, shared=shared, seed=places)
+KINDS = [(kind, places) for kind in (None, "shared") for places in PLACES]
+
+
+@pytest.mark.parametrize(
+    ("kind", "places"), [*KINDS, ("by_length", 2), ("by_length", 6), ("copied", 3)]
+)
+def test_it_adds_exactly(kind: str | None, places: int) -> None:
+    planted = planted_carry(places=places, seed=places, **{kind: True} if kind else {})
     nines = Sums(np.array([10**places - 1]), np.array([1]), places)
     for sums in (
         nines,
@@ -187,6 +192,23 @@ def test_of_two_that_share_neither_alone_gives_either_digit(seed: int) -> None:
             for head in planted.heads[sums.place]:
                 said = interchanged(planted, direction, (head,))
                 assert ((said != clean) & (said != source)).all()
+
+
+def test_each_of_two_moves_carries_of_its_own_length_and_no_other() -> None:
+    planted = planted_carry(by_length=True, seed=4)
+    near, far = planted.heads[1]
+    for kind, mover, idle in (("local", near, far), ("cascade", far, near)):
+        for sums in compared(lambda pairs, kind=kind: pairs.kind == kind and not pairs.null):
+            clean, source = sums.truth
+            assert (interchanged(planted, sums, (mover,)) == source).all()
+            assert (interchanged(planted, sums, (idle,)) == clean).all()
+
+
+def test_the_head_that_copies_writes_the_digit_whatever_changes_it() -> None:
+    planted = planted_carry(copied=True, seed=2)
+    assert planted.digit[0] == 2
+    for sums in compared(lambda pairs: not pairs.null):
+        assert (interchanged(planted, sums, (planted.digit,)) == sums.truth[1]).all()
 
 
 def test_no_other_head_flips_anything_alone_or_with_all_the_rest(planted: PlantedCarry) -> None:
