@@ -23,7 +23,7 @@ from lenses.states.meaning import (
 )
 from lenses.statistics.against_random import above_zero_and_twins
 from lenses.statistics.grid import grid
-from lenses.statistics.intervals import benjamini_hochberg, bootstrap
+from lenses.statistics.intervals import benjamini_hochberg, bootstrap, luck_as_far
 from lenses.texts import distinct, given_texts, sampled_additions
 from models.text import tokenize
 from prompts.texts import shipped_texts
@@ -239,9 +239,7 @@ class AttentionMeaning(TextStudy):
         drawn = null.state()["mean"][0]
         reached = np.nan_to_num(own["each"]).mean(axis=0)
         largest = drawn.max(axis=(-2, -1), keepdims=True)
-        p, p_any = (
-            (1 + (draws >= reached).sum(axis=0)) / (1 + DRAWS) for draws in (drawn, largest)
-        )
+        p, p_any = luck_as_far(reached, drawn), luck_as_far(reached, largest)
         layers, heads = reached.shape[-2:]
         q = [benjamini_hochberg(part) for part in p.reshape(-1, layers * heads)]
         axes = {"control": CONTROLS, "weight": WEIGHTS, "step": STEPS, "distance": DISTANCES}

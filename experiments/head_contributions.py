@@ -437,7 +437,7 @@ class HeadContributions(TextStudy):
         found, p = bootstrap(compared, self.seed), sign_flip(compared, self.seed)
         random = scale(sign * effects.filter(like="random ").mean().to_numpy())
         stated, verdict = float(scale(0.0)), _verdict(found, p)
-        hardest = max(stated, random.max()) if sign > 0 else min(stated, random.min())
+        hardest = (np.max if sign > 0 else np.min)([stated, *random])
         luck = np.where(found.estimate > 0, p / 2, 1 - p / 2)[:2].max()
         middle, *ends = scale(sign * np.array([found.estimate[0], found.low[0], found.high[0]]))
         return Claim.mechanical(
