@@ -21,7 +21,7 @@ from lenses.states.meaning import (
     permutations,
     recency_moves,
 )
-from lenses.statistics.against_random import above_zero_and_twins
+from lenses.statistics.against_random import above_zero_and_twins, random_models
 from lenses.statistics.grid import grid
 from lenses.statistics.intervals import benjamini_hochberg, bootstrap, luck_as_far
 from lenses.texts import distinct, given_texts, sampled_additions
@@ -283,7 +283,7 @@ class AttentionMeaning(TextStudy):
             claims.append(Claim.mechanical(
                 sentence, found, unit=f"{UNIT}, minus the same with sources exchanged",
                 null=found and found.random.mean(),
-                null_note=f"mean of {RANDOM_MODELS} models with random weights",
+                null_note=f"mean of {random_models(RANDOM_MODELS)}",
                 more="texts (--texts, adders --additions)",
                 needs="5 texts or more, in which attention and states vary",
                 family="Meaning moves towards what is attended to more", label=label,

@@ -17,6 +17,7 @@ from lenses.addition.answers import likeliest
 from lenses.digits import exchanges as ex
 from lenses.digits import geometry as geo
 from lenses.kept import PerPrompt
+from lenses.statistics.against_random import random_models
 from lenses.statistics.grid import grid
 from lenses.statistics.intervals import bootstrap, share, wilson
 from models.planted.carry import planted_carry
@@ -468,8 +469,7 @@ def _held_by_both(by_layer: pd.DataFrame) -> Claim:
         "At one layer or more, line and circle together hold most of what tells the digits apart.",
         Estimate(*best[["share", "low", "high"]], n=geo.DIGITS), above=MOST,
         null=values["random weights", "line and circle", best["layer"]],
-        null_note=f"random weights, {TWINS} models; ten points equally far apart: .33; "
-        f"layer {best['layer']}, where line and circle hold most",
+        null_note=f"{random_models(TWINS)}, layer {best['layer']}; ten equidistant points: .33",
         unit="share of variation, mean over places; n digits", decide="more prompts (--contexts)",
     )  # fmt: skip
 

@@ -29,6 +29,7 @@ from lenses.heads.means import (
     with_difference,
 )
 from lenses.kept import PerPrompt
+from lenses.statistics.against_random import random_models
 from lenses.statistics.correlations import CORRELATIONS
 from lenses.statistics.grid import grid
 from lenses.statistics.intervals import Intervals, benjamini_hochberg, bootstrap, sign_flip
@@ -443,8 +444,7 @@ class HeadContributions(TextStudy):
         return Claim.mechanical(
             sentence, Estimate(middle, *sorted(ends), len(effects)),
             p=None if verdict == "not tested" else luck, verdict=verdict, null=random.mean(),
-            null_note=f"random weights give {random.min():.3g} to {random.max():.3g}; with "
-            f"{len(random)} random models, the smallest possible p is {1 / (len(random) + 1):.2g}",
+            null_note=f"{random_models(len(random))}: {random.min():.3g} to {random.max():.3g}",
             more="prompts (--prompts or --additions)",
             **{"above" if sign > 0 else "below": hardest},
             **said,
