@@ -63,7 +63,8 @@ def _refuse_config(card: Card, file: Path) -> None:
             f"{card.name}: {config.get('model_type')} models are pairs of encoder and decoder; "
             "use a model that only continues text"
         )
-    if quantised and (way := quantised.get("quant_method")) not in DEQUANTISED:
+    way = quantised.get("quant_method") if isinstance(quantised, dict) else str(quantised)[:80]
+    if quantised and str(way) not in DEQUANTISED:
         raise ModelError(
             f"{card.name}: its weights are quantised by {way}; dequantise them and save them as "
             "float, or use a .gguf file of this model"
