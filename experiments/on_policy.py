@@ -8,16 +8,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from experiments import (
-    Claim,
-    Estimate,
-    Reading,
-    Results,
-    Table,
-    TextStudy,
-    UsageError,
-    corrected,
-)
+from experiments import Claim, Estimate, Reading, Results, Table, TextStudy, UsageError, corrected
 from lenses.kept import PerPrompt
 from lenses.states import fillers, policy, replies
 from lenses.states.certainty import entropies

@@ -197,7 +197,7 @@ def _over_trainings(
         np.mean([_tau(rng.permuted(np.tile(d, (SHUFFLES, 1)), axis=1)) for d in each], axis=0)
         for each in told
     ]
-    p = (1 + (np.abs(np.mean(drawn, axis=0)) >= abs(mean) - 1e-12).sum()) / (1 + SHUFFLES)
+    p = luck_as_far(abs(mean) - 1e-12, np.abs(np.mean(drawn, axis=0)))
     ends = (max(low, -1.0), min(high, 1.0)) if np.isfinite(low) else (np.nan, np.nan)
     return mean, *ends, float(p), len(told)
 
