@@ -31,7 +31,7 @@ def study(tmp_path, monkeypatch):
 def workers(count: int, threads: int = 1):
     """As many processes with a scheduler, which nobody but this machine can reach."""
     return distributed.LocalCluster(
-        count, threads_per_worker=threads, host="127.0.0.1", dashboard_address=None
+        n_workers=count, threads_per_worker=threads, host="127.0.0.1", dashboard_address=None
     )
 
 
