@@ -135,5 +135,10 @@
     event.preventDefault();
     search.focus();
   });
-  if (innerWidth < 700) document.querySelector(".chips").open = false;
+  // On a phone the filters are folded by the style from the start; the first press shows them.
+  document.querySelector(".chips > summary").addEventListener("click", (event) => {
+    const chips = event.target.closest(".chips");
+    if (innerWidth < 700 && !chips.classList.contains("asked")) event.preventDefault();
+    chips.classList.add("asked");
+  });
 })();
