@@ -31,7 +31,7 @@ from lenses.heads.means import (
 from lenses.kept import PerPrompt
 from lenses.statistics.against_random import random_models
 from lenses.statistics.correlations import CORRELATIONS
-from lenses.statistics.grid import grid
+from lenses.statistics.grid import crossed, grid
 from lenses.statistics.intervals import Intervals, benjamini_hochberg, bootstrap, sign_flip
 from lenses.statistics.random_directions import random_direction_cosines
 from lenses.texts import ReadText, continued, sampled_additions, texts_to_read
@@ -491,11 +491,10 @@ def _token_rows(model: "Model", text: ReadText) -> pd.DataFrame:
 
 def _contribution_rows(tokens: pd.DataFrame, one: Contributions) -> pd.DataFrame:
     layers, heads = one.l2_norm.shape[2:]
-    rows = tokens.merge(grid({"layer": layers, "head": heads}), how="cross")
     values = {name: getattr(one, name).numpy().ravel() for name in HEAD_MEASURES}
     for name in ("l1_proximity_defined", "attention_entropy_defined"):
         values[name] = getattr(one, name).numpy().ravel().repeat(heads)
-    return rows.assign(**values)
+    return crossed(tokens, {"layer": layers, "head": heads}, **values)
 
 
 def _component_rows(tokens: pd.DataFrame, one: Contributions) -> pd.DataFrame:
@@ -509,8 +508,7 @@ def _component_rows(tokens: pd.DataFrame, one: Contributions) -> pd.DataFrame:
     for whole, (names, share) in parts.items():
         axes = {"layer": layers, "component": names, "whole": [whole]}
         l2_norm = one.component_norm[..., : len(names)]
-        rows = tokens.merge(grid(axes), how="cross")
-        frames.append(rows.assign(share=np.ravel(share), l2_norm=np.ravel(l2_norm)))
+        frames.append(crossed(tokens, axes, share=share, l2_norm=l2_norm))
     return pd.concat(frames, ignore_index=True)
 
 
