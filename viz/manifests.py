@@ -61,6 +61,11 @@ class _File(_Part):
     bytes: int
 
 
+class _Git(_Part):
+    commit: str | None = None
+    dirty: bool = False
+
+
 class _Manifest(_Part):
     """What pages and commands ask of a manifest."""
 
@@ -82,6 +87,15 @@ class _Manifest(_Part):
     seconds: float = 0
     files: dict[str, _File] = {}
     notes: list[str] = []
+    git: _Git = _Git()
+    versions: dict[str, str] = {}
+    seeds: list[int] = []
+    reading: dict[str, str] = {}
+    method: str = ""
+    command: str = ""
+    device: str = ""
+    finished: datetime | None = None
+    peak_memory_bytes: int | None = None
     related: list[Name] = []
 
 
