@@ -64,7 +64,6 @@ MEASURES = {
     "copies": "share of tokens whose logit rises less than the read token's own (copies)",
     "matches": "share of tokens that a query scores lower than its own (matches)",
 }
-"""What the explorer shows of each head."""
 PART = {"component": "what moves scores: content, position, both or context"}
 
 
@@ -196,9 +195,8 @@ class HeadSelection(TextStudy):
                 {"token_id": repeated[1], "token": token_strings(model, repeated[1])}
             ).rename_axis("pos").reset_index(),
         }  # fmt: skip
-        ids = torch.from_numpy(repeated[1]).to(model.cfg.device)
-        patterns = patterns_of(model, ids).numpy()
-        return Results({"heads": _head_rows(tables, own)} | tables, {"pattern": patterns})
+        patterns = patterns_of(model, torch.from_numpy(repeated[1]).to(model.cfg.device))
+        return Results({"heads": _head_rows(tables, own)} | tables, {"pattern": patterns.numpy()})
 
     def headline(self, results: Results) -> str:
         """The heads of a kind, what moves scores on average, and the head that copies most."""
