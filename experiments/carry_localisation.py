@@ -1,6 +1,7 @@
 """Where does the carry happen?"""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pandas as pd
@@ -10,10 +11,11 @@ from experiments import Claim, Estimate, Experiment, Reading, Results, Table
 from lenses.addition import found as view
 from lenses.addition.battery import Battery
 from lenses.addition.contrasts import rates
+from lenses.addition.donors import roles_with_writes, sets_with_writes
 from lenses.addition.forms import addition_format
-from lenses.addition.found import SURE, Found, few, found_at, over_nines, relays
+from lenses.addition.found import SURE, Found, few, found_at_places, over_nines, relays
+from lenses.addition.lengths import length_table, movers
 from lenses.addition.roles import kept_heads, roles, shared_roles, without_untested
-from lenses.addition.sufficiency import WHOLE
 from lenses.statistics.intervals import share
 from models.planted.carry import planted_carry
 from viz import Drawing, attention_patterns, bars, cell_grid, curves, heat_map, model_map
@@ -28,12 +30,14 @@ LANGUAGE_MODELS = {"per_cell": 40, "screen": 6, "uniform": 60, "per_ablation": 4
 """How much is measured unless told otherwise; a language model is a thousand times as slow."""
 SITES_AT_ONCE = 16
 """Sites that one pair of prompts is patched at in a forward pass, each in a row of its own."""
-MOST_DRAWN, MOST_ROWS = 12, 40
-"""Heads whose attention is drawn, and components whose flips are."""
-ADDS = 0.5
-"""Share of whole answers that must be right for it to make sense to ask which heads suffice."""
-KEEPS = 0.9
-"""Share of the accuracy that heads must keep to be sufficient."""
+MOST_DRAWN, MOST_ROWS, MOST_NAMED = 12, 40, 4
+"""Heads whose attention is drawn, components whose flips are, and heads named in a sentence."""
+VERBS = {"carry": "writes the carry into", "digit": "writes the digit at"}
+"""What donors tell of a set of heads; of others no more than that they move the carry."""
+WRITTEN = {"carry": "holds", "digit": "holds", "neither": "fails"}
+ADDS, KEEPS = 0.5, 0.9
+"""Share of whole answers that must be right before it is asked which heads suffice for adding, and
+share of this accuracy that they must keep."""
 LEVEL = 0.05
 FLIPS = "share of pairs in which the digit becomes the source's"
 SAME_CARRY = "share in which the digit changes though the source has the same carry"
@@ -42,51 +46,93 @@ NEEDS = "a model that adds better, or more pairs (--per-cell): too few were solv
 
 WORDS = {"local": "carry", "base": "own sum", "cascade": "over nines", "tristate": "over nines"}
 PROBED = {
-    "carry_in": "carry into the column",
-    "tri_state": "class of the column below",
+    "carry_in": "carry into the column", "tri_state": "class of the column below",
     "digit_sum": "own sum of the column",
-}
+}  # fmt: skip
 RIVALS = {
     "accuracy": "this model", "control": "control task", "input_tokens": "input tokens",
     "random_weights": "random weights", "chance": "chance",
 }  # fmt: skip
 """What figures call the values of columns."""
 
-PAIR = {
+CHANGED = "decimal place of the column that is changed"
+RIGHT = "n correct accuracy low high"
+COLUMNS = {
     "pair": "what differs in the two sums: `local` the carry from the column just below, `cascade` "
     "that over nines, `tristate` the carry into a nine, `base` the own sum, `swap` nothing",
     "prefix": "answer digits before: the `same` in both sums, each one's `own`, the clean `shared`",
-}
-SITE = {
+    "direction": "the source has the carry (`in`), lacks it (`out`), or `either`",
     "kind": "`head`, `mlp`, `resid` (residual stream) or `layer` (all heads of it)",
     "head": "number of the head in its layer, -1 where the component is no head",
     "token": "the token by its name: `a2` a digit of an addend, `A3` of the answer",
-}
-NULL = {"null_change": "share of pairs changed by a source that should change nothing"}
-RIGHT = "n correct accuracy low high"
+    "members": "the heads of the set, or the MLP or layer, exchanged together",
+    "wanted": "how many pairs were wanted",
+    "flip": FLIPS,
+    "change": "share of pairs in which the digit changes at all",
+    "null_change": "share of pairs changed by a source that should change nothing",
+    "own_change": "share of pairs in which a digit changes that should stay",
+    "logit_shift": "shift of the logit difference, 1 for all the way to the source's",
+    "p_max": "p that luck gives any row of the table as much (max-T)",
+    "size": "how many heads are in the set",
+    "complement_flip": "flip of all other heads together",
+    "other_change": "share changed of pairs that differ in what the set should spare",
+    "minimal": "the set explains the cell, and no smaller set in it was found to",
+    "all_heads": "the set has all heads, so that it flips by construction",
+    "searched": "how sets were searched",
+    "writes": "`carry`, `digit`, `neither`, `undecided`, or `not tested`, by cross donors",
+    "donor": "`cross`: other carry, other digit; `same_answer`: other carry, the clean digit; "
+    "`same_carry`: the clean carry and digit, of other operands (a control)",
+    "carry_rate": "share in which the digit becomes what the donor's carry makes of the column",
+    "digit_rate": "share in which the digit becomes the donor's",
+    "same_rate": "share in which the digit stays",
+    "specialised": "p is at most .05; half of the pairs of one length flip, and at most a tenth of "
+    "another's",
+    "by_luck": "how often permuted lengths differ as much",
+    "mlp": "layer of the MLP",
+    "role": "`carry`, `base_add` (own sum), `both`, `combiner` (over nines) or `none`",
+    "shared": "the head has its role only as a member of a set",
+    "query_place": "decimal place of the digit that is predicted",
+    "column": "decimal place of the two digits that are attended to",
+    "mass": "share of attention on these two digits",
+    "carry_difference": "the same with a carry coming in, minus without",
+    "mode": "what heads are set to: `zero`, their `mean`, or what they are in another sum "
+    "(`resample`)",
+    "sample": "`cells` or `uniform` questions",
+    "kept": "`all` heads, those `found` to have a role, as many `random`, or `none`",
+    "heads": "how many heads are kept, counted at each token",
+    "target": "`carry_in`, `tri_state` (class of the column below), `digit_sum`",
+    "control": "the same for random labels",
+    "selectivity": "accuracy minus control",
+    "input_tokens": "the same from the input tokens alone",
+    "random_weights": "the same with random weights",
+    "chance": "one in the number of labels",
+    **{f"{rate}_{end}": f"{end} end of the 95 % interval of {rate}"
+       for rate in ("flip", "carry", "digit", "same") for end in ("low", "high")},
+}  # fmt: skip
+
+
+_table = partial(Table.of, COLUMNS)
 
 
 class CarryLocalisation(Experiment):
     """Heads, MLPs and residual streams are exchanged between sums that differ in one carry.
 
-    Two sums, *clean* and *source*, differ in one property: *local* pairs in the carry out of the
-    column just below, *cascade* pairs in a carry over a run of nines, *tristate* pairs in the
-    carry into a column that sums to nine, *base* pairs in the column's own sum, *swap* pairs only
-    in the order of two digits. The model gets both sums right (unless `solved` is off). What a
-    component computed for the source is put into the clean run. It *flips* a pair where the digit
-    that is read becomes the source's; beside it stands how often the digit changes when the source
-    has the same carry.
+    Two sums, *clean* and *source*, differ in one property (the column `pair` of the tables). The
+    model gets both sums right (unless `solved` is off). What a component computed for the source
+    is put into the clean run. It *flips* a pair where the digit that is read becomes the source's;
+    beside it stands how often the digit changes when the source has the same carry.
 
     A *site* is a component at one token. A digit is predicted at the token before it. Left out are
     sites that cannot move anything by construction: those before the first token that differs, and
     those after the last layer's attention at other tokens than the one read. Every site is first
     tried on `screen` pairs; where nothing moves, `n` is that number. In models of more than 64
-    heads only sites at the token that predicts the digit are tried: whole layers, then single
-    heads of the layers that move something.
+    heads whole layers are tried, then single heads of the layers that move something.
 
-    Then sets of heads are exchanged together. A set writes the carry where it flips at least 95 %
+    Then sets of heads are exchanged together. A set moves the carry where it flips at least 95 %
     of fresh pairs, and no smaller set in it does. Only sets of up to three heads, and of up to
-    half of all, count. At last all heads without a role are replaced by their means.
+    half of all, count. What a set writes is told by *cross donors*: sums with the other carry and,
+    in the column that is read, another sum. Their carry makes one digit of the clean column, their
+    own digit is another. At last all heads without a role are replaced by their means.
     """
 
     runs_on: ClassVar[str] = "adder 4 min, language model minutes"
@@ -115,114 +161,46 @@ class CarryLocalisation(Experiment):
     """Solved additions that a language model is shown before each question."""
 
     tables: ClassVar[Mapping[str, Table]] = {
-        "cells": Table(
-            "A row is a cell: its digit is read after the right digits.", "place run carry",
-            more=RIGHT,
-        ),
-        "answers": Table(
-            "The one row is about whole answers.", columns={"sample": "always `uniform` questions"},
-            more=f"{RIGHT} without_carries",
-        ),
-        "pairs": Table(
-            "A row is a cell of pairs: how many were found.", "pair place run prefix read_place",
-            PAIR | {
-                "place": "decimal place of the column that is changed",
-                "wanted": "how many pairs were wanted",
-                "n": "how many were found that the model solves",
-            },
-        ),
-        "interchange": Table(
+        "cells": _table("A row is a cell: its digit is read after the right digits.",
+            "place run carry", RIGHT),
+        "answers": _table("The one row is about whole answers.", "", f"sample {RIGHT} "
+            "without_carries", sample="always `uniform` questions"),
+        "pairs": _table("A row is a cell of pairs: how many were found.",
+            "pair place run prefix read_place", "wanted n", place=CHANGED,
+            n="how many were found that the model solves"),
+        "interchange": _table(
             "A row is a site exchanged by itself, in a cell of pairs and one direction.",
             "pair direction prefix place run read_place kind layer head pos token",
-            PAIR | SITE | NULL | {
-                "direction": "the source has the carry (`in`), lacks it (`out`), or `either`",
-                "place": "decimal place of the column that is changed",
-                "flip": FLIPS,
-                "flip_low": "lower end of its 95 % interval",
-                "flip_high": "upper end of its 95 % interval",
-                "change": "share of pairs in which the digit changes at all",
-                "own_change": "share of pairs in which a digit changes that should stay",
-                "logit_shift": "shift of the logit difference, 1 for all the way to the source's",
-                "p": "one-sided exact McNemar test of flip against null_change",
-                "p_max": "p that luck gives any row of the table as much (max-T)",
-            },
-            more="n q",
-        ),
-        "joint": Table(
-            "A row is a set of heads exchanged together where the digit is predicted.",
-            "pair prefix run read_place members",
-            PAIR | NULL | {
-                "members": "the heads of the set",
-                "size": "how many they are",
-                "flip": FLIPS,
-                "complement_flip": "the same for all other heads together",
-                "other_change": "share changed of pairs that differ in what the set should spare",
-                "minimal": "the set explains the cell, and no smaller set in it was found to",
-                "all_heads": "the set has all heads, so that it flips by construction",
-                "searched": "how sets were searched",
-            },
-            more="token low high n",
-        ),
-        "edges": Table(
-            "A row is what one head tells one MLP in a cell of pairs, the norm held fixed; of two "
-            "prefixes, each one's own comes first.",
-            columns={"pair": PAIR["pair"], "mlp": "layer of the MLP", "flip": FLIPS},
-            more="run read_place layer head low high n",
-        ),
-        "roles": Table(
-            "A row is a site with its role for one answer digit.",
-            "kind layer head pos token place",
-            SITE | {
-                "role": "`carry`, `base_add` (own sum), `both`, `combiner` (over nines) or `none`",
-                "shared": "the head has its role only as a member of a set",
-            },
-            more="carry_flip carry_null base_flip base_change nines_flip nines_null",
-        ),
-        "attention": Table(
-            "A row is the attention of a head to a column when a digit is predicted.",
-            "layer head query_place column",
-            {
-                "query_place": "decimal place of the digit that is predicted",
-                "column": "decimal place of the two digits that are attended to",
-                "mass": "share of attention on these two digits",
-                "carry_difference": "the same with a carry coming in, minus without",
-            },
-            more="low high n",
-        ),
-        "ablation": Table(
-            "A row is a cell while one head is ablated at every token.",
-            "mode layer head place run carry",
-            {"mode": "what the head is set to: `zero`, its `mean`, or another sum's (`resample`)"},
-            more=RIGHT,
-        ),
-        "sufficiency": Table(
-            "A row is a decimal place while only some heads are kept, each at some tokens.",
-            "sample mode kept draw place",
-            {
-                "sample": "`cells` or `uniform` questions",
-                "mode": "what all other heads are set to: `mean` or `resample`",
-                "kept": "`all` heads, those `found` to have a role, as many `random`, or `none`",
-                "place": "decimal place, 0 = units; -1 is the whole answer",
-                "heads": "how many heads are kept, counted at each token",
-            },
-            more="accuracy low high n",
-        ),
-        "probes": Table(
-            "A row is a linear probe of the residual stream at one site.",
-            "place target layer token",
-            {
-                "target": "`carry_in`, `tri_state` (class of the column below), `digit_sum`",
-                "token": "the token by its name; `read` predicts the digit",
-                "accuracy": "balanced accuracy on digits that the probe has not seen",
-                "control": "the same for random labels",
-                "selectivity": "accuracy minus control",
-                "input_tokens": "the same from the input tokens alone",
-                "random_weights": "the same with random weights",
-                "chance": "one in the number of labels",
-            },
-            more="pos n",
-        ),
-        "example": Table("A row is a token of the sum that is drawn.", "pos", more="token"),
+            "flip flip_low flip_high change null_change own_change logit_shift p p_max n q",
+            place=CHANGED, p="one-sided exact McNemar test of flip against null_change"),
+        "joint": _table("A row is a set of heads exchanged together where the digit is predicted.",
+            "pair prefix run read_place members", "size flip complement_flip other_change minimal "
+            "all_heads searched writes? null_change token low high n"),
+        "donors": _table("A row is a site that moves a carry, exchanged with donors of one kind.",
+            "pair prefix place run read_place token members donor", "writes carry_rate carry_low "
+            "carry_high digit_rate digit_low digit_high same_rate same_low same_high n",
+            place=CHANGED),
+        "lengths": _table("A row is a head where a digit is predicted, and a length of carries.",
+            "layer head read_place run", "flip p specialised by_luck low high n",
+            p="that flips depend on the length, against permuted lengths, corrected"),
+        "edges": _table("A row is what one head tells one MLP in a cell of pairs, the norm held "
+            "fixed; of two prefixes, each one's own comes first.", "",
+            "pair run read_place layer head mlp flip low high n"),
+        "roles": _table("A row is a site with its role for one answer digit.",
+            "kind layer head pos token place", "role shared writes carry_flip carry_null base_flip "
+            "base_change nines_flip nines_null"),
+        "attention": _table("A row is the attention of a head to a column when a digit is "
+            "predicted.", "layer head query_place column", "mass carry_difference low high n"),
+        "ablation": _table("A row is a cell while one head is ablated at every token.",
+            "mode layer head place run carry", RIGHT),
+        "sufficiency": _table("A row is a place while only some heads are kept, each at some "
+            "tokens.", "sample mode kept draw place", "heads accuracy low high n",
+            place="decimal place, 0 = units; -1 is the whole answer"),
+        "probes": _table("A row is a linear probe of the residual stream at one site.",
+            "place target layer token", "accuracy control selectivity input_tokens random_weights "
+            "chance pos n", token="the token by its name; `read` predicts the digit",
+            accuracy="balanced accuracy on digits that the probe has not seen"),
+        "example": _table("A row is a token of the sum that is drawn.", "pos", "token"),
     }  # fmt: skip
     reading: ClassVar[Reading] = Reading(
         causal="Yes: what a component computed for another sum is put into the run.",
@@ -230,14 +208,10 @@ class CarryLocalisation(Experiment):
         "and the pairs that the model solves stand for all.",
         stressed="Sources with the same carry, random weights and planted heads; sets of heads are "
         "chosen on some pairs and measured on others.",
-        not_shown="Whether a head writes the carry itself or the digit that the carry makes; heads "
-        "of the same number do not have the same role in another model.",
+        not_shown="A set that writes the digit may write all that the digit is made of, the carry "
+        "and the column's sum; heads of the same number do not have the same role in another "
+        "model.",
     )
-
-    @property
-    def at_once(self) -> int:
-        """Patched prompts in one forward pass."""
-        return SITES_AT_ONCE * self.batch_size
 
     def measure(self, model: "Model") -> Results:
         """Behaviour, every site, joint sets, edges, ablation, attention, sufficiency, probes."""
@@ -246,15 +220,19 @@ class CarryLocalisation(Experiment):
         return self.model_copy(update=chosen)._measure(model)
 
     def _measure(self, model: "Model") -> Results:
-        style = addition_format(model, self.places, self.examples, self.seed)
-        how = (self.per_cell, self.screen, self.solved, self.seed, self.at_once)
+        style = addition_format(model, self.places, self.examples, self.seed, self.stream)
+        at_once = SITES_AT_ONCE * self.batch_size
+        how = (self.per_cell, self.screen, self.solved, self.seed, at_once)
         battery, tables = Battery(model, style, *how, self.stream, self.rows), {}
         tables["cells"], tables["answers"] = battery.behaviour(self.per_ablation, self.uniform)
         tables["pairs"], counts, luck = battery.interchanges()
         tables["interchange"] = rates(counts, luck)
-        tables["joint"], tables["edges"] = battery.joint(tables["pairs"])
-        found = shared_roles(roles(tables["interchange"]), tables["joint"])
-        tables["roles"] = without_untested(found, tables["pairs"])
+        tables["lengths"] = length_table(tables["interchange"], self.seed)
+        joint, tables["edges"] = battery.joint(tables["pairs"])
+        donors = tables["donors"] = battery.donors(tables["interchange"], joint)
+        tables["joint"] = sets_with_writes(joint, donors, style.digits)
+        found = without_untested(shared_roles(roles(tables["interchange"]), joint), tables["pairs"])
+        tables["roles"] = roles_with_writes(found, donors, style.digits)
         tables["attention"] = battery.attention()
         questions = battery.questions(self.per_ablation, self.uniform)
         kept = kept_heads(tables["roles"])
@@ -268,79 +246,74 @@ class CarryLocalisation(Experiment):
     def headline(self, results: Results) -> str:
         """Which heads write the carry into which places, and over nines."""
         tables = results.tables
-        return f"{_where_written(tables, _places(tables))}.{_across_nines(tables)}"
+        places = found_at_places(tables["joint"], tables["attention"])
+        return f"{_where_written(tables, places)}.{_across_nines(tables)}"
 
     def claims(self, results: Results) -> list[Claim]:
         """Does it add, which heads write the carry into each place, and do they suffice?"""
         tables = results.tables
-        places = [_place_claim(tables, found) for found in _places(tables)]
+        found = found_at_places(tables["joint"], tables["attention"])
+        places = [_place_claim(tables, one) for one in found]
         first = [_adds(tables["answers"].iloc[0]), _moves(tables["interchange"])]
-        return [*first, *places, _over_nines(tables), _suffices(tables["sufficiency"])]
+        told = [_over_nines(tables), _suffices(tables["sufficiency"]), *_written(tables)]
+        return [*first, *places, *told, _by_length(tables["lengths"])]
 
     def figures(self, results: Results) -> dict[str, Drawing]:
         """The model with its roles, flips by site and by set, attention, ablation, probes."""
         tables = results.tables
         drawn = _figures_of_pairs(tables) if len(tables["interchange"]) else {}
         seen = view.looking(tables["attention"], MOST_DRAWN)
-        example = attention_patterns(
-            view.patterns(results.arrays["pattern"], seen), tables["example"]["token"].tolist(),
-            caption="What each head attends to in one addition with its answer, in which a carry "
-            "crosses nines.",
-        )  # fmt: skip
+        pattern, tokens = view.patterns(results.arrays["pattern"], seen), tables["example"]["token"]
+        example = attention_patterns(pattern, tokens.tolist(), caption="What each head attends to "
+            "in one addition with its answer, in which a carry crosses nines.")  # fmt: skip
         return drawn | _figures_of_heads(tables) | {"Attention in one addition": example}
 
     def planted(self) -> "Model":
-        """An adder whose weights were written by code, one head of which moves the carry."""
-        return planted_carry(places=6, seed=self.seed).model
-
-
-def _places(tables: Tables) -> list[Found]:
-    """Of each place, the smallest set of heads that writes the carry into it."""
-    joint, highest = tables["joint"], int(tables["attention"]["query_place"].max())
-    most = few(tables["attention"])
-    return [found_at(place, joint, most) for place in range(1, highest + 1)]
+        """An adder whose weights were written by code: its heads move carries by their length."""
+        return planted_carry(places=6, by_length=True, seed=self.seed).model
 
 
 def _where_written(tables: Tables, places: list[Found]) -> str:
     """Which heads write the carry into which places, and where none do or nothing is known."""
     groups: dict[tuple, list[int]] = {}
     for found in places:
-        groups.setdefault((_who(found), _besides(found), found.verdict), []).append(found.place)
+        who = _who(found, VERBS.get(found.writes, "moves the carry into"))
+        groups.setdefault((who, _besides(found), found.verdict), []).append(found.place)
     told = [
-        f"{who} {{}} {_place_names(at)}" + f" ({more})" * bool(more)
+        f"{who} {_place_names(at)}" + f" ({more})" * bool(more)
         for (who, more, _), at in groups.items()
         if who
     ]
     rest = {verdict: _place_names(at) for (who, _, verdict), at in groups.items() if not who}
     if told:
-        first = told[0].format("the carry into") + ", at the token that predicts the digit"
-        told = [first, *(one.format("it into") for one in told[1:])]
+        told[0] += ", at the token that predicts the digit"
     else:
         answers, most = tables["answers"].iloc[0], _few(tables)
         adds = f"(the model answers {answers['correct']} of {answers['n']} random sums correctly)"
         if list(rest) == ["not tested"]:
             return f"Nothing can be said: too few pairs of sums are solved at every place {adds}"
-        told = [f"No set of {most} was found that writes the carry into any place {adds}"]
+        told = [f"No set of {most} was found that moves the carry into any place {adds}"]
         rest = rest if len(rest) > 1 else {}
     words = {
-        "fails": "no such small set writes it into {}",
+        "fails": "no such small set moves it into {}",
         "undecided": "for {} no set was found, but not every small one is ruled out",
         "not tested": "{} could not be tested, too few pairs being solved",
     }
     return "; ".join(told + [words[verdict].format(at) for verdict, at in rest.items()])
 
 
-def _who(found: Found) -> str:
-    """`L0H0 writes`, `L0H2 and L0H3 together write`; nothing where no small set does."""
+def _who(found: Found, does: str) -> str:
+    """`L0H0 moves it`, `L0H2 and L0H3 together move it`; nothing where no small set does."""
     if not found.heads:
         return ""
     probably = "" if found.verdict == "holds" else "probably "
-    verb = "writes" if len(found.heads) == 1 else "together write"
-    return f"{_and(found.heads)} {probably}{verb}"
+    verb, _, what = does.partition(" ")
+    verb = verb if len(found.heads) == 1 else f"together {verb[:-1]}"
+    return f"{_and(found.heads)} {probably}{verb} {what}"
 
 
 def _besides(found: Found) -> str:
-    """What the set moves besides, and how many other sets write the carry as well."""
+    """What the set moves besides, and how many other sets move the carry as well."""
     said = ["also moving the column's own sum"] * found.moves_sum
     if found.others:
         one = found.others == 1
@@ -367,14 +340,14 @@ def _few(tables: Tables) -> str:
 
 
 def _across_nines(tables: Tables) -> str:
-    """In how many cells few heads write a carry over nines, and in which layer most of them are."""
+    """In how many cells few heads move a carry over nines, and in which layer most of them are."""
     explained, tried, layer = over_nines(tables["joint"], few(tables["attention"]))
     if not tried:
         return ""
-    several = tables["attention"]["layer"].nunique() > 1
-    where = f", mostly in layer {layer}" if several and layer is not None else ""
+    several = layer is not None and tables["attention"]["layer"].nunique() > 1
+    where = f", mostly in layer {layer}" * several
     return (
-        f" Where the carry crosses nines, it is written by {_few(tables)} in {explained} of "
+        f" Where the carry crosses nines, it is moved by {_few(tables)} in {explained} of "
         f"{tried} cells (place and run of nines){where}."
     )
 
@@ -395,13 +368,10 @@ def _adds(answers: pd.Series) -> Claim:
 
 def _moves(sites: pd.DataFrame) -> Claim:
     """Whether anything is there to be found: the one head of the grid that luck explains least."""
-    sentence, tried = "One head alone can move a carry, more often than luck explains", sites
-    if len(sites):
-        tried = sites[(sites["kind"] == "head") & (sites["prefix"] != "own")]
-        tried = tried[tried["pair"].isin(["local", "cascade", "tristate"])]
-    if tried.empty:
+    sentence = "One head alone can move a carry, more often than luck explains"
+    if (tried := view.heads_tried(sites)).empty:
         return Claim.not_tested("learned", f"{sentence}.", NEEDS)
-    best = tried.sort_values(["p_max", "p"]).iloc[0]
+    best = tried.iloc[0]
     over = " over nines" * (WORDS[best["pair"]] == "over nines")
     return Claim.learned(
         f"{sentence}; the strongest is L{best['layer']}H{best['head']} at token `{best['token']}` "
@@ -416,10 +386,10 @@ def _moves(sites: pd.DataFrame) -> Claim:
 
 
 def _place_claim(tables: Tables, found: Found) -> Claim:
-    """That the smallest set of heads found, or any small one, writes the carry into a place."""
+    """That the smallest set of heads found, or any small one, moves the carry into a place."""
     best, place, decide = found.best, found.place, MORE
-    said = {"family": "Which heads write the carry into each place", "label": f"Place {place}"}
-    sentence = f"The carry into place {place} is written by {_few(tables)}"
+    said = {"family": "Which heads move the carry into each place", "label": f"Place {place}"}
+    sentence = f"The carry into place {place} is moved by {_few(tables)}"
     if best is None:
         pairs = tables["pairs"].query(f"pair == 'local' and read_place == {place}")
         n, wanted = (int(pairs[name].sum()) for name in ("n", "wanted"))
@@ -427,24 +397,20 @@ def _place_claim(tables: Tables, found: Found) -> Claim:
         return Claim.not_tested("learned", f"{sentence}.", needs, n=n, **said)
     if found.heads:
         said["label"] += f" · {' + '.join(found.heads)}"
-        who = _who(found._replace(verdict="holds"))
+        who = _who(found._replace(verdict="holds"), "moves the carry into place")
         at = f"at the token that predicts the digit (`{best['token']}`)"
-        sentence = "; ".join(
-            filter(None, [f"{who} the carry into place {place}, {at}", _besides(found)])
-        )
+        sentence = "; ".join(filter(None, [f"{who} {place}, {at}", _besides(found)]))
     else:
-        members = best["members"].replace(" ", " + ")
-        sentence += f" (the best set measured is {members}; searched: {best['searched']})"
+        sentence += f" (the best set measured is {best['members'].replace(' ', ' + ')}; searched: "
+        sentence += f"{best['searched']})"
         decide += ", or a smaller model, in which every small set of heads can be tried"
+    said |= {"null": best["null_change"], "null_note": SAME_CARRY, "unit": FLIPS, "decide": decide}
     estimate = best.rename({"flip": "estimate"})
-    said |= {"null": best["null_change"], "null_note": SAME_CARRY, "unit": FLIPS}
-    return Claim.learned(
-        f"{sentence}.", estimate, above=SURE, verdict=found.verdict, decide=decide, **said
-    )
+    return Claim.learned(f"{sentence}.", estimate, above=SURE, verdict=found.verdict, **said)
 
 
 def _over_nines(tables: Tables) -> Claim:
-    """In how many cells (place, run of nines) the carry is written by few heads."""
+    """In how many cells (place, run of nines) the carry is moved by few heads."""
     explained, tried, _ = over_nines(tables["joint"], few(tables["attention"]))
     wanted = len(tables["pairs"].query("pair == 'cascade' and prefix != 'shared'"))
     more = f": in {explained} of {tried}" if tried else ""
@@ -454,7 +420,7 @@ def _over_nines(tables: Tables) -> Claim:
         heads = ", ".join(f"{head} ({', '.join(tokens)})" for head, tokens in passed.items())
         more += f"; on the way they pass through single heads at earlier tokens: {heads}"
     return Claim.learned(
-        f"Carries that cross nines are written by {_few(tables)} in most cells (place and run of "
+        f"Carries that cross nines are moved by {_few(tables)} in most cells (place and run of "
         f"nines){more}.",
         share(explained, tried),
         above=0.5,
@@ -466,20 +432,17 @@ def _over_nines(tables: Tables) -> Claim:
 
 def _suffices(table: pd.DataFrame) -> Claim:
     """The heads with a role keep nearly all of the accuracy; as many random ones do not."""
-    table = table[(table["sample"] == "uniform") & (table["mode"] == "mean")]
-    table = table[table["place"] == WHOLE].set_index("kept")
-    found, whole = table.loc["found"], table.loc["all"]
+    found, whole, random = view.kept_alone(table)
     sentence = "The heads that have a role suffice for adding, and random sets of equal size do not"
     needs = "a model that adds, in which heads with a role are found"
-    if not found["heads"]:
-        return Claim.not_tested("learned", f"{sentence}.", needs)
-    if "random" not in table.index:
+    if found["heads"] and random.empty:
         needs = "a model with more heads: it has too few other sets of this size to compare with"
+    if random.empty or not found["heads"]:
         return Claim.not_tested("learned", f"{sentence}.", needs)
     all_of_it, adds = max(float(whole["accuracy"]), 1e-9), whole["low"] >= ADDS
-    luck = table.loc[["random"], "accuracy"] / all_of_it
+    luck = random / all_of_it
     own = (found[["accuracy", "low", "high"]].astype(float) / all_of_it).clip(upper=1)
-    beaten = found["low"] > table.loc["random", "accuracy"].max()
+    beaten = found["low"] > random.max()
     return Claim.learned(
         f"{sentence}: these {found['heads']} alone (of {whole['heads']} heads at tokens; all "
         f"others at their means, MLPs kept) keep {own['accuracy']:.0%} of the accuracy, random "
@@ -488,26 +451,77 @@ def _suffices(table: pd.DataFrame) -> Claim:
         above=KEEPS,
         verdict="undecided" if not adds else None if beaten else "fails",
         null=float(luck.mean()),
-        null_note=f"mean of {len(luck)} random sets of as many heads at each token (highest: "
-        f"{luck.max():.2f})",
+        null_note=f"mean of {len(luck)} random sets of as many heads at each token",
         unit="share of the intact model's accuracy",
         decide="more questions (--uniform)" if adds else needs,
     )
 
 
+def _written(tables: Tables) -> list[Claim]:
+    """Of each small set that moves the carry into a place, whether it is the carry it writes."""
+    said = {"family": "What these heads write: the carry, or the digit that it makes"}
+    told = view.donors_of_sets(tables["joint"], tables["donors"], few(tables["attention"]))
+    if told.empty:
+        sentence = "The heads that move the carry write the carry, not the digit that it makes."
+        needs = "a small set of heads that moves the carry into a place with a column of its own"
+        return [Claim.not_tested("learned", sentence, needs, label="All places", **said)]
+    rows = told.set_index("donor").groupby(["read_place", "members"])
+    return [_carry_or_digit(place, heads.split(), by, said) for (place, heads), by in rows]
+
+
+def _carry_or_digit(place: int, heads: list[str], by: pd.DataFrame, said: dict) -> Claim:
+    """What cross donors tell of one set; where they leave it open, that it writes the carry."""
+    cross, same, control = (by.loc[donor] for donor in ("cross", "same_answer", "same_carry"))
+    what, other = ("digit", "carry") if cross["writes"] == "digit" else ("carry", "digit")
+    follows = {"carry": "adds that carry to its own column", "digit": "answers that digit"}
+    verb = "writes" if len(heads) == 1 else "together write"
+    changed = f"{1 - same['same_rate']:.0%}, and with the same carry {1 - control['same_rate']:.0%}"
+    return Claim.learned(
+        f"{_and(heads)} {verb} the {what}, not the {other}, at place {place}: given what a sum "
+        f"with the other carry and another digit makes there, the model {follows[what]}. Donors "
+        f"with the other carry and the same digit change {changed}.".replace("%", " %"),
+        Estimate(*cross[[f"{what}_rate", f"{what}_low", f"{what}_high", "n"]]),
+        above=0.5,
+        verdict=WRITTEN.get(cross["writes"], "undecided"),
+        null=cross[f"{other}_rate"],
+        null_note=f"share in which it {follows[other]} instead",
+        unit="share of cross donors",
+        decide=MORE,
+        label=f"Place {place} · {' + '.join(heads)}",
+        **said,
+    )
+
+
+def _by_length(lengths: pd.DataFrame) -> Claim:
+    """Whether most heads that move a carry do so at some lengths only."""
+    moving = movers(lengths)
+    special = moving[moving["specialised"].astype(bool)]
+    n, count = len(moving), len(special)
+    listed = [f"L{row.layer}H{row.head} at place {row.read_place}" for row in special.itertuples()]
+    told = f": {count} of {n}" + f" ({', '.join(listed[:MOST_NAMED])})" * bool(listed)
+    return Claim.learned(
+        "Most heads that move a carry are specialised on its length, the run of nines it has "
+        f"crossed{told * bool(n)}.",
+        share(count, n),
+        above=0.5,
+        null=float(moving["by_luck"].mean()) if n else None,
+        null_note="with lengths permuted within the place",
+        unit="share of heads and places",
+        decide="longer sums, or a model in which more heads move a carry",
+        needs="a head that alone moves half of the carries of some length into a place",
+    )
+
+
 def _figures_of_pairs(tables: Tables) -> dict[str, Drawing]:
     """What exchanges showed: the model with its roles, flips, sets of heads, edges."""
-    found = tables["roles"]
-    parts, drawn = found[found["kind"].isin(["head", "mlp"])], {}
-    if (parts["role"] != "none").any():
-        component = parts["head"].astype(str).where(parts["kind"] == "head", "mlp")
+    found, drawn = tables["roles"], {}
+    if ((parts := view.mapped(found))["role"] != "none").any():
         drawn["Where the carry happens"] = model_map(
-            parts.assign(component=component),
-            caption="Heads (by their number) and MLPs (M) that move a digit, at the token where "
-            "they stand, by role: carry moves it when a carry comes in, own sum when its column "
-            "changes, both in either case, over nines only where a carry crosses nines. A digit is "
-            "predicted at the token before it.",
-        )
+            parts, caption="Heads (by their number) and MLPs (M) that move a digit, at the token "
+            "where they stand, by role: carry moves it when a carry comes in, own sum when its "
+            "column changes, both in either case, over nines only where a carry crosses nines; "
+            "digit: cross donors show that it writes the digit, not the carry. A digit is "
+            "predicted at the token before it.")  # fmt: skip
     flips, share_of = view.read_flips(found, MOST_ROWS), "share of pairs that flip"
     drawn["Flips where the digit is predicted"] = heat_map(
         flips.assign(pairs=flips["pair"].map(WORDS)), "component", "place", "flip",
@@ -517,21 +531,32 @@ def _figures_of_pairs(tables: Tables) -> dict[str, Drawing]:
         f"by construction. Heads that share a carry need not. The {MOST_ROWS} that flip most.",
     )  # fmt: skip
     if len(best := view.smallest_sets(tables["joint"])):
-        drawn["The smallest sets that write the carry"] = heat_map(
+        drawn["The smallest sets that move the carry"] = heat_map(
             best, "run", "read_place", "missed", text="heads", low=0, high=1,
-            label="share of pairs that do not flip",
-            caption="The fewest heads that together put the carry in or remove it, by place and by "
-            "how many nines it has crossed (run 0: none), and how often they fail to on fresh "
-            "pairs. Where a set is large, or fails more than .05, the carry is not localised.",
-        )  # fmt: skip
+            label="share of pairs that do not flip", caption="The fewest heads that together put "
+            "the carry in or remove it, by place and by how many nines it has crossed (run 0: "
+            "none), and how often they fail to on fresh pairs. Where a set is large, or fails more "
+            "than .05, the carry is not localised.")  # fmt: skip
+    if len(told := view.carry_or_digit(tables["joint"], tables["donors"])):
+        drawn["The carry, or the digit that it makes"] = heat_map(
+            told, "run", "read_place", "lead", text="heads", diverging=True, low=-1, high=1,
+            label="writes the digit (-1) or the carry (1)", caption="What the smallest sets write, "
+            "by place and by how many nines the carry has crossed. They come from a sum with the "
+            "other carry and another digit: 1 where the model always adds that carry to its own "
+            "column, -1 where it always answers that digit, near 0 where neither.")  # fmt: skip
+    if len(lengths := view.length_flips(tables["lengths"], MOST_DRAWN)):
+        drawn["Heads by the length of the carry"] = heat_map(
+            lengths, "run", "component", "flip", facet="read_place", low=0, high=1, label=share_of,
+            caption="How often a single head, where the digit is predicted, moves a carry that has "
+            "crossed so many nines into the place. A head that is specialised on a length flips in "
+            f"some columns only. The {MOST_DRAWN} heads that flip most.")  # fmt: skip
     if len(tables["edges"]):
         edges = view.strongest_edges(tables["edges"], MOST_ROWS)
         drawn["From a head into an MLP"] = heat_map(
             edges.assign(pairs=edges["pair"].map(WORDS)), "edge", "read_place", "flip",
             facet="pairs", low=0, high=1, label=share_of,
             caption="The same when only one MLP receives one head's change, the norm before it "
-            f"held fixed; the highest over runs of nines. The {MOST_ROWS} edges that flip most.",
-        )  # fmt: skip
+            f"held fixed; the highest over nines. The {MOST_ROWS} that flip most.")  # fmt: skip
     return drawn
 
 
@@ -542,40 +567,34 @@ def _figures_of_heads(tables: Tables) -> dict[str, Drawing]:
     drawn = {
         "How well the model adds": cell_grid(
             tables["cells"], caption="Accuracy of each answer digit after the right digits, by the "
-            "run of nines below and the carry.",
-        ),
+            "run of nines below and the carry."),
         "Attention staircase": heat_map(
             seen, "predicted place", "column", "mass", facet="component", low=0, high=1,
             label="attention to the column (share)",
             caption="Attention to the two digits of a column when the digit at a place is "
             "predicted. A head on the diagonal reads the digit's own column; one beside it reads "
-            "where carries come from.",
-        ),
+            "where carries come from."),
         "What a carry changes in attention": heat_map(
             seen.dropna(subset="carry_difference"), "predicted place", "column",
             "carry_difference", facet="component", diverging=True, low=-0.5, high=0.5,
             label="attention with a carry minus without",
             caption="The same with a carry coming in, minus the same sum without: a head that "
-            "looks elsewhere when there is a carry shows here.",
-        ),
+            "looks elsewhere when there is a carry shows here."),
         "Do the heads with a role suffice?": bars(
             view.whole_answers(tables["sufficiency"]), "kept", "accuracy", series="sample",
             caption="Whole answers that stay right when only some heads are kept, each at some "
             "tokens, and all others stand at their means: all of them, those found to have a role, "
-            "as many random ones (mean, lowest, highest of the draws), none.",
-        ),
+            "as many random ones (mean, lowest, highest of the draws), none."),
         "What a linear probe reads": curves(
             view.best_probes(probes, RIVALS), "place", "accuracy", series="probe", facet="target",
             caption="Balanced accuracy of a linear probe, at the token that predicts the digit, on "
             "digits that it was not fitted to. Beside it what a probe reaches by heart, from the "
-            "input tokens alone, and in the same model with random weights.",
-        ),
+            "input tokens alone, and in the same model with random weights."),
     }  # fmt: skip
     if len(tables["ablation"]):
         drawn["Accuracy without one head"] = heat_map(
             view.without_heads(tables["ablation"]), "component", "place", "accuracy", facet="mode",
             low=0, high=1, caption="Accuracy of each answer digit, over all its cells, when one "
             "head is ablated at every token: set to zero, to its mean at that token, or to what it "
-            "did for another addition (resample).",
-        )  # fmt: skip
+            "did for another addition (resample).")  # fmt: skip
     return drawn

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -17,7 +18,6 @@ from lenses.addition.answers import likeliest
 from lenses.digits import exchanges as ex
 from lenses.digits import geometry as geo
 from lenses.kept import PerPrompt
-from lenses.statistics.against_random import random_models
 from lenses.statistics.grid import grid
 from lenses.statistics.intervals import bootstrap, share, wilson
 from models.planted.carry import planted_carry
@@ -79,10 +79,7 @@ Said = Mapping[str, Int[np.ndarray, "layer row"]]
 """The token said after each edit, by the edit's name."""
 
 
-def _table(about: str, key: str, more: str) -> Table:
-    """A table whose columns are explained in COLUMNS or in the glossary."""
-    own = {name: COLUMNS[name] for name in f"{key} {more}".split() if name in COLUMNS}
-    return Table(about, key, own, more)
+_table = partial(Table.of, COLUMNS)
 
 
 class DigitGeometry(Experiment):
@@ -469,7 +466,8 @@ def _held_by_both(by_layer: pd.DataFrame) -> Claim:
         "At one layer or more, line and circle together hold most of what tells the digits apart.",
         Estimate(*best[["share", "low", "high"]], n=geo.DIGITS), above=MOST,
         null=values["random weights", "line and circle", best["layer"]],
-        null_note=f"{random_models(TWINS)}, layer {best['layer']}; ten equidistant points: .33",
+        null_note=f"random weights, {TWINS} models; ten points equally far apart: .33; "
+        f"layer {best['layer']}, where line and circle hold most",
         unit="share of variation, mean over places; n digits", decide="more prompts (--contexts)",
     )  # fmt: skip
 

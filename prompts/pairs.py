@@ -107,9 +107,7 @@ class Pairs:
         self._require_width(style)
         clean, source = style.write(self.clean), style.write(self.source)
         if prefix == "shared":
-            pos = np.arange(clean.tokens.shape[1])
-            before = (pos >= clean.prompt[:, None]) & (pos < clean.at[:, [self.read_place]])
-            source = replace(source, tokens=np.where(before, clean.tokens, source.tokens))
+            source = with_prefix_of(clean, source, self.read_place)
         return clean, source
 
     def _require_width(self, style: AdditionFormat) -> None:
@@ -158,6 +156,13 @@ class Pairs:
             for digits in (sums.a_digits, sums.b_digits)
         ]
         return bool(np.all(top)) and not self.changes[:, -1].any()
+
+
+def with_prefix_of(clean: Written, source: Written, place: int) -> Written:
+    """The source, the answer digits before the one at `place` being the clean one's."""
+    pos = np.arange(clean.tokens.shape[1])
+    before = (pos >= clean.prompt[:, None]) & (pos < clean.at[:, [place]])
+    return replace(source, tokens=np.where(before, clean.tokens, source.tokens))
 
 
 def local(
@@ -221,10 +226,10 @@ def null_of(pairs: Pairs, rng: np.random.Generator) -> Pairs:
     if pairs.kind == "swap" or pairs.null:
         raise ValueError(f"{pairs.kind}: pairs that change no digit have no null pairs")
     clean, column = pairs.clean, pairs.column
-    allowed = _like(_lowest(column, pairs.places, pairs.padded))
+    allowed = _like(lowest_digit(column, pairs.places, pairs.padded))
     old = clean.a_digits[:, column] * 10 + clean.b_digits[:, column]
     new = (rng.random((len(pairs), 100)) * allowed[old]).argmax(1)
-    source = _with_column(clean, column, np.stack([new // 10, new % 10], 1))
+    source = with_column(clean, column, np.stack([new // 10, new % 10], 1))
     return replace(pairs, source=source, null=True)
 
 
@@ -277,10 +282,10 @@ def _drawn(
     _require(kind, place, run, places, padded)
     column = _column(kind, place)
     around = draw(_classes(kind, place, run, (count, places), rng), rng, padded=padded)
-    choices = _choices(kind, _lowest(column, places, padded))
+    choices = _choices(kind, lowest_digit(column, places, padded))
     digits = choices[rng.integers(len(choices), size=count)]
     digits[1::2] = digits[1::2, ::-1]
-    clean, source = (_with_column(around, column, digits[:, member]) for member in (0, 1))
+    clean, source = (with_column(around, column, digits[:, member]) for member in (0, 1))
     return Pairs(kind, clean, source, place, run, padded=padded)
 
 
@@ -289,7 +294,7 @@ def _column(kind: Kind, place: int) -> int:
     return place - 1 if kind == "tristate" else place
 
 
-def _lowest(column: int, places: int, padded: bool) -> int:
+def lowest_digit(column: int, places: int, padded: bool) -> int:
     """The lowest digit that a column may have."""
     return 0 if padded or column < places - 1 else 1
 
@@ -326,7 +331,7 @@ def _choices(kind: Kind, lowest: int) -> Int[np.ndarray, "choice member=2 addend
     if kind in TOGGLED:
         fits = clean + 10 == source
     elif kind == "base":
-        fits = (clean != source) & (_class(clean) == _class(source))
+        fits = (clean != source) & (column_class(clean) == column_class(source))
         fits &= (np.minimum(clean, source) > 2 * lowest) & (np.maximum(clean, source) < 18)
     else:
         exchanged = (digits[:, 0] == digits[:, 1, ::-1]).all(1)
@@ -338,17 +343,17 @@ def _like(lowest: int) -> Bool[np.ndarray, "old=100 new=100"]:
     """Which digits 10 a + b may stand for which others in a null pair."""
     a, b = np.divmod(np.arange(100), 10)
     other = ~np.eye(100, dtype=bool) & (np.minimum(a, b) >= lowest)
-    same_class = other & (_class(a + b)[:, None] == _class(a + b))
+    same_class = other & (column_class(a + b)[:, None] == column_class(a + b))
     same_sum = other & ((a + b)[:, None] == a + b)
     return np.where(same_sum.any(1, keepdims=True), same_sum, same_class)
 
 
-def _class(column_sum: Int[np.ndarray, "n"]) -> Int[np.ndarray, "n"]:
+def column_class(column_sum: Int[np.ndarray, "n"]) -> Int[np.ndarray, "n"]:
     """KILL, PASS or MAKE."""
     return np.digitize(column_sum, [9, 10])
 
 
-def _with_column(sums: Sums, column: int, digits: Int[np.ndarray, "n addend=2"]) -> Sums:
+def with_column(sums: Sums, column: int, digits: Int[np.ndarray, "n addend=2"]) -> Sums:
     """The same additions with other digits in one column."""
     a = sums.a + (digits[:, 0] - sums.a_digits[:, column]) * 10**column
     b = sums.b + (digits[:, 1] - sums.b_digits[:, column]) * 10**column

@@ -27,6 +27,14 @@ class Table:
     columns: Mapping[str, str] = field(default_factory=dict)
     more: str = ""
 
+    @classmethod
+    def of(
+        cls, explained: Mapping[str, str], about: str, key: str, more: str, **own: str
+    ) -> "Table":
+        """A table whose columns `own` explains, or `explained` for several, or the glossary."""
+        names = [name for name in f"{key} {more}".split() if name.rstrip("?") in explained]
+        return cls(about, key, {name: explained[name.rstrip("?")] for name in names} | own, more)
+
     @property
     def keys(self) -> list[str]:
         """Names of the columns that tell the rows apart."""

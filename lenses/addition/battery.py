@@ -16,6 +16,8 @@ from lenses.addition import roles
 from lenses.addition.answers import answered
 from lenses.addition.attention import staircase
 from lenses.addition.contrasts import FEWEST, LUCKY_DRAWS, Cell, Contrast, cells, contrast
+from lenses.addition.donors import CELL as CELL_OF_PAIRS
+from lenses.addition.donors import SITE, donor_table, localised
 from lenses.addition.edges import edge_table, edges_of
 from lenses.addition.emergence import CELL, with_accuracy
 from lenses.addition.probes import probe_table
@@ -126,6 +128,20 @@ class Battery:
             single = edges_of(self.model, sets["members"])
             edges.append(edge_table(self.model, found, single, self.at_once))
         return joint.frame(), edges.frame()
+
+    def donors(self, interchanges: pd.DataFrame, joint: pd.DataFrame) -> pd.DataFrame:
+        """What localised sites make of the digit when they come from donors, on fresh pairs."""
+        rows, sites = self.rows("donors"), localised(self.model, self.style, interchanges, joint)
+        every = [
+            (Cell(*cell), some[SITE]) for cell, some in sites.groupby(CELL_OF_PAIRS, sort=False)
+        ]
+        for cell, some in self.stream(every, rows, "cross donors"):
+            found = self._contrast(cell, self.seed + 4)
+            if len(found) >= FEWEST:
+                members = list(some.itertuples(index=False, name=None))
+                how = (members, self.seed, self.at_once)
+                rows.append(donor_table(self.model, found, *how, solved=self.solved))
+        return rows.frame()
 
     def attention(self) -> pd.DataFrame:
         """Attention to each column, where each answer digit is predicted."""

@@ -24,13 +24,18 @@ class Found(NamedTuple):
 
     place: int
     heads: tuple[str, ...]
-    """The smallest set that writes it; none where no small one does."""
+    """The smallest set that moves it; none where no small one does."""
     best: pd.Series | None
     """The set that was measured best; None where there were too few pairs."""
     others: int
-    """Other small sets that write it as well."""
+    """Other small sets that move it as well."""
     verdict: Literal["holds", "fails", "undecided", "not tested"]
-    """On a small set writing the carry into this place."""
+    """On a small set moving the carry into this place."""
+
+    @property
+    def writes(self) -> str:
+        """Whether the set writes the `carry` or the `digit`, as far as donors tell."""
+        return self.best["writes"] if self.heads else ""
 
     @property
     def moves_sum(self) -> bool:
@@ -64,6 +69,36 @@ def found_at(place: int, joint: pd.DataFrame, most: int) -> Found:
     best = small.iloc[0]
     verdict = "holds" if best["low"] > SURE else "undecided"
     return Found(place, tuple(best["members"].split()), best, len(small) - 1, verdict)
+
+
+def found_at_places(joint: pd.DataFrame, attention: pd.DataFrame) -> list[Found]:
+    """The same of every place into which a carry comes."""
+    highest, most = int(attention["query_place"].max()), few(attention)
+    return [found_at(place, joint, most) for place in range(1, highest + 1)]
+
+
+def heads_tried(interchanges: pd.DataFrame) -> pd.DataFrame:
+    """Exchanges of single heads that may move a carry, those first that luck explains least."""
+    if interchanges.empty:
+        return interchanges
+    heads = (interchanges["kind"] == "head") & (interchanges["prefix"] != "own")
+    heads &= interchanges["pair"].isin(["local", "cascade", "tristate"])
+    return interchanges[heads].sort_values(["p_max", "p"])
+
+
+def mapped(roles: pd.DataFrame) -> pd.DataFrame:
+    """Heads and MLPs as a map shows them; what writes the digit has that for its role."""
+    parts = roles[roles["kind"].isin(["head", "mlp"])]
+    digit = (parts["writes"] == "digit") & parts["role"].isin(["carry", "both"])
+    component = parts["head"].astype(str).where(parts["kind"] == "head", "mlp")
+    return parts.assign(role=parts["role"].mask(digit, "digit"), component=component)
+
+
+def kept_alone(sufficiency: pd.DataFrame) -> tuple[pd.Series, pd.Series, pd.Series]:
+    """Whole answers that stay right with the heads found, with all, and with random ones alone."""
+    table = sufficiency[(sufficiency["sample"] == "uniform") & (sufficiency["mode"] == "mean")]
+    table = table[table["place"] == WHOLE].set_index("kept")
+    return table.loc["found"], table.loc["all"], table.loc[table.index == "random", "accuracy"]
 
 
 def ruled_out(tried: pd.DataFrame) -> bool:
@@ -128,6 +163,31 @@ def smallest_sets(joint: pd.DataFrame) -> pd.DataFrame:
     sets = joint[joint["pair"] != "base"].sort_values(order, ascending=[False, True, False])
     best = sets.drop_duplicates(["read_place", "run"])
     return best.assign(missed=1 - best["flip"], heads=best["members"].str.replace(" ", " + "))
+
+
+def donors_of_sets(joint: pd.DataFrame, donors: pd.DataFrame, most: int) -> pd.DataFrame:
+    """What donors gave of each small set that moves the carry into a place, over no nines."""
+    if donors.empty:
+        return donors
+    sets, cell = sets_of(joint, "local", most), ["pair", "read_place", "token", "members"]
+    return sets.loc[sets["small"], cell].merge(donors, on=cell)
+
+
+def carry_or_digit(joint: pd.DataFrame, donors: pd.DataFrame) -> pd.DataFrame:
+    """Of the smallest sets, how often cross donors' carries are followed less their digits."""
+    if donors.empty:
+        return donors
+    cross = donors[donors["donor"] == "cross"]
+    cell = ["pair", "prefix", "run", "read_place", "token", "members"]
+    best = smallest_sets(joint)[[*cell, "heads"]].merge(cross, on=cell)
+    return best.assign(lead=best["carry_rate"] - best["digit_rate"])
+
+
+def length_flips(lengths: pd.DataFrame, count: int) -> pd.DataFrame:
+    """Flips by length of the heads that flip most at any."""
+    if lengths.empty:
+        return lengths
+    return strongest(lengths.assign(component=named(lengths)), "component", ["flip"], count)
 
 
 def strongest_edges(edges: pd.DataFrame, count: int) -> pd.DataFrame:

@@ -53,6 +53,17 @@ def every_site(model: Model, tokens: Sequence[str]) -> list[Site]:
     return found
 
 
+def whole_layers(model: Model, tokens: Sequence[str]) -> list[Site]:
+    """All heads of each layer at each of the tokens; MLPs and residual streams at the last."""
+    layers, heads = range(model.cfg.n_layers), range(model.cfg.n_heads)
+    found = [
+        Site(token, heads=tuple((layer, head) for head in heads))
+        for token in tokens[:-1]
+        for layer in layers[:-1]
+    ]
+    return found + [site for site in every_site(model, tokens[-1:]) if len(site.heads) != 1]
+
+
 def heads_at(model: Model, token: str) -> list[Site]:
     """Every head of every layer, at one token."""
     return [site for site in every_site(model, [token]) if len(site.heads) == 1]
@@ -67,13 +78,16 @@ def interchanges(
 
     Every site is first tried on `screen` pairs. Where that moves something in two pairs or more,
     and wherever the digit is said, fresh pairs take their place: all that are left. Of a large
-    model only whole layers, MLPs and residual streams where the digit is said are tried, and then
-    the single heads of layers that move something.
+    model only whole layers are tried, at the tokens that both digits of the changed column can
+    reach (MLPs and residual streams where the digit is said), and then the single heads of layers
+    that move something.
     """
     tokens, large = list(found.positions), is_large(model)
-    sites = every_site(model, tokens[-1:] if large else tokens)
     if large:
-        sites = [site for site in sites if len(site.heads) != 1]
+        told = max(found.tokens_at[f"{name}{found.pairs.column}"][0] for name in "ab")
+        sites = whole_layers(model, [t for t, pos in found.positions.items() if pos[0] >= told])
+    else:
+        sites = every_site(model, tokens)
     tried, fresh = found[np.arange(screen)], found[np.arange(screen, len(found))]
     screened = each_pair(model, tried, sites, batch_size)
     first = by_direction(screened, tried.direction)
@@ -81,7 +95,7 @@ def interchanges(
     said = [not large and site.token == tokens[-1] for site in sites]
     again = [i for i in range(len(sites)) if moved[i] >= 2 or said[i]]
     if large:
-        opened = [Site(tokens[-1], heads=(head,)) for i in again for head in sites[i].heads]
+        opened = [Site(sites[i].token, heads=(head,)) for i in again for head in sites[i].heads]
         again += range(len(sites), len(sites) + len(opened))
         sites += opened
     if not again:

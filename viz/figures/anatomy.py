@@ -14,7 +14,10 @@ from viz.labels import label as label_of
 from viz.labels import shorten
 from viz.style import palette
 
-_ROLES = {"carry": "carry", "base_add": "own sum", "both": "both", "combiner": "over nines"}
+_ROLES = {
+    "carry": "carry", "base_add": "own sum", "both": "both", "combiner": "over nines",
+    "digit": "digit",
+}  # fmt: skip
 """Roles as tables name them, and in words."""
 _NONE = "none"
 _BOX = 0.22
@@ -29,7 +32,7 @@ def model_map(data: pd.DataFrame, *, caption: str) -> Drawing:
     `data` has the columns layer, pos, token, component (a head's number, or a word such as
     `mlp`) and role, one row a component; one of role `none` is not drawn, and where a layer has
     no other at a position there is a faint dot. A box holds the head's number, or the word's
-    first letter. A role is `carry`, `base_add`, `both` or `combiner`; ValueError otherwise.
+    first letter. A role is one of _ROLES; ValueError otherwise.
     """
     require(data, "layer", "pos", "token", "component", "role")
     if unknown := set(data["role"]) - {*_ROLES, _NONE}:
