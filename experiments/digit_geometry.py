@@ -17,6 +17,14 @@ from experiments import Claim, Estimate, Experiment, Reading, Results, Table, co
 from lenses.addition.answers import likeliest
 from lenses.digits import exchanges as ex
 from lenses.digits import geometry as geo
+from lenses.digits.separability import separability
+from lenses.digits.shown import (
+    dimension_curves,
+    separable_at,
+    separable_by_layer,
+    some_points,
+    written_shares,
+)
 from lenses.kept import PerPrompt
 from lenses.statistics.grid import grid
 from lenses.statistics.intervals import bootstrap, share, wilson
@@ -37,8 +45,6 @@ NUMBERS, NUMBER_CONTEXTS = 100, 8
 LEVEL, MOST = 0.05, 0.5
 ALIKE = 0.1
 """Shares of edits that succeed and differ by less are taken for alike."""
-PANELS = 9
-"""Pictures of the ten digits that are drawn; the table has all."""
 OWN, ABOVE = "own column", "column above"
 EDITS = {
     "other token": "other token", "all": "all of the difference", "best": "best 3 directions",
@@ -73,6 +79,14 @@ COLUMNS = {
     "success": "whether the answer is that to the target, or the share of edits where it is",
     "kept": "whether the answer is still that to the digit itself, or the share",
     "as_token": "whether the answer is what it is with the other token written",
+    "what": "`digits` 0 to 9, or `numbers` 0 to 99",
+    "where": "`embedding` (the state that enters the first block) or `state`",
+    "modulus": "whose remainder is asked for",
+    "accuracy": "share of held-out values whose remainder a linear classifier gets right",
+    "chance": "one in the modulus",
+    "shuffled": "the accuracy with permuted labels, mean",
+    "spike": "share of the variation on the circle of this period (a Fourier spike)",
+    "spike_chance": "that share for values equally far apart",
     "fit": "`fit`: along line and circle; `permuted i`: the same with permuted labels",
 }
 Said = Mapping[str, Int[np.ndarray, "layer row"]]
@@ -123,6 +137,9 @@ class DigitGeometry(Experiment):
         "points": _table("A row is the mean state of one digit at one place and layer.",
             "operand place layer digit",
             "first_component second_component first_share second_share"),
+        "separability": _table("A row is a linear classifier of remainders at one place and layer.",
+            "what where operand place layer modulus",
+            "accuracy chance shuffled p spike spike_chance n"),
         "moves": _table("A row is a prompt in which a digit is shifted in one way at one layer.",
             "prompt layer edit", "reads operand place digit target solved success kept as_token"),
         "edits": _table("A row is a way to shift digits at one layer, all places together.",
@@ -155,8 +172,13 @@ class DigitGeometry(Experiment):
         moves, fits = move_rows(asked, said, clean, layers), fit_rows(asked, said, layers)
         tables |= {"moves": moves, "edits": edit_rows(moves, fits), "fits": fits}
         tables["pairs"] = pair_rows(moves)
-        is_asked = model.card.arithmetic is None and ex.has_number_tokens(model)
-        return Results(tables | {"helix": self._helix(model) if is_asked else pd.DataFrame()})
+        apart = [separability(asked.slots, states, self.seed).assign(what="digits")]
+        tables["helix"] = pd.DataFrame()
+        if model.card.arithmetic is None and ex.has_number_tokens(model):
+            tables["helix"], numbers = self._helix(model)
+            found = separability(ex.NUMBER_SLOTS, numbers, self.seed)
+            apart.append(found.assign(what="numbers"))
+        return Results(tables | {"separability": pd.concat(apart, ignore_index=True)})
 
     def headline(self, results: Results) -> str:
         """Which shape is shown, how much it holds, and what shifting along it does."""
@@ -194,6 +216,7 @@ class DigitGeometry(Experiment):
             _held_by_both(tables["by_layer"]),
             _same_as_token(tables["moves"]),
             _numbers(tables["helix"]),
+            *_separable(tables["separability"]),
         ]
         return corrected(found, MORE_MODELS)
 
@@ -282,8 +305,8 @@ class DigitGeometry(Experiment):
         steps["random"] = geo.as_long(steps["fit"], rng)
         return {name: step.astype(np.float32) for name, step in steps.items()}
 
-    def _helix(self, model: "Model") -> pd.DataFrame:
-        """Numbers that are single tokens: shares of the helix, and what a shift along it does."""
+    def _helix(self, model: "Model") -> tuple[pd.DataFrame, np.ndarray]:
+        """Of numbers that are tokens: shares of the helix, what a shift along it does; states."""
         slots, seed = ex.NUMBER_SLOTS, self.seed
         every = ex.language_values(model, slots, NUMBER_CONTEXTS, seed, NUMBERS)
         rows = ex.language_exchanges(model, slots, self.edits, seed + 1, NUMBERS)
@@ -296,7 +319,7 @@ class DigitGeometry(Experiment):
             held = {name: np.trace(fit[0] @ gram) / np.trace(gram) for name, fit in fits.items()}
             right = {name: each[number] == rows.answer for name, each in said.items()}
             parts.append(helix_rows(layer, held, right))
-        return pd.concat(parts, ignore_index=True)
+        return pd.concat(parts, ignore_index=True), states
 
 
 @dataclass(frozen=True)
@@ -501,6 +524,29 @@ def _numbers(helix: pd.DataFrame) -> Claim:
     )  # fmt: skip
 
 
+def _separable(table: pd.DataFrame) -> list[Claim]:
+    """Whether a plane tells unseen values apart by their remainder, in embedding and states."""
+    said = {"family": "Are values linearly separable by their remainder?"}
+    claims = []
+    for (what, modulus), rows in separable_at(table).items():
+        parts = []
+        for where, some in rows.groupby("where"):
+            count = f"at {(some['p'] <= LEVEL).sum()} of {len(some)} places and layers"
+            places = count if where == "state" else f"{count.removesuffix(' and layers')}"
+            best = some.iloc[0]
+            parts.append(f"in the {where} {places} (best {best['accuracy']:.2f}; the circle of "
+                         f"this period holds {best['spike']:.2f} there)")  # fmt: skip
+        best = rows.iloc[0]
+        claims.append(Claim.descriptive(
+            f"A linear classifier tells {what} that it has not seen apart by their remainder mod "
+            f"{modulus} better than with shuffled labels {', '.join(parts)}.",
+            Estimate(best["accuracy"], np.nan, np.nan, int(best["n"]), best["p"]),
+            null=best["shuffled"], null_note=f"shuffled labels; chance {best['chance']:.2f}",
+            unit=f"accuracy where it is clearest; n {what}", label=f"{what} mod {modulus}", **said,
+        ))  # fmt: skip
+    return claims
+
+
 def shape_figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, Drawing]:
     """Where the digits lie."""
     by_layer, shares = tables["by_layer"], written_shares(tables["shares"])
@@ -528,6 +574,13 @@ def shape_figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, Drawing]:
             facet="component", text="written", low=0, high=1,
             caption="The same for each place and layer. A star: more than with permuted labels "
             "(p <= .05, corrected for all places and layers by the largest).",
+        ),
+        "Apart by their remainder": curves(
+            separable_by_layer(tables["separability"]), "layer", "value", series="series",
+            facet="remainder",
+            caption="How well a linear classifier tells values that it has not seen apart by their "
+            "remainder, mean over places, beside shuffled labels and chance; layer 0 is the "
+            "embedding. A high share on the circle of this period is necessary but not enough.",
         ),
         "Dimensions": curves(
             dimension_curves(tables["dimensions"]), "layer", "participation_ratio",
@@ -568,31 +621,3 @@ def edit_figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, Drawing]:
             "direction of equal length.",
         )  # fmt: skip
     return drawn
-
-
-def some_points(table: pd.DataFrame) -> pd.DataFrame:
-    """The first, second and last place of one operand, and as many layers as there is room for."""
-    first = table[table["operand"] == table["operand"].iloc[0]]
-    places = sorted({*first["place"].unique()[:2], first["place"].max()})
-    layers = np.sort(first["layer"].unique())
-    room = max(1, PANELS // len(places))
-    layers = layers[np.unique(np.linspace(0, len(layers) - 1, room).round().astype(int))]
-    shown = first[first["place"].isin(places) & first["layer"].isin(layers)]
-    share = (100 * (shown["first_share"] + shown["second_share"])).round().astype(int).astype(str)
-    place = "place " + shown["place"].astype(str) + ", " if len(places) > 1 else ""
-    return shown.assign(site=place + "layer " + shown["layer"].astype(str) + " (" + share + " %)")
-
-
-def written_shares(shares: pd.DataFrame) -> pd.DataFrame:
-    """Shares with the name of their slot; written out, with a star beyond permuted labels."""
-    slot = shares["operand"] + " " + shares["place"].astype(str)
-    written = shares["share"].map("{:.2f}".format) + np.where(shares["p"] <= LEVEL, "*", "")
-    return shares.assign(slot=slot, written=written)
-
-
-def dimension_curves(table: pd.DataFrame) -> pd.DataFrame:
-    """Mean over places by layer, of the model and of random weights."""
-    names = {"participation_ratio": "this model", "random_weights": "random weights"}
-    long = table.rename(columns=names).melt(["layer"], list(names.values()), "weights", "ratio")
-    by = long.groupby(["weights", "layer"], sort=False)["ratio"]
-    return by.agg(participation_ratio="mean", low="min", high="max").reset_index()

@@ -18,8 +18,8 @@ from experiments.digit_geometry import (
     edit_rows,
     helix_rows,
     pair_rows,
-    some_points,
 )
+from lenses.digits.shown import some_points
 from models import ModelError, load
 from models.native import vocabulary_tokenizer
 from models.planted.places import planted_places
