@@ -1,7 +1,6 @@
 """Are the ten digits a line, a circle or a cloud?"""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -18,6 +17,19 @@ from lenses.addition.answers import likeliest
 from lenses.digits import exchanges as ex
 from lenses.digits import geometry as geo
 from lenses.digits.separability import separability
+from lenses.digits.shifts import (
+    ABOVE,
+    EDITS,
+    NUMBER_EDITS,
+    OWN,
+    Asked,
+    Said,
+    edit_rows,
+    fit_rows,
+    helix_rows,
+    move_rows,
+    pair_rows,
+)
 from lenses.digits.shown import (
     dimension_curves,
     separable_at,
@@ -26,8 +38,7 @@ from lenses.digits.shown import (
     written_shares,
 )
 from lenses.kept import PerPrompt
-from lenses.statistics.grid import grid
-from lenses.statistics.intervals import bootstrap, share, wilson
+from lenses.statistics.intervals import bootstrap, share
 from models.planted.carry import planted_carry
 from viz import Drawing, bars, curves, heat_map, point_map
 
@@ -45,17 +56,6 @@ NUMBERS, NUMBER_CONTEXTS = 100, 8
 LEVEL, MOST = 0.05, 0.5
 ALIKE = 0.1
 """Shares of edits that succeed and differ by less are taken for alike."""
-OWN, ABOVE = "own column", "column above"
-EDITS = {
-    "other token": "other token", "all": "all of the difference", "best": "best 3 directions",
-    "fit": "line and circle", "line": "line", "circle": "circle", "permuted": "permuted labels",
-    "random": "random direction",
-}  # fmt: skip
-"""Ways to shift a digit, and their names in tables."""
-NUMBER_EDITS = {
-    "other token": "other token", "all": "all of the difference", "fit": "helix",
-    "best": "best directions, as many", "random": "random direction", "permuted": "permuted labels",
-}  # fmt: skip
 COLUMNS = {
     "operand": "whose digit it is: a or b of a sum, `copy` (to be copied), `addition` (language)",
     "layer": "block that the state enters, from 0; the last is what leaves the model",
@@ -89,10 +89,6 @@ COLUMNS = {
     "spike_chance": "that share for values equally far apart",
     "fit": "`fit`: along line and circle; `permuted i`: the same with permuted labels",
 }
-Said = Mapping[str, Int[np.ndarray, "layer row"]]
-"""The token said after each edit, by the edit's name."""
-
-
 _table = partial(Table.of, COLUMNS)
 
 
@@ -235,20 +231,20 @@ class DigitGeometry(Experiment):
         model.W_E[ids] = kept.to(model.W_E) @ model.W_E[ids]
         return model
 
-    def _asked(self, model: "Model") -> "_Asked":
+    def _asked(self, model: "Model") -> Asked:
         """The prompts, in the model's own format (ModelError where digits are no tokens)."""
         form, seed = model.card.arithmetic, self.seed
         if form is None:
             slots = ex.LANGUAGE_SLOTS
             every = ex.language_values(model, slots, self.contexts, seed)
             rows = ex.language_exchanges(model, slots, self.edits, seed + 1)
-            return _Asked(slots, every, rows, np.repeat(OWN, len(rows)))
+            return Asked(slots, every, rows, np.repeat(OWN, len(rows)))
         slots = ex.adder_slots(form)
         every = ex.adder_values(form, slots, self.contexts, seed)
         own = ex.adder_exchanges(form, slots, self.edits, seed + 1)
         above = ex.adder_exchanges(form, slots, self.edits, seed + 3, above=True)
         reads = np.repeat([OWN, ABOVE], [len(own), len(above)])
-        return _Asked(slots, every, own.and_also(above), reads)
+        return Asked(slots, every, own.and_also(above), reads)
 
     def _states(self, model: "Model", every: ex.EveryValue, label: str) -> np.ndarray:
         """The state of each value at its pos [slot layer context value d]."""
@@ -320,86 +316,6 @@ class DigitGeometry(Experiment):
             right = {name: each[number] == rows.answer for name, each in said.items()}
             parts.append(helix_rows(layer, held, right))
         return pd.concat(parts, ignore_index=True), states
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """The prompts of a run."""
-
-    slots: list[ex.Slot]
-    every: ex.EveryValue
-    rows: ex.Exchanges
-    reads: np.ndarray
-    """Of each row, which digit of the answer is read: OWN or ABOVE."""
-
-
-def fit_rows(asked: _Asked, said: Said, layers: list[int]) -> pd.DataFrame:
-    """How often a shift along line and circle succeeds, and along each permuted fit."""
-    right = {name: said[name] == asked.rows.answer for name in ("fit", *_runs_of(said, "permuted"))}
-    reads = list(dict.fromkeys(asked.reads))
-    success = [[each[:, asked.reads == one].mean(1) for each in right.values()] for one in reads]
-    axes = {"reads": reads, "fit": list(right), "layer": layers}
-    return grid(axes, success=np.array(success))[["reads", "layer", "fit", "success"]]
-
-
-def move_rows(
-    asked: _Asked, said: Said, clean: Int[np.ndarray, "row"], layers: list[int]
-) -> pd.DataFrame:
-    """Each prompt and edit: whether the answer is that to the target (mean over permuted fits)."""
-    rows, slots = asked.rows, pd.DataFrame(asked.slots, columns=["operand", "place"])
-    known = slots.iloc[rows.slot].assign(
-        prompt=np.arange(len(rows)), reads=asked.reads, digit=rows.value, target=rows.target,
-        solved=clean == rows.right,
-    )  # fmt: skip
-    wanted = {"success": rows.answer, "kept": rows.right, "as_token": said["other token"][0]}
-    runs = [np.stack(list(_runs_of(said, edit).values())) for edit in EDITS]  # [run layer row]
-    shares = {
-        key: np.stack([(each == token).mean(0) for each in runs]) for key, token in wanted.items()
-    }
-    axes = {"edit": list(EDITS.values()), "layer": layers, "prompt": len(rows)}
-    order = ["prompt", "reads", "operand", "place", "digit", "target", "solved", "layer", "edit"]
-    return grid(axes, **shares).merge(known, on="prompt")[[*order, *shares]]
-
-
-def _runs_of(said: Mapping[str, Any], edit: str) -> dict[str, Any]:
-    """What belongs to an edit: itself, or each of the permuted fits."""
-    return {name: each for name, each in said.items() if name.rstrip(" 0123456789") == edit}
-
-
-def edit_rows(moves: pd.DataFrame, fits: pd.DataFrame) -> pd.DataFrame:
-    """Success by digit read, layer and edit, all places together.
-
-    Wilson intervals; for permuted labels, where 95 % of the permuted fits lie.
-    """
-    grouped = moves.groupby(["reads", "layer", "edit"], sort=False)
-    table = grouped.agg(n=("success", "size"), success=("success", "mean"), kept=("kept", "mean"))
-    table = table.reset_index()
-    table["low"], table["high"] = wilson(table["success"] * table["n"], table["n"].to_numpy())
-    null = fits[fits["fit"] != "fit"].groupby(["reads", "layer"])["success"]
-    for at, row in table[table["edit"] == EDITS["permuted"]].iterrows():
-        ends = null.get_group((row["reads"], row["layer"])).quantile([0.025, 0.975])
-        table.loc[at, ["low", "high"]] = ends.to_numpy()
-    return table
-
-
-def pair_rows(moves: pd.DataFrame) -> pd.DataFrame:
-    """Success by digit and target at the layer where a shift along line and circle does most."""
-    fit = moves[moves["edit"] == EDITS["fit"]].groupby("layer")["success"].mean()
-    chosen = moves[moves["layer"] == fit.idxmax()]
-    grouped = chosen.groupby(["reads", "layer", "edit", "digit", "target"], sort=False)["success"]
-    return grouped.agg(success="mean", n="size").reset_index()
-
-
-def helix_rows(layer: int, held: Mapping[str, float], right: Said) -> pd.DataFrame:
-    """Share of the numbers' variation, and success, of each way to shift a number."""
-    rows = []
-    for edit, label in NUMBER_EDITS.items():
-        success = np.mean(list(_runs_of(right, edit).values()), axis=0)
-        shares = list(_runs_of(held, edit).values()) or [np.nan]
-        rows.append((layer, label, np.mean(shares), success.mean(), len(success)))
-    table = pd.DataFrame(rows, columns=["layer", "edit", "share", "success", "n"])
-    low, high = wilson(table["success"].to_numpy() * table["n"], table["n"].to_numpy())
-    return table.assign(low=low, high=high)
 
 
 LINE = "At some place and layer, the ten digits follow a line beyond what a circle explains."
@@ -540,8 +456,8 @@ def _separable(table: pd.DataFrame) -> list[Claim]:
         claims.append(Claim.descriptive(
             f"A linear classifier tells {what} that it has not seen apart by their remainder mod "
             f"{modulus} better than with shuffled labels {', '.join(parts)}.",
-            Estimate(best["accuracy"], np.nan, np.nan, int(best["n"]), best["p"]),
-            null=best["shuffled"], null_note=f"shuffled labels; chance {best['chance']:.2f}",
+            Estimate(best["accuracy"], np.nan, np.nan, int(best["n"])), null=best["shuffled"],
+            null_note=f"shuffled labels, p = {best['p']:.3f}; chance {best['chance']:.2f}",
             unit=f"accuracy where it is clearest; n {what}", label=f"{what} mod {modulus}", **said,
         ))  # fmt: skip
     return claims

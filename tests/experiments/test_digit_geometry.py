@@ -5,20 +5,15 @@ import pandas as pd
 import pytest
 
 from experiments.digit_geometry import (
-    EDITS,
     MOVES,
-    NUMBER_EDITS,
-    OWN,
     DigitGeometry,
     _adds,
     _goes_by_it,
     _held_by_both,
     _numbers,
     _pattern,
-    edit_rows,
-    helix_rows,
-    pair_rows,
 )
+from lenses.digits.shifts import EDITS, NUMBER_EDITS, OWN, edit_rows, helix_rows, pair_rows
 from lenses.digits.shown import some_points
 from models import ModelError, load
 from models.native import vocabulary_tokenizer
