@@ -447,15 +447,15 @@ def _separable(table: pd.DataFrame) -> list[Claim]:
     for (what, modulus), rows in separable_at(table).items():
         parts = []
         for where, some in rows.groupby("where"):
-            count = f"at {(some['p'] <= LEVEL).sum()} of {len(some)} places and layers"
-            places = count if where == "state" else f"{count.removesuffix(' and layers')}"
+            places = f"{(some['p'] <= LEVEL).sum()} of {len(some)} places"
+            places += " and layers" * (where == "state")
             best = some.iloc[0]
-            parts.append(f"in the {where} {places} (best {best['accuracy']:.2f}; the circle of "
+            parts.append(f"at {places} in the {where} (best: {best['accuracy']:.2f}; the circle of "
                          f"this period holds {best['spike']:.2f} there)")  # fmt: skip
         best = rows.iloc[0]
         claims.append(Claim.descriptive(
-            f"A linear classifier tells {what} that it has not seen apart by their remainder mod "
-            f"{modulus} better than with shuffled labels {', '.join(parts)}.",
+            f"The remainder mod {modulus} of {what} that it has not seen is told by a linear "
+            f"classifier, better than with shuffled labels, {' and '.join(parts)}.",
             Estimate(best["accuracy"], np.nan, np.nan, int(best["n"])), null=best["shuffled"],
             null_note=f"shuffled labels, p = {best['p']:.3f}; chance {best['chance']:.2f}",
             unit=f"accuracy where it is clearest; n {what}", label=f"{what} mod {modulus}", **said,
@@ -492,7 +492,7 @@ def shape_figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, Drawing]:
             "(p <= .05, corrected for all places and layers by the largest).",
         ),
         "Apart by their remainder": curves(
-            separable_by_layer(tables["separability"]), "layer", "value", series="series",
+            separable_by_layer(tables["separability"]), "layer", "share", series="series",
             facet="remainder",
             caption="How well a linear classifier tells values that it has not seen apart by their "
             "remainder, mean over places, beside shuffled labels and chance; layer 0 is the "

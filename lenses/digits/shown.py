@@ -43,8 +43,8 @@ def separable_by_layer(table: pd.DataFrame) -> pd.DataFrame:
         "spike": "share on the circle",
     }  # fmt: skip
     kept = ["what", "modulus", "layer"]
-    long = table.rename(columns=names).melt(kept, list(names.values()), "series", "value")
-    long = long.groupby(["series", *kept], sort=False)["value"].mean().reset_index()
+    long = table.rename(columns=names).melt(kept, list(names.values()), "series", "share")
+    long = long.groupby(["series", *kept], sort=False)["share"].mean().reset_index()
     return long.assign(remainder=long["what"] + " mod " + long["modulus"].astype(str))
 
 
