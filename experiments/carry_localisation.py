@@ -549,7 +549,7 @@ def _figures_of_pairs(tables: Tables) -> dict[str, Drawing]:
             lengths, "run", "component", "flip", facet="read_place", low=0, high=1, label=share_of,
             caption="How often a single head, where the digit is predicted, moves a carry that has "
             "crossed so many nines into the place. A head that is specialised on a length flips in "
-            f"some columns only. The {MOST_DRAWN} heads that flip most.")  # fmt: skip
+            f"some rows only. The {MOST_DRAWN} heads that flip most.")  # fmt: skip
     if len(tables["edges"]):
         edges = view.strongest_edges(tables["edges"], MOST_ROWS)
         drawn["From a head into an MLP"] = heat_map(
