@@ -50,9 +50,10 @@ def run(asked: Namespace) -> int:
         return _run_help(names)
     for name in names:
         registry.refuse_unknown_fields(name, split(words), "command line")
-    if asked.quiet or asked.json:
+    silent = asked.quiet or asked.json
+    if silent:
         be_silent()
-    with importing(", ".join(names)):
+    with importing(", ".join(names), said=not silent):
         from experiments._runs.answer import answer_lines, as_json
         from experiments._runs.arguments import configure
         from experiments._runs.finding import find
@@ -77,7 +78,7 @@ def run(asked: Namespace) -> int:
 
 def suite(asked: Namespace) -> int:
     """Run what a TOML file lists; what is finished is skipped, what is broken off is resumed."""
-    with importing(str(asked.suite)):
+    with importing(str(asked.suite), said=not asked.dry_run):
         from experiments._runs.suite import LastModel, read_suite, run_suite
 
         _import(asked.file)

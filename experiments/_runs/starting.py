@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from experiments._contract.progress import say
-
 if TYPE_CHECKING:
     from models import Model
 
@@ -21,8 +19,8 @@ _loaded = False
 
 
 @contextmanager
-def importing(what: str) -> Iterator[None]:
-    """Say at once that a command has begun, and let it import.
+def importing(what: str, said: bool) -> Iterator[None]:
+    """Say at once, before all results, that a command has begun, and let it import.
 
     That takes seconds, of which a quarter was spent in search of garbage among objects that stay.
     Threads that wait for each other sleep, unless the user says otherwise: awake, beside other
@@ -31,7 +29,8 @@ def importing(what: str) -> Iterator[None]:
     if "torch" in sys.modules:
         yield
         return
-    say(f"{what}: importing libraries")
+    if said:
+        print(f"{what}: importing libraries", flush=True)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported
     with _kept():
         yield
