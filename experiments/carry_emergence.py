@@ -52,9 +52,8 @@ LEARNED = "Every training ends with an adder that solves every cell."
 NOTHING = "Before training, heads have no role: fewer than 5 % of them show one at a place."
 LATER = "Carries over the longest run of nines are learned later than carries over no nines."
 HUMAN = {
-    "sums": ("column sums, units first", "Column sums are learned as people add: units first."),
-    "carries": ("carries, units first",
-                "Carries over no nines are learned as people add: units first."),
+    "sums": ("column sums, units first", "Column sums are learned units first."),
+    "carries": ("carries, units first", "Carries over no nines are learned units first."),
     "runs": ("carries, short runs of nines first", "At one place, carries are learned in the order "
              "of the nines that they run over: few first."),
 }  # fmt: skip

@@ -9,16 +9,10 @@ import torch
 from pydantic import Field
 
 from experiments import Claim, Estimate, Reading, Results, Table, TextStudy, UsageError, corrected
+from lenses.heads import contributions as lens
 from lenses.heads.agreement import LEVELS, prompt_agreement
 from lenses.heads.agreement import PHASES as SPANS
-from lenses.heads.contributions import (
-    COMPONENTS,
-    Contributions,
-    HeadMeasures,
-    gain_rows,
-    output_gain,
-)
-from lenses.heads.contributions import attention_patterns as patterns_of
+from lenses.heads.contributions import COMPONENTS, Contributions, HeadMeasures
 from lenses.heads.means import (
     HEAD_MEASURES,
     SPREADS,
@@ -191,10 +185,10 @@ class HeadContributions(TextStudy):
                 "correlations": self._correlation_rows(own, adjusted=False),
                 "correlations_adjusted": self._correlation_rows(own, adjusted=True),
                 "head_spread": self._spread_rows(own, model),
-                "gains": gain_rows(model),
+                "gains": lens.gain_rows(model),
                 "against_random": self._against_random(model, texts, own),
             },
-            arrays={"pattern": patterns_of(model, example).numpy()},
+            arrays={"pattern": lens.attention_patterns(model, example).numpy()},
         )
 
     def headline(self, results: Results) -> str:
@@ -300,12 +294,7 @@ class HeadContributions(TextStudy):
         return (beyond.clamp(min=0) if model.attention_sinks else beyond.abs()).max().numpy()
 
     def _agreement(
-        self,
-        model: "Model",
-        text: ReadText,
-        one: Contributions,
-        nats: np.ndarray,
-        **only: tuple[str, ...],
+        self, model: "Model", text: ReadText, one: Contributions, nats: np.ndarray, **only: tuple
     ) -> np.ndarray:
         """Agreement of cosine and L2 norm in a text, beside that in random directions."""
         rng = np.random.default_rng([self.seed, text.number])
@@ -336,7 +325,7 @@ class HeadContributions(TextStudy):
 
     def _spread_rows(self, own: PerPrompt, model: "Model") -> pd.DataFrame:
         found = bootstrap(own["spreads"], self.seed)
-        gain = output_gain(model).square().mean(dim=-1).sqrt().mean(dim=-1).numpy()
+        gain = lens.output_gain(model).square().mean(dim=-1).sqrt().mean(dim=-1).numpy()
         values = {"n": found.n[0], "gain_of_w_o": np.broadcast_to(gain, found.n.shape[1:])}
         for i, name in enumerate(SPREADS):
             for end in ("estimate", "low", "high"):
