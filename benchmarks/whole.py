@@ -1,20 +1,20 @@
 """Whole runs of experiments, each in a process of its own: CPU seconds and most memory."""
 
 import os
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from pathlib import Path
+from subprocess import DEVNULL
 
 
 def run(*arguments: str) -> tuple[float, float]:
     """CPU seconds and peak memory in MB of `python -m experiments run` with these arguments."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "experiments", "run", *arguments, "--out", folder]
-        with Path(os.devnull).open("w") as nowhere:
-            quiet = [(os.POSIX_SPAWN_DUP2, nowhere.fileno(), stream) for stream in (1, 2)]
-            child = os.posix_spawn(sys.executable, command, os.environ, file_actions=quiet)
-            _, status, used = os.wait4(child, 0)
+        command = [sys.executable, "-m", "experiments", "run", *arguments]
+        child = subprocess.Popen(command, cwd=folder, stdout=DEVNULL, stderr=DEVNULL)
+        _, status, used = os.wait4(child.pid, 0)
+        child.returncode = status  # it is waited for; Popen need not look again
     if status:
         raise SystemExit(f"{' '.join(command)} failed")
     return used.ru_utime + used.ru_stime, used.ru_maxrss / 1024

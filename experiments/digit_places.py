@@ -332,7 +332,7 @@ def _reads_left_to_right(contrasts: pd.DataFrame, tolerance: float) -> Claim:
 def _place_word(tables: Tables, sample: str) -> Claim:
     """The word of a digit's place stands out beyond all nulls, more than in codes."""
     who, label = SAID[sample]
-    sentence = f"{who} decode to the word of their place more than to other places' words."
+    sentence = f"{who} decode to the word of their place more than to other words or in codes."
     named = {"family": "place word", "label": label}
     tests = tables["tests"]
     best = decoding.best_layer(tests, sample) if len(tests) else None
@@ -349,7 +349,8 @@ def _place_word(tables: Tables, sample: str) -> Claim:
     return Claim.learned(
         sentence, best, verdict=_verdict(holds, min(highest, codes["high"]) < NEGLIGIBLE), null=0,
         decide=f"more prompts (--per-length): p is {best['p']:.2g}, or an interval spans 0",
-        unit=f"nats, at layer {best['layer']:.0f}",
+        unit=f"nats, at layer {best['layer']:.0f}; beyond the same digits in codes "
+        f"{codes['estimate']:+.2f}",
         null_note=f"random words and traded labels, max-T over layers; {beside}; numbers minus the "
         f"same digits in codes {codes.estimate:.2f} ({codes.low:.2f} to {codes.high:.2f}); for "
         f"{first.mean():.2f} of a place's digits its word comes first (chance {1 / len(first):.2f}"

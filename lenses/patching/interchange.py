@@ -147,8 +147,9 @@ def _in_order(
 ) -> Said:
     """Rows as they were asked for, by site and prompt."""
     back = np.argsort(order)
-    token, margin = (torch.cat(kind).cpu().numpy()[back] for kind in zip(*said, strict=True))
-    return Said(token.reshape(*shape, -1), margin.astype(float).reshape(shape))
+    token, margin = (torch.cat(kind).cpu() for kind in zip(*said, strict=True))
+    token, margin = token.numpy()[back], margin.double().numpy()[back]
+    return Said(token.reshape(*shape, -1), margin.reshape(shape))
 
 
 @dataclass(frozen=True)

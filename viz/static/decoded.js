@@ -75,7 +75,7 @@ globalThis.Decoded = (() => {
       const cell = node("td", "", { tabIndex: -1 });
       Object.assign(cell.dataset, { row, pos, index });
       cell.style.setProperty("--shade", `${Math.round(100 * shade)}%`);
-      cell.classList.toggle("half", shade > 0.56);  // dark ink on a dark page's light boxes
+      cell.classList.toggle("half", shade >= 0.555);  // dark ink on a dark page's light boxes
       cell.classList.toggle("deep", shade > 0.73);
       for (let k = 0; k <= at.count; k += 1) cell.append(node(k ? "small" : "span", token(index, k)));
       return cell;

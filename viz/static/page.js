@@ -104,6 +104,10 @@
       await load(`${box.dataset.library}.js`);
       box.style.minHeight = `${still.offsetHeight}px`;
     }
+    const { top, bottom, height } = still.getBoundingClientRect();
+    if (scrollY > 0 && top < innerHeight && bottom > 0) {  // someone reads here: nothing moves
+      Object.assign(box.style, { maxHeight: `${height}px`, overflow: "auto" });
+    }
     box.hidden = false;
     still.hidden = true;
     await draw[box.dataset.library](box);
@@ -206,9 +210,10 @@
   function shade(cell, value, { low, high }) {
     if (value === null) return void cell.classList.add("undefined");
     const share = low < 0 ? Math.abs(value) / (Math.max(-low, high) || 1) : (value - low) / (high - low || 1);
-    cell.style.setProperty("--shade", `${Math.round(100 * Math.min(1, Math.max(0, share)))}%`);
+    const shown = Math.round(100 * Math.min(1, Math.max(0, share))) / 100;
+    cell.style.setProperty("--shade", `${100 * shown}%`);
     cell.classList.toggle("less", value < 0);
-    cell.classList.toggle("half", share > 0.56);  // where ink and paper change places: a contrast of 4.5
+    cell.classList.toggle("half", shown >= 0.56);  // where ink and paper change places: a contrast of 4.5
     cell.classList.toggle("deep", share > (value < 0 ? 0.78 : 0.73));
   }
 
