@@ -234,7 +234,8 @@ def stopped(here: Place, sign: int, count: int, seed: int) -> Iterator[Trial]:
         passed = code in right and "Traceback" not in said and states_are_true(here.home)
         lacks = lacking(here)
         what = f"{here.words[1]}, {signal.Signals(sign).name} after {after:.2f} s: code {code}"
-        yield f"{what}; {lacks or 'whole'}", passed and not lacks
+        told = "" if passed else f", {said[-300:]!r}"
+        yield f"{what}{told}; {lacks or 'whole'}", passed and not lacks
         shutil.rmtree(here.home / "runs")
 
 
