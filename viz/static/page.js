@@ -104,13 +104,10 @@
       await load(`${box.dataset.library}.js`);
       box.style.minHeight = `${still.offsetHeight}px`;
     }
-    const { top, bottom, height } = still.getBoundingClientRect();
-    if (scrollY > 0 && top < innerHeight && bottom > 0) {  // someone reads here: nothing moves
-      Object.assign(box.style, { maxHeight: `${height}px`, overflow: "auto" });
-    }
     box.hidden = false;
     still.hidden = true;
     await draw[box.dataset.library](box);
+    still.style.minHeight = "";
     figure.querySelector(".swap").hidden = false;
     showLegend(figure, true);
   }
@@ -130,7 +127,8 @@
   }
 
   // Our own figures are drawn at once, from the top of the page, before anyone scrolls to them;
-  // those of heavy libraries, when they come near. A figure keeps at least its still's height.
+  // those of heavy libraries, when they come near. A figure keeps at least its still's height, and
+  // a still below what is seen already has the height of the plotly figure that takes its place.
   async function watch() {
     const boxes = [...document.querySelectorAll(".widget")];
     const heavy = boxes.filter((box) => HEAVY.includes(box.dataset.library));
@@ -140,7 +138,13 @@
         show(target.querySelector(".widget"));
       }
     }, { rootMargin: "1200px" });
-    for (const box of heavy) seen.observe(box.closest("figure"));
+    for (const box of heavy) {
+      const still = box.closest("figure").querySelector(".still");
+      if (box.dataset.library === "plotly" && still.getBoundingClientRect().top > innerHeight) {
+        still.style.minHeight = `${props(box).layout.height ?? 450}px`;
+      }
+      seen.observe(box.closest("figure"));
+    }
     for (const box of boxes.filter((one) => !heavy.includes(one))) {
       await show(box);
       await new Promise((done) => setTimeout(done));  // a long page answers meanwhile
