@@ -50,6 +50,7 @@ TOLERANCE = {"float32": 1e-3, "float16": 5e-2, "bfloat16": 2e-1}
 PLANTED = {"prompts": 32, "prompt": 8, "new_tokens": 16}
 """What the planted model reads and writes."""
 MORE = "texts (--texts; an adder: --additions)"
+TIMES = "entropy, as a share of that on the other text"
 APART = "difference (standard deviations)"
 MEANING = {
     "head_norm": "logarithm of the mean length of what heads write",
@@ -168,7 +169,6 @@ class OnPolicy(TextStudy):
                 "against": "the text that it is compared with: given or other",
                 "held": "what is held fixed: nothing, or the surprisal of the token just read",
                 "estimate": "mean entropy of the next token on own text over that on the other",
-                "low": "lower end of the 95 % interval (NaN where all prompts agree)",
             },
         ),
         "positive_control": Table(
@@ -228,7 +228,7 @@ class OnPolicy(TextStudy):
         parts = "; ".join(f"{' and '.join(names)} {what}" for what, names in said.items())
         said = f"{told}, with position and surprisal held fixed: {parts}."
         certain = [self._certain(results, filler) for filler in OWN]
-        known = [claim for claim in certain if claim.low is not None]
+        known = [claim for claim in certain if claim.verdict in ("holds", "fails")]
         return said + "".join(
             f" At the same surprisal, the entropy of the next token on its own {claim.label} was "
             f"{claim.estimate:.2f} [{claim.low:.2f}, {claim.high:.2f}] of that on "
@@ -327,7 +327,8 @@ class OnPolicy(TextStudy):
         alike = covered >= LEAST_OVERLAP
         return Claim.mechanical(
             f"On its own {OWN[filler]} the model is more certain of the next token than on {name}, "
-            "the surprisal of the token just read held fixed.", rows.loc["own"], below=1.0,
+            "the surprisal of the token just read held fixed.",
+            None if np.isnan(rows.loc["own", "low"]) else rows.loc["own"], below=1.0,
             verdict=None if alike else "undecided",
             decide=f"more {MORE}" if alike else f"texts whose surprisals overlap by {LEAST_OVERLAP}"
             f" or more (here {covered:.2f})",
@@ -526,16 +527,15 @@ def _certainty_figure(rows: pd.DataFrame) -> dict[str, Drawing]:
     rows = rows.dropna(subset="estimate")
     if rows.empty:
         return {}
-    held = rows["held"].replace({"nothing": "nothing held fixed"})
-    held = held.replace({"surprisal": "surprisal of the token just read held fixed"})
+    held = rows["held"].replace("surprisal", "surprisal of the token just read") + " held fixed"
     pair = rows["filler"].map(OWN) + " against " + rows["against"]
     weights = (
-        rows["weights"].replace({"own": "these weights"}).str.replace("random", "random weights")
+        rows["weights"].replace("own", "these").replace(r"^([a-z]+)", r"\1 weights", regex=True)
     )
-    shown = rows.assign(pair=pair, held=held, weights=weights, entropy=rows["estimate"])
+    shown = rows.assign(pair=pair, held=held, weights=weights, **{TIMES: rows["estimate"]})
     return {
         "How certain the next token is": bars(
-            shown, "pair", "entropy", series="weights", facet="held", reference=1,
+            shown, "pair", TIMES, series="weights", facet="held", reference=1,
             caption="Mean entropy of the next token on the model's own text, as a share of that on "
             "other text: 1 is no difference, below 1 the model is more certain on its own. What "
             "moves to 1 in the second panel is explained by how surprising the token just read "

@@ -1,12 +1,14 @@
 """States at the tokens after a prompt, against the lens of contributions and by hand."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
 
 from lenses.heads import contributions as oracle
 from lenses.states import policy
-from lenses.states.policy import STATISTICS, generate, largest_differences, read
+from lenses.states.policy import STATISTICS, generate, largest_differences, overlap, read
 from models import load, untrained
 from tests.lenses.blocks import CONFIGS, tiny
 
@@ -145,3 +147,13 @@ def test_overlap_is_1_for_the_same_and_0_for_apart() -> None:
     assert policy.overlap(one, one) == 1
     assert policy.overlap(one, one + 20) == 0
     assert policy.overlap(one, one + 5) == pytest.approx(0.5)
+
+
+def test_overlap_is_one_less_the_distance_also_where_ties_make_it_hard() -> None:
+    """No warning reaches a user, whatever is compared: only the distance is asked for."""
+    rng = np.random.default_rng(0)
+    one, other = np.zeros(3_000), np.r_[np.zeros(2_990), rng.random(10)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert overlap(one, other) == pytest.approx(1 - 10 / 3_000)
+        assert overlap(one, one) == 1
