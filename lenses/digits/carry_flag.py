@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float, Int
 from lenses.digits.reading import DigitReading
 from lenses.digits.words import lens_of
 from lenses.statistics.intervals import bootstrap
+from lenses.statistics.resampled import leave_one_out, pseudo_values
 from lenses.statistics.word_scores import scores
 
 HUNDREDS = 2
@@ -92,8 +93,8 @@ def matched_difference(
 
 def _all_but_one(prompt: Int[np.ndarray, "n"]) -> Float[np.ndarray, "draw n"]:
     """Which digits count: all of them, then all but those of each prompt in turn."""
-    prompts = np.unique(prompt)
-    return np.vstack([np.ones(len(prompt)), prompts[:, None] != prompt]).astype(float)
+    prompts, at = np.unique(prompt, return_inverse=True)
+    return np.vstack([np.ones(len(prompts)), leave_one_out(len(prompts))])[:, at]
 
 
 def _by_layer(
@@ -105,7 +106,7 @@ def _by_layer(
 ) -> pd.DataFrame:
     """A statistic of all prompts, with intervals from its pseudovalues (Efron & Stein 1981)."""
     whole, without = found[0], found[1:]
-    spread = bootstrap((len(without) - 1) * (whole - without), seed)
+    spread = bootstrap(pseudo_values(whole, without), seed)
     ends = {
         "low": whole + spread.low - spread.estimate,
         "high": whole + spread.high - spread.estimate,

@@ -4,8 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy import stats
 from torch import Tensor
+
+from lenses.statistics.intervals import bootstrap, sign_flip
+from lenses.statistics.resampled import pseudo_values
 
 BINS = 8
 """Ranges of surprisal, equally many tokens in each, within which texts are compared."""
@@ -33,25 +35,22 @@ def ratio(
     surprisal: Float[np.ndarray, "prompt two pos"],
     known: Bool[np.ndarray, "prompt pos"],
     bins: int = BINS,
+    seed: int = 0,
 ) -> Ratio:
     """Mean entropy after the tokens of the first text over that after those of the second.
 
     The token just read is held fixed: means are taken within ranges of its surprisal, and ranges
     count by the smaller number of their tokens in the two texts (direct standardisation; with one
-    range, nothing is held fixed). The interval is Student's on the logarithm, its standard error
-    from leaving out each prompt in turn (jackknife). NaN where no range has both texts.
+    range, nothing is held fixed). Interval and p are of the logarithm, from a number of each
+    prompt's own (the jackknife). NaN where no range has both texts.
     """
     sums, counts = _by_range(entropy, surprisal, known, bins)
     whole = _log_ratio(sums.sum(0), counts.sum(0))
     left = _log_ratio(sums.sum(0) - sums, counts.sum(0) - counts)
-    n = len(entropy)
-    error = np.sqrt((n - 1) / n * ((left - left.mean()) ** 2).sum()) if n > 1 else np.nan
-    if not np.isfinite(error) or error == 0:
-        return Ratio(float(np.exp(whole)), np.nan, np.nan, np.nan, n)
-    half = stats.t.ppf(0.975, n - 1) * error
-    p = 2 * stats.t.sf(abs(whole) / error, n - 1)
-    low, estimate, high = (float(np.exp(whole + way * half)) for way in (-1, 0, 1))
-    return Ratio(estimate, low, high, float(p), n)
+    own = pseudo_values(whole, left)
+    ends, p = bootstrap(own, seed), sign_flip(own, seed)
+    estimate, low, high = (float(np.exp(x)) for x in (whole, ends.low, ends.high))
+    return Ratio(estimate, low, high, float(p), len(entropy))
 
 
 def _by_range(

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from lenses.states.certainty import entropies, ratio
+from lenses.statistics.intervals import bootstrap
 
 
 def test_entropies_are_those_of_the_definition_also_where_p_is_zero() -> None:
@@ -39,6 +40,7 @@ def test_what_surprisal_explains_is_gone_and_what_it_does_not_is_found() -> None
     assert halved.p < 1e-3
 
 
+@pytest.mark.slow
 def test_the_interval_covers_in_95_of_100() -> None:
     rng, covered = np.random.default_rng(2), 0
     truth = ratio(*made(rng, 0.5, prompts=20_000)).estimate
@@ -51,3 +53,23 @@ def test_the_interval_covers_in_95_of_100() -> None:
 def test_texts_without_a_common_range_have_no_ratio() -> None:
     surprisal = np.stack([np.zeros((4, 5)), np.ones((4, 5))], axis=1)
     assert np.isnan(ratio(np.ones((4, 2, 5)), surprisal, np.ones((4, 5), bool), bins=2).estimate)
+
+
+def test_below_five_prompts_there_is_no_interval() -> None:
+    found = ratio(*made(np.random.default_rng(3), 0.5, prompts=4))
+    assert np.isfinite(found.estimate)
+    assert np.isnan([found.low, found.high]).all()
+
+
+def test_the_interval_is_of_each_prompts_own_part() -> None:
+    """Left out one by one by hand: n log-ratios of all less n - 1 of the others."""
+    entropy, surprisal, known = made(np.random.default_rng(4), 0.5, prompts=6)
+    found = ratio(entropy, surprisal, known, bins=1)
+
+    def log_ratio(rows) -> float:
+        return np.log(entropy[rows, 0].mean() / entropy[rows, 1].mean())
+
+    others = [[j for j in range(6) if j != i] for i in range(6)]
+    own = np.array([6 * log_ratio(range(6)) - 5 * log_ratio(rows) for rows in others])
+    ends = bootstrap(own)
+    assert (found.low, found.high) == pytest.approx((np.exp(ends.low), np.exp(ends.high)))
