@@ -9,6 +9,7 @@ import pytest
 from experiments.__main__ import main
 from experiments._contract import progress
 from experiments._runs import run as runs
+from experiments._runs.arguments import build
 from experiments._runs.finding import find
 from models import load
 from viz.drawing import Drawing
@@ -106,3 +107,75 @@ def tell(monkeypatch, capsys):
         return code, out, err
 
     return carry_out
+
+
+STUDY = '''"""What do random numbers average to?"""
+
+import time
+
+import numpy as np
+import pandas as pd
+import torch
+from pydantic import Field
+
+from experiments import Claim, Experiment, Reading, Results, Table
+from lenses.kept import Moments, PerPrompt
+
+
+class Study(Experiment):
+    """Random numbers are averaged, twice a batch, and again around their first mean."""
+
+    needs_model = False
+    count: int = Field(9, ge=1)
+    """Batches."""
+    pause: float = 0.0
+    """Seconds for each."""
+    leak: bool = False
+    """Whether a batch looks at what came before it."""
+
+    tables = {
+        "numbers": Table("A number.", columns={"number": "it", "word": "its sign"}),
+        "moments": Table(
+            "A power.", key="cell", columns={"cell": "it", "mean": "m", "variance": "v"}, more="n"
+        ),
+    }
+    reading = Reading("No.", "Nothing.", "Nothing.", "Nothing.")
+
+    def measure(self, model):
+        rows, first, kept = self.rows("numbers"), Moments(), PerPrompt()
+        for batch in self.stream(range(self.count), (rows, first, kept), "first"):
+            rng = np.random.default_rng(batch)
+            time.sleep(self.pause)
+            for size in (3, 5):
+                seen = self.leak and len(kept._parts.get("last", []))
+                numbers = rng.normal(size=size) / 3 + seen
+                first.update(numbers[:, None] ** [1, 2, 3])
+                words = np.where(numbers > 0, "plus", None)
+                rows.append(pd.DataFrame({"number": numbers, "word": words}))
+            kept.update(last=numbers[-1:])
+        second, centre = Moments(), first.table("cell")["mean"][0]
+        for batch in self.stream(kept["last"], second, "second"):
+            time.sleep(self.pause)
+            second.update(np.array([[batch - centre]]))
+        moments = pd.concat([first.table("cell"), second.table("cell").assign(cell=9)])
+        return Results({"numbers": rows, "moments": moments}, {"last": kept["last"]})
+
+    def headline(self, results):
+        return "They do."
+
+    def claims(self, results):
+        return [Claim.descriptive("They average.")]
+
+    def figures(self, results):
+        return {}
+'''
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    """A study of random numbers, with fields, in a folder of its own."""
+    path = tmp_path / "study.py"
+    path.write_text(STUDY)
+    kind = find(str(path))
+    monkeypatch.chdir(tmp_path)
+    return lambda **fields: build(kind, fields, "test")

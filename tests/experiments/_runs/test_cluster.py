@@ -10,22 +10,10 @@ import pytest
 
 from experiments import UsageError
 from experiments._runs import cluster
-from experiments._runs.arguments import build
-from experiments._runs.finding import find
 from experiments._runs.run import find_run, run, run_hash
-from tests.experiments._runs.test_pieces import STUDY, numbers_of
+from tests.experiments._runs.test_pieces import numbers_of
 
 distributed = pytest.importorskip("distributed")
-
-
-@pytest.fixture
-def study(tmp_path, monkeypatch):
-    """A study of random numbers, with fields, in a folder of its own."""
-    path = tmp_path / "study.py"
-    path.write_text(STUDY)
-    kind = find(str(path))
-    monkeypatch.chdir(tmp_path)
-    return lambda **fields: build(kind, fields, "test")
 
 
 def workers(count: int, threads: int = 1):
