@@ -8,15 +8,13 @@ if __name__ == "__main__" and sys.path[0] != __file__.rpartition("/experiments/"
 
 import argparse
 import errno
-import signal
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 from experiments import _commands
-from experiments._contract.errors import Stopped, UsageError
+from experiments._contract.errors import UsageError
+from experiments._contract.stopping import stopped_by_signals
 from experiments._runs.registry import did_you_mean
 
 RUN = "RUN"
@@ -45,7 +43,7 @@ def main(words: Sequence[str] | None = None) -> int:
     """Carry out one command; 0 if it succeeded, 1 if a check failed, 2 if it was asked wrongly."""
     words = list(sys.argv[1:] if words is None else words)
     try:
-        with _ended_by_sigterm():
+        with stopped_by_signals():
             _refuse_unreadable(words)
             return _dispatch(words)
     except KeyboardInterrupt as stop:
@@ -78,23 +76,6 @@ def _refused(line: str, code: int) -> int:
         told = f"{told[: LONGEST // 2]} [...] {told[-LONGEST // 2 :]}"
     print(f"error: {told}", file=sys.stderr)
     return code
-
-
-@contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """SIGTERM ends what runs as Ctrl-C does; `run` makes both wait for the batch."""
-
-    def stop(*_: object) -> None:
-        raise Stopped(143)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _fault(error: Exception) -> str | None:

@@ -1,11 +1,9 @@
 """Checkpoints and exact resume of a stream of batches, and tables that live on disk."""
 
-import signal
 import tempfile
-import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence, Sized
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from itertools import islice
 from pathlib import Path
@@ -17,6 +15,7 @@ from experiments._contract.errors import Stopped
 from experiments._contract.files import read_checkpoint, write_checkpoint
 from experiments._contract.progress import progress, say
 from experiments._contract.rows import Rows
+from experiments._contract.stopping import stopped_by_signals
 from experiments._contract.tables import Table
 
 Batch = TypeVar("Batch")
@@ -160,21 +159,9 @@ def session(folder: Path, label: str) -> Iterator["Session"]:
         _current.reset(token)
 
 
-@contextmanager
-def stoppable() -> Iterator[None]:
+def stoppable() -> AbstractContextManager[None]:
     """Ctrl-C and SIGTERM wait for the batch that is being worked on; a second one does not."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may say what a signal does
-        return
-    before = {sign: signal.getsignal(sign) for sign in (signal.SIGINT, signal.SIGTERM)}
-    for sign, handler in before.items():
-        if handler is not signal.SIG_IGN:
-            signal.signal(sign, lambda number, _: _stop(128 + number))
-    try:
-        yield
-    finally:
-        for sign, handler in before.items():
-            signal.signal(sign, handler)
+    return stopped_by_signals(_stop)
 
 
 def _stop(code: int) -> None:
