@@ -89,7 +89,7 @@ class AttentionMeaning(TextStudy):
     runs_on: ClassVar[str] = "adder 5 s, language model minutes"
     quick: ClassVar[Mapping[str, Any]] = {"additions": 8}
 
-    texts: int = Field(12, ge=1)
+    count: int = Field(12, ge=1)
     """Shipped texts that are read; those under six tokens are left out."""
     tokens: int = Field(16, ge=6)
     """Tokens of a text that are read; what follows is cut off."""
@@ -221,7 +221,7 @@ class AttentionMeaning(TextStudy):
             raise UsageError(f"prompt {short[0]}: {len(texts[short[0]])} tokens; {least}")
         texts = [texts[number] for number in distinct(texts)]
         known = [ids for ids in texts if len(ids) >= LEAST]
-        return list(enumerate(known if own else known[: self.texts]))
+        return list(enumerate(known if own else known[: self.count]))
 
     def _draws(self, found: Movement, number: int) -> np.ndarray:
         """Correlations with the meanings of sources exchanged at random, by draw."""
@@ -286,7 +286,7 @@ class AttentionMeaning(TextStudy):
                 sentence, found, unit=f"{UNIT}, minus the same with sources exchanged",
                 null=found and found.random.mean(),
                 null_note=f"mean of {RANDOM_MODELS} models with random weights",
-                more="texts (--texts, adders --additions)",
+                more="texts (--count, adders --additions)",
                 needs="5 texts or more, in which attention and states vary",
                 family="Meaning moves towards what is attended to more", label=label,
             ))  # fmt: skip

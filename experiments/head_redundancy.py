@@ -49,7 +49,7 @@ NAMED = 8
 """Heads that the headline names one by one."""
 FEW = 3
 """Heads of random models are removed in every third text."""
-TEXTS = "texts (--texts; an adder: --additions)"
+TEXTS = "texts (--count; an adder: --additions)"
 KINDS = ("alike", "less alike", "unlike")
 OTHER = {
     "other_layer": "layer of the second head",
@@ -104,7 +104,7 @@ class HeadRedundancy(TextStudy):
 
     additions: int = Field(64, ge=24)
     """Additions sampled for an adder."""
-    texts: int = Field(24, ge=24)
+    count: int = Field(24, ge=24)
     """Texts that a language model reads."""
     pairs: int = Field(12, ge=1)
     """Most alike pairs that are removed jointly (or all that there are)."""
@@ -251,7 +251,7 @@ class HeadRedundancy(TextStudy):
         """Texts, or additions with their answers, as tokens."""
         given = self.prompts or self.prompts_file
         if model.card.arithmetic is None or given:
-            shipped = shipped_texts()[: self.texts]
+            shipped = shipped_texts()[: self.count]
             texts = texts_to_read(model, self.prompts, self.prompts_file, shipped, 0)
             if len(texts) < GROUP:  # half of them choose the pairs, the others tell their cost
                 raise UsageError(f"prompts: {len(texts)} different texts; it takes {GROUP} or more")

@@ -89,9 +89,9 @@ class HeadSelection(TextStudy):
     """
 
     runs_on: ClassVar[str] = "adder 5 s, language model minutes"
-    quick: ClassVar[dict[str, Any]] = {"texts": 5, "repeats": 16}
+    quick: ClassVar[dict[str, Any]] = {"count": 5, "repeats": 16}
 
-    texts: int = Field(24, ge=2)
+    count: int = Field(24, ge=2)
     """Texts (for an adder: additions) whose tokens take turns."""
     keys: Literal[5, 7, 11, 13] = 7
     """Tokens that take turns at as many slots: a prime."""
@@ -219,7 +219,7 @@ class HeadSelection(TextStudy):
             *self._mechanical(results.tables["against_random"]),
             self._identity(results.tables["shares"]),
         ]
-        return corrected(claims, decide="more texts (--texts)")
+        return corrected(claims, decide="more texts (--count)")
 
     def figures(self, results: Results) -> dict[str, Drawing]:
         """Kinds of heads, what moves scores, the best of them at work, and their token pairs."""
@@ -233,11 +233,11 @@ class HeadSelection(TextStudy):
         """The texts as tokens; for an adder additions, with their answers."""
         form, own = model.card.arithmetic, (self.prompts, self.prompts_file)
         if form is None:
-            return texts_to_read(model, *own, shipped_texts()[: self.texts], 0)
+            return texts_to_read(model, *own, shipped_texts()[: self.count], 0)
         if any(own):
             asked = texts_to_read(model, *own, (), form.digits + 1)
             return continued(model, asked, form.digits + 1, self.stream)
-        sums = sampled_additions(form, self.texts, self.seed)
+        sums = sampled_additions(form, self.count, self.seed)
         return [replace(one, new=one.expected) for one in sums]
 
     def _exchanges(self, model: "Model", texts: list[ReadText]) -> list["_Exchange"]:
@@ -369,7 +369,7 @@ class HeadSelection(TextStudy):
                 Claim.mechanical(
                     sentence, found, null=found.random.mean(), null_note=found.note,
                     unit="share of the variance of scores over keys, mean over heads",
-                    decide="more texts (--texts)", label=component,
+                    decide="more texts (--count)", label=component,
                     family="Moves attention scores more than with random weights",
                 )
             )  # fmt: skip

@@ -49,7 +49,7 @@ TOLERANCE = {"float32": 1e-3, "float16": 5e-2, "bfloat16": 2e-1}
 """Of the identities: shares of the largest value, and nats."""
 PLANTED = {"prompts": 32, "prompt": 8, "new_tokens": 16}
 """What the planted model reads and writes."""
-MORE = "texts (--texts; an adder: --additions)"
+MORE = "texts (--count; an adder: --additions)"
 TIMES = "entropy, as a share of that on the other text"
 APART = "difference (standard deviations)"
 MEANING = {
@@ -93,7 +93,7 @@ class OnPolicy(TextStudy):
     runs_on: ClassVar[str] = "adder 5 s, language model minutes"
     quick: ClassVar[dict[str, Any]] = {"additions": 8}
 
-    texts: int = Field(30, ge=3)
+    count: int = Field(30, ge=3)
     """Shipped passages that are used."""
     given_tokens: int = Field(16, ge=1)
     """Tokens of a text that are the prompt."""
@@ -261,7 +261,7 @@ class OnPolicy(TextStudy):
         else:
             length = self.given_tokens + self.new_tokens
             found = replies.passages_cut(
-                model, self.prompts, self.prompts_file, self.texts, self.given_tokens, length
+                model, self.prompts, self.prompts_file, self.count, self.given_tokens, length
             )
         donor = self.other_model
         return replies.answered_by(donor, model, found, self.device) if donor else found

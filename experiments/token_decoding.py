@@ -56,7 +56,7 @@ TWIN_TEXTS = 6
 PUSHED_TEXTS = 8
 """Texts of the bake-off in which decoded directions are added."""
 TOLERANCE = {"float32": 1e-4, "bfloat16": 3e-2, "float16": 3e-2}
-MORE, NEEDS = "texts (--texts)", "5 texts or more (--texts)"
+MORE, NEEDS = "texts (--count)", "5 texts or more (--count)"
 COMPARED = tuple(LENS_NAMES.values())
 PASSED, AGREES = "layers passed", "share that names the model's token"
 TENS = "rank (power of ten)"
@@ -129,7 +129,7 @@ class TokenDecoding(Experiment):
     """
 
     runs_on: ClassVar[str] = "adder 4 s, language model 2 min"
-    quick: ClassVar[dict[str, Any]] = {"texts": 6, "reference_texts": 10, "cells": 60}
+    quick: ClassVar[dict[str, Any]] = {"count": 6, "reference_texts": 10, "cells": 60}
 
     model: str = "smollm2"
     """Model: a card's name, a path to a card, folder or .gguf file, or a hub id."""
@@ -137,7 +137,7 @@ class TokenDecoding(Experiment):
     """Texts to show; without any, two shipped ones (adders: sampled additions)."""
     prompts_file: TextFile | None = None
     """A file with more texts: .txt, one a line; .csv, .tsv or .jsonl, with file.csv:column."""
-    texts: int = Field(12, ge=1)
+    count: int = Field(12, ge=1)
     """Texts of the bake-off."""
     reference_texts: int = Field(30, ge=2)
     """Texts that means and lenses are fitted on; none of those that are read."""
@@ -317,17 +317,17 @@ class TokenDecoding(Experiment):
         """Shown ones, those of the bake-off, and those that lenses are fitted on."""
         form = model.card.arithmetic
         if form is not None and not self.prompts and not self.prompts_file:
-            asked = sampled_additions(form, self.texts + SHOWN + self.reference_texts, self.seed)
+            asked = sampled_additions(form, self.count + SHOWN + self.reference_texts, self.seed)
             every = [text.given + text.expected for text in asked]
             read = [ReadText(n, "addition", ids) for n, ids in enumerate(every)]
-            return _Texts(read[:SHOWN], read[: self.texts], every[max(self.texts, SHOWN) :])
+            return _Texts(read[:SHOWN], read[: self.count], every[max(self.count, SHOWN) :])
         if model.tokenizer is None or form is not None:
             raise UsageError(f"{model.card.name} reads no text; take a language model")
         given = texts_to_read(model, self.prompts, self.prompts_file, shipped_texts()[:SHOWN], 0)
         texts = texts_to_read(model, (), None, shipped_texts(), 0)
         long = [text for text in texts if len(text.ids) >= SHORTEST]
         fitted = texts_to_read(model, (), None, passages()[: self.reference_texts], 0)
-        return _Texts(given, long[: self.texts], [text.ids for text in fitted])
+        return _Texts(given, long[: self.count], [text.ids for text in fitted])
 
     def _lenses(
         self,

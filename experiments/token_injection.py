@@ -48,7 +48,7 @@ MOST = 0.05
 """Share of questions in which a random word may produce the target."""
 EXACT = {"float32": 1e-5, "float16": 1e-2, "bfloat16": 5e-2}
 """Of identities, relative."""
-MORE = "questions (--questions), or additions (--additions)"
+MORE = "questions (--count), or additions (--additions)"
 SCALED = "same length"
 PASSED = "blocks passed"
 IN_WORDS = {
@@ -109,7 +109,7 @@ class TokenInjection(Experiment):
     """Model: a card's name, a path to a card, folder or .gguf file, or a hub id."""
     batch_size: int = Field(6, ge=1)
     """Questions that are asked together."""
-    questions: int = Field(36, ge=10)
+    count: int = Field(36, ge=10)
     """Questions that a language model is asked, of those whose answer is of one word alone."""
     additions: int = Field(48, ge=10)
     """Additions sampled for an adder."""
@@ -232,7 +232,7 @@ class TokenInjection(Experiment):
                 "one token; take another language model"
             )
         made = questions(model, shipped, cases)
-        taken = np.linspace(0, len(made) - 1, min(self.questions, len(made))).astype(int)
+        taken = np.linspace(0, len(made) - 1, min(self.count, len(made))).astype(int)
         return [made[number] for number in taken]
 
     def _inject(

@@ -153,6 +153,6 @@ def test_pairs_are_a_token_and_its_sources():
 
 @pytest.mark.real
 def test_shipped_texts_that_are_too_short_are_left_out():
-    texts = AttentionMeaning(model="smollm2", texts=12)._texts(load("smollm2"))
+    texts = AttentionMeaning(model="smollm2", count=12)._texts(load("smollm2"))
     assert len(texts) == 12
     assert all(len(ids) >= 6 for _, ids in texts)

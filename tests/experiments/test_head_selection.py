@@ -10,7 +10,7 @@ from experiments.head_selection import THERE_IS, HeadSelection, _mean_shares
 from models import load
 from models.planted.selection import planted_selection
 
-QUICK = {"model": "adder_6d_1l", "texts": 5, "repeats": 16}
+QUICK = {"model": "adder_6d_1l", "count": 5, "repeats": 16}
 
 
 @pytest.fixture(scope="module")
@@ -128,14 +128,14 @@ def test_means_over_heads_leave_out_heads_without_shares():
 
 def test_more_keys_than_digits_are_refused(adder):
     with pytest.raises(UsageError, match="keys: no text of adder_6d_1l has 11"):
-        HeadSelection(model="adder_6d_1l", texts=2, keys=11).measure(adder)
+        HeadSelection(model="adder_6d_1l", count=2, keys=11).measure(adder)
 
 
 @pytest.mark.real
 @pytest.mark.parametrize("name", ["smollm2", "gemma3_270m_q4"])
 def test_a_language_model_is_read_with_words(name):
     model = load(name, dtype=torch.float32)
-    experiment = HeadSelection(model=name, texts=2, repeats=4, vocabulary=60, length=8)
+    experiment = HeadSelection(model=name, count=2, repeats=4, vocabulary=60, length=8)
     texts = experiment._texts(model)
     tokens = experiment._words(model, texts)
     assert len(set(tokens.tolist())) == 60

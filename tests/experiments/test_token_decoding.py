@@ -18,7 +18,7 @@ def adder():
 
 @pytest.fixture(scope="module")
 def experiment():
-    return TokenDecoding(model="adder_6d_1l", texts=6, reference_texts=10, cells=60)
+    return TokenDecoding(model="adder_6d_1l", count=6, reference_texts=10, cells=60)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def reader(tmp_path_factory):
 @pytest.fixture(scope="module")
 def of_texts(reader) -> Results:
     asked = TokenDecoding(
-        prompts=("A tide", "An oak tree"), texts=5, reference_texts=4, jacobian_texts=1, cells=30
+        prompts=("A tide", "An oak tree"), count=5, reference_texts=4, jacobian_texts=1, cells=30
     )
     return asked.measure(reader)
 
