@@ -316,7 +316,7 @@ class HeadImportance(TextStudy):
         """How each measure ranks each effect."""
         found = []
         for phase, league in leagues.items():
-            low, high = stretched(league.point()[0], league.draws, league.prompts)
+            low, high = stretched(league.point()[0], league.draws, league.prompts, (-1, 1))
             axes = {"scope": SCOPES, "measure": league.names, "mode": MODES, "outcome": OUTCOMES}
             values = {**league.scores(matters[phase]), "low": low, "high": high}
             values["p"] = league.by_lot(values["spearman"])

@@ -204,8 +204,8 @@ def share_below(
     texts, found = len(costs), float((costs.mean(0) < threshold).mean())
     rng = np.random.default_rng(seed)
     draws = rng.multinomial(texts, np.full(texts, 1 / texts), size=RESAMPLES) / texts
-    ends = stretched(np.array(found), (draws @ costs < threshold).mean(-1), texts)
-    low, high = np.clip(ends, 0, 1)
+    shares = (draws @ costs < threshold).mean(-1)
+    low, high = stretched(np.array(found), shares, texts, (0, 1))
     return found, float(low), float(high)
 
 

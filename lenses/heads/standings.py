@@ -30,7 +30,8 @@ def leads(
     if less is not None:
         estimate = estimate - _ahead(less, less.point())
         draws = draws - _ahead(less, less.draws)
-    low, high = stretched(estimate[0], draws, league.prompts)
+    most = 2.0 if less is None else 4.0  # of a difference of correlations, and of two of those
+    low, high = stretched(estimate[0], draws, league.prompts, (-most, most))
     p = p_above_zero(estimate[0], draws, league.prompts)
     by_lot = league.by_lot(league.point()[0]) if less is None else np.zeros(p.shape[1:])
     axes = {"against": against, "scope": SCOPES, "measure": league.names, "mode": modes}

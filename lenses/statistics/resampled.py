@@ -31,13 +31,17 @@ def pseudo_values(
 
 
 def stretched(
-    estimate: Float[np.ndarray, "*cell"], draws: Float[np.ndarray, "draw *cell"], prompts: int
+    estimate: Float[np.ndarray, "*cell"],
+    draws: Float[np.ndarray, "draw *cell"],
+    prompts: int,
+    possible: tuple[float, float],
 ) -> Float[np.ndarray, "end *cell"]:
     """Ends of an interval about an estimate, from the same of resampled prompts.
 
     The farther end of 95 % of the draws counts on both sides, since resampling moves ranks towards
-    chance; it is as much farther as Student's t is wider for so few prompts. NaN below FEWEST
-    prompts, and where no draw has a number.
+    chance; it is as much farther as Student's t is wider for so few prompts. It ends where the
+    number can be no less or more: `possible`, (-1, 1) of a correlation. NaN below FEWEST prompts,
+    and where no draw has a number.
     """
     unknown = np.isnan(draws).all(axis=0)
     if prompts < FEWEST:
@@ -45,7 +49,8 @@ def stretched(
     ends = np.nanquantile(np.where(unknown, 0, draws), [TAIL, 1 - TAIL], axis=0)
     wider = stats.t.isf(TAIL, prompts - 1) / stats.norm.isf(TAIL) * _without_bias(prompts)
     half = np.abs(ends - estimate).max(axis=0) * wider
-    return np.where(unknown, np.nan, np.stack([estimate - half, estimate + half]))
+    ends = np.clip([estimate - half, estimate + half], *possible)
+    return np.where(unknown, np.nan, ends)
 
 
 def p_above_zero(

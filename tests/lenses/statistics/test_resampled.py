@@ -15,6 +15,7 @@ from tests.lenses.statistics.test_intervals import SHAPES
 SIZES = (5, 8, 16, 31)
 TRIALS = 3_000
 ENOUGH = 0.93
+ANY = (-np.inf, np.inf)
 every_case = pytest.mark.parametrize(
     ("shape", "n"), [(shape, n) for shape in SHAPES for n in SIZES], ids=str
 )
@@ -65,7 +66,7 @@ def test_intervals_of_rank_correlations_cover(shape, n, noise) -> None:
     draws = rng.multinomial(n, np.full(n, 1 / n), size=400) / n
     x, y, z = np.einsum("dn,stnh->sdth", np.concatenate([np.full((1, n), 1 / n), draws]), numbers)
     estimate, *drawn = _spearman(x, z) - _spearman(y, z)
-    low, high = stretched(estimate, np.array(drawn), n)
+    low, high = stretched(estimate, np.array(drawn), n, (-2, 2))
     assert ((low <= truth) & (truth <= high)).mean() >= ENOUGH
 
 
@@ -90,7 +91,7 @@ def test_p_goes_with_the_interval() -> None:
     numbers = rng.normal(0.5, 1, size=(n, 2_000))
     draws = rng.multinomial(n, np.full(n, 1 / n), size=4_000) / n @ numbers
     estimate = numbers.mean(0)
-    low, _ = stretched(estimate, draws, n)
+    low, _ = stretched(estimate, draws, n, ANY)
     p = p_above_zero(estimate, draws, n)
     assert ((low > 0) == (p <= 0.025)).mean() > 0.98
     below = np.clip(p_above_zero(-estimate, -draws, n), 0.5, 1)
@@ -101,9 +102,9 @@ def test_few_prompts_and_what_no_draw_knows_have_neither_interval_nor_p() -> Non
     draws = np.random.default_rng(0).normal(size=(50, 2))
     draws[:, 1] = np.nan
     estimate = np.array([0.3, np.nan])
-    assert np.isnan(stretched(estimate, draws, 4)).all()
+    assert np.isnan(stretched(estimate, draws, 4, ANY)).all()
     assert np.isnan(p_above_zero(estimate, draws, 4)).all()
-    low, high = stretched(estimate, draws, 5)
+    low, high = stretched(estimate, draws, 5, ANY)
     assert low[0] < 0.3 < high[0]
     assert np.isnan([low[1], high[1], p_above_zero(estimate, draws, 5)[1]]).all()
 
@@ -120,3 +121,9 @@ def test_a_league_of_few_prompts_has_no_intervals() -> None:
     rows = leads(League(names, *parts, np.zeros(3, dtype=bool)), "own", ["zero"], "prompt")
     assert np.isfinite(rows["difference"]).all()
     assert rows[["low", "high", "p"]].isna().all(axis=None)
+
+
+def test_an_interval_ends_where_its_number_can_be_no_more() -> None:
+    draws = np.array([[-0.9], [0.9], [0.8], [-0.8]])
+    low, high = stretched(np.array([0.5]), draws, 5, (-1, 1))
+    assert (low[0], high[0]) == (-1, 1)
