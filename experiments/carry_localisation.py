@@ -566,7 +566,7 @@ def _figures_of_heads(tables: Tables) -> dict[str, Drawing]:
     probes = tables["probes"].assign(target=tables["probes"]["target"].map(PROBED))
     drawn = {
         "How well the model adds": cell_grid(
-            tables["cells"], caption="Accuracy of each answer digit after the right digits, by the "
+            tables["cells"], caption="Errors in each answer digit after the right digits, by the "
             "run of nines below and the carry."),
         "Attention staircase": heat_map(
             seen, "predicted place", "column", "mass", facet="component", low=0, high=1,

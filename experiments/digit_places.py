@@ -16,7 +16,6 @@ from lenses.digits.carry_flag import beside_twin
 from lenses.digits.errors import answer_rows, error_rows
 from lenses.digits.reading import DigitReading, Words, read_digits
 from lenses.digits.texts import texts_of_prompts, texts_of_sums
-from lenses.kept import PerPrompt
 from lenses.states.decoding import read_states
 from lenses.statistics.intervals import share
 from models.planted.places import planted_places
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
     from models import Model
 
 Tables = Mapping[str, pd.DataFrame]
-TableAndContrast = tuple[pd.DataFrame, pd.DataFrame]
 LEVEL, MOST = 0.05, 0.5
 NEGLIGIBLE = 0.25
 """Nats: a word 1.28 times as likely as the others; below it there is no effect worth the name."""
@@ -197,7 +195,8 @@ class DigitPlaces(Experiment):
             tables["errors"] = error_rows(place_probes.answers_by_probe(own, most, seed), seed)
         tables["probes"], beyond = place_probes.probe_tables(own, twin, most, seed)
         tables["transfer"], across = place_probes.transfer_tables(own, twin, seed)
-        tables["causal"], moved = self._edited(model, own)
+        how = self.batch_size, self.seed, self.stream
+        tables["causal"], moved = shifts.edited_answers(model, own, self.edits, *how)
         tables["contrasts"] = pd.concat([*contrasts, beyond, across, moved], ignore_index=True)
         return Results(tables)
 
@@ -236,8 +235,9 @@ class DigitPlaces(Experiment):
 
     def figures(self, results: Results) -> dict[str, Drawing]:
         """Scores against nulls, words of the first prompt, errors; probes, transfer and shifts."""
-        drawn = word_figures(results.tables) if len(results.tables["tests"]) else {}
-        return drawn | state_figures(results.tables)
+        tables, words = results.tables, len(results.tables["tests"])
+        drawn = word_figures(tables) | rank_figures(tables) if words else {}
+        return drawn | probe_figures(tables) | answer_figures(tables)
 
     def planted(self) -> "Model":
         """A model whose digits carry their place's word, and are copied, iff it is announced."""
@@ -273,14 +273,6 @@ class DigitPlaces(Experiment):
                     decoded = token_strings(model, likeliest["decoded_id"].tolist())
                     tables["decoded"].append(likeliest.assign(decoded=decoded))
         return tables
-
-    def _edited(self, model: "Model", own: DigitReading) -> TableAndContrast:
-        """A digit's state shifted to another place, in some texts."""
-        kept = PerPrompt()
-        plan = shifts.edit_plan(own, self.edits, self.seed)
-        for part in self.stream(plan, kept, "editing", self.batch_size):
-            kept.update(**shifts.edit_effects(model, own, part, self.seed))
-        return shifts.edit_tables(kept.state(), own, self.seed)
 
 
 IN_WORDS = {
@@ -402,7 +394,7 @@ def _place_beyond(tables: Tables, sample: str) -> Claim:
     """Probes of the place beat pos and token, and the same probes with random weights."""
     who, label = SAID[sample]
     sentence = f"{who} hold their place: probes read it better than from position, index and digit."
-    named = {"family": "place in the state", "label": label}
+    named = {"family": "States hold the decimal place of their digit", "label": label}
     probes, needs = tables["probes"].query("sample == @sample"), ""
     if probes.empty:
         needs = "texts that tell how long their numbers are (--model smollm2)"
@@ -500,10 +492,8 @@ CENTRED = "final, centred"
 
 
 def word_figures(tables: Tables) -> dict[str, Drawing]:
-    """Scores against nulls, what digits decode to, confusion, ranks, prefixes."""
-    names = "tests", "place_words", "prefix"
-    tests, ranks, prefix = (tables[name].query("decoder == 'U'") for name in names)
-    tests = tests.rename(columns={"estimate": "score"})
+    """Scores against nulls, what the digits of a prompt decode to, and confusion."""
+    tests = tables["tests"].query("decoder == 'U'").rename(columns={"estimate": "score"})
     shown = tests[(tests["norm"] == CENTRED) & ~tests["statistic"].str.contains("minus")]
     short = shown["statistic"].str.replace("place, |position in ", "", regex=True)
     confusion = tables["confusion"].assign(text=lambda t: t["share"].map("{:.2f}".format))
@@ -528,14 +518,24 @@ def word_figures(tables: Tables) -> dict[str, Drawing]:
             caption="Of a place's digits, the share to which each place's word comes first (each "
             "word's mean taken off), at the best layer. A diagonal: places are told apart.",
         ),
+    }  # fmt: skip
+
+
+def rank_figures(tables: Tables) -> dict[str, Drawing]:
+    """How near to the first rank the words of places, and of numbers of two digits, come."""
+    ranks, prefix = (
+        tables[name].query("decoder == 'U' and norm == @CENTRED")
+        for name in ("place_words", "prefix")
+    )
+    return {
         "Rank of the place's word": curves(
-            decoding.rank_quartiles(ranks[ranks["norm"] == CENTRED]), "layer", "log10_rank",
+            decoding.rank_quartiles(ranks), "layer", "log10_rank",
             series="sample",
             caption="Rank of the place's own word among the whole vocabulary (log10; 0 is the "
             "likeliest token): median, and the middle half. Second to the digit would be 0.3.",
         ),
         "The word of two digits": heat_map(
-            prefix[prefix["norm"] == CENTRED], "word", "layer", "lift", diverging=True,
+            prefix, "word", "layer", "lift", diverging=True,
             label="log2 of rank after another digit / rank after its own",
             caption="How many times (log2) nearer to the first rank the word of a two-digit number "
             "stands at its second digit than at the same digit after another one: 1, 3 against "
@@ -544,18 +544,17 @@ def word_figures(tables: Tables) -> dict[str, Drawing]:
     }  # fmt: skip
 
 
-def state_figures(tables: Tables) -> dict[str, Drawing]:
-    """Probes, transfer, shifts, right answers and what goes with errors: what needs no words."""
-    probes, transfer = tables["probes"], tables["transfer"]
+def probe_figures(tables: Tables) -> dict[str, Drawing]:
+    """Probes of the place and of the digit, and what goes with errors."""
+    transfer, probes = tables["transfer"], place_probes.beside_states(tables["probes"])
     errors = tables["errors"].dropna(subset=["estimate"]).rename(columns={"estimate": "log_odds"})
-    causal = tables["causal"].rename(columns={"estimate": "shift"})
-    causal = causal.assign(edited="layer " + causal["layer"].astype(str))
     found = {
         "Probes of the place": curves(
-            _beside_states(probes), "layer", "balanced", series="read", facet="sample",
-            low="", high="",
-            caption="Balanced accuracy of probes of the place: of states, of states with random "
-            "weights, of position, index and digit alone, and of a control task (random labels).",
+            probes.rename(columns={"balanced": "balanced accuracy"}), "layer", "balanced accuracy",
+            series="read", facet="sample", low="", high="",
+            caption="Accuracy (mean over places) of probes of the place: of states, of states with "
+            "random weights, of position, index and digit alone, and of a control task (random "
+            "labels).",
         ),
     }  # fmt: skip
     if len(transfer):
@@ -575,7 +574,14 @@ def state_figures(tables: Tables) -> dict[str, Drawing]:
             "feature, the others held fixed; the score within digits of one kind, place and "
             "length. If errors follow a missing place, it lies left of zero. Bars: 95 %.",
         )  # fmt: skip
-    return found | {
+    return found
+
+
+def answer_figures(tables: Tables) -> dict[str, Drawing]:
+    """Answers after a digit is shifted to another place, and as they are."""
+    causal = tables["causal"].rename(columns={"estimate": "shift"})
+    causal = causal.assign(edited="layer " + causal["layer"].astype(str))
+    return {
         "Digits shifted to another place": bars(
             causal, "edited", "shift", series="direction", facet="measure", reference=0.0,
             caption="A given digit's state shifted from the mean of its place to that of another, "
@@ -590,11 +596,3 @@ def state_figures(tables: Tables) -> dict[str, Drawing]:
             "prompt, with the length of the numbers told or not.",
         ),
     }  # fmt: skip
-
-
-def _beside_states(probes: pd.DataFrame) -> pd.DataFrame:
-    """What a probe without states reaches, at every layer, to be drawn beside the others."""
-    without = probes["read"] == "pos and digit"
-    layers = probes.loc[~without, ["sample", "layer"]].drop_duplicates()
-    level = layers.merge(probes[without].drop(columns="layer"), on="sample")
-    return pd.concat([probes[~without], level], ignore_index=True)

@@ -70,7 +70,8 @@ def _named(claims: list[dict[str, Any]]) -> list[tuple[str, int, str]]:
 def _together(name: str, claims: list[dict[str, Any]]) -> str:
     """A family with the labels of those of its claims; a claim by itself is its sentence."""
     labels = [claim["label"] for claim in claims if claim["family"] == name]
-    return f"{name}: {_some(labels, MOST_LABELS, ', ')}" if labels else name.rstrip(".")
+    said = name.rstrip(".")
+    return f"{said}: {_some(labels, MOST_LABELS, ', ')}" if labels else said
 
 
 def _some(words: list[str], most: int, between: str) -> str:

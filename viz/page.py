@@ -98,7 +98,12 @@ def _provenance(manifest: Mapping[str, Any]) -> str:
 
 
 def _reading(reading: Mapping[str, str]) -> list[tuple[str, str]]:
-    return [(words, reading[name]) for name, words in _READING.items() if reading.get(name)]
+    said = {name: text for name, text in reading.items() if text}
+    return [(words, _sentence(said[name])) for name, words in _READING.items() if name in said]
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:] + ("" if text.endswith(".") else ".")
 
 
 def paragraphs(text: str) -> list[list[tuple[str, str]]]:

@@ -5,8 +5,9 @@ import pandas as pd
 import torch
 from jaxtyping import Float
 
-from lenses.digits.reading import DigitReading, is_operand
+from lenses.digits.reading import DigitReading, Stream, is_operand
 from lenses.digits.texts import DigitTexts
+from lenses.kept import PerPrompt
 from lenses.states.decoding import Readout, Site, edited, read_states
 from lenses.statistics.intervals import bootstrap, sign_flip
 from models import Model
@@ -33,6 +34,19 @@ def reading_ahead(model: Model, texts: DigitTexts, where: list[Site]) -> pd.Data
         )
         errors.append(((whole - cut).norm(dim=-1) / whole.norm(dim=-1)).max().item())
     return pd.DataFrame({"statistic": ["reading ahead"], "estimate": max(errors), "n": len(errors)})
+
+
+def edited_answers(
+    model: Model, own: DigitReading, most: int, size: int, seed: int, stream: Stream
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What becomes of answers when a digit's state is shifted to another place, and contrasts.
+
+    At most `most` texts are edited, `size` between two checkpoints.
+    """
+    kept = PerPrompt()
+    for part in stream(edit_plan(own, most, seed), kept, "editing", size):
+        kept.update(**edit_effects(model, own, part, seed))
+    return edit_tables(kept.state(), own, seed)
 
 
 def edit_plan(own: DigitReading, most: int, seed: int) -> pd.DataFrame:

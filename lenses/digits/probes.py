@@ -44,6 +44,14 @@ def probe_tables(
     return pd.concat(tables, ignore_index=True), pd.concat(contrasts, ignore_index=True)
 
 
+def beside_states(probes: pd.DataFrame) -> pd.DataFrame:
+    """What a probe without states reaches, at every layer, to be drawn beside the others."""
+    without = probes["read"] == "pos and digit"
+    layers = probes.loc[~without, ["sample", "layer"]].drop_duplicates()
+    level = layers.merge(probes[without].drop(columns="layer"), on="sample")
+    return pd.concat([probes[~without], level], ignore_index=True)
+
+
 def _some_digits(own: DigitReading, sample: str, most: int, seed: int) -> Int[np.ndarray, "n"]:
     """At most `most` digits, of prompts in random order; places of fewer than 5 digits left out."""
     rows = np.flatnonzero(own.of(sample))

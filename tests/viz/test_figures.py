@@ -133,6 +133,19 @@ def test_cells_say_value_and_number_and_round_down():
     np.testing.assert_array_equal(grid_of(figure), [[0.9999, 1.0], [0.02, np.nan]])
 
 
+def test_an_accuracy_near_one_is_drawn_as_its_errors():
+    table = pd.DataFrame(
+        {"place": [0, 1, 2], "run": [0, 0, 0], "carry": [0, 0, 0], "n": [2000, 2000, 100],
+         "accuracy": [1.0, 0.9999, 0.57]}
+    )  # fmt: skip
+    drawing = cell_grid(table, caption="")
+    figure = drawing.figure()
+    assert {"0\n2,000", ".001\n2,000", ".430\n100"} <= set(texts(figure))
+    np.testing.assert_allclose(grid_of(figure), [[0.43, 0.0001, 0.0]], atol=1e-9)
+    assert "wrong" in drawing.alt
+    assert "0.430, at place 2" in drawing.alt
+
+
 def test_units_stand_on_the_right_as_digits_are_written():
     figure = cell_grid(samples.cells(), caption="").figure()
     assert [t.get_text() for t in figure.axes[0].get_xticklabels()] == list("6543210")

@@ -22,6 +22,8 @@ _ROLES = {
 _NONE = "none"
 _BOX = 0.22
 """Inches: the height of a component's box."""
+_BARE = 3
+"""Tokens before the first with a component that are still drawn."""
 _GAP = 0.9
 """Boxes: the space between two layers."""
 
@@ -51,6 +53,8 @@ def model_map(data: pd.DataFrame, *, caption: str) -> Drawing:
 def _map(data: pd.DataFrame, found: pd.DataFrame) -> Figure:
 
     positions, layers = sorted(data["pos"].unique()), sorted(data["layer"].unique())
+    bare = max(0, positions.index(found["pos"].min()) - 1) if len(found) else 0
+    bare, positions = (bare, positions[bare:]) if bare > _BARE else (0, positions)
     boxes = found.groupby(["layer", "pos"]).size().groupby("layer").max()
     tall = [int(boxes.get(layer, 1)) for layer in layers]
     base = [0.0, *accumulate(height + _GAP for height in tall)]
@@ -62,6 +66,8 @@ def _map(data: pd.DataFrame, found: pd.DataFrame) -> Figure:
     middle = [bottom + height / 2 for bottom, height in zip(base, tall, strict=False)]
     axis.set_yticks(middle, [str(layer) for layer in layers])
     _finish(axis, data.drop_duplicates("pos").set_index("pos")["token"], positions, base[-1])
+    if bare:
+        axis.set_xlabel(f"token ({bare} before these have no part in it)")
     _name_roles(figure, [role for role in _ROLES if role in set(found["role"])])
     return figure
 

@@ -1,5 +1,6 @@
 """Numbers on a grid: heads by layer, tokens by layer, cells of an addition."""
 
+from math import ceil, floor
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ Grid = tuple[list, list, np.ndarray]
 """Names of the rows, names of the columns, values."""
 
 _TALLEST = 7.6
+_FEW_ERRORS = 0.05
+"""A scale of errors goes at least so far, so that one in many cases is pale."""
 _TOKENS_A_LINE = 32
 
 
@@ -170,23 +173,28 @@ def cell_grid(
 
     `data` has the columns place, run, carry, n and `value` (a share, 0 to 1), one row a cell;
     value and n are written in each. Places run from right to left, as digits are written;
-    cells that cannot occur are hatched.
+    cells that cannot occur are hatched. An accuracy that is above a half in every cell is drawn
+    as the share of errors, so that these stand out.
     """
     require(data, "place", "run", "carry", "n", value)
-    title = label or axis_name(value)
+    title, high, worst = label or axis_name(value), 1.0, data[value].idxmin()
+    if value == "accuracy" and data[value].min() > 0.5:
+        data = data.assign(wrong=1 - data[value])
+        value, title = "wrong", "share of answers that are wrong"
+        high = max(data[value].max(), _FEW_ERRORS)
 
     def static() -> Figure:
-        return _cells(data, value, title)
+        return _cells(data, value, title, high)
 
-    lowest = data.loc[data[value].idxmin()]
+    worst = data.loc[worst]
     alt = (
-        f"{title} in {len(data)} cells of place, run and carry; lowest {lowest[value]:.3f} at "
-        f"place {lowest['place']:.0f}, run {lowest['run']:.0f}, carry {lowest['carry']:.0f}."
+        f"{title} in {len(data)} cells of place, run and carry; the worst, {worst[value]:.3f}, at "
+        f"place {worst['place']:.0f}, run {worst['run']:.0f}, carry {worst['carry']:.0f}."
     )
-    return Drawing(caption, data, static, _cells_twin(data, value, title), "cell_grid", alt)
+    return Drawing(caption, data, static, _cells_twin(data, value, title, high), "cell_grid", alt)
 
 
-def _cells_twin(data: pd.DataFrame, value: str, title: str) -> Widget | None:
+def _cells_twin(data: pd.DataFrame, value: str, title: str, high: float) -> Widget | None:
     places, runs, panels = _by_carry(data, value)
     grids = {name: shares.to_numpy(float) for name, (shares, _) in panels.items()}
     text = {
@@ -194,7 +202,7 @@ def _cells_twin(data: pd.DataFrame, value: str, title: str) -> Widget | None:
         for name, pair in panels.items()
     }
     sides = side("run", axis_name("run"), runs), side("place", axis_name("place"), places)
-    return map_widget(grids, *sides, (False, 0.0, 1.0), title, text=text)
+    return map_widget(grids, *sides, (False, 0.0, high), title, text=text)
 
 
 def _by_carry(
@@ -220,13 +228,13 @@ def _in_cells(shares: pd.DataFrame, counts: pd.DataFrame) -> list[list[str]]:
     ]
 
 
-def _cells(data: pd.DataFrame, value: str, title: str) -> Figure:
+def _cells(data: pd.DataFrame, value: str, title: str, high: float) -> Figure:
     places, runs, by_carry = _by_carry(data, value)
     width, height = 0.62 * len(places) + 0.8, 0.46 * len(runs) + 1.0
     figure, axes = panels(len(by_carry), width, height)
     figure.set_figheight(figure.get_figheight() + 0.6)
     for axis, (name, (shares, counts)) in zip(axes, by_carry.items(), strict=True):
-        heat(axis, shares.to_numpy(float), (False, 0.0, 1.0),
+        heat(axis, shares.to_numpy(float), (False, 0.0, high),
              written=_in_cells(shares, counts), size=8, linespacing=1.1)  # fmt: skip
         ticks(axis, "y", runs, 9, rotation=0)
         ticks(axis, "x", places, 99, rotation=0)
@@ -237,10 +245,11 @@ def _cells(data: pd.DataFrame, value: str, title: str) -> Figure:
 
 
 def _in_cell(share: float, n: float) -> str:
-    """Rounded down, so that only a cell without a single error shows 1."""
+    """Rounded towards a half, so that only a cell without a single error shows 1, or 0."""
     if share != share:
         return ""
-    digits = "1" if share == 1 else f"{int(share * 1000) / 1000:.3f}".lstrip("0")
+    rounded = floor(share * 1000 + 1e-9) if share > 0.5 else ceil(share * 1000 - 1e-9)
+    digits = str(int(share)) if share in (0, 1) else f"{rounded / 1000:.3f}".lstrip("0")
     return f"{digits}\n{n:,.0f}"
 
 

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, ScalarFormatter, StrMethodFormatter
 
-from viz.canvas import panels, require, split
+from viz.canvas import WIDTH, panels, require, split
 from viz.drawing import Drawing
 from viz.glossary import axis_name
 from viz.labels import label as label_of
@@ -16,6 +16,8 @@ from viz.style import color_map, palette
 
 _ALONE = 7.4
 """Inches: the width of a single panel; a page on a desk enlarges it by half."""
+_MANY_PANELS = 4
+"""Panels of curves of which two stand side by side; more stand in threes."""
 _MANY_POINTS = 2_000
 _MARKED_POINTS = 40
 """Points of a line that are marked; a line of one point is nothing else."""
@@ -135,7 +137,8 @@ def _curves(
     reference: float | None,
 ) -> Figure:
     x, y = axes_of
-    figure, axes = panels(len(parts), 3.2 if len(parts) > 1 else _ALONE, 3.2)
+    width = _ALONE if len(parts) == 1 else 3.2 if len(parts) <= _MANY_PANELS else WIDTH / 3
+    figure, axes = panels(len(parts), width, min(width, 3.2))
     shares = _are_shares(pd.concat(part[y] for part in parts.values()), axis_name(y))
     for axis, (name, part) in zip(axes, parts.items(), strict=True):
         _lines(axis, part, axes_of, series, band)
