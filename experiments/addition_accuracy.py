@@ -23,7 +23,7 @@ from lenses.addition.forms import (
     unused,
 )
 from lenses.kept import PerPrompt
-from lenses.statistics.intervals import bootstrap, share, wilson
+from lenses.statistics.intervals import bootstrap, luck_as_far, share, wilson
 from models import load
 from prompts.additions import Addition, AdditionFormat, Cells, Sums
 from viz import Drawing, bars, cell_grid
@@ -553,7 +553,7 @@ def _uniform_hides(digits: pd.DataFrame, cells: pd.DataFrame, seed: int) -> Clai
     null = _shortfall_by_chance(both, seed)
     gap = float(shortfall.max())
     below, above = _newcombe(worst)
-    p = float((1 + (null >= gap).sum()) / (1 + len(null)))
+    p = float(luck_as_far(gap, null))
     holds = p <= 0.05 and below > 0
     where = f"{_digits_of(worst)} are right only {worst['accuracy']:.0%} of the time"
     if not holds:

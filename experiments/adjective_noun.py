@@ -14,7 +14,7 @@ from lenses.flow.edge_patching import each_edge, read_edges
 from lenses.flow.noun_tables import NounTables, by_distance, edge_table, kept_of
 from lenses.heads.contributions import attention_patterns
 from lenses.kept import PerPrompt
-from lenses.statistics.against_random import above_zero_and_random
+from lenses.statistics.against_random import above_zero_and_random, random_models
 from lenses.statistics.correlations import spearman
 from lenses.statistics.intervals import bootstrap
 from models.planted.edge import planted_edge
@@ -321,7 +321,7 @@ class AdjectiveNoun(Experiment):
             verdict="undecided" if found.low > LEAST and p > LEVEL else None,
             p=p,
             null=values.drop("own").to_numpy().mean(),
-            null_note=f"random weights, {RANDOM_MODELS} models; the estimate is of the head that "
+            null_note=f"{random_models(RANDOM_MODELS)}; the estimate is of the head that "
             f"is best in the other frames: {same} of {len(best)} times this one, whose p it is",
             unit="attention, own less control",
             decide="more frames (prompts/adjectives.toml)",

@@ -34,6 +34,7 @@ from lenses.states.analogies import (
 )
 from lenses.states.decoding import is_tied
 from lenses.states.static_vectors import glove
+from lenses.statistics.against_random import random_models
 from lenses.statistics.intervals import Intervals, bootstrap, share, sign_flip
 from lenses.statistics.paired import paired_shares
 from models.effective import effective_embedding
@@ -383,7 +384,7 @@ class Analogies(Experiment):
             paired_shares(found[more], found[less]),
             above=0.0,
             null=random[more] - random[less],
-            null_note=f"random weights, {RANDOM_MODELS} models",
+            null_note=random_models(RANDOM_MODELS),
             unit="share of pairs, beyond the mean offset" if sign > 0 else "share of pairs lost",
             more=MORE,
         )

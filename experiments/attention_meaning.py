@@ -21,9 +21,9 @@ from lenses.states.meaning import (
     permutations,
     recency_moves,
 )
-from lenses.statistics.against_random import above_zero_and_twins
+from lenses.statistics.against_random import above_zero_and_twins, random_models
 from lenses.statistics.grid import grid
-from lenses.statistics.intervals import benjamini_hochberg, bootstrap
+from lenses.statistics.intervals import benjamini_hochberg, bootstrap, luck_as_far
 from lenses.texts import distinct, given_texts, sampled_additions
 from models.text import tokenize
 from prompts.texts import shipped_texts
@@ -239,9 +239,7 @@ class AttentionMeaning(TextStudy):
         drawn = null.state()["mean"][0]
         reached = np.nan_to_num(own["each"]).mean(axis=0)
         largest = drawn.max(axis=(-2, -1), keepdims=True)
-        p, p_any = (
-            (1 + (draws >= reached).sum(axis=0)) / (1 + DRAWS) for draws in (drawn, largest)
-        )
+        p, p_any = luck_as_far(reached, drawn), luck_as_far(reached, largest)
         layers, heads = reached.shape[-2:]
         q = [benjamini_hochberg(part) for part in p.reshape(-1, layers * heads)]
         axes = {"control": CONTROLS, "weight": WEIGHTS, "step": STEPS, "distance": DISTANCES}
@@ -285,7 +283,7 @@ class AttentionMeaning(TextStudy):
             claims.append(Claim.mechanical(
                 sentence, found, unit=f"{UNIT}, minus the same with sources exchanged",
                 null=found and found.random.mean(),
-                null_note=f"mean of {RANDOM_MODELS} models with random weights",
+                null_note=f"mean of {random_models(RANDOM_MODELS)}",
                 more="texts (--count, adders --additions)",
                 needs="5 texts or more, in which attention and states vary",
                 family="Meaning moves towards what is attended to more", label=label,

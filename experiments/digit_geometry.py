@@ -38,6 +38,7 @@ from lenses.digits.shown import (
     written_shares,
 )
 from lenses.kept import PerPrompt
+from lenses.statistics.against_random import random_models
 from lenses.statistics.intervals import bootstrap, share
 from models.planted.carry import planted_carry
 from viz import Drawing, bars, curves, heat_map, point_map
@@ -405,8 +406,7 @@ def _held_by_both(by_layer: pd.DataFrame) -> Claim:
         "At one layer or more, line and circle together hold most of what tells the digits apart.",
         Estimate(*best[["share", "low", "high"]], n=geo.DIGITS), above=MOST,
         null=values["random weights", "line and circle", best["layer"]],
-        null_note=f"random weights, {TWINS} models; ten points equally far apart: .33; "
-        f"layer {best['layer']}, where line and circle hold most",
+        null_note=f"{random_models(TWINS)}, layer {best['layer']}; ten equidistant points: .33",
         unit="share of variation, mean over places; n digits", decide="more prompts (--contexts)",
     )  # fmt: skip
 

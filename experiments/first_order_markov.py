@@ -31,6 +31,7 @@ from lenses.flow.ngrams import (
     said,
 )
 from lenses.kept import PerPrompt
+from lenses.statistics.against_random import random_models
 from lenses.statistics.intervals import bootstrap
 from models.planted.markov import planted_markov
 from models.text import token_strings
@@ -422,7 +423,7 @@ class FirstOrderMarkov(Experiment):
             bootstrap(values, self.seed) if len(values) > 1 else None,
             above=0.0,
             null=random["nearer"].mean(),
-            null_note=f"random weights, {RANDOM_MODELS} models",
+            null_note=random_models(RANDOM_MODELS),
             unit="nats: KL from the counts less KL from repeating the input",
             needs="2 first tokens that also come second",
             more=MORE,

@@ -23,6 +23,7 @@ from lenses.heads.means import (
     with_difference,
 )
 from lenses.kept import PerPrompt
+from lenses.statistics.against_random import random_models
 from lenses.statistics.correlations import CORRELATIONS
 from lenses.statistics.grid import crossed, grid
 from lenses.statistics.intervals import Intervals, benjamini_hochberg, bootstrap, sign_flip
@@ -426,14 +427,13 @@ class HeadContributions(TextStudy):
         found, p = bootstrap(compared, self.seed), sign_flip(compared, self.seed)
         random = scale(sign * effects.filter(like="random ").mean().to_numpy())
         stated, verdict = float(scale(0.0)), _verdict(found, p)
-        hardest = max(stated, random.max()) if sign > 0 else min(stated, random.min())
+        hardest = (np.max if sign > 0 else np.min)([stated, *random])
         luck = np.where(found.estimate > 0, p / 2, 1 - p / 2)[:2].max()
         middle, *ends = scale(sign * np.array([found.estimate[0], found.low[0], found.high[0]]))
         return Claim.mechanical(
             sentence, Estimate(middle, *sorted(ends), len(effects)),
             p=None if verdict == "not tested" else luck, verdict=verdict, null=random.mean(),
-            null_note=f"random weights give {random.min():.3g} to {random.max():.3g}; with "
-            f"{len(random)} random models, the smallest possible p is {1 / (len(random) + 1):.2g}",
+            null_note=f"{random_models(len(random))}: {random.min():.3g} to {random.max():.3g}",
             more="prompts (--prompts or --additions)",
             **{"above" if sign > 0 else "below": hardest},
             **said,

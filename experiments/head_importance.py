@@ -17,6 +17,7 @@ from lenses.heads.means import mean_of_known
 from lenses.heads.standings import BETTER, NOT_TESTED, agreement_rows, leads, measure_rows
 from lenses.kept import PerPrompt
 from lenses.patching.single_heads import MODES, OUTCOMES, gate_effects, read_clean, replacements
+from lenses.statistics.against_random import random_models
 from lenses.statistics.grid import grid
 from lenses.statistics.intervals import bootstrap
 from lenses.statistics.resampled import stretched
@@ -502,15 +503,13 @@ def _measure_claim(row: pd.Series, measures: int) -> Claim:
 
 def _said(row: pd.Series) -> dict[str, Any]:
     """The lead of a measure beside those with random weights."""
-    random = np.array(row["random"])
-    leads = " and ".join(f"{lead:.2f}" for lead in random)
+    random, leads = np.array(row["random"]), " and ".join(f"{x:.2f}" for x in row["random"])
     return {
         "found": Estimate(row["difference"], row["low"], row["high"], int(row["n"]), row["q"]),
         "above": 0,
         "verdict": row["verdict"],
         "null": None if np.isnan(random).any() else random.mean(),
-        "null_note": f"with random weights it leads by {leads}; with {len(random)} random models, "
-        f"the smallest possible p is {1 / (len(random) + 1):.2g}",
+        "null_note": f"{random_models(len(random))}, in which it leads by {leads}",
         "unit": f"lead in rank correlation within a layer: {row['against']}",
         "needs": NEEDS,
     }

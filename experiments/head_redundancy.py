@@ -21,7 +21,7 @@ from lenses.heads.redundancy import (
 )
 from lenses.kept import PerPrompt
 from lenses.patching.single_heads import read_clean, removal_effects, replacements
-from lenses.statistics.against_random import against_random
+from lenses.statistics.against_random import against_random, random_models
 from lenses.statistics.intervals import bootstrap
 from lenses.texts import ReadText, sampled_additions, texts_to_read
 from models.parts import attention_out
@@ -498,8 +498,8 @@ def _removable_claim(rows: pd.DataFrame) -> Claim:
         own.rename({"share": "estimate"}),
         above=MOST,
         null=random.mean(),
-        null_note=f"{len(random)} models with random weights ({random.min():.2f} to "
-        f"{random.max():.2f}), in which few heads matter: a high share is no sign of training",
+        null_note=f"{random_models(len(random))}: {random.min():.2f} to "
+        f"{random.max():.2f}, in which few heads matter: a high share is no sign of training",
         unit=f"share of {own['heads']:.0f} heads; threshold {MOST:g}",
         decide=f"more {TEXTS}",
     )

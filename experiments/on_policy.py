@@ -8,22 +8,14 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from experiments import (
-    Claim,
-    Estimate,
-    Reading,
-    Results,
-    Table,
-    TextStudy,
-    UsageError,
-    corrected,
-)
+from experiments import Claim, Estimate, Reading, Results, Table, TextStudy, UsageError, corrected
 from lenses.kept import PerPrompt
 from lenses.states import fillers, policy, replies
 from lenses.states.certainty import entropies
 from lenses.states.fillers import FILLERS, MAIN, Filled
 from lenses.states.policy import FEWEST, STATISTICS
 from lenses.states.replies import Prompt, padded, read_after
+from lenses.statistics.against_random import random_models
 from lenses.statistics.intervals import bootstrap
 from models.planted.dialect import planted_dialect
 from models.text import continue_text
@@ -415,7 +407,7 @@ def _difference(results: Results, filler: str, control: str, sure: Claim) -> Cla
     return tell(
         chosen, **_verdict(rows, chosen, shared, sure),
         null=chosen["estimate"] - random[others]["estimate"].mean() if others.any() else None,
-        null_note=f"{RANDOM_MODELS} models with random weights that read the same texts; by itself "
+        null_note=f"{random_models(RANDOM_MODELS)}, which read the same texts; by itself "
         f"a difference of {chosen['detectable']:.2f} would be found in four of five cases",
         unit=f"standard deviations of {_words(best)}, the clearest of {len(rows)} statistics",
     )  # fmt: skip

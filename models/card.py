@@ -42,13 +42,15 @@ class ModelError(Exception):
     """A model that cannot be used: one line that says what, where, and what to do."""
 
 
-def _positive(value: float) -> float:
-    if value != -1 and not 1e-6 <= value <= 1e6:
-        raise ValueError("must be between 1e-6 and 1e6, or -1 for what is usual")
-    return value
+def _between(low: float, high: float) -> Any:
+    """A number between two others, or -1."""
 
+    def check(value: float) -> float:
+        if value != -1 and not low <= value <= high:
+            raise ValueError(f"must be between {low:g} and {high:g}, or -1 for what is usual")
+        return value
 
-Positive = Annotated[float, AfterValidator(_positive)]
+    return Annotated[float, AfterValidator(check)]
 
 
 class NativeConfig(BaseModel):
@@ -86,7 +88,7 @@ class NativeConfig(BaseModel):
     """MLPs with a gate (W_gate)."""
     n_key_value_heads: int | None = Field(None, ge=1, le=2**14)
     """Key and value heads where queries share them; absent means n_heads."""
-    attn_scale: Positive = -1.0
+    attn_scale: _between(1e-3, 1e5) = -1.0
     """Scores are divided by this; -1 means the square root of d_head."""
     use_attn_scale: Literal[True] = True
     """Scores are always divided by attn_scale."""
@@ -100,11 +102,11 @@ class NativeConfig(BaseModel):
     """Base of the rotation's wavelengths."""
     rotary_adjacent_pairs: bool = False
     """Neighbouring dimensions rotate together, not halves."""
-    attn_scores_soft_cap: Positive = -1.0
+    attn_scores_soft_cap: _between(1e-2, 1e5) = -1.0
     """Scores are squashed below this; -1 means not at all."""
-    output_logits_soft_cap: Positive = -1.0
+    output_logits_soft_cap: _between(1e-2, 1e5) = -1.0
     """Logits are squashed below this; -1 means not at all."""
-    initializer_range: Positive = -1.0
+    initializer_range: _between(1e-6, 10) = -1.0
     """Spread of fresh weights; -1 means .8 / sqrt(d_model)."""
     seed: int | None = Field(None, ge=0, lt=2**63)
     """Of the training; no effect on trained weights."""

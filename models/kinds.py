@@ -12,6 +12,11 @@ UNBOUNDED = 2**30
 ADAPTERS = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
 OTHER_WEIGHTS = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
 """Files of weights that are not read from a folder."""
+MOST = {
+    "layer": MOST_LAYERS, "head": 2**14, "expert": 2**14, "hidden_size": 2**20, "n_embd": 2**20,
+    "d_model": 2**20, "intermediate_size": 2**22, "vocab_size": 2**24,
+}  # fmt: skip
+"""What a number of a config is at most, by a part of its name; of others LARGEST."""
 DEQUANTISED = {"mxfp4"}
 """Ways of quantising that transformers undoes while reading (gpt-oss)."""
 
@@ -58,7 +63,8 @@ def _refuse_config(card: Card, file: Path) -> None:
             f"{card.name}: {config.get('model_type')} models are pairs of encoder and decoder; "
             "use a model that only continues text"
         )
-    if quantised and (way := quantised.get("quant_method")) not in DEQUANTISED:
+    way = quantised.get("quant_method") if isinstance(quantised, dict) else str(quantised)[:80]
+    if quantised and str(way) not in DEQUANTISED:
         raise ModelError(
             f"{card.name}: its weights are quantised by {way}; dequantise them and save them as "
             "float, or use a .gguf file of this model"
@@ -68,9 +74,12 @@ def _refuse_config(card: Card, file: Path) -> None:
 def _refuse_large_numbers(card: Card, file: Path, config: dict[str, Any]) -> None:
     """Raise ModelError for numbers that no model has, before a model is made of them."""
     for name, value in config.items():
-        most = MOST_LAYERS if "layer" in name else LARGEST
-        if isinstance(value, int) and abs(value) > most:
-            raise ModelError(f"{card.name}: {file}, {name} = {value}: more than {most}; mend it")
+        if isinstance(value, dict):
+            _refuse_large_numbers(card, file, value)
+        most = next((most for part, most in MOST.items() if part in name), LARGEST)
+        if isinstance(value, int | float) and not abs(value) <= most:
+            said = f"{name[:40]} = {str(value)[:20]}"
+            raise ModelError(f"{card.name}: {file}, {said}: not at most {most}; mend it")
 
 
 def longest_of(config: PretrainedConfig) -> int:

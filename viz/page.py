@@ -220,6 +220,7 @@ def _facts(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Licence", model["licence"]),
         ("Note", said(model["notes"])),
         ("SHA-256 of the weights", model["sha256"]),
+        ("Rows of attention sum to", model.get("attention_rows", "")),
         ("Device", manifest.get("device") or ""),
         ("Seeds", ", ".join(map(str, manifest["seeds"]))),
         ("Started", moment(manifest["started"])),

@@ -136,6 +136,7 @@ def model_facts(model: "Model | None") -> dict[str, Any]:
         "licence": card.licence,
         "notes": "; ".join(note for note in (card.notes, card.weights_note) if note),
         "sha256": getattr(model, "weights_sha256", None) or weights_sha256(card),
+        "attention_rows": "1 less a learned sink" if model.attention_sinks else "1",
         "identities": [identity.model_dump() for identity in model.identities],
     }
 

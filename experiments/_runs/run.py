@@ -6,7 +6,7 @@ import resource
 import shutil
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -243,10 +243,18 @@ def redraw(folder: Path) -> None:
             checked(folder, name, manifest["files"])
     manifest.pop("error", None)
     experiment = build(registered(manifest["source"], where), manifest["fields"], where)
+    _refuse_without_tables(type(experiment), manifest["files"], where)
     with stoppable(), in_one_line(f"{folder} is as it was"), locked(folder / LOCK):
         sweep(folder.parent)
         with replaced(folder) as aside:
             finish(aside, experiment, manifest)
+
+
+def _refuse_without_tables(kind: type[Experiment], files: Mapping[str, Any], where: str) -> None:
+    """Raise UsageError for a manifest that does not list a table of its experiment."""
+    for name in kind.tables:
+        if f"tables/{name}.parquet" not in files:
+            raise UsageError(f"{where}: lists no table {name!r} of {kind.name()}; run it again")
 
 
 def find_run(

@@ -14,7 +14,7 @@ from scipy import stats
 from scipy.optimize import linear_sum_assignment
 
 from lenses.addition.roles import MOVES, SPARES
-from lenses.statistics.intervals import wilson
+from lenses.statistics.intervals import luck_as_far, wilson
 
 SOLVED = 0.95
 """A skill is there where the Wilson lower bound of its share reaches this (SCIENCE 6)."""
@@ -197,7 +197,7 @@ def _over_trainings(
         np.mean([_tau(rng.permuted(np.tile(d, (SHUFFLES, 1)), axis=1)) for d in each], axis=0)
         for each in told
     ]
-    p = (1 + (np.abs(np.mean(drawn, axis=0)) >= abs(mean) - 1e-12).sum()) / (1 + SHUFFLES)
+    p = luck_as_far(abs(mean) - 1e-12, np.abs(np.mean(drawn, axis=0)))
     ends = (max(low, -1.0), min(high, 1.0)) if np.isfinite(low) else (np.nan, np.nan)
     return mean, *ends, float(p), len(told)
 
@@ -265,8 +265,7 @@ def agreements(roles: pd.DataFrame, seed: int) -> pd.DataFrame:
             for _ in range(SHUFFLES)
         ])  # fmt: skip
         low, high = np.quantile(null, [0.025, 0.975], axis=0)
-        reached = (null >= estimate - 1e-12) | np.isnan(estimate)
-        p = (1 + reached.sum(0)) / (1 + SHUFFLES)
+        p = luck_as_far(estimate - 1e-12, null)
         what = {"pair": [*names, "all"], "dealt": dealt, "estimate": estimate}
         parts.append(pd.DataFrame({**what, "null": null.mean(0), "low": low, "high": high, "p": p}))
     return pd.concat(parts, ignore_index=True)

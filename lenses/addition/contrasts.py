@@ -10,7 +10,18 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int, Num
 from scipy import stats
 
-from lenses.patching.interchange import Reading, Said, Site, activations, interchange, untouched
+from lenses.patching.interchange import (
+    Activations,
+    Reading,
+    Said,
+    Site,
+    activations,
+    activations_and_logits,
+    exchanged,
+    said_at_once,
+    untouched,
+)
+from lenses.patching.resumed import Resumable
 from lenses.statistics.intervals import benjamini_hochberg, largest_by_luck, wilson
 from models import Model
 from prompts.additions import NUMBERS, AdditionFormat, Sums
@@ -286,30 +297,51 @@ def each_pair(
     model: Model, found: Contrast, sites: Sequence[Site], batch_size: int
 ) -> dict[str, Num[np.ndarray, "site n"]]:
     """What is counted, of every pair at every site."""
-    place, rows = found.cell.read_place, len(found)
-    at = np.array([found.positions[site.token] for site in sites]).reshape(len(sites), rows)
-    before = untouched(model, found.clean, found.read, batch_size)
-    target = untouched(model, found.source, found.read, batch_size)
+    return Exchanges(model, found, batch_size).each_pair(sites)
 
-    def patched(source: Int[np.ndarray, "n pos"] | None) -> Said:
+
+class Exchanges:
+    """Pairs whose members a model has read, once for interchanges at any sites."""
+
+    def __init__(self, model: Model, found: Contrast, batch_size: int) -> None:
+        self.found, at = found, found.read.at
+        self._clean = Resumable(model, found.clean, at, batch_size)
+        self._source, target = activations_and_logits(model, found.source, at, batch_size)
+        self._null = None if found.null is None else activations(model, found.null, batch_size)
+        logits = self._clean.logits, target
+        self.before, self.target = (said_at_once(some, found.read) for some in logits)
+
+    def _patched(self, source: Activations | None, sites: Sequence[Site]) -> Said:
         if source is None:
-            return before
-        acts = activations(model, source, batch_size)
-        return interchange(model, found.clean, acts, sites, at, found.read, batch_size)
+            return self.before
+        at = np.array([self.found.positions[site.token] for site in sites])
+        at = at.reshape(len(sites), len(self.found))
+        return exchanged(self._clean, source, sites, at, self.found.read)
 
-    after, other = patched(found.source), patched(found.null)
-    target_digit = found.read.tokens[:, 1]
-    flips = (after.token[:, :, place] == target_digit) & (before.token[:, :, place] != target_digit)
-    nulls = np.broadcast_to(other.token != before.token, after.token.shape)[:, :, place]
-    own = ((after.token != before.token) & found.left_alone).any(2)
-    return {
-        "n": np.ones(flips.shape), "flips": flips,
-        "changes": (after.token != before.token)[:, :, place],
-        "null_changes": nulls, "own_changes": own,
-        "flip_only": flips & ~nulls, "null_only": nulls & ~flips,
-        "moved": after.margin - before.margin,
-        "apart": np.broadcast_to(target.margin - before.margin, flips.shape),
-    }  # fmt: skip
+    def flips(self, sites: Sequence[Site]) -> Float[np.ndarray, "site"]:
+        """Share of the pairs in which the read digit becomes the source's."""
+        return self._flipped(self._patched(self._source, sites)).mean(1)
+
+    def _flipped(self, after: Said) -> Bool[np.ndarray, "site n"]:
+        place, target = self.found.cell.read_place, self.found.read.tokens[:, 1]
+        before = self.before.token[:, :, place]
+        return (after.token[:, :, place] == target) & (before != target)
+
+    def each_pair(self, sites: Sequence[Site]) -> dict[str, Num[np.ndarray, "site n"]]:
+        """What is counted, of every pair at every site."""
+        found, before, place = self.found, self.before, self.found.cell.read_place
+        after, other = (self._patched(source, sites) for source in (self._source, self._null))
+        flips = self._flipped(after)
+        nulls = np.broadcast_to(other.token != before.token, after.token.shape)[:, :, place]
+        own = ((after.token != before.token) & found.left_alone).any(2)
+        return {
+            "n": np.ones(flips.shape), "flips": flips,
+            "changes": (after.token != before.token)[:, :, place],
+            "null_changes": nulls, "own_changes": own,
+            "flip_only": flips & ~nulls, "null_only": nulls & ~flips,
+            "moved": after.margin - before.margin,
+            "apart": np.broadcast_to(self.target.margin - before.margin, flips.shape),
+        }  # fmt: skip
 
 
 def by_direction(

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from lenses.addition.contrasts import Contrast, counted
+from lenses.addition.contrasts import Contrast, Exchanges, by_direction
 from lenses.patching.interchange import Site
 from lenses.statistics.intervals import wilson
 from models import Model
@@ -60,19 +60,23 @@ def joint_sets(
     heads = [(layer, h) for layer in range(model.cfg.n_layers) for h in range(model.cfg.n_heads)]
     tried, fresh = found[np.arange(screen)], found[np.arange(screen, len(found))]
 
-    def flips(pairs: Contrast, sets: Sequence[Members]) -> pd.DataFrame:
-        sites = [Site(token, heads=members) for members in sets]
-        counts = counted(model, pairs, sites, batch_size)
-        return counts.drop(columns="direction").groupby("site").sum()
+    def sites(sets: Sequence[Members]) -> list[Site]:
+        return [Site(token, heads=members) for members in sets]
 
-    def screened(sets: Sequence[Members]) -> Float[np.ndarray, "set"]:
-        counts = flips(replace(tried, others=None), sets)
-        return (counts["flips"] / counts["n"]).to_numpy()
+    def counts(pairs: Exchanges, sets: Sequence[Members]) -> pd.DataFrame:
+        told = by_direction(pairs.each_pair(sites(sets)), pairs.found.direction)
+        return told.drop(columns="direction").groupby("site").sum()
 
-    sets, own, searched = _smallest(heads, screened, lambda sets: flips(fresh, sets))
+    few, many = (
+        Exchanges(model, pairs, batch_size) for pairs in (replace(tried, others=None), fresh)
+    )
+    sets, own, searched = _smallest(
+        heads, lambda sets: few.flips(sites(sets)), lambda sets: counts(many, sets)
+    )
     rest = [tuple(head for head in heads if head not in members) for members in sets]
-    complement = flips(replace(fresh, others=None), rest)
-    spared = None if other is None else flips(replace(other, others=None), sets)
+    complement, spared = many.flips(sites(rest)), None
+    if other is not None:
+        spared = counts(Exchanges(model, replace(other, others=None), batch_size), sets)
     return _rows(found, sets, own, complement, spared).assign(
         all_heads=[not others for others in rest], searched=searched
     )
@@ -154,7 +158,7 @@ def _rows(
     found: Contrast,
     sets: Sequence[Members],
     own: pd.DataFrame,
-    complement: pd.DataFrame,
+    complement: Float[np.ndarray, "set"],
     spared: pd.DataFrame | None,
 ) -> pd.DataFrame:
     """One row a set, from the counts of its interchanges."""
@@ -168,7 +172,7 @@ def _rows(
             "members": [" ".join(map(head_name, members)) for members in sets],
             "size": list(map(len, sets)),
             "flip": flip, "low": low, "high": high, "null_change": null,
-            "complement_flip": complement["flips"] / complement["n"],
+            "complement_flip": complement,
             "other_change": np.nan if spared is None else spared["changes"] / spared["n"],
             "n": own["n"].astype(int),
             "minimal": _explains(own),

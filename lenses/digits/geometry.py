@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from scipy import stats
 
 from lenses.statistics.grid import grid
-from lenses.statistics.intervals import bootstrap
+from lenses.statistics.intervals import bootstrap, luck_as_far
 from lenses.statistics.resampled import leave_one_out, pseudo_values
 
 PERIODS = (2, 5, 10, 100)
@@ -251,8 +251,7 @@ def max_t(
     height = np.where(known, (found - mean) / scale, -np.inf)
     highest = np.where(known, (null - mean) / scale, -np.inf).max(1, initial=-np.inf)
     # Permutations that leave the statistic as it is differ by rounding, and must count as reached.
-    reached = (highest[:, None] >= height - 1e-9).sum(0)
-    return np.where(known, (1 + reached) / (1 + len(null)), 1.0)
+    return np.where(known, luck_as_far(height - 1e-9, highest[:, None]), 1.0)
 
 
 def grams(
@@ -363,7 +362,7 @@ def beyond_controls(value: float, controls: Float[np.ndarray, "control"]) -> flo
     """
     count, spread = len(controls), controls.std(ddof=1)
     if spread < 1e-12:
-        return float((1 + (controls >= value).sum()) / (1 + count))
+        return float(luck_as_far(value, controls))
     t = (value - controls.mean()) / (spread * np.sqrt((count + 1) / count))
     return float(stats.t.sf(t, count - 1))
 

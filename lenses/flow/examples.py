@@ -141,4 +141,4 @@ def training_errors(net: NextWord) -> dict[str, float]:
         alone = torch.stack([net(tokens[: end + 1])[-1] for end in range(len(tokens))])
         errors["trained head"].append(relative_error(by_numpy, whole.numpy()))
         errors["every beginning by itself"].append(relative_error(alone.numpy(), whole.numpy()))
-    return {case: max(found) for case, found in errors.items()}
+    return {case: float(np.max(found)) for case, found in errors.items()}

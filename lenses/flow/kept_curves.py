@@ -112,7 +112,7 @@ def orders_of(
     scores = [pieces_of(flow, clean) for flow in flows]
     scores.insert(len(RULES), gradient_scores(model, clean).flat())
     scores.append(torch.from_numpy(rng.uniform(size=len(scores[0]))).to(scores[0]))
-    return torch.stack(scores), max(flow.error for flow in flows)
+    return torch.stack(scores), float(np.max([flow.error for flow in flows]))
 
 
 def masses(clean: Clean, equal: Equal) -> Float[Tensor, "piece"]:

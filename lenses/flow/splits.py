@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import torch
 from einops import einsum, repeat
 from jaxtyping import Float, Int
@@ -246,7 +247,7 @@ def splits(
         rule: Split(*map(torch.stack, zip(*layers, strict=True)), parallel=side_by_side)
         for rule, layers in found.items()
     }
-    return Splits(by_rule, read.probability, max(errors))
+    return Splits(by_rule, read.probability, float(np.max(errors)))
 
 
 def _split(block: Block, scores: Scores, top: int) -> tuple[Tensor, ...]:

@@ -13,7 +13,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Shaped
 
 from lenses.patching.single_heads import OUTCOMES
-from lenses.statistics.intervals import RESAMPLES
+from lenses.statistics.intervals import RESAMPLES, luck_as_far
 from lenses.statistics.ranking import (
     area_under_curve,
     grouped,
@@ -100,7 +100,7 @@ class League:
             by_size, by_sign = (_products(lots, values, scope)[0] for values in (np.abs(y), y))
             for m, signed in enumerate(self.signed):
                 lot = by_sign if signed else by_size
-                p[s, m] = (1 + (lot >= found[s, m]).sum(axis=0)) / (1 + draws)
+                p[s, m] = luck_as_far(found[s, m], lot)
         return np.where(np.isnan(found), np.nan, p)
 
     def agreement(self) -> Float[np.ndarray, "scope mode mode outcome"]:

@@ -20,7 +20,12 @@ from scipy.spatial.distance import squareform
 from torch import Tensor
 
 from lenses.heads.contributions import Written
-from lenses.patching.single_heads import Clean, Replacement
+from lenses.patching.single_heads import (
+    Clean,
+    Replacement,
+    centred_change,
+    log_sum_change,
+)
 from lenses.statistics.intervals import RESAMPLES
 from lenses.statistics.resampled import stretched
 from models import Model
@@ -166,7 +171,6 @@ def joint_effects(
     """
     heads = clean.z.shape[2]
     found = torch.empty(len(pairs), clean.z.shape[1], dtype=torch.float32, device=clean.z.device)
-    own = _nll(clean.logits, clean.true)
     first = pairs.min(axis=1) // heads
     size = max(1, LOGITS // clean.logits.numel())
     for layer in np.unique(first).tolist():
@@ -183,18 +187,15 @@ def joint_effects(
                 for at in np.unique(pairs[some] // heads).tolist()
             ]
             resid = clean.resid_pre[layer].expand(len(some), -1, -1).contiguous()
-            logits = run_from(model, layer, resid, hooks).float()
-            found[torch.from_numpy(some).to(found.device)] = _nll(logits, clean.true) - own
+            change = centred_change(run_from(model, layer, resid, hooks), clean)
+            true = change.gather(-1, clean.true.expand(len(some), -1)[..., None])[..., 0]
+            rise = log_sum_change(change, clean) - true
+            found[torch.from_numpy(some).to(found.device)] = rise
     return torch.where(clean.sayable, found, torch.nan)
 
 
 def _without(gone: Tensor, mean: Tensor, z: Tensor, hook: object) -> Tensor:
     return torch.where(gone, mean.to(z), z)
-
-
-def _nll(logits: Float[Tensor, "*row pos vocab"], true: Tensor) -> Float[Tensor, "*row pos"]:
-    chosen = true.expand(logits.shape[:-1])[..., None]
-    return logits.logsumexp(dim=-1) - logits.gather(-1, chosen)[..., 0]
 
 
 def share_below(

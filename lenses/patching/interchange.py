@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from lenses.patching.resumed import Change, Resumable, alike
+from lenses.patching.resumed import HOOKS, Change, Resumable, alike
 from models import Model
 from models.passes import Hooks, reading
 
@@ -64,26 +64,33 @@ class Reading:
     tokens: Int[np.ndarray, "n 2"]
 
 
-@torch.inference_mode()
 def activations(model: Model, tokens: Int[np.ndarray, "n pos"], batch_size: int) -> Activations:
     """What every head, MLP and residual site computes for the prompts."""
-    kinds = {"z": "attn.hook_z", "mlp": "hook_mlp_out", "resid": "hook_resid_post"}
-    found: dict[str, list[list[Tensor]]] = {kind: [] for kind in kinds}
+    return activations_and_logits(model, tokens, tokens[:, :0], batch_size)[0]
+
+
+@torch.inference_mode()
+def activations_and_logits(
+    model: Model, tokens: Int[np.ndarray, "n pos"], at: Int[np.ndarray, "n read"], batch_size: int
+) -> tuple[Activations, Float[Tensor, "n read vocab"]]:
+    """The same and, in the same pass, the logits at some pos."""
+    found: dict[str, list[list[Tensor]]] = {}
     hooks: Hooks = []
-    for kind, name in kinds.items():
+    for kind, name in HOOKS.items():
         layers = [f"blocks.{layer}.{name}" for layer in range(model.cfg.n_layers)]
         layers = [layer for layer in layers if layer in model.hook_dict]
         found[kind] = [[] for _ in layers]
         hooks += [
             (layer, partial(_keep, into)) for layer, into in zip(layers, found[kind], strict=True)
         ]
+    logits = []
     for start in range(0, len(tokens), batch_size):
-        batch = torch.from_numpy(tokens[start : start + batch_size]).to(model.cfg.device)
-        with reading(model, torch.zeros(len(batch), 1, dtype=torch.long, device=batch.device)):
-            model.run_with_hooks(batch, fwd_hooks=hooks)
-    return Activations(
-        **{kind: [torch.cat(parts) for parts in acts] for kind, acts in found.items()}
-    )
+        chunk = slice(start, start + batch_size)
+        batch, reads = (torch.from_numpy(x[chunk]).to(model.cfg.device) for x in (tokens, at))
+        with reading(model, reads):
+            logits.append(model.run_with_hooks(batch, fwd_hooks=hooks))
+    acts = {kind: [torch.cat(parts) for parts in layers] for kind, layers in found.items()}
+    return Activations(**acts), torch.cat(logits)
 
 
 def _keep(into: list[Tensor], act: Tensor, hook: object) -> None:
@@ -102,15 +109,28 @@ def interchange(
 ) -> Said:
     """What is said about each prompt when each site gets the source's activations of its row.
 
-    `at` is the pos of each site in each prompt. Rows that change at the same layer and pos share
-    passes, of which only what changes is computed (`lenses.patching.resumed`).
+    `at` is the pos of each site in each prompt.
     """
-    masks = _Masks.of(sites, model.cfg.n_layers, model.cfg.n_heads)
-    clean = Resumable(model, tokens, read.at, batch_size)
+    return exchanged(Resumable(model, tokens, read.at, batch_size), source, sites, at, read)
+
+
+@torch.inference_mode()
+def exchanged(
+    clean: Resumable,
+    source: Activations,
+    sites: Sequence[Site],
+    at: Int[np.ndarray, "site n"],
+    read: Reading,
+) -> Said:
+    """`interchange` in prompts that were read before.
+
+    Rows that change at the same layer and pos share passes, of which only what changes is computed.
+    """
+    masks = _Masks.of(sites, clean.model.cfg.n_layers, clean.model.cfg.n_heads)
     site, row = (axis.ravel() for axis in np.indices(at.shape))
     first, pos = masks.first_layer()[site], at.ravel()
     said, order = [], []
-    for which in alike(np.stack([first, pos]), batch_size):
+    for which in alike(np.stack([first, pos]), clean.batch_size):
         layer, start = int(first[which[0]]), int(pos[which[0]])
         edit = _Exchange(masks, site[which], row[which], pos[which], source)
         change = Change(row[which], layer, range(start, start + 1), edit)
@@ -131,6 +151,12 @@ def untouched(
         with reading(model, at):
             said.append(_said(model(batch), read, row))
     return _in_order(said, rows, (1, len(tokens)))
+
+
+def said_at_once(logits: Float[Tensor, "n read vocab"], read: Reading) -> Said:
+    """What logits of all prompts say, as of one site."""
+    rows = np.arange(len(logits))
+    return _in_order([_said(logits, read, rows)], rows, (1, len(rows)))
 
 
 def _said(

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from einops import einsum
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -55,9 +54,10 @@ class Clean:
         return cls(z, resid_pre, logits, true, rival, sayable)
 
     @cached_property
-    def log_p(self) -> Float[Tensor, "pos vocab"]:
-        """Logarithm of the distribution over the next token."""
-        return self.logits.log_softmax(dim=-1)
+    def p(self) -> Float[Tensor, "pos vocab"]:
+        """Chances of the next token, which sum to 1 also after rounding."""
+        p = self.logits.softmax(dim=-1)
+        return p / p.sum(dim=-1, keepdim=True)
 
 
 @dataclass(frozen=True)
@@ -211,16 +211,39 @@ def _outcomes(
     logits: Float[Tensor, "row pos vocab"], clean: Clean
 ) -> Float[Tensor, "row outcome pos"]:
     """The three OUTCOMES of rows of logits, which are overwritten: they are most of the memory."""
-    change, p = logits.float().sub_(clean.logits), clean.log_p.exp()
+    change = centred_change(logits, clean)
     true, rival = _both(change, clean)
-    expected = einsum(change, p, "row pos vocab, pos vocab -> row pos")
-    # log sum p e^d: of two log-sums the difference would cancel (off by up to 7e-3 nats).
-    peak = change.amax(dim=-1)
-    scaled = change.sub_(peak[..., None]).exp_()
-    whole = einsum(scaled, p, "row pos vocab, pos vocab -> row pos").log() + peak
+    expected, whole = expected_change(change, clean), log_sum_change(change, clean)
     undefined = torch.where(clean.sayable, 0, torch.nan)
     delta_nll, kl, delta_logit = whole - true, whole - expected, true - rival
     return torch.stack([delta_nll + undefined, kl.clamp(min=0), delta_logit + undefined], dim=1)
+
+
+def centred_change(
+    logits: Float[Tensor, "row pos vocab"], clean: Clean
+) -> Float[Tensor, "row pos vocab"]:
+    """By how much more a logit changes than all do on average; `logits` are overwritten."""
+    change = logits.float().sub_(clean.logits)
+    return change.sub_(change.mean(dim=-1, keepdim=True))
+
+
+def expected_change(
+    change: Float[Tensor, "row pos vocab"], clean: Clean
+) -> Float[Tensor, "row pos"]:
+    """sum p d. Summed pairwise, row by row: a matrix product is off by up to 1e-3 nats here."""
+    return torch.stack([(row * clean.p).sum(dim=-1) for row in change])
+
+
+def log_sum_change(
+    change: Float[Tensor, "row pos vocab"], clean: Clean
+) -> Float[Tensor, "row pos"]:
+    """log sum p e^d, in which nothing cancels as in the difference of two log-sums.
+
+    `change` is overwritten.
+    """
+    peak = change.amax(dim=-1)
+    scaled = change.sub_(peak[..., None]).exp_()
+    return expected_change(scaled, clean).log() + peak
 
 
 def _both(

@@ -234,7 +234,8 @@ def _of_the_surer(
 
 def _scores(log_p: Float[Tensor, "n token"], truth: Truth) -> Float[Tensor, "score n"]:
     each = {
-        "kl": truth.information - torch.linalg.vecdot(truth.p, log_p),
+        # As the difference of two sums it would cancel.
+        "kl": torch.linalg.vecdot(truth.p, truth.log_p - log_p),
         "entropy": -torch.linalg.vecdot(log_p.exp(), log_p),
         "next_gain": _of(log_p, truth.next) - _of(log_p, truth.other),
         "kl_shuffled": truth.information - torch.linalg.vecdot(truth.shuffled, log_p),

@@ -16,6 +16,11 @@ Verdict = Literal["holds", "fails", "undecided", "not tested"]
 """Not tested where there are too few prompts for an interval."""
 
 
+def random_models(count: int) -> str:
+    """So many random models in words, and how sure they can make one of anything."""
+    return f"{count} models with random weights (the smallest possible p is {1 / (count + 1):.2g})"
+
+
 @dataclass(frozen=True)
 class AgainstRandom:
     """A mean over prompts beside the same of several random models."""
@@ -34,11 +39,8 @@ class AgainstRandom:
     @property
     def note(self) -> str:
         """The random models in words."""
-        count = len(self.random)
-        return (
-            f"random weights, {count} models: {self.random.min():.3g} to {self.random.max():.3g} "
-            f"(with {count} random models the smallest possible p is {1 / (count + 1):.2g})"
-        )
+        found = f"{self.random.min():.3g} to {self.random.max():.3g}"
+        return f"{random_models(len(self.random))}: {found}"
 
 
 def against_random(
@@ -51,7 +53,8 @@ def against_random(
     """
     known = ~(np.isnan(own) | np.isnan(random).any(0))
     own, random = own[known], random[:, known]
-    means = random.mean(1)
+    with np.errstate(invalid="ignore"):  # no prompt in which all have a number
+        means = random.sum(1) / known.sum()
     above, below = own - random[means.argmax()], own - random[means.argmin()]
     values = np.stack([own, above, below], axis=1)
     found, p = bootstrap(values, seed), sign_flip(values, seed)

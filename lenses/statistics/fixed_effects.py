@@ -14,7 +14,7 @@ import numpy as np
 from einops import einsum
 from jaxtyping import Bool, Float
 
-from lenses.statistics.intervals import FEWEST, bootstrap
+from lenses.statistics.intervals import FEWEST, bootstrap, luck_as_far
 from lenses.statistics.resampled import leave_one_out, pseudo_values
 
 DRAWS = 5_000
@@ -158,9 +158,7 @@ def _luck(
     """p and p_any of estimates of this size; what is equal up to rounding counts as reached."""
     largest, spread = _in_spreads(drawn)
     least = reached * (1 - 1e-6)
-    beyond = np.abs(drawn) >= least, largest[:, None] >= least / spread
-    one, any_cell = ((1 + part.sum(axis=0)) / (1 + len(drawn)) for part in beyond)
-    return one, any_cell
+    return luck_as_far(least, np.abs(drawn)), luck_as_far(least / spread, largest[:, None])
 
 
 def _detectable(drawn: Float[np.ndarray, "draw cell"]) -> Float[np.ndarray, "cell"]:

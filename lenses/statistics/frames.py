@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
-from lenses.statistics.intervals import RESAMPLES
+from lenses.statistics.intervals import RESAMPLES, luck_as_far
 
 
 def frame_means(
@@ -51,7 +51,7 @@ def p_any(
     """
     rng = np.random.default_rng(seed)
     signs = rng.choice([-1.0, 1.0], size=(resamples, len(values)))
-    largest = np.sort(np.abs(signs @ values).max(axis=1))
+    known = ~np.isnan(values).any(axis=0)
+    largest = np.abs(signs @ values[:, known]).max(axis=1, initial=0)
     reached = np.abs(values.sum(axis=0)) * (1 - 1e-12)  # flipping all signs must count as reached
-    beyond = resamples - np.searchsorted(largest, reached)
-    return (1 + beyond) / (1 + resamples)
+    return luck_as_far(reached, largest[:, None])

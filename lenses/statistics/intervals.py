@@ -151,7 +151,8 @@ def sign_flip(
     NaN is a prompt without an estimate. The observed signs count as one of the flips, so p is never
     0 and is 1 for a single prompt. (Fisher 1935; Phipson & Smyth 2010 for the added one.)
     """
-    flat = np.nan_to_num(differences.reshape(differences.shape[0], -1).astype(float))
+    cells = int(np.prod(differences.shape[1:]))
+    flat = np.nan_to_num(differences.reshape(len(differences), cells).astype(float))
     rng = np.random.default_rng(seed)
     observed = np.abs(flat.sum(axis=0))
     # Flipping all signs gives the same absolute sum up to rounding; it must count as reached.
@@ -167,9 +168,19 @@ def sign_flip(
 def luck_above_zero(
     differences: Float[np.ndarray, "prompt *cell"], seed: int = 0
 ) -> Float[np.ndarray, "*cell"]:
-    """One-sided p-values of "the mean difference is not above zero", by `sign_flip`."""
+    """One-sided p-values of "the mean difference is not above zero", by `sign_flip`; 1 of none."""
     p, above = sign_flip(differences, seed), np.nansum(differences, axis=0) > 0
-    return np.where(above, p / 2, 1 - p / 2)
+    return np.where(np.isnan(differences).all(axis=0), 1.0, np.where(above, p / 2, 1 - p / 2))
+
+
+def luck_as_far(
+    observed: Float[np.ndarray, "*cell"] | float, null: Float[np.ndarray, "draw *#cell"]
+) -> Float[np.ndarray, "*cell"]:
+    """One-sided p: share of draws that reach what was observed, which counts as one of them.
+
+    NaN, observed or drawn, counts as reached: what is not known is never significant.
+    """
+    return (1 + (~(null < np.asarray(observed))).sum(axis=0)) / (1 + len(null))
 
 
 def largest_by_luck(

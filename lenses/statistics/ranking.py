@@ -34,13 +34,13 @@ def grouped(
 def rank_vectors(
     values: Float[np.ndarray, "*row group member"],
 ) -> Float[np.ndarray, "*row group member"]:
-    """Ranks within each group, centred and of length 1; zeros where all are tied.
+    """Ranks within each group, centred and of length 1; zeros where all are tied, NaN with a NaN.
 
     The inner product of two is Spearman's correlation, and 0 with what ranks nothing.
     """
     ranks = rankdata(values, axis=-1) - (values.shape[-1] + 1) / 2
     length = np.linalg.norm(ranks, axis=-1, keepdims=True)
-    return np.divide(ranks, length, out=np.zeros_like(ranks), where=length > 0)
+    return np.divide(ranks, length, out=np.where(np.isnan(ranks), np.nan, 0.0), where=length > 0)
 
 
 def rank_correlation(

@@ -9,6 +9,7 @@ weighs the same, so a word that is likely everywhere has none.
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from lenses.statistics.intervals import luck_as_far
 from lenses.statistics.resampled import leave_one_out, pseudo_values
 
 DRAWS = 10_000
@@ -99,14 +100,14 @@ def max_t(
         np.where(known, (values - null.mean(axis=0)) / np.where(known, spread, 1), -np.inf)
         for values in (observed, null)
     )
-    return (1 + (drawn.max(axis=1)[:, None] >= z - ROUNDING).sum(axis=0)) / (1 + len(null))
+    return luck_as_far(z - ROUNDING, drawn.max(axis=1)[:, None])
 
 
 def one_sided_p(
     observed: Float[np.ndarray, "site"], null: Float[np.ndarray, "draw site"]
 ) -> Float[np.ndarray, "site"]:
     """Share of draws that reach what was observed, up to rounding; it counts as one of them."""
-    return (1 + (null >= observed - ROUNDING).sum(axis=0)) / (1 + len(null))
+    return luck_as_far(observed - ROUNDING, null)
 
 
 def advantage_by_prompt(

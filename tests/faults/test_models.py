@@ -7,11 +7,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
 from models import Card, ModelError, find_card, load
+from models.card import NativeConfig
 from models.fetch import weights_files, weights_sha256
 from models.memory import available, refuse_too_large
+from models.train.recipe import Training
+from prompts.additions import AdditionFormat
 from tests.models.tiny import LLAMA, save, tiny
 
 
@@ -121,7 +125,9 @@ def test_no_code_of_a_folder_runs(folder, monkeypatch):
 @pytest.mark.parametrize("changed", [
     {"num_hidden_layers": 10**9}, {"vocab_size": 2**31}, {"vocab_size": 10**9},
     {"intermediate_size": 10**9}, {"hidden_size": 10**9}, {"num_hidden_layers": 100},
-    {"num_hidden_layers": -1}, {"hidden_size": 10**30}])  # fmt: skip
+    {"num_hidden_layers": -1}, {"hidden_size": 10**30}, {"num_attention_heads": 10**6},
+    {"rms_norm_eps": float("nan")}, {"initializer_range": float("inf")},
+    {"rope_parameters": {"rope_type": "default", "rope_theta": float("nan")}}])  # fmt: skip
 def test_numbers_in_a_config_are_bounded_before_anything_is_made(changed, folder):
     state(folder / "config.json", **changed)
     begun = time.monotonic()
@@ -159,6 +165,25 @@ def test_numbers_in_a_card_are_bounded(field, value, tmp_path):
     stated = SHAPE | {field: value}
     card.write_text(NATIVE + "".join(f"{name} = {number}\n" for name, number in stated.items()))
     assert f"config.{field}: " in refusal(card)
+
+
+NUMBERS = [
+    (kind, name)
+    for kind in (NativeConfig, AdditionFormat, Training, Card)
+    for name, field in kind.model_fields.items()
+    if any(one in str(field.annotation) for one in ("int", "float"))
+]
+
+
+@pytest.mark.parametrize(("kind", "name"), NUMBERS, ids=lambda x: getattr(x, "__name__", x))
+def test_every_number_of_a_card_has_a_lower_and_an_upper_bound_and_is_finite(kind, name):
+    most = {"vocabulary": {"0": 2**24}, "keep_at": [10**10]}.get(name, 10**20)
+    least = {"vocabulary": {"0": -1}, "keep_at": [-1]}.get(name, -2)
+    for value in (most, least, float("inf"), float("-inf"), float("nan")):
+        with pytest.raises(ValidationError) as refused:
+            kind.model_validate({name: value})
+        faults = [fault for fault in refused.value.errors() if fault["loc"]]
+        assert name in {fault["loc"][0] for fault in faults if fault["type"] != "missing"}
 
 
 def test_a_shape_that_does_not_fit_into_memory_is_refused_before_it_is_made(tmp_path):

@@ -129,7 +129,7 @@ def place(home: Path, *words: str) -> Place:
     return Place(home, words, tables, took)
 
 
-PATIENCE = 60
+PATIENCE = 300
 SIGNS = (signal.SIGINT, signal.SIGTERM)
 _said: dict[int, int] = {}
 """Of each process that was started: the end of the pipe from which its words are read."""

@@ -10,12 +10,14 @@ import pandas as pd
 
 from viz import (
     Drawing,
+    View,
     along_text,
     attention_patterns,
     bars,
     cell_grid,
     colored_tokens,
     curves,
+    decoded_table,
     head_grid,
     heat_map,
     model_map,
@@ -165,6 +167,26 @@ def found() -> pd.DataFrame:
         for component in ("0", "1", "mlp")
     ]
     return pd.DataFrame(rows, columns=["layer", "pos", "token", "component", "role"])
+
+
+def decoded_states(tokens: int, layers: int) -> Drawing:
+    """A table of decoded states, with every decoder and norm there is."""
+    axes = {
+        "prompt": [0], "state": ["after the block"], "layer": range(layers), "pos": range(tokens),
+        "norm": ["none", "unit length", "norm, no gain", "final norm", "centred"],
+        "decoder": ["embedding", "unembedding", "linear mix", "quadratic mix", "surer of the two",
+                    "ridge lens", "Jacobian lens"],
+    }  # fmt: skip
+    rows = pd.MultiIndex.from_product(axes.values(), names=axes).to_frame(index=False)
+    rng = np.random.default_rng(0)
+    for k in range(1, 6):
+        end = "" if k == 1 else f"_{k}"
+        rows[f"token{end}"] = [f" word{n}" for n in rng.integers(0, 3000, len(rows))]
+        rows[f"probability{end}"] = rng.random(len(rows)) / k
+    rows["entropy"] = rng.random(len(rows)) * 9
+    first = View("after the block", "unembedding", "final norm")
+    read = {0: [f" token{n}" for n in range(tokens)]}
+    return decoded_table(rows, read, first, caption="A box for each state.")
 
 
 def drawings() -> dict[str, Drawing]:

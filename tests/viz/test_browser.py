@@ -250,3 +250,31 @@ def test_a_shift_is_measured(tab, runs):
     shown.page.evaluate("document.querySelector('main').style.paddingTop = '400px'")
     shown.page.wait_for_timeout(200)
     assert shown.shifted() > 0.1
+
+
+SWITCH = """async (name) => {
+  const took = [], lists = [...document.querySelectorAll(".choices label")];
+  const list = lists.find((one) => one.firstChild.textContent === name).querySelector("select");
+  for (let round = 0; round < 3; round += 1) {
+    for (const option of list.options) {
+      const from = performance.now();
+      list.value = option.value;
+      list.dispatchEvent(new Event("change"));
+      await new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
+      took.push(performance.now() - from);
+    }
+  }
+  return took.sort((one, other) => one - other)[Math.floor(took.length / 2)];
+}"""
+"""Milliseconds from a choice to the picture that shows it; the median of three rounds."""
+
+
+def test_decoder_and_norm_switch_in_a_fifth_of_a_second(tab, tmp_path):
+    """On 64 tokens x 6 layers, as the page of `token_decoding` shows them."""
+    states = {"states": samples.decoded_states(64, 6)}
+    write_page(*samples.write_run(tmp_path / "runs", "boxes", states, {}))
+    (file,) = (tmp_path / "runs").rglob("index.html")
+    page = tab().open(file).scroll().page
+    assert page.locator(".boxes td").count() == 64 * 6
+    for name in ("Decoder", "Norm"):
+        assert page.evaluate(SWITCH, name) < 200

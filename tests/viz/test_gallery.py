@@ -191,3 +191,18 @@ def test_two_thousand_runs_stay_quick(tab, tmp_path):
     print(f"first cards after {first:.0f} ms, a key takes {took:.0f} ms")
     assert first < 1_000
     assert took < 100
+
+
+def test_a_page_leads_to_its_neighbours_and_to_the_newest_run_of_another_question(tab, runs):
+    page = tab().open(runs / "addition_accuracy/cells/index.html").page
+    page.get_by_role("link", name="Next run").click()
+    expect(page.locator("h1")).to_have_text("How, and how much, does each head contribute to what "
+                                            "its block writes?")  # fmt: skip
+    page.get_by_role("link", name="Previous run").click()
+    expect(page.locator("h1")).to_have_text("Which additions does the model get right?")
+    page.get_by_role("link", name="Same question").click()
+    expect(page.locator("#count")).to_have_text("1 of 6 shown")
+    page = tab().open(runs / "index.html", "#experiment=digit_places&newest=1").page
+    page.wait_for_url("**/digit_places/redrawn/index.html")
+    page = tab().open(runs / "index.html", "#experiment=nothing&newest=1").page
+    expect(page.locator("#count")).to_contain_text("no run of nothing here yet")

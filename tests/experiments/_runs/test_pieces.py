@@ -149,5 +149,6 @@ def test_every_experiment_that_can_be_cut_gives_the_same(name, monkeypatch, tmp_
     (folder,) = folders_of_pieces()
     merged = numbers_of(merge(folder))
     once = numbers_of(run(experiment, fresh=True))
-    assert {k for k in once if once[k] != merged[k]} == set()
+    differ = {name for name in once if once[name] != merged[name]}
+    assert {name for name in differ if "_seconds" not in name} == set()  # times are measured anew
     assert merged.keys() == once.keys()

@@ -92,6 +92,25 @@ def close(found, expected, tolerance: float = 1e-4) -> None:
     torch.testing.assert_close(found.double(), expected.double(), rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.parametrize("moved", [0.0, 20.0])
+@pytest.mark.parametrize("size", [1e-3, 3e-2, 1.0])
+@pytest.mark.parametrize(("rows", "pos"), [(1, 1), (1, 8), (6, 8)])
+def test_outcomes_over_a_large_vocabulary_are_those_of_float64(rows, pos, size, moved) -> None:
+    """Small changes of 49,152 logits, which a product in float32 would hide."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(pos, 49_152, generator=generator) * 4
+    change = torch.randn(rows, *logits.shape, generator=generator) * size + moved
+    true = torch.randint(0, 49_152, (pos,), generator=generator)
+    clean = Clean.of(torch.zeros(1), torch.zeros(1), logits, true)
+    after = logits + change
+    was, now = logits.double().log_softmax(-1), after.double().log_softmax(-1)
+    kl = (was.exp() * (was - now)).sum(-1)
+    nll = (was - now).gather(-1, true.expand(rows, -1)[..., None])[..., 0]
+    found = lens._outcomes(after.clone(), clean).double()
+    assert (found[:, 0] - nll).abs().max() < 1e-5
+    assert (found[:, 1] - kl).abs().max() < 4e-6
+
+
 def test_replacements_come_from_the_other_texts_at_the_same_pos(cleans, replaced) -> None:
     z = [clean.z for clean in cleans]  # 11, 6 and 8 pos
     close(replaced[0].mean[:, 3], (z[1][:, 3] + z[2][:, 3]) / 2)
