@@ -1,6 +1,7 @@
 """Claims as a page shows them: rows of tables with their intervals, checks, what was not tested."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from itertools import groupby
 from typing import Any
@@ -45,11 +46,19 @@ def evidence(claims: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         "groups": _groups([claim for claim in about if claim["verdict"] != "not tested"]),
         "checks": checks,
         "passed": sum(claim["verdict"] == "holds" for claim in checks),
+        "unpassed": _unpassed(checks),
         "not_tested": _by_need([claim for claim in about if claim["verdict"] == "not tested"]),
         "reported": [claim for claim in whole if claim["reported"] is not None],
         "counts": count_verdicts(whole),
         "named": _named(about),
     }
+
+
+def _unpassed(checks: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """Each verdict of checks that did not pass, and how many of them have it, in words."""
+    counts = Counter(claim["verdict"] for claim in checks if claim["verdict"] != "holds")
+    of = f"of {len(checks)} checks of the method"
+    return [(verdict, counted(verdict, n, of)) for verdict, n in counts.items()]
 
 
 def _named(claims: list[dict[str, Any]]) -> list[tuple[str, int, str]]:

@@ -162,12 +162,13 @@ def test_checks_and_what_was_not_tested_stand_apart(runs):
     assert "Prompts agree." not in claims
 
 
-def test_a_check_that_does_not_pass_is_said_at_the_top(tmp_path):
-    broken = samples.claim(kind="identity", check=True, verdict="fails", estimate=None, low=None,
+@pytest.mark.parametrize(("verdict", "said"), [("fails", "fails"), ("undecided", "undecided")])
+def test_a_check_that_does_not_pass_is_said_at_the_top(tmp_path, verdict, said):
+    broken = samples.claim(kind="identity", check=True, verdict=verdict, estimate=None, low=None,
                            high=None)  # fmt: skip
     folder, told = samples.write_run(tmp_path, "broken", {}, {}, claims=[broken])
     text = write_page(folder, told).read_text()
-    assert "1 of 1 checks of the method did not pass" in section(text, "<h1>", 'id="evidence"')
+    assert f"1 of 1 checks of the method {said}" in section(text, "<h1>", 'id="evidence"')
     assert 'id="checks" open' in text
 
 
