@@ -322,7 +322,7 @@ class HeadSelection(TextStudy):
         others = flat[1::2, np.arange(len(KINDS)), number]
         return pd.DataFrame(
             {"kind": KINDS, "layer": number // heads, "head": number % heads}
-            | vars(bootstrap(others, self.seed))
+            | vars(bootstrap(others, self.seed).within(0, 1))
             | {"even": kept["even"][1::2].mean(axis=0)}
         )
 
@@ -351,7 +351,7 @@ class HeadSelection(TextStudy):
         return Claim.learned(
             "The best induction head copies: the logit of the token that it attends to rises more "
             f"than {_percent(COPIES)} of all other logits.",
-            bootstrap(copies["own_below"].to_numpy(), self.seed), above=COPIES,
+            bootstrap(copies["own_below"].to_numpy(), self.seed).within(0, 1), above=COPIES,
             null=0.5, null_note="a head that writes tokens at random",
             unit=f"share of other tokens' logits that rise less; threshold {COPIES:g}",
             decide="more tokens (--vocabulary)",

@@ -521,7 +521,7 @@ def _control_claims(rows: pd.DataFrame, seed: int) -> list[Claim]:
         claims.append(Claim.mechanical(
             f"In a planted model with {about}, a rule leads more than {FOUND:.0%} of the flow "
             f"along the true path. {told}",
-            bootstrap(wide[best].to_numpy(), seed), above=FOUND, check=True,
+            bootstrap(wide[best].to_numpy(), seed).within(0, 1), above=FOUND, check=True,
             unit=f"share on the true path by the rule {best}", more="texts",
         ))  # fmt: skip
     return claims
@@ -548,7 +548,7 @@ def _key_figures(origins: pd.DataFrame) -> dict[str, "Drawing"]:
         for of, frame, column in (("key", own, "decisive"), ("beside it", own, "beside"),
                                   ("key, random weights", random, "decisive")):  # fmt: skip
             values = frame[frame["rule"] == rule].groupby("prompt")[column].mean().to_numpy()
-            found = bootstrap(values) if len(values) else None
+            found = bootstrap(values).within(0, 1) if len(values) else None
             if found is not None:
                 rows.append((rule, of, float(found.estimate), float(found.low), float(found.high)))
     if not rows:

@@ -328,7 +328,7 @@ def _covering(
     seed: int,
 ) -> tuple[Float[np.ndarray, "component cell"], Float[np.ndarray, "component cell"]]:
     """Ends of the intervals over contexts."""
-    ends = bootstrap(pseudo_values(found, shares_of(without)), seed)
+    ends = bootstrap(pseudo_values(found, shares_of(without)), seed).within(-np.inf, 1)
     return ends.low, ends.high
 
 

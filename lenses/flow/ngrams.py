@@ -142,7 +142,7 @@ def rule_rows(
         right = (
             (guessed == truth).any(0) if name == SOME else {**by, LONGEST: longest}[name] == truth
         )
-        found = bootstrap((same & there).sum(1) / there.sum(1), seed)
+        found = bootstrap((same & there).sum(1) / there.sum(1), seed).within(0, 1)
         told = {key: value.item() for key, value in vars(found).items()}
         told |= {"counted": known[there].mean(), "right": right[there].mean()}
         rows.append({"rule": name} | told | {"elsewhere": chance[there].mean()})

@@ -106,7 +106,9 @@ def by_distance(
     parts = []
     for number in sorted(set(distance)):
         rows = [i for i, other in enumerate(distance) if other == number]
-        found = bootstrap(frame_means(attention[rows], [frames[i] for i in rows]), seed)
+        found = bootstrap(frame_means(attention[rows], [frames[i] for i in rows]), seed).within(
+            0, 1
+        )
         axes = {"distance": [number], "adjective": ["own", "control"]}
         parts.append(grid(axes, **vars(found)))
     return pd.concat(parts, ignore_index=True)

@@ -277,7 +277,7 @@ def sink_rows(model: Model, own: PerPrompt, seed: int) -> pd.DataFrame:
     """Means of SINK over prompts with intervals, by layer, and the window of each layer."""
     table = pd.DataFrame({"layer": range(model.cfg.n_layers)})
     for name in SINK:
-        found = bootstrap(own[name], seed)
+        found = bootstrap(own[name], seed).within(0, np.inf)
         table[name], table[f"{name}_low"] = found.estimate, found.low
         table[f"{name}_high"] = found.high
     widest = own["window"][np.argmax([(~np.isnan(w)).sum() for w in own["window"]])]

@@ -195,7 +195,7 @@ def explained_rows(states: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Means over prompts, with intervals, of every kind of vector and number of tokens."""
     keys, frames = ["atoms", "vectors", "state", "depth"], []
     for told, part in states.groupby(keys, sort=False):
-        found = bootstrap(part.groupby("prompt")[SHARES].mean().to_numpy(), seed)
+        found = bootstrap(part.groupby("prompt")[SHARES].mean().to_numpy(), seed).within(-np.inf, 1)
         about = dict(zip(keys, told, strict=True)) | {"tokens": range(1, MOST + 1)}
         frames.append(pd.DataFrame(about | vars(found)))
     return pd.concat(frames, ignore_index=True)

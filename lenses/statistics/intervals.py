@@ -4,7 +4,7 @@ What varies between prompts is the unit of evidence: a statistic is computed onc
 only then are prompts resampled, so that ten thousand resamples cost a matrix product.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -37,6 +37,11 @@ class Intervals:
     low: Float[np.ndarray, "*cell"]
     high: Float[np.ndarray, "*cell"]
     n: Int[np.ndarray, "*cell"]
+
+    def within(self, least: float, most: float) -> "Intervals":
+        """The same of a number that cannot be less or more: a share ends at 0 and 1."""
+        low, high = np.clip([self.low, self.high], least, most)
+        return replace(self, low=low, high=high)
 
 
 def wilson(

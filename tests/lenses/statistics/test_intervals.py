@@ -178,3 +178,12 @@ def test_a_row_with_a_nan_is_undefined() -> None:
         found = correlation(x, y)
         assert np.isnan(found[0])
         assert not np.isnan(found[1])
+
+
+def test_an_interval_ends_where_a_share_does() -> None:
+    shares = np.array([[0.9], [1.0], [0.97], [1.0], [0.8]])
+    found = bootstrap(shares)
+    assert found.low > 0.5
+    assert found.high > 1
+    cut = found.within(0, 1)
+    assert (cut.high, cut.low, cut.estimate) == (1, found.low, found.estimate)
