@@ -138,7 +138,8 @@ def given_texts(prompts: Sequence[str], file: Path | None) -> list[Text]:
         ModelError: the file cannot be read; it names the line, and the column of a table.
     """
     try:
-        return [Text("given", text) for text in prompts] + (texts_in(file) if file else [])
+        typed = [Text("given", text.lstrip("\ufeff")) for text in prompts]
+        return typed + (texts_in(file) if file else [])
     except ValueError as error:
         raise ModelError(str(error)) from error
 

@@ -1,7 +1,8 @@
 """What a .gguf file states, held against what transformers made of it.
 
 transformers skips tensors and metadata that it does not know, in silence. Here every tensor must
-have a place, and every number that changes the computation must be in the config that came out.
+have a place, every number that changes the computation must be in the config that came out, and
+the tokenizer must cut text as the file says.
 """
 
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import torch
 
 from models.card import LARGEST, MOST_LAYERS, ModelError
 from models.protocol import PlainModel, PretrainedConfig
+from models.text import begins_with_bos, read_ids
 
 ENDS = ("eos_token_id", "eot_token_id", "eom_token_id")
 """Metadata under `tokenizer.ggml` that name a token at which a continuation ends."""
@@ -37,14 +39,24 @@ WIDTHS = ("intermediate_size", "n_inner", "ffn_dim")
 """Names of the width of an MLP; four times that of the stream where a config has none."""
 WITHOUT_EFFECT = (
     *("context_length", "vocab_size", "rope.scaling.finetuned", "tensor_data_layout"),
-    *("rope.scaling.original_context_length", "attention.causal", "use_parallel_residual"),
+    *("rope.scaling.original_context_length", "use_parallel_residual"),
 )
 """Metadata that changes nothing, or nothing unless other metadata here does."""
 NEUTRAL = {
     "rope.scaling.type": ("none", ""), "rope.scaling.factor": (0, 1), "rope.scale_linear": (0, 1),
     "rope.scaling.attn_factor": (0, 1), "attention.scale": (0,), "expert_shared_count": (0,),
+    "attention.causal": (True,),
 }  # fmt: skip
 """Metadata that changes nothing at these values."""
+
+
+SPLIT_AS_GPT2 = {
+    *("gpt-2", "phi-2", "jina-es", "jina-de", "jina-v1-en", "jina-v2-es", "jina-v2-de"),
+    *("jina-v2-code", "gigachat", "roberta-bpe", "mpt", "olmo", "jais"),
+}
+"""Names that llama.cpp has for the way in which GPT-2 cuts text before it merges bytes."""
+DIGITS_APART = {"smollm", "starcoder", "refact", "command-r", "codeshell"}
+"""Names for the same where every digit stands apart first, so that spaces before one stay whole."""
 
 
 def report_of_gguf(file: Path, model: PlainModel) -> list[str]:
@@ -112,6 +124,51 @@ def refuse_large_gguf(file: Path) -> None:
         value = field.contents() if len(field.data) == 1 else None
         if isinstance(value, int) and not name.startswith(("tokenizer.", "GGUF.")) and value > most:
             raise ModelError(f"{file}: {name} is {value}, more than {most}; get the file again")
+
+
+def as_the_file_splits(file: Path, tokenizer: Any) -> Any:
+    """A tokenizer read from a .gguf file, made to cut text as the file says.
+
+    transformers cuts as GPT-2 does wherever it does not know the name. Raises ModelError for a
+    name that is not known here either, and for a beginning of texts that is not the stated one.
+    """
+    from gguf import GGUFReader
+
+    stated = {name.removeprefix("tokenizer.ggml."): field.contents()
+              for name, field in GGUFReader(file).fields.items()
+              if name.startswith("tokenizer.ggml.") and len(field.data) == 1}  # fmt: skip
+    if stated.get("model") == "gpt2":
+        _split(file, stated.get("pre"), tokenizer)
+    first = tokenizer.convert_ids_to_tokens(read_ids(tokenizer, "a"))[0]
+    begins = {"add_bos_token": begins_with_bos(tokenizer)}
+    if stated.get("model") == "llama":
+        pieces = tokenizer.tokenize("a", add_special_tokens=False)
+        begins["add_space_prefix"] = pieces[0].startswith("▁")
+    for name, does in begins.items():
+        if name in stated and stated[name] != does:
+            raise ModelError(
+                f"{file}: tokenizer.ggml.{name} is {stated[name]}, but with transformers a text "
+                f"begins with {first!r}; use the safetensors weights of this model"
+            )
+    return tokenizer
+
+
+def _split(file: Path, name: str | None, tokenizer: Any) -> None:
+    """Set how a byte-level tokenizer cuts text before it merges bytes."""
+    from tokenizers import pre_tokenizers
+    from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS
+
+    if name in DIGITS_APART:
+        tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
+        ])  # fmt: skip
+    elif name not in SPLIT_AS_GPT2 | GGUF_PRE_TOKENIZER_SPLITS.keys():
+        said = "not stated" if name is None else name
+        raise ModelError(
+            f"{file}: how its tokenizer cuts text (tokenizer.ggml.pre) is {said}, which "
+            "transformers reads as GPT-2's way; use the safetensors weights of this model"
+        )
 
 
 def _placed(model: PlainModel, kind: str) -> set[str]:

@@ -1,6 +1,7 @@
 """Which kinds of model can be measured, and how far they read: what a config says of it."""
 
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,16 @@ MOST = {
 """What a number of a config is at most, by a part of its name; of others LARGEST."""
 DEQUANTISED = {"mxfp4"}
 """Ways of quantising that transformers undoes while reading (gpt-oss)."""
+CHANGING = {
+    *("sliding_window", "attention_chunk_size", "no_rope_layers", "no_rope_layer_interval"),
+    *("final_logit_softcapping", "attn_logit_softcapping", "logit_scale", "logits_scaling"),
+    *("residual_multiplier", "embedding_multiplier", "attention_multiplier", "lm_head_multiplier"),
+    *("scale_emb", "scale_depth", "dim_model_base", "scale_embedding", "query_pre_attn_scalar"),
+    *("clip_qkv", "qk_layernorm", "use_qk_norm", "alibi", "use_parallel_residual", "rotary_dim"),
+}
+"""Fields of some kind's config that change what is computed."""
+KNOWN = {"model_type", "auto_map", "torch_dtype", "rope_theta", "rope_scaling", "_name_or_path"}
+"""Fields of a config.json that every kind reads, or that say nothing of the computation."""
 
 
 def refuse_unreadable_folder(card: Card, folder: Path) -> None:
@@ -82,10 +93,38 @@ def _refuse_large_numbers(card: Card, file: Path, config: dict[str, Any]) -> Non
             raise ModelError(f"{card.name}: {file}, {said}: not at most {most}; mend it")
 
 
+def ignored_fields(card: Card, folder: Path, config: PretrainedConfig) -> list[str]:
+    """Fields of a config.json that its kind of model does not have.
+
+    Raises ModelError for one that changes the computation of another kind: here it is lost.
+    """
+    shape = config.get_text_config()
+    stated = json.loads((folder / "config.json").read_text("utf-8"))
+    stated = stated if shape is config else stated.get("text_config", {})
+    own = {field.name for field in fields(type(shape))} | KNOWN | set(shape.attribute_map)
+    ignored = sorted(stated.keys() - own)
+    for name in ignored:
+        neutral = stated[name] is not True and stated[name] in (None, False, 0, 1, [], {})
+        if name in CHANGING and not neutral:
+            raise ModelError(
+                f"{card.name}: config.json in {folder} states {name} = {str(stated[name])[:40]}, "
+                f"which {shape.model_type} models do not have, so this would be another model; "
+                "correct model_type, or take that out"
+            )
+    return ignored
+
+
 def longest_of(config: PretrainedConfig) -> int:
-    """The longest text that a model reads; UNBOUNDED where its config states none."""
+    """The longest text that a model reads; UNBOUNDED where its config states none.
+
+    Where a longer text is rotated otherwise from its first token on (longrope), the longest before
+    that: beyond it, what a token gets would depend on how many follow it.
+    """
     shape = config.get_text_config()
     stated = [getattr(shape, name, None) for name in ("max_position_embeddings", "max_seq_len")]
+    rope = getattr(shape, "rope_parameters", None) or {}
+    if rope.get("rope_type") == "longrope":
+        stated.append(rope.get("original_max_position_embeddings"))
     return min((n for n in stated if isinstance(n, int) and n > 0), default=UNBOUNDED)
 
 

@@ -13,22 +13,21 @@ from safetensors.torch import save_file
 from models.card import Card, ModelError
 from models.fetch import plain_folder, read_from, snapshot, weights_files
 from models.gguf_files import (
+    as_the_file_splits,
     ends_of_gguf,
     refuse_large_gguf,
     report_of_gguf,
     unembedding_of_gguf,
 )
-from models.kinds import refuse_unreadable_folder
+from models.kinds import ignored_fields, refuse_unreadable_folder
 from models.memory import refuse_large_folder
 from models.protocol import PlainModel, Tokenizer
+from models.stored_buffers import BUFFER, refuse_other_buffers
 
-BUFFER = re.compile(
-    r"(inv_freq|masked_bias|position_ids|rotary_emb\.(cos|sin)_cached|h\.\d+\.attn\.bias"
-    r"|layers\.\d+\.attention\.bias|h\.\d+\.attn\.attention\.bias)$"
-)
-"""Masks and tables that old versions of transformers saved and newer ones compute."""
 FURTHER = re.compile(r"^(mtp|model\.(language_model\.)?layers\.\d+\.)")
 """Blocks that predict several tokens ahead, where transformers has a rule to leave them out."""
+FLOATS = {"F64", "F32", "F16", "BF16"}
+"""Formats of weights that are the numbers that they stand for."""
 REPORT = "read_report.txt"
 TRUSTED: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 """How everything is read: nothing from the network, and no code of a model's folder is run."""
@@ -97,7 +96,7 @@ def _refuse_lacking(card: Card, folder: Path, said: dict[str, Any]) -> None:
 def _read_of(card: Card, folder: Path, model: PlainModel, unread: set[str]) -> tuple[str, ...]:
     """What was read of a folder and what was not; raises ModelError for weights that were not."""
     files = [file for file in read_from(card, folder) if file.suffix == ".safetensors"]
-    names = [name for file in files for name in _names_in(file)]
+    names = _names_in(card, files, packed=hasattr(model.config, "quantization_config"))
     rules = model._keys_to_ignore_on_load_unexpected or ()
     own = model.state_dict().keys()
     places = {
@@ -112,19 +111,42 @@ def _read_of(card: Card, folder: Path, model: PlainModel, unread: set[str]) -> t
             "would be another model; correct config.json (biases, layers, kind) or the weights"
         )
     _refuse_untied(card, folder, model)
+    refuse_other_buffers(card, files, known, model)
     ignored = sorted(known | by_rule)
+    unknown = ignored_fields(card, folder, model.config)
     other = sorted({*folder.glob("*.safetensors")} - {*files})
     return (
         f"read: {len(names) - len(ignored)} tensors of {folder} as {type(model).__name__}",
         *(f"ignored: {name}" for name in ignored),
+        *(f"ignored: {name} of config.json" for name in unknown),
         *(f"ignored: the file {file.name}" for file in other),
         *_report_of_conversion(folder),
     )
 
 
-def _names_in(file: Path) -> list[str]:
-    with safe_open(file, framework="pt") as tensors:
-        return list(tensors.keys())
+def _names_in(card: Card, files: list[Path], *, packed: bool) -> list[str]:
+    """The names of all tensors of some files.
+
+    Raises ModelError for a name that stands in two of them, and for weights stored as integers,
+    which transformers reads as if they were the numbers that they stand for.
+    """
+    home: dict[str, Path] = {}
+    for file in files:
+        with safe_open(file, framework="pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118 - no dict
+                if name in home:
+                    raise ModelError(
+                        f"{card.name}: {name} stands in {home[name].name} and in {file}; get the "
+                        "folder again"
+                    )
+                home[name] = file
+                stored = tensors.get_slice(name).get_dtype()
+                if stored not in FLOATS and not packed and not BUFFER.search(name):
+                    raise ModelError(
+                        f"{card.name}: {name} in {file} is stored as {stored}, which is no weight "
+                        "by itself; dequantise the weights and save them as float"
+                    )
+    return list(home)
 
 
 def _refuse_untied(card: Card, folder: Path, model: PlainModel) -> None:
@@ -174,7 +196,8 @@ def _convert(gguf: Path, folder: Path) -> None:
         refuse_large_gguf(gguf)
         card = Card.of(gguf.stem, gguf.parent, {"source": "gguf", "path": gguf})
         refuse_large_folder(card, gguf.parent, **place)
-        AutoTokenizer.from_pretrained(gguf.parent, **place).save_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **place)
+        as_the_file_splits(gguf, tokenizer).save_pretrained(folder)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             gguf.parent, dtype=torch.float32, output_loading_info=True, **place
         )

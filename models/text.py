@@ -59,8 +59,13 @@ def tokenize_prompts(
             ids = tokenize(model, text)
         except ModelError as error:
             raise ModelError(f"{name}: {error}") from error
-        if not text.strip() or not ids:
+        if not text.strip():
             raise ModelError(f"{name} is empty; leave it out or give it a text")
+        if len(ids) <= begins_with_bos(model.tokenizer):
+            raise ModelError(
+                f"{name}: the tokenizer reads nothing of {text[:40]!r}; leave it out or write it "
+                "in signs that the model knows"
+            )
         refuse_too_long(model, len(ids) + new_tokens, f"{name} with its continuation")
         rows.append(ids)
     return rows
@@ -102,10 +107,14 @@ def refuse_unread_tokens(
         )
 
 
+class TooLongError(ModelError):
+    """A text is longer than a model reads."""
+
+
 def refuse_too_long(model: Model, length: int, what: str) -> None:
-    """Raise ModelError for a text longer than the model reads."""
+    """Raise TooLongError for a text longer than the model reads."""
     if length > model.cfg.n_ctx:
-        raise ModelError(
+        raise TooLongError(
             f"{what} is {length} tokens long, but {model.card.name} reads at most "
             f"{model.cfg.n_ctx}; shorten it"
         )
@@ -163,7 +172,9 @@ def _names(tokenizer: Tokenizer) -> list[str]:
     added = {token: str(content) for token, content in tokenizer.added_tokens_decoder.items()}
     backend = getattr(tokenizer, "backend_tokenizer", None)
     in_bytes = backend is not None and "ByteLevel" in repr(backend.decoder)
-    pieces = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+    # Some tokenizers leave ids out, so that the last one is beyond their number of tokens.
+    last = max(tokenizer.get_vocab().values(), default=-1)
+    pieces = tokenizer.convert_ids_to_tokens(list(range(last + 1)))
     shown, names, used = _of_bytes if in_bytes else _of_pieces, [], set(added.values())
     for number, piece in enumerate(pieces):
         name = added.get(number) or (shown(piece) if piece else "")

@@ -30,7 +30,7 @@ def word_pairs(file: Path | None = None) -> list[WordPairs]:
     if path.suffix.lower() in (".csv", ".tsv", ".jsonl"):
         return _of_table(path)
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise ValueError(f"{path}: no TOML that can be read ({error}); {LIKE_THIS}") from error
     listed = content.get("relation")

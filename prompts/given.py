@@ -86,7 +86,8 @@ def rows_of(path: Path) -> Iterator[Row]:
 
 
 def _csv_rows(path: Path, text: str) -> Iterator[Row]:
-    reader = csv.reader(StringIO(text, newline=""), strict=True, delimiter=SEPARATORS[path.suffix])
+    lines = StringIO(text, newline="\n")  # which a carriage return alone does not end
+    reader = csv.reader(lines, strict=True, delimiter=SEPARATORS[path.suffix])
     header: list[str] = []
     before = 0
     try:
@@ -102,7 +103,9 @@ def _csv_rows(path: Path, text: str) -> Iterator[Row]:
             else:
                 yield line, dict(zip(header, cells, strict=True))
     except csv.Error as error:
-        raise ValueError(f"{path}, line {reader.line_num}: {error}; mend the line") from error
+        alone = "new-line" in str(error)
+        why = "a carriage return alone ends no line; put quotes around the text" if alone else error
+        raise ValueError(f"{path}, line {reader.line_num}: {why}; mend the line") from error
 
 
 def _header(path: Path, line: int, cells: list[str]) -> list[str]:
@@ -140,16 +143,22 @@ def _words(path: Path, line: int, row: dict[str, str], name: str) -> str:
 
 
 def _read(path: Path) -> str:
-    """The text of a file in UTF-8, without a byte order mark."""
+    """The text of a file in UTF-8, without byte order marks (joined files have some inside)."""
     try:
-        whole = path.read_bytes()
+        text = path.read_bytes()
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror}); correct the path") from error
-    text = whole.removeprefix(BOM_UTF8)
+    text = text.removeprefix(BOM_UTF8)
+    if (at := text.find(0)) >= 0:
+        raise ValueError(f"{path}: not UTF-8 text ({_place(text, at)}); save it as UTF-8")
     try:
-        return text.decode("utf-8")
+        return re.sub(r"(?m)^\ufeff+", "", text.decode("utf-8"))
     except UnicodeDecodeError as error:
-        line = text[: error.start].count(b"\n") + 1
-        column = error.start - (text.rfind(b"\n", 0, error.start) + 1) + 1
-        place = f"byte 0x{text[error.start]:02X} in line {line}, byte {column} of it"
+        place = _place(text, error.start)
         raise ValueError(f"{path}: not UTF-8 ({place}); save it as UTF-8") from error
+
+
+def _place(text: bytes, at: int) -> str:
+    """Which byte it is, and where it stands."""
+    line, start = text[:at].count(b"\n") + 1, text.rfind(b"\n", 0, at) + 1
+    return f"byte 0x{text[at]:02X} in line {line}, byte {at - start + 1} of it"

@@ -1,10 +1,11 @@
 """Facts to be recalled, each with its subject and a rival of the answer: shipped or one's own."""
 
-import csv
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
+
+from prompts.given import rows_of
 
 SHIPPED = Path(__file__).with_name("recall.toml")
 BLANK = "{subject}"
@@ -54,20 +55,13 @@ def recalled_facts(file: Path | None = None) -> list[Recalled]:
     """
     path = file or SHIPPED
     rows = _lines if path.suffix.lower() == ".csv" else _relations
-    found = []
-    try:
-        for where, row in rows(path.read_text(encoding="utf-8-sig")):
-            found.append(_fact(where, row))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, csv.Error) as error:
-        raise ValueError(f"{path}: cannot be read ({error})") from error
-    except ValueError as error:
-        raise ValueError(f"{path}, {error}") from error
+    found = [_fact(where, row) for where, row in rows(path)]
     if not found:
         raise ValueError(f"{path}: has no fact; write one as prompts/recall.toml does")
     return found
 
 
-def _fact(where: str, row: dict[str, object]) -> Recalled:
+def _fact(where: str, row: Mapping[str, object]) -> Recalled:
     names = [field.name for field in fields(Recalled)]
     if missing := [name for name in names if name not in row]:
         raise ValueError(f"{where}: no field {missing[0]!r}; it needs {', '.join(names)}")
@@ -77,24 +71,26 @@ def _fact(where: str, row: dict[str, object]) -> Recalled:
         raise ValueError(f"{where}: {error}") from error
 
 
-def _lines(text: str) -> Iterator[tuple[str, dict[str, object]]]:
-    reader = csv.DictReader(text.splitlines(), strict=True)
-    for row in reader:
-        yield f"line {reader.line_num}", row
+def _lines(path: Path) -> Iterator[tuple[str, Mapping[str, object]]]:
+    return ((f"{path}, line {line}", row) for line, row in rows_of(path))
 
 
-def _relations(text: str) -> Iterator[tuple[str, dict[str, object]]]:
+def _relations(path: Path) -> Iterator[tuple[str, Mapping[str, object]]]:
     """Each fact of each `[[relation]]`, by the relation's number and its own, from 1."""
-    relations = tomllib.loads(text).get("relation")
+    try:
+        relations = tomllib.loads(path.read_text(encoding="utf-8-sig")).get("relation")
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: cannot be read ({error})") from error
     if not isinstance(relations, list):
-        raise ValueError('no [[relation]]; write name, prompt and facts = [["France", "Paris", ..')
+        wanted = 'name, prompt and facts = [["France", "Paris", ...'
+        raise ValueError(f"{path}, no [[relation]]; write {wanted}")
     for number, relation in enumerate(relations, 1):
         told = {"relation": relation.get("name"), "prompt": relation.get("prompt")}
         facts = relation.get("facts")
         if not isinstance(facts, list):
-            raise ValueError(f"relation {number}: no field 'facts', a list of lists")
+            raise ValueError(f"{path}, relation {number}: no field 'facts', a list of lists")
         for place, fact in enumerate(facts, 1):
-            where = f"relation {number}, fact {place}"
+            where = f"{path}, relation {number}, fact {place}"
             if not isinstance(fact, list) or len(fact) != 3:
                 raise ValueError(f"{where}: {fact!r} is not [subject, answer, rival]")
             yield where, told | dict(zip(("subject", "answer", "rival"), fact, strict=True))

@@ -14,7 +14,7 @@ from lenses.addition.answers import likeliest
 from lenses.kept import PerPrompt
 from lenses.statistics.intervals import wilson
 from models import Model, ModelError
-from models.text import TextNote, refuse_too_long, tokenize
+from models.text import TextNote, TooLongError, refuse_too_long, tokenize
 from prompts.additions import Addition, AdditionFormat, Sums
 from prompts.forms import CHAT, Form, plain_forms
 
@@ -92,13 +92,16 @@ def addition_format(
 def forms_of(model: Model, places: int, seed: int, examples: int = 1) -> list[Form]:
     """Every form in which a language model can be asked, the most usual first.
 
-    Raises ModelError where its tokenizer writes none with each digit as a token of its own.
+    Raises ModelError where its tokenizer writes none with each digit as a token of its own, and
+    where one is longer than the model reads: a form is not left out for want of room.
     """
     shown, _ = sums_apart(places, seed, examples)
     found, refused = [], []
     for form in [*plain_forms(shown), *_chat(model)]:
         try:
             style_of(model, form, places)
+        except TooLongError:
+            raise
         except ModelError as error:
             refused.append(error)
         else:

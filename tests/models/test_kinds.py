@@ -50,15 +50,112 @@ def test_layers_that_the_config_leaves_out_are_refused(llama):
     assert "nothing reads model.layers.2." in refusal_of(llama)
 
 
-@pytest.mark.parametrize("name", ["model.layers.0.self_attn.rotary_emb.inv_freq", "model.mask"])
-def test_known_buffers_are_ignored_and_named_others_refused(llama, name):
-    change(llama, name, torch.ones(6))
-    if name == "model.mask":
-        assert "nothing reads model.mask of" in refusal_of(llama)
-    else:
-        report = load(str(llama)).read_report
-        assert report[0].startswith("read: 30 tensors of")
-        assert report[1] == f"ignored: {name}"
+INV_FREQ = "model.layers.0.self_attn.rotary_emb.inv_freq"
+SPEEDS = 10_000.0 ** (-torch.arange(6) / 6)
+"""How fast the tiny Llama's pairs of dimensions are rotated."""
+
+
+def test_a_tensor_of_no_known_name_is_refused(llama):
+    change(llama, "model.mask", torch.ones(6))
+    assert "nothing reads model.mask of" in refusal_of(llama)
+
+
+@pytest.mark.parametrize(
+    ("name", "own", "other"),
+    [
+        (INV_FREQ, SPEEDS, 500_000.0 ** (-torch.arange(6) / 6)),
+        (INV_FREQ, SPEEDS.bfloat16(), SPEEDS[:3]),
+        (
+            "model.layers.0.self_attn.rotary_emb.cos_cached",
+            torch.outer(torch.arange(9.0), SPEEDS).cos().repeat(1, 2)[None, None],
+            torch.outer(torch.arange(9.0), SPEEDS / 4).cos().repeat(1, 2)[None, None],
+        ),
+    ],
+)
+def test_stored_rotations_are_ignored_where_they_are_the_models_own(llama, name, own, other):
+    change(llama, name, own)
+    report = load(str(llama)).read_report
+    assert report[0].startswith("read: 30 tensors of")
+    assert report[1] == f"ignored: {name}"
+    change(llama, name, other)
+    assert f"{name} in {llama}" in refusal_of(llama)
+    assert "is not what the model computes from config.json" in refusal_of(llama)
+
+
+def test_rotations_stored_before_their_scaling_are_the_models_own(llama):
+    state(llama, rope_scaling={"rope_type": "linear", "factor": 4.0}, rope_theta=10_000.0)
+    change(llama, INV_FREQ, SPEEDS)
+    assert load(str(llama)).read_report[1] == f"ignored: {INV_FREQ}"
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("gpt2", "transformer.h.0.attn.bias"), ("gpt_neo", "transformer.h.1.attn.attention.bias")],
+)
+def test_stored_masks_are_ignored_where_they_are_the_models_own(tmp_path, kind, name):
+    shape = {"hidden_size": 48, "num_layers": 2, "num_heads": 4, "window_size": 16}
+    shape |= {"attention_types": [[["global", "local"], 1]], "max_position_embeddings": 64}
+    if kind == "gpt2":
+        shape = {"n_embd": 48, "n_layer": 2, "n_head": 4, "n_positions": 64}
+    folder = save(tmp_path, tiny(kind, **shape, bos_token_id=None))
+    whole = torch.ones(64, 64).tril().bool()
+    own = whole if kind == "gpt2" else whole ^ whole.tril(-16)
+    change(folder, name, own[None, None])
+    assert f"ignored: {name}" in load(str(folder)).read_report
+    change(folder, name, whole.tril(-7)[None, None])
+    assert "is not what the model computes" in refusal_of(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("final_logit_softcapping", 30.0),
+        ("sliding_window", 16),
+        ("residual_multiplier", 0.22),
+        ("logit_scale", 0.0625),
+        ("query_pre_attn_scalar", 3),
+        ("alibi", True),
+    ],
+)
+def test_a_config_field_that_this_kind_ignores_is_refused(llama, name, value):
+    state(llama, **{name: value})
+    said = refusal_of(llama)
+    assert f"states {name} = {value}, which llama models do not have" in said
+
+
+def test_config_fields_without_effect_are_told(llama):
+    state(llama, sliding_window=None, logit_scale=1.0, of_my_own="a note")
+    report = load(str(llama)).read_report
+    assert "ignored: of_my_own of config.json" in report
+    assert "ignored: sliding_window of config.json" in report
+
+
+def test_weights_stored_as_integers_are_refused(llama):
+    name = "model.layers.0.mlp.up_proj.weight"
+    stored = (load_file(llama / "model.safetensors")[name] * 100).to(torch.int8)
+    change(llama, name, stored)
+    assert f"{name} in {llama / 'model.safetensors'} is stored as I8" in refusal_of(llama)
+
+
+def test_a_tensor_that_stands_in_two_shards_is_refused(llama):
+    weights = load_file(llama / "model.safetensors")
+    (llama / "model.safetensors").unlink()
+    for file in ("a.safetensors", "b.safetensors"):
+        save_file(weights, llama / file, {"format": "pt"})
+    where = dict.fromkeys(weights, "a.safetensors") | {"model.norm.weight": "b.safetensors"}
+    index = llama / "model.safetensors.index.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": where}))
+    assert "stands in a.safetensors and in" in refusal_of(llama)
+
+
+def test_a_model_whose_rotation_turns_with_length_reads_up_to_there(tmp_path):
+    """Beyond 64 tokens all of a text would be rotated otherwise, and be another text."""
+    rope = {"rope_type": "longrope", "rope_theta": 10_000.0, "factor": 4.0}
+    rope |= {"short_factor": [1.0] * 6, "long_factor": [3.0] * 6}
+    rope |= {"original_max_position_embeddings": 64}
+    shape = {**LLAMA, "rope_parameters": rope, "original_max_position_embeddings": 64}
+    model = load(str(save(tmp_path, tiny("phi3", **shape, pad_token_id=None))))
+    assert model.cfg.n_ctx == 64
 
 
 def test_a_tie_that_the_weights_break_is_refused(llama):

@@ -14,11 +14,13 @@ import torch
 import transformers
 from einops import rearrange
 from safetensors.torch import load_file, save_file
+from tokenizers import processors
 
 from models import ModelError, check, load
 from models.card import Card
-from models.gguf_files import unembedding_of_gguf
+from models.gguf_files import as_the_file_splits, unembedding_of_gguf
 from models.sources import folder_of
+from models.text import token_strings, tokenize
 from models.verification import CHECK_TEXT
 
 
@@ -32,6 +34,7 @@ def write_gguf(
     folder: Path,
     *,
     ordered: bool = True,
+    pre: str = "smollm",
     stated: Callable[[gguf.GGUFWriter], object] = lambda writer: None,
 ) -> None:
     """The tiny Llama in `folder` as a .gguf file, its queries and keys in llama.cpp's order."""
@@ -47,7 +50,7 @@ def write_gguf(
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
     writer.add_vocab_size(config.vocab_size)
-    _write_vocabulary(writer)
+    _write_vocabulary(writer, pre)
     stated(writer)
     for name, heads in (("q", config.num_attention_heads), ("k", config.num_key_value_heads)):
         for layer in range(config.num_hidden_layers if ordered else 0):
@@ -63,12 +66,15 @@ def write_gguf(
     writer.close()
 
 
-def _write_vocabulary(writer: gguf.GGUFWriter) -> None:
-    """A hundred signs as a byte-level tokenizer without merges."""
+def _write_vocabulary(writer: gguf.GGUFWriter, pre: str) -> None:
+    """A hundred signs as a byte-level tokenizer that merges two line ends and nothing else."""
     signs = [gguf.vocab.bytes_to_unicode()[byte] for byte in string.printable.encode()]
+    signs[signs.index("č")] = "ĊĊ"  # a carriage return is not needed
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("smollm")
+    if pre:
+        writer.add_tokenizer_pre(pre)
     writer.add_token_list(signs)
+    writer.add_token_merges(["Ċ Ċ"])
     writer.add_token_types([1] * len(signs))
     writer.add_token_scores([0.0] * len(signs))
     writer.add_bos_token_id(98)
@@ -152,6 +158,17 @@ def ones(shape: int) -> np.ndarray:
         (lambda w: w.add_expert_count(8), "expert_count is 8"),
         (lambda w: w.add_key_length(8), "attention.key_length is 8, but transformers reads 6"),
         (lambda w: w.add_float32("llama.unheard_of", 2.0), "unheard_of is 2.0"),
+        (lambda w: w.add_causal_attention(False), "attention.causal is False"),
+        (lambda w: w.add_rope_scaling_attn_factors(1.2), "rope.scaling.attn_factor is 1.2"),
+        (lambda w: w.add_rope_scaling_yarn_log_mul(0.1), "yarn_log_multiplier is 0.1"),
+        (lambda w: w.add_value_length(8), "attention.value_length is 8"),
+        (lambda w: w.add_attn_logit_softcapping(50.0), "attn_logit_softcapping is 50.0"),
+        (lambda w: w.add_embedding_scale(12.0), "embedding_scale is 12.0"),
+        (lambda w: w.add_residual_scale(0.22), "residual_scale is 0.219"),
+        (lambda w: w.add_clamp_kqv(8.0), "attention.clamp_kqv is 8.0"),
+        (lambda w: w.add_max_alibi_bias(8.0), "attention.max_alibi_bias is 8.0"),
+        (lambda w: w.add_tensor("blk.0.attn_sinks.weight", ones(4)), "no place for blk.0.attn_sin"),
+        (lambda w: w.add_tensor("output.bias", ones(100)), "no place for output.bias"),
     ],
 )
 def test_gguf_that_states_another_model_is_refused(tmp_path, folders, own_cache, stated, said):
@@ -174,6 +191,49 @@ def test_what_changes_nothing_in_a_gguf_file_is_read_and_told(tmp_path, folders,
     assert model.end_tokens == (7, 99)
     assert "read: llama.rope.scaling.factor = 1.0" in model.read_report
     assert "ignored: llama.context_length" in model.read_report
+
+
+@pytest.mark.parametrize("added", [True, False])
+def test_a_text_begins_as_a_gguf_file_says(tmp_path, folders, own_cache, added):
+    stated = {"stated": lambda writer: writer.add_add_bos_token(added)}
+    write_gguf(tmp_path / "own.gguf", folders["llama"], **stated)
+    model = load(str(tmp_path / "own.gguf"))
+    assert tokenize(model, "a") == ([98, 10] if added else [10])
+
+
+def test_a_beginning_that_a_gguf_file_denies_is_refused(tmp_path, folders, own_cache):
+    """As where transformers drops a setting of the tokenizer."""
+    file = tmp_path / "own.gguf"
+    write_gguf(file, folders["llama"], stated=lambda writer: writer.add_add_bos_token(False))
+    tokenizer = load(str(file)).tokenizer
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{tokenizer.bos_token} $A", special_tokens=[(tokenizer.bos_token, 98)]
+    )
+    said = r"tokenizer\.ggml\.add_bos_token is False, but with transformers a text begins with"
+    with pytest.raises(ModelError, match=said):
+        as_the_file_splits(file, tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("pre", "whole"), [("smollm", True), ("starcoder", True), ("gpt-2", False), ("olmo", False)]
+)
+def test_text_is_cut_as_a_gguf_file_says(tmp_path, folders, own_cache, pre, whole):
+    """Two line ends before a digit are one token where digits stand apart, and else two."""
+    write_gguf(tmp_path / "own.gguf", folders["llama"], pre=pre)
+    model = load(str(tmp_path / "own.gguf"))
+    assert token_strings(model, tokenize(model, "a\n\n1")) == [
+        "a", *(["\n\n"] if whole else ["\n", "\n"]), "1",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("pre", "said"), [("deepseek-llm", "deepseek-llm"), ("", "not stated")])
+def test_a_gguf_file_that_cuts_text_in_an_unknown_way_is_refused(
+    tmp_path, folders, own_cache, pre, said
+):
+    write_gguf(tmp_path / "own.gguf", folders["llama"], pre=pre)
+    assert f"how its tokenizer cuts text (tokenizer.ggml.pre) is {said}" in refusal_of(
+        tmp_path / "own.gguf"
+    )
 
 
 def learn_check_text(folder: Path) -> None:

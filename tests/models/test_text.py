@@ -7,7 +7,7 @@ from tokenizers.models import BPE
 from transformers import PreTrainedTokenizerFast
 
 from models import ModelError, load
-from models.text import continue_text, token_strings, tokenize, tokenize_prompts
+from models.text import _names, continue_text, token_strings, tokenize, tokenize_prompts
 from tests.models.tiny import LLAMA, byte_tokenizer, letters_tokenizer, save, saying, tiny
 
 
@@ -78,6 +78,21 @@ def test_every_id_has_a_name_of_its_own(models, kind):
     assert names[299] == "⟨#299⟩"
     special = model.tokenizer.all_special_tokens[0]
     assert names[model.tokenizer.convert_tokens_to_ids(special)] == special
+
+
+def test_an_id_beyond_the_number_of_tokens_has_its_name():
+    """Some vocabularies leave ids out."""
+    inner = Tokenizer(BPE({"a": 0, "b": 5, "c": 9}, []))
+    inner.decoder = decoders.Fuse()
+    assert _names(PreTrainedTokenizerFast(tokenizer_object=inner)) == [
+        "a", "⟨#1⟩", "⟨#2⟩", "⟨#3⟩", "⟨#4⟩", "b", "⟨#6⟩", "⟨#7⟩", "⟨#8⟩", "c",
+    ]  # fmt: skip
+
+
+def test_a_text_of_which_the_tokenizer_reads_nothing_is_refused(models):
+    letters = models["letters"]
+    with pytest.raises(ModelError, match="prompt 1: the tokenizer reads nothing of '123'"):
+        tokenize_prompts(letters, ["the", "123"])
 
 
 def test_names_show_spaces_bytes_and_special_tokens(models):

@@ -98,6 +98,22 @@ def test_other_logits_are_seen(llama, run):
     assert not agreement_identity(llama, run[0], run[0].roll(1, -1)).ok
 
 
+def test_a_small_fault_is_not_lost_in_the_size_of_the_vocabulary(llama):
+    """Predictions of a small random model are near uniform: most of log p is log of the size."""
+    logits = torch.randn(1, 40, 50_000) * 0.1
+    wrong = logits + 1e-4 * torch.randn_like(logits)
+    found, plain = wrong.log_softmax(-1), logits.log_softmax(-1)
+    assert (found - plain).norm() / plain.norm() < 1e-5
+    assert not agreement_identity(llama, wrong, logits).ok
+
+
+def test_a_soft_cap_that_the_bridge_leaves_out_is_seen(tmp_path):
+    shape = {**LLAMA, "head_dim": 12, "attn_logit_softcapping": 5.0}
+    folder = save(tmp_path, tiny("gemma3_text", **shape))
+    with pytest.raises(ModelError, match="log-probabilities are those of plain transformers: off"):
+        load(str(folder))
+
+
 def hearing(model, monkeypatch, name, change):
     """The model, whose hook `name` treats the functions that are put there as `change` does."""
     whole = type(model).run_with_hooks

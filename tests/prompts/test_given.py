@@ -42,6 +42,10 @@ def told(path: Path) -> list[tuple[str, str]]:
         ("a.jsonl", '"a"\n"b"', "", [("a", "line 1"), ("b", "line 2")]),
         ("a.jsonl", '{"q": "a: b"}', "q", [("a: b", "line 1")]),
         ("a.csv", "\ufefftext\na\n", "", [("a", "line 2")]),
+        ("a.csv", 'text\n"a\rb"\nc\r\n', "", [("a\rb", "line 2"), ("c", "line 3")]),
+        ("a.txt", "\ufeff\ufeffa\n\ufeffb \ufeff\n", "", [("a", "line 1"), ("b \ufeff", "line 2")]),
+        ("a.txt", "a\rb\x0bc\x0cd\x85e\u2028f\n", "", [("a\rb\x0bc\x0cd\x85e\u2028f", "line 1")]),
+        ("a.tsv", "text\na\u2028b\x85c\n", "", [("a\u2028b\x85c", "line 2")]),
     ],
 )  # fmt: skip
 def test_texts_are_read_with_the_line_they_stand_in(file, name, content, column, expected):
@@ -65,6 +69,9 @@ def test_texts_are_read_with_the_line_they_stand_in(file, name, content, column,
         ("a.jsonl", '{"text": "a"}\n{"words": "b"}\n', "", "line 2, column 'text': is missing"),
         ("a.jsonl", "[1]\n", "", "line 1: a list; write"),
         ("a.txt", "\n \n", "", "no line has text in it"),
+        ("a.txt", "\ufeff\n", "", "no line has text in it"),
+        ("a.txt", "ab\nc\0d\n", "", "not UTF-8 text (byte 0x00 in line 2, byte 2 of it); save it"),
+        ("a.csv", "text\na\rb\n", "", "line 2: a carriage return alone ends no line"),
     ],
 )
 def test_a_mistake_is_told_with_its_place_in_one_line(file, name, content, column, says):

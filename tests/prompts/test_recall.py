@@ -37,6 +37,14 @@ def test_a_csv_is_read_line_by_line(tmp_path):
     assert recalled_facts(path) == [fact]
 
 
+def test_only_a_newline_ends_a_line_of_a_csv(tmp_path):
+    path = tmp_path / "own.csv"
+    path.write_text(
+        HEAD + "capital,In {subject}\u2028\x85the capital is,Peru,Lima,Cusco\n", "utf-8"
+    )
+    assert [fact.text for fact in recalled_facts(path)] == ["In Peru\u2028\x85the capital is"]
+
+
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
@@ -44,7 +52,9 @@ def test_a_csv_is_read_line_by_line(tmp_path):
         ("a.csv", HEAD + "x,{subject} is,a,b,c\nx,none,a,b,c\n", "line 3: field 'prompt' needs"),
         ("a.csv", HEAD + "x,{subject} is,a,,c\n", "line 2: field 'answer' is '', not a text"),
         ("a.csv", HEAD + "x,{subject} is,a,b,b\n", "line 2: field 'rival' is the answer itself"),
-        ("a.csv", HEAD, "has no fact"),
+        ("a.csv", HEAD, "holds no rows"),
+        ("a.csv", HEAD + "x,{subject} is,a\rb,c,d\n", "line 2: a carriage return alone ends no"),
+        ("a.toml", "relation = []", "has no fact"),
         ("a.toml", "x = 1", r"no \[\[relation\]\]"),
         ("a.toml", "[", "cannot be read"),
         ("a.toml", RELATION + "facts = 1", "relation 1: no field 'facts'"),

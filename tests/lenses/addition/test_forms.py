@@ -104,6 +104,13 @@ def test_forms_that_the_tokenizer_cannot_write_are_left_out(close):
     assert "few-shot" not in [form.name for form in forms_of(close, 2, 0, examples=0)]
 
 
+def test_examples_that_do_not_fit_are_refused_and_not_left_out(close):
+    """The form without them would be measured, and called the best of all."""
+    said = r"examples: a question with solved ones in front .* is \d+ tokens long, but .* at most"
+    with pytest.raises(ModelError, match=said):
+        forms_of(close, 2, 0, examples=close.cfg.n_ctx // 8)
+
+
 def test_a_template_for_conversations_is_a_form(close, monkeypatch):
     def template(turns, tokenize, add_generation_prompt):
         assert (turns, tokenize) == ([{"role": "user", "content": CHAT}], False)
