@@ -23,7 +23,7 @@ from lenses.heads.means import (
     with_difference,
 )
 from lenses.kept import PerPrompt
-from lenses.statistics.against_random import random_models
+from lenses.statistics.against_random import as_high_by_luck, random_models
 from lenses.statistics.correlations import CORRELATIONS
 from lenses.statistics.grid import crossed, grid
 from lenses.statistics.intervals import Intervals, benjamini_hochberg, bootstrap, sign_flip
@@ -53,7 +53,6 @@ DRAWS = 16
 EXAMPLE_TOKENS = 64
 """Tokens of the first prompt whose attention is kept to be drawn."""
 NAME = "L{}H{}"
-"""A head by its layer and its number."""
 DRAWN_POINTS = 2_000
 """Points per phase in the scatter plot."""
 LEVEL = 0.05
@@ -93,10 +92,9 @@ class HeadContributions(TextStudy):
     """The model reads a text with its own continuation; each head is measured at each token.
 
     *Prompt* tokens are given; *generated* tokens are the likeliest continuation that the model
-    writes (an adder: the digits of its answer). Every number is computed for each prompt first;
-    the 95 % intervals resample prompts, so a single prompt has none. p is one-sided, from flipping
-    signs of prompts: the larger one of the tests against the null and against the highest of the
-    random models. It is corrected over all mechanical claims.
+    writes (an adder: its answer). Numbers are computed for each prompt first; 95 % intervals
+    resample prompts. p is one-sided, the largest of those of the null and the highest random model
+    (prompts' signs are flipped) and of one more random model, corrected over mechanical claims.
     """
 
     tables: ClassVar[Mapping[str, Table]] = {
@@ -418,22 +416,25 @@ class HeadContributions(TextStudy):
     ) -> Claim:  # fmt: skip
         """That a statistic lies beyond its null and every random model, judged within prompts.
 
-        `p` is one-sided, of the null or of the highest random model: the larger of the two.
+        `p` is one-sided, of the null, of the highest random model or of one more: the largest.
         """
         effects = _effects(rows, sign)
         if effects.empty:
             return Claim.mechanical(sentence, None, **said)
         compared = effects[["own", "above", "below"]].to_numpy()
         found, p = bootstrap(compared, self.seed), sign_flip(compared, self.seed)
-        random = scale(sign * effects.filter(like="random ").mean().to_numpy())
-        stated, verdict = float(scale(0.0)), _verdict(found, p)
-        hardest = (np.max if sign > 0 else np.min)([stated, *random])
-        luck = np.where(found.estimate > 0, p / 2, 1 - p / 2)[:2].max()
+        random = effects.filter(like="random ").mean().to_numpy()
+        one_more = as_high_by_luck(found.estimate[0], random)
+        luck = max(*np.where(found.estimate > 0, p / 2, 1 - p / 2)[:2], one_more)
+        p[1:] = np.maximum(p[1:], (one_more, 1 - one_more))
+        random, verdict = scale(sign * random), _verdict(found, p)
+        hardest = (np.max if sign > 0 else np.min)([float(scale(0.0)), *random])
         middle, *ends = scale(sign * np.array([found.estimate[0], found.low[0], found.high[0]]))
         return Claim.mechanical(
             sentence, Estimate(middle, *sorted(ends), len(effects)),
             p=None if verdict == "not tested" else luck, verdict=verdict, null=random.mean(),
-            null_note=f"{random_models(len(random))}: {random.min():.3g} to {random.max():.3g}",
+            null_note=f"{random_models(len(random))}: {random.min():.3g} to {random.max():.3g}; "
+            f"one more would lie as far with p = {one_more:.2g}",
             more="prompts (--prompts or --additions)",
             **{"above" if sign > 0 else "below": hardest},
             **said,

@@ -11,10 +11,11 @@ from pydantic import Field
 
 from experiments import Claim, Estimate, Reading, Results, Table, TextStudy, UsageError
 from lenses.addition.forms import questions
+from lenses.heads import standings
 from lenses.heads.importance import MEASURES, SIGNED, Reader
 from lenses.heads.league import SCOPES, League
 from lenses.heads.means import mean_of_known
-from lenses.heads.standings import BETTER, NOT_TESTED, agreement_rows, leads, measure_rows
+from lenses.heads.standings import BETTER, NOT_TESTED
 from lenses.kept import PerPrompt
 from lenses.patching.single_heads import MODES, OUTCOMES, gate_effects, read_clean, replacements
 from lenses.statistics.against_random import random_models
@@ -37,7 +38,7 @@ PHASES = ("prompt", "generated")
 MAIN = {"mode": "mean", "outcome": "delta_nll", "scope": "within layers"}
 """What the claims are about; everything else is in the tables."""
 IS_MAIN = " and ".join(f"{column} == {value!r}" for column, value in MAIN.items())
-RANDOM_MODELS = 2
+RANDOM_MODELS = 4
 """Models of the same shape with random weights that read every second prompt."""
 GATES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
 GATED = 6
@@ -58,6 +59,7 @@ WORDS = {
     "gradient_x_deviation": "gradient × (result − mean)", "output_gain": "gain of the output",
     "zero": "zero instead", "mean": "its mean instead", "resample": "another text's instead",
     "own": "own weights", "random 0": "random weights, 1st", "random 1": "random weights, 2nd",
+    "random 2": "random weights, 3rd", "random 3": "random weights, 4th",
 }  # fmt: skip
 """Names of measures, ways of removal and weights, as figures and sentences say them."""
 MEASURE = {"measure": "the measure of a head"}
@@ -178,11 +180,11 @@ class HeadImportance(TextStudy):
             tables={
                 "prompts": _prompt_rows(model, texts, answers),
                 "effects": self._effect_rows(own, matters),
-                "measures": measure_rows(leagues),
+                "measures": standings.measure_rows(leagues),
                 "scores": self._score_rows(leagues, matters),
                 "leads": self._lead_rows(model, texts, own, leagues),
                 "gates": self._gate_rows(model, texts, own, tuple(leagues)),
-                "mode_agreement": agreement_rows(leagues),
+                "mode_agreement": standings.agreement_rows(leagues),
                 "control": self._control_rows(),
             }
         )
@@ -331,15 +333,15 @@ class HeadImportance(TextStudy):
     ) -> pd.DataFrame:
         """How far each measure is ahead of the baselines; and further than in random models."""
         half, main = slice(None, None, 2), MODES.index(MAIN["mode"])
-        found = [leads(league, "own", MODES, phase) for phase, league in leagues.items()]
+        found = [standings.leads(league, "own", MODES, phase) for phase, league in leagues.items()]
         for number, twin in enumerate(self.twins(model, RANDOM_MODELS)):
             label = f"random weights {number + 1}/{RANDOM_MODELS}"
             kept = self._read(twin, texts[half], label, MODES[main : main + 1])
             for phase, league in self._leagues(kept, tuple(leagues)).items():
                 how = (MODES[main : main + 1], phase)
-                found.append(leads(league, f"random {number}", *how))
+                found.append(standings.leads(league, f"random {number}", *how))
                 alike = leagues[phase].part(half, main)
-                found.append(leads(alike, f"own less random {number}", *how, less=league))
+                found.append(standings.leads(alike, f"own less random {number}", *how, less=league))
         return pd.concat(found, ignore_index=True)
 
     def _gate_rows(
@@ -428,7 +430,7 @@ def _control_claim(control: pd.DataFrame) -> Claim:
 def _judged(results: Results, phase: str) -> pd.DataFrame:
     """A row a measure, the largest lead over the better baseline first, with its verdict.
 
-    It holds beyond the baselines and every random model, and fails short of either.
+    It holds beyond the baselines, every random model and one more, and fails short of either.
     """
     main = f"{IS_MAIN} and phase == {phase!r}"
     leads, scores = (results.tables[name].query(main) for name in ("leads", "scores"))
@@ -437,21 +439,21 @@ def _judged(results: Results, phase: str) -> pd.DataFrame:
     own, random, less = (
         leads[kind == name].set_index("measure") for name in ("own", "random", "own less random")
     )
+    one_more = standings.one_more_leads(random, less).reindex(own.index)
     less = less.sort_values("difference").groupby(level=0).head(1).reindex(own.index)
     ahead, score = (own["low"] > 0) & (own["q"] <= LEVEL), scores.set_index("measure")["spearman"]
     verdicts = {
         "not tested": own["low"].isna() | less["low"].isna(),
-        "holds": ahead & (less["low"] > 0),
+        "holds": ahead & (less["low"] > 0) & (one_more <= LEVEL),
         "fails": (own["high"] < 0) | (less["high"] < 0),
     }
     share, index = score["norm_share"], score["layer_index"]
     base = f"({share:.2f} for share of length, {index:.2f} for layer index)"
     found = own.assign(
-        ahead=ahead,
-        verdict=np.select(list(verdicts.values()), list(verdicts), "undecided"),
-        random=random.groupby(level=0)["difference"].agg(list),
+        ahead=ahead, verdict=np.select(list(verdicts.values()), list(verdicts), "undecided"),
+        random=random.groupby(level=0)["difference"].agg(list), one_more=one_more,
         against=[f"{value:.2f} {base}" for value in score[own.index]],
-    )
+    )  # fmt: skip
     return found.sort_values("difference", ascending=False, kind="stable")
 
 
@@ -509,7 +511,8 @@ def _said(row: pd.Series) -> dict[str, Any]:
         "above": 0,
         "verdict": row["verdict"],
         "null": None if np.isnan(random).any() else random.mean(),
-        "null_note": f"{random_models(len(random))}, in which it leads by {leads}",
+        "null_note": f"{random_models(len(random))}, in which it leads by {leads}; one more "
+        f"would lead as far with p = {row['one_more']:.2g}",
         "unit": f"lead in rank correlation within a layer: {row['against']}",
         "needs": NEEDS,
     }

@@ -29,7 +29,7 @@ OWN = {"greedy": "likeliest text", "sampled": "sampled text"}
 GIVEN = ("given", "given text", "overlap")
 REPLY = ("other", "another model's reply", "overlap_other")
 """What own text is compared with: the filler, in words, and how far surprisals overlap."""
-RANDOM_MODELS = 2
+RANDOM_MODELS = 4
 """Models of the same shape with fresh weights that read what this one wrote."""
 LEVEL = 0.05
 BOUND = 0.2

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from models import Model
     from viz import Drawing
 
-RANDOM_MODELS = 2
+RANDOM_MODELS = 4
 """Models of the same shape with fresh weights, beside which mechanical claims are shown."""
 ENOUGH = 0.1
 """Another layer is a better guide if its rank correlation is higher by more."""

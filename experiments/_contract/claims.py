@@ -130,8 +130,8 @@ def _judged(
     lies on the other side. `verdict` overrules this where more than one number decides. Without an
     estimate, or without an interval, the claim is not tested and says what it `needs`. `decide`
     says what would decide an undecided one; with `more="prompts (--additions)"` how many of them
-    is extrapolated as well. `p`, `null`, `null_note`, `unit`, `family`, `label`, `check` and
-    `reported` are the claim's fields.
+    is extrapolated as well, unless `found` says itself what it lacks. `p`, `null`, `null_note`,
+    `unit`, `family`, `label`, `check` and `reported` are the claim's fields.
     """
     numbers = _numbers(found)
     said = {"kind": kind, "sentence": sentence} | numbers | said
@@ -145,9 +145,8 @@ def _judged(
     if verdict == "not tested":
         return Claim(**said, verdict=verdict, needs=needs)
     if verdict == "undecided":
-        said["decide"] = "; ".join(
-            filter(None, [decide, _extrapolated(numbers, threshold, sign, more)])
-        )
+        lacks = getattr(found, "decide", "") or _extrapolated(numbers, threshold, sign, more)
+        said["decide"] = "; ".join(filter(None, [decide, lacks]))
     return Claim(**said, verdict=verdict)
 
 

@@ -7,6 +7,7 @@ import pandas as pd
 
 from lenses.heads.league import SCOPES, League
 from lenses.patching.single_heads import MODES, OUTCOMES
+from lenses.statistics.against_random import as_high_by_luck
 from lenses.statistics.grid import grid
 from lenses.statistics.intervals import benjamini_hochberg
 from lenses.statistics.resampled import p_above_zero, stretched
@@ -42,6 +43,16 @@ def leads(
     rows["n"] = league.prompts
     first = ["weights", "measure", "against", "mode", "phase", "scope", "outcome"]
     return rows[[*first, "difference", "low", "high", "p", "p_by_lot", "q", "n"]]
+
+
+def one_more_leads(random: pd.DataFrame, less: pd.DataFrame) -> pd.Series:
+    """By measure, the p that one more random model's lead is as large, on the prompts they read.
+
+    Rows of `leads`, by measure: those of random models, and of own weights less each of them.
+    """
+    found = random["difference"].groupby(level=0)
+    own = found.mean() + less["difference"].groupby(level=0).mean()
+    return pd.Series({name: as_high_by_luck(own[name], x.to_numpy()) for name, x in found})
 
 
 def _ahead(league: League, found: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 
 from lenses.states.certainty import BINS, ratio
 from lenses.states.policy import STATISTICS, over_layers, overlap, read, standardised, surprisals
+from lenses.statistics.against_random import as_high_by_luck
 from lenses.statistics.fixed_effects import Effects, filler_effects
 from lenses.statistics.grid import grid
 from lenses.statistics.intervals import benjamini_hochberg, bootstrap
@@ -240,11 +241,17 @@ def token_rows(model: Model, filled: Filled, ids: np.ndarray, of: np.ndarray) ->
 
 
 def worst_p(rows: pd.DataFrame, random: pd.DataFrame) -> pd.Series:
-    """By statistic, the largest p_any: that it differs at all, and from each random model's.
+    """By statistic, the largest p: that it differs, from each random model's and from one more's.
 
     An effect that is nearer to zero than a random model's, or on its other side, counts as 1.
     """
     own = rows["estimate"].reindex(random["statistic"]).to_numpy()
-    beyond = np.sign(random["estimate"]) == np.sign(own)
+    side = np.sign(own)
+    beyond = np.sign(random["estimate"]) == side
     excess = random["p_any"].where(beyond, 1.0).groupby(random["statistic"]).max()
-    return np.maximum(rows["p_any"], excess.reindex(rows.index).fillna(1.0))
+    random_effect = pd.Series(side * (own - random["estimate"]), random.index)
+    one_more = random_effect.groupby(random["statistic"]).agg(
+        lambda effects: as_high_by_luck(abs(rows["estimate"][effects.name]), effects.to_numpy())
+    )
+    worst = np.maximum(excess, one_more).reindex(rows.index).fillna(1.0)
+    return np.maximum(rows["p_any"], worst)

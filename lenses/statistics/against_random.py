@@ -6,6 +6,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
+from scipy import stats
 
 from lenses.statistics.intervals import bootstrap, luck_above_zero, sign_flip
 
@@ -21,26 +22,59 @@ def random_models(count: int) -> str:
     return f"{count} models with random weights (the smallest possible p is {1 / (count + 1):.2g})"
 
 
+def as_high_by_luck(own: float, random: Float[np.ndarray, "model"]) -> float:
+    """One-sided p that one more model like these lies as high as `own`; they are a sample of such.
+
+    Student's t of a single case against a small sample. Of one model, which has no spread, the
+    smallest possible p. NaN is never significant. (Crawford & Howell 1998, Clin. Neuropsychol. 12.)
+    """
+    count, apart = len(random), own - np.mean(random)
+    if not np.isfinite(apart):
+        return 1.0
+    if count < 2:
+        return 1 / (count + 1) if apart > 0 else 1.0
+    error = np.std(random, ddof=1) * np.sqrt(1 + 1 / count)
+    return float(stats.t.sf(apart / max(error, 1e-12), count - 1))
+
+
 @dataclass(frozen=True)
 class AgainstRandom:
-    """A mean over prompts beside the same of several random models."""
+    """A mean over prompts beside the same of several random models.
+
+    Prompts are a sample, and so are the random models: it is beyond them where it is for prompts
+    like these, beyond each of them, and for one more random model like them.
+    """
 
     estimate: float
     low: float
     high: float
     n: int
     p: float
-    """One-sided, that luck puts it above what it is held against (sign flips of prompts)."""
+    """One-sided, that luck puts it above what it is held against: the larger of those for prompts
+    (sign flips) and for one more random model."""
     random: Float[np.ndarray, "model"]
     """Means of the random models."""
     verdict: Verdict
     """On "more than with random weights", as the function that made it says."""
+    one_more: float
+    """One-sided p that one more random model lies as high."""
 
     @property
     def note(self) -> str:
         """The random models in words."""
         found = f"{self.random.min():.3g} to {self.random.max():.3g}"
-        return f"{random_models(len(self.random))}: {found}"
+        return f"{random_models(len(self.random))}: {found}; {self.of_one_more}"
+
+    @property
+    def of_one_more(self) -> str:
+        """How likely one more random model lies as high, in words."""
+        return f"one more would lie as high with p = {self.one_more:.2g}"
+
+    @property
+    def decide(self) -> str:
+        """What would decide it where prompts do and the random models do not."""
+        held = self.verdict == "undecided" and self.estimate > self.random.max()
+        return f"random models that are more alike: {self.of_one_more}" if held else ""
 
 
 def against_random(
@@ -49,7 +83,8 @@ def against_random(
     """Own numbers of prompts held against those of random models on the same prompts.
 
     Differences are formed within prompts, from the random model with the highest mean (to hold)
-    and from that with the lowest (to fail). Prompts in which any number is missing are left out.
+    and from that with the lowest (to fail); one more random model must not lie as high (or low)
+    either. Prompts in which any number is missing are left out.
     """
     known = ~(np.isnan(own) | np.isnan(random).any(0))
     own, random = own[known], random[:, known]
@@ -58,16 +93,18 @@ def against_random(
     above, below = own - random[means.argmax()], own - random[means.argmin()]
     values = np.stack([own, above, below], axis=1)
     found, p = bootstrap(values, seed), sign_flip(values, seed)
+    one_more = as_high_by_luck(found.estimate[0], means)
     verdict: Verdict = "undecided"
     if np.isnan(found.low).any():
         verdict = "not tested"
-    elif found.low[1] > 0 and p[1] <= LEVEL:
+    elif found.low[1] > 0 and max(p[1], one_more) <= LEVEL:
         verdict = "holds"
-    elif found.high[2] < 0 and p[2] <= LEVEL:
+    elif found.high[2] < 0 and max(p[2], 1 - one_more) <= LEVEL:
         verdict = "fails"
     luck = p[1] / 2 if found.estimate[1] > 0 else 1 - p[1] / 2
     ends = (float(x[0]) for x in (found.estimate, found.low, found.high))
-    return AgainstRandom(*ends, int(known.sum()), float(luck), means, verdict)
+    p_any = float(max(luck, one_more))
+    return AgainstRandom(*ends, int(known.sum()), p_any, means, verdict, one_more)
 
 
 def above_zero_and_random(
@@ -75,22 +112,24 @@ def above_zero_and_random(
 ) -> AgainstRandom:
     """Own numbers of prompts held against zero, and against those of the highest random model.
 
-    Differences from it are formed within prompts. `p` is the larger of the two one-sided ones. It
-    holds where both lie above zero, and fails where it lies below zero or below all random models.
+    Differences from it are formed within prompts. It holds where both lie above zero and one more
+    random model would not lie as high; it fails where it lies below zero or below all random
+    models, and one more.
     """
     means = random.mean(1)
     over = [own, own - random[means.argmax()], own - random[means.argmin()]]
     found = bootstrap(np.stack(over, axis=1), seed)
-    p = luck_above_zero(np.stack(over[:2], axis=1), seed).max()
+    luck = luck_above_zero(np.stack(over[:2], axis=1), seed).max()
     verdict: Verdict = "undecided"
+    one_more = as_high_by_luck(found.estimate[0], means)
     if np.isnan(found.low).any():
         verdict = "not tested"
-    elif found.low[:2].min() > 0:
+    elif found.low[:2].min() > 0 and one_more <= LEVEL:
         verdict = "holds"
-    elif found.high[[0, 2]].min() < 0:
+    elif found.high[0] < 0 or (found.high[2] < 0 and 1 - one_more <= LEVEL):
         verdict = "fails"
     ends = (float(x[0]) for x in (found.estimate, found.low, found.high))
-    return AgainstRandom(*ends, len(own), float(p), means, verdict)
+    return AgainstRandom(*ends, len(own), float(max(luck, one_more)), means, verdict, one_more)
 
 
 def by_weights(rows: pd.DataFrame, value: str) -> pd.DataFrame:

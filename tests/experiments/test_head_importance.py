@@ -212,7 +212,8 @@ def test_the_headline_is_that_of_the_best_measure_and_the_first_figure_shows_it(
     figures = experiment.figures(results)
     assert next(iter(figures)) == "Lead of each measure over the better baseline"
     first = figures["Lead of each measure over the better baseline"].data
-    assert set(first["weights"]) == {"own weights", "random weights, 1st", "random weights, 2nd"}
+    random = {f"random weights, {which}" for which in ("1st", "2nd", "3rd", "4th")}
+    assert set(first["weights"]) == {"own weights", *random}
     assert not [name for name in first["measure"] if "_" in name]
 
 
@@ -239,6 +240,15 @@ def leads(own: float, random: float, q: float = 1e-4, by_lot: float = 1e-4) -> R
     control = [{"kind": "effect", "phase": "prompt", "scored_by": "zero", "rank": 1.0, "n": 12}]
     tables = {"leads": rows, "scores": scores, "control": control, "measures": [at]}
     return Results(tables={name: pd.DataFrame(rows) for name, rows in tables.items()})
+
+
+def test_one_more_random_model_must_not_lead_as_far() -> None:
+    """Beyond 0.0 and -0.1 by more than prompts explain, but no further than a third may lie."""
+    assert told(leads(0.3, 0.0))[0] == "undecided"
+    note = HeadImportance().claims(leads(0.3, 0.0))[-1].null_note
+    p = stats.ttest_ind([0.3], [0.0, -0.1], alternative="greater").pvalue
+    assert note.endswith(f"one more would lead as far with p = {p:.2g}")
+    assert p > 0.05
 
 
 def told(results: Results) -> tuple[str, str]:

@@ -197,7 +197,9 @@ def test_another_models_reply_stands_as_other(adder) -> None:
 
 def test_certainty_is_the_ratio_of_mean_entropies(results) -> None:
     rows = results.tables["certainty"].set_index(["weights", "filler", "against", "held"])
-    assert set(rows.index.get_level_values("weights")) == {"own", "random 0", "random 1"}
+    assert set(rows.index.get_level_values("weights")) == {
+        "own", "random 0", "random 1", "random 2", "random 3",
+    }  # fmt: skip
     for filler in OWN:
         nothing = rows.loc[("own", filler, "given", "nothing"), "estimate"]
         assert 0 < nothing < 0.5  # the adder is sure of its own digits, and not of others

@@ -3,11 +3,14 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
+from experiments import Claim
 from lenses.statistics.against_random import (
     above_zero_and_random,
     above_zero_and_twins,
     against_random,
+    as_high_by_luck,
 )
 
 
@@ -19,9 +22,10 @@ RANDOM = np.stack([prompts(mean, seed=i + 1) for i, mean in enumerate((0.2, 0.3,
 
 
 @pytest.mark.parametrize(
-    ("mean", "verdict"), [(0.6, "holds"), (0.05, "fails"), (0.3, "undecided"), (0.4, "undecided")]
+    ("mean", "verdict"),
+    [(0.8, "holds"), (-0.2, "fails"), (0.3, "undecided"), (0.4, "undecided"), (0.6, "undecided")],
 )
-def test_it_must_lie_beyond_all_of_them(mean, verdict):
+def test_it_must_lie_beyond_all_of_them_and_one_more(mean, verdict):
     found = against_random(prompts(mean), RANDOM)
     assert found.verdict == verdict
     assert found.estimate == pytest.approx(prompts(mean).mean())
@@ -45,16 +49,55 @@ def test_too_few_prompts_decide_nothing():
 
 @pytest.mark.parametrize(
     ("mean", "verdict"),
-    [(0.6, "holds"), (-0.2, "fails"), (0.1, "fails"), (0.3, "undecided"), (0.4, "undecided")],
+    [(0.8, "holds"), (-0.2, "fails"), (0.1, "undecided"), (0.3, "undecided"), (0.6, "undecided")],
 )
 def test_above_zero_and_above_the_highest_random_model(mean, verdict):
     own = prompts(mean)
     found = above_zero_and_random(own, RANDOM)
-    against = own - RANDOM[2]
     assert found.verdict == verdict
     assert found.estimate == pytest.approx(own.mean())
     assert np.allclose(found.random, RANDOM.mean(1))
-    assert (found.p < 0.05) == (min(own.mean(), against.mean()) > 0.02)
+    assert (found.p < 0.05) == (verdict == "holds")
+
+
+def by_t_test(own, random):
+    """Student's t of two samples, one of which is a single case, written out (equal spread)."""
+    return stats.ttest_ind([own], random, alternative="greater").pvalue
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 20])
+def test_one_more_model_is_a_sample_of_one(count):
+    random = np.random.default_rng(count).normal(size=count)
+    for own in (-1.0, 0.5, 3.0):
+        assert as_high_by_luck(own, random) == pytest.approx(by_t_test(own, random))
+    assert as_high_by_luck(random.mean() + 1, random[:1] * 0) <= 0.5
+    assert as_high_by_luck(np.nan, random) == 1
+    assert as_high_by_luck(1.0, np.full(count, 0.5)) < 1e-9
+    assert as_high_by_luck(0.5, np.full(count, 0.5)) == 0.5
+
+
+@pytest.mark.parametrize("judge", [against_random, above_zero_and_random])
+@pytest.mark.parametrize("count", [2, 4])
+def test_one_more_random_model_seldom_beats_the_others(judge, count):
+    """However many prompts tell it from each of them: 2 and 4 models are no population.
+
+    By being the highest of all alone, it would in 1 of 3 and in 1 of 5 cases.
+    """
+    rng, held = np.random.default_rng(0), 0
+    for _ in range(400):
+        means = rng.normal(10, 1, (count + 1, 1))
+        own, *random = means + rng.normal(0, 0.01, (count + 1, 8))
+        held += judge(own, np.array(random)).verdict == "holds"
+    assert held / 400 <= 0.075  # .05, and twice the error of 400 draws
+
+
+def test_what_random_models_leave_open_is_told():
+    found = against_random(prompts(0.6), RANDOM)
+    assert found.decide.startswith("random models that are more alike: one more would lie as high")
+    assert found.of_one_more in found.note
+    claim = Claim.mechanical("More than with random weights.", found, above=0.0, more="prompts")
+    assert (claim.verdict, claim.decide) == ("undecided", found.decide)
+    assert against_random(prompts(0.3), RANDOM).decide == ""
 
 
 def test_being_above_random_models_that_lie_below_zero_is_not_enough():
