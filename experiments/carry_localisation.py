@@ -420,8 +420,8 @@ def _over_nines(tables: Tables) -> Claim:
         heads = ", ".join(f"{head} ({', '.join(tokens)})" for head, tokens in passed.items())
         more += f"; on the way they pass through single heads at earlier tokens: {heads}"
     return Claim.learned(
-        f"Carries that cross nines are moved by {_few(tables)} in most cells (place and run of "
-        f"nines){more}.",
+        f"Carries that cross nines are moved by {_few(tables)} in more than half of this model's "
+        f"cells (place and run of nines){more}.",
         share(explained, tried),
         above=0.5,
         unit="share of cells",
@@ -500,8 +500,8 @@ def _by_length(lengths: pd.DataFrame) -> Claim:
     listed = [f"L{row.layer}H{row.head} at place {row.read_place}" for row in special.itertuples()]
     told = f": {count} of {n}" + f" ({', '.join(listed[:MOST_NAMED])})" * bool(listed)
     return Claim.learned(
-        "Most heads that move a carry are specialised on its length, the run of nines it has "
-        f"crossed{told * bool(n)}.",
+        "More than half of this model's heads that move a carry are specialised on its length, the "
+        f"run of nines it has crossed{told * bool(n)}.",
         share(count, n),
         above=0.5,
         null=float(moving["by_luck"].mean()) if n else None,

@@ -304,7 +304,7 @@ def _adds(answers: pd.DataFrame, forms: pd.DataFrame) -> Claim:
             f", asked in the form {chosen!r}, the best of {len(forms)} on {CHOSEN_ON} other sums"
         )
     return Claim.mechanical(
-        "The model adds: after the right digits before it, it writes most digits of a sum right.",
+        "The model adds: after the right ones, it writes more than half of a sum's digits right.",
         share(*sums.tolist()), above=MOST, null=0.1, null_note="a random digit",
         unit=f"share of digits{asked}", decide="more additions (--per-length)",
     )  # fmt: skip
@@ -456,8 +456,8 @@ def _digit_across_places(contrasts: pd.DataFrame) -> Claim:
     row = rows.iloc[0] if len(rows) else None
     at, null = ("", None) if row is None else (f", at layer {row['layer']:.0f}", row["null"])
     return Claim.mechanical(
-        "A probe of the digit trained at one place reads digits at other places better than with "
-        "random weights.",
+        "A probe of the digit trained at one place reads digits at other places better than in one "
+        "model with random weights.",
         row, above=ALIKE, null=null, decide="more prompts (--per-length)",
         needs="places with at least 30 given digits each (--per-length)",
         unit=f"accuracy across places minus that with random weights{at}",

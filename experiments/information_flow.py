@@ -20,7 +20,7 @@ from lenses.flow.tables import cell_rows, fetched_rows, link_rows, node_rows, pa
 from lenses.flow.trace import Threshold, trace, without_sink
 from lenses.flow.vocabulary import PARTS, vocabulary_shares
 from lenses.kept import PerPrompt
-from lenses.statistics.against_random import AgainstRandom, above_zero_and_twins, random_models
+from lenses.statistics.against_random import AgainstRandom, above_zero_and_twins
 from lenses.statistics.grid import grid
 from lenses.statistics.intervals import bootstrap
 from models.planted.carry import planted_carry
@@ -322,7 +322,7 @@ class InformationFlow(TextStudy):
             f"with random weights, by the rule {rule}.",
             found, above=ENOUGH, family="More is fetched from the key than from beside it",
             label=rule, unit="share of what is fetched, a key token's minus one's beside it",
-            null=found and found.random.mean(), null_note=random_models(RANDOM_MODELS),
+            null=found and found.random.mean(), null_note=found.note if found else "",
             needs=NEEDS, more="prompts",
         )  # fmt: skip
 

@@ -35,7 +35,7 @@ from lenses.flow.scores import (
 )
 from lenses.kept import PerPrompt
 from lenses.patching.knock_out import mean_embedding
-from lenses.statistics.against_random import above_zero_and_twins, by_weights, random_models
+from lenses.statistics.against_random import above_zero_and_twins, by_weights
 from lenses.statistics.intervals import bootstrap, share, wilson
 from models.planted.copy import planted_copy
 from prompts.relevance import ROLES, keyed_prompts
@@ -297,7 +297,7 @@ class PromptRelevance(TextStudy):
         return Claim.mechanical(
             sentence, found, unit=unit, more="prompts", needs=NEEDS,
             null=found and found.random.mean(),
-            null_note=f"mean of {random_models(RANDOM_MODELS)}; {zero}",
+            null_note=f"{found.note}; {zero}" if found else zero,
         )  # fmt: skip
 
     def _enough(self, rows: pd.DataFrame) -> Claim:

@@ -30,7 +30,7 @@ from lenses.states.decoding import MeanStates, Site
 from lenses.states.decoding_tables import LENSES, STATES, DecodingTables
 from lenses.states.jacobian import SKIPPED, MeanJacobians, text_jacobians
 from lenses.states.ridge import SecondMoments
-from lenses.statistics.against_random import above_zero_and_random
+from lenses.statistics.against_random import above_zero_and_random, random_models
 from lenses.statistics.intervals import bootstrap
 from lenses.texts import ReadText, sampled_additions, texts_to_read
 from models.planted.markov import planted_markov
@@ -457,7 +457,7 @@ class TokenDecoding(Experiment):
         found = bootstrap(values.loc["own"].dropna().to_numpy(), self.seed)
         return Claim.mechanical(
             sentence, found, above=0.0, null=random.mean() if len(random) else None,
-            null_note="random weights; not measured for every decoder", unit=unit, more=MORE,
+            null_note=f"{random_models(RANDOM_MODELS)}; not every decoder", unit=unit, more=MORE,
             family=family, label=label, needs=NEEDS,
         )  # fmt: skip
 

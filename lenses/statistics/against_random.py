@@ -73,8 +73,9 @@ class AgainstRandom:
     @property
     def decide(self) -> str:
         """What would decide it where prompts do and the random models do not."""
-        held = self.verdict == "undecided" and self.estimate > self.random.max()
-        return f"random models that are more alike: {self.of_one_more}" if held else ""
+        open_ = self.verdict == "undecided" and self.one_more > LEVEL
+        beyond = self.estimate > self.random.max()
+        return f"random models that are more alike: {self.of_one_more}" if open_ and beyond else ""
 
 
 def against_random(
