@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 KILLED_AT_MOST = 20
 """Workers that may die of one task before it is given up: machines fail, and pieces are kept."""
+BACK = "10 minutes"
+"""A worker that died has so long to start anew, and a task to find a worker: dask's own 15 seconds
+are less than importing torch takes on a busy machine, and without workers it waits for ever."""
 HERE = "127.0.0.1"
 _loaded = LastModel()
 """The model that this worker used last."""
@@ -55,7 +58,11 @@ def _client(scheduler: str | None) -> Iterator["Client"]:
     except ImportError:
         line = "--on dask needs dask.distributed: pip install 'carrylens[cluster]'"
         raise UsageError(line) from None
-    dask.config.set({"distributed.scheduler.allowed-failures": KILLED_AT_MOST})
+    dask.config.set({
+        "distributed.scheduler.allowed-failures": KILLED_AT_MOST,
+        "distributed.scheduler.no-workers-timeout": BACK,
+        "distributed.deploy.lost-worker-timeout": BACK,
+    })  # fmt: skip
     if scheduler:
         try:
             with Client(scheduler, timeout="10s") as client:
@@ -103,9 +110,15 @@ def _submitted(client: "Client", point: Experiment, workers: int, priority: int)
 def _result(point: Experiment, future: "Future") -> str:
     """The folder of a run, when it is there; its failure in one line."""
     from distributed import KilledWorker
+    from distributed.scheduler import NoWorkerError
 
     try:
         return future.result()
+    except NoWorkerError as error:
+        raise MachineFault(
+            f"{point.name()}: no worker is left, and none came; the pieces are kept, and the same "
+            "command goes on"
+        ) from error
     except KilledWorker as error:
         raise MachineFault(
             f"{point.name()}: {KILLED_AT_MOST} workers died of it, perhaps of too little memory; "

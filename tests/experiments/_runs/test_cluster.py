@@ -9,10 +9,12 @@ import time
 import pytest
 
 from experiments import UsageError
+from experiments._contract.errors import MachineFault
 from experiments._runs import cluster
 from experiments._runs.run import find_run, run, run_hash
 from tests.experiments._runs.test_pieces import numbers_of
 
+dask = pytest.importorskip("dask")
 distributed = pytest.importorskip("distributed")
 
 
@@ -45,6 +47,14 @@ def test_a_worker_that_does_two_things_at_once_is_refused(study):
 def test_a_scheduler_that_is_not_there_is_named(study):
     with pytest.raises(UsageError, match=r"tcp://127\.0\.0\.1:9: no answer"):
         cluster.run_on_dask([study()], "tcp://127.0.0.1:9")
+
+
+def test_a_run_for_which_no_worker_is_left_ends(study):
+    soon = {"distributed.scheduler.no-workers-timeout": "1 s"}
+    with dask.config.set(soon), workers(1) as one:
+        threading.Timer(1, one.scale, [0]).start()
+        with pytest.raises(MachineFault, match="no worker is left"):
+            cluster.run_on_dask([study(pause=1)], one.scheduler_address)
 
 
 @pytest.mark.slow
