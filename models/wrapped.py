@@ -92,6 +92,7 @@ def _of_plain(card: Card, given: PlainModel, tokenizer: Tokenizer | None) -> Mod
         raise ModelError(f"{card.name}: has no unembedding; use AutoModelForCausalLM")
     if given.config.is_encoder_decoder:
         raise ModelError(f"{card.name}: is a pair of encoder and decoder; use a causal model")
+    _refuse_spread(card, given)
     with in_one_line(card, given.config.model_type):
         plain = deepcopy(given).eval().requires_grad_(False)
         plain.set_attn_implementation("eager")
@@ -108,6 +109,7 @@ def _of_plain(card: Card, given: PlainModel, tokenizer: Tokenizer | None) -> Mod
 
 def _of_hooked(card: Card, model: Any, tokenizer: Tokenizer | None) -> Model:
     """A model with hooks, dressed and checked."""
+    _refuse_spread(card, model)
     blueprint = _blueprint(model)
     with in_one_line(card, getattr(blueprint, "model_type", type(model).__name__)):
         ends = getattr(model, "end_tokens", ()) or _ends(model)
@@ -118,6 +120,20 @@ def _of_hooked(card: Card, model: Any, tokenizer: Tokenizer | None) -> Model:
         _finish(card, model, tokenizer, blueprint, processing)
         model.end_tokens = ends
         return _proven(model, tokens, None)
+
+
+def _refuse_spread(card: Card, model: nn.Module) -> None:
+    """Raise ModelError for weights that are on several devices, or not in memory.
+
+    Lenses put layers side by side, and read weights outside of the forward pass.
+    """
+    places = {str(weight.device) for weight in model.parameters()}
+    named = sorted("disk" if place == "meta" else place for place in places)
+    if len(named) > 1 or "disk" in named:
+        raise ModelError(
+            f"{card.name}: its weights are on {', '.join(named)}; here a model stands on one "
+            "device: load it without device_map, or with one that names a single device"
+        )
 
 
 def _finish(

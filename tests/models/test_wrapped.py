@@ -12,6 +12,7 @@ from models import ModelError, load, untrained, wrap
 from models.hooked import HAS_BRIDGE
 from models.planted.carry import planted_carry
 from models.text import tokenize
+from tests.accelerator import NAME, Pretended
 from tests.models.tiny import LLAMA, byte_tokenizer, tiny
 
 pytestmark = pytest.mark.contract
@@ -157,3 +158,28 @@ def test_an_encoder_with_a_decoder_is_refused():
     pair = transformers.T5ForConditionalGeneration(transformers.T5Config(vocab_size=20, **shape))
     with pytest.raises(ModelError, match="encoder and decoder"):
         wrap(pair)
+
+
+SPREAD = {
+    "model.embed_tokens": "cpu", "model.layers.0": "cpu", "model.layers.1": "disk",
+    "model.layers.2": "disk", "model.norm": "cpu", "model.rotary_emb": "cpu", "lm_head": "cpu",
+}  # fmt: skip
+"""Where accelerate puts the parts of the model."""
+
+
+def test_a_model_on_one_device_of_a_map_is_read_and_one_that_is_spread_refused(plain, tmp_path):
+    plain.save_pretrained(tmp_path)
+    read = transformers.AutoModelForCausalLM.from_pretrained
+    whole = wrap(read(tmp_path, device_map="auto"), byte_tokenizer(), name="mine")
+    assert all(identity.ok for identity in whole.identities)
+    spread = read(tmp_path, device_map=SPREAD, offload_folder=tmp_path / "disk")
+    with pytest.raises(ModelError, match=r"mine: its weights are on cpu, disk; .* one device"):
+        wrap(spread, name="mine")
+
+
+def test_a_model_on_two_devices_is_refused(plain):
+    with Pretended():
+        spread = copy.deepcopy(plain)
+        spread.model.layers[1].to(NAME)
+        with pytest.raises(ModelError, match=f"its weights are on cpu, {NAME}:0; "):
+            wrap(spread, name="mine")
