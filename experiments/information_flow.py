@@ -48,7 +48,7 @@ CONTROLS = {
     "carry": "the head that moves the carry in an adder",
 }
 """Planted models, and what is known of each."""
-TRUEST = "the rule of dividing a state that flow_faithfulness found truest"
+TRUEST = "the rule that flow_faithfulness found truest on smollm2, with its 16 shipped prompts"
 RANDOM_MODELS = 4
 TWINS_READ = 24
 """Prompts, at most, that models with random weights read."""
@@ -87,7 +87,7 @@ class InformationFlow(TextStudy):
     prompts: tuple[str, ...] = ()
     """Prompts to read, of which the first are drawn; without any, shipped ones (adders: sums)."""
     rule: Rule = "projection"
-    """Rule that the page opens with; by default the one that flow_faithfulness found best."""
+    """Rule that the page opens with; by default what flow_faithfulness found truest on smollm2."""
     threshold: Literal["none", "top-k", "top-p", "minimum weight"] = "minimum weight"
     """Which links are followed: all, the strongest k, a share p, or those of a least weight."""
     threshold_value: float = Field(0.001, ge=0)

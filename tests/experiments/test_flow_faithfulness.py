@@ -6,6 +6,7 @@ import pytest
 
 from experiments import Results
 from experiments.flow_faithfulness import FIRST_PUBLISHED, FlowFaithfulness
+from experiments.information_flow import TRUEST, InformationFlow
 from lenses.flow.kept_curves import ORDERS, RANDOM_ORDER, RANDOM_SHARES
 from lenses.flow.splits import RULES
 from models import load, untrained
@@ -36,6 +37,16 @@ def test_an_adder_explains_another_digit_of_each_answer(results, adder):
     assert lengths.tolist() == list(range(form.digits + 1))
     assert prompts["explained"].str.isdigit().all()
     assert (prompts["probability"] > 0.9).all()
+
+
+@pytest.mark.real
+@pytest.mark.slow
+def test_information_flow_opens_with_the_rule_that_is_truest_on_smollm2():
+    scores = FlowFaithfulness().measure(load("smollm2")).tables["scores"]
+    areas = scores.query("ablation == 'both'").set_index("order")["estimate"]
+    opens = InformationFlow.model_fields["rule"].default
+    assert f"the rule that flow_faithfulness found truest on {FlowFaithfulness().model}" in TRUEST
+    assert areas[list(RULES)].idxmax() == opens
 
 
 def test_scores_are_means_of_the_areas(results):
