@@ -1,12 +1,12 @@
 """Which flow diagram tells the truth?"""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
-import torch
 from pydantic import Field
 
 from experiments import Claim, Estimate, Reading, Results, Table, TextStudy, corrected
@@ -18,19 +18,19 @@ from lenses.flow.kept_curves import (
     RANDOM_SHARES,
     Equal,
     Means,
-    area_rows,
     areas_between,
-    best_rows,
-    curve_rows,
+    best_rule,
+    curve_tables,
     curves_of,
-    score_rows,
+    ranked,
     threshold_rows,
     thresholds_of,
 )
 from lenses.flow.splits import RULES
 from lenses.kept import PerPrompt
 from lenses.statistics.correlations import spearman
-from lenses.statistics.intervals import bootstrap, sign_flip
+from lenses.statistics.grid import in_order
+from lenses.statistics.intervals import mean_with_p
 from lenses.texts import ReadText, continued, sampled_additions, texts_to_read
 from models.planted.copy import planted_copy
 from models.text import token_strings
@@ -51,8 +51,39 @@ BALANCE = 1e-5
 """How far the weights of a diagram may be from summing to 1."""
 FIRST_PUBLISHED = "norms"
 MORE = "prompts (--count)"
+CONTROLS = {
+    GRADIENT_ORDER: "each piece's gradient does, without a diagram",
+    FIRST_PUBLISHED: "ratios of norms do, the rule that was published first",
+}
+"""Orders that the best rule is held against besides random shares, in words."""
 WAYS = {"inserted": "kept", "deleted": "removed"}
 AREA = "area between the curves, as a share of the answer's probability; mean of both ablations"
+
+COLUMNS = {
+    "given": "the prompt",
+    "explained": "the token that the model expects next",
+    "probability": "its probability",
+    "error": "change of its log-probability (nats) when all pieces are kept",
+    "balance": "how far the weights of a diagram are from summing to 1, at most",
+    "way": "`inserted`: the first pieces are kept; `deleted`: they are ablated",
+    "order": "the rule, or other order, by which pieces come first",
+    "ablation": "what an ablated piece becomes: `zero`, or the `mean` of its layer; `both`: mean "
+    "of the two",
+    "kl": "KL of the model's prediction from what is left of it, in nats; mean",
+    "measure": "`kept first`, `removed first`: area under that curve; `between`: the first less "
+    "the second",
+    "area": "the area; 0 to 1, between −1 and 1",
+    "rule": "the rule with the largest mean area between the curves on the others",
+    "random": "area of random shares on this prompt",
+    "threshold": "links that are drawn: of each joint the fewest that hold a share (top-p) or the "
+    "strongest (top-k), or all from a weight on",
+    "links": "links that are drawn, mean over prompts",
+    "mass": "share of the mass in them",
+    "worth": "what is left less the mass in them",
+    "worth_low": "lower end of its 95 % interval",
+    "worth_high": "upper end of it",
+}
+_table = partial(Table.of, COLUMNS)
 
 
 class FlowFaithfulness(TextStudy):
@@ -93,57 +124,21 @@ class FlowFaithfulness(TextStudy):
     """Prompts between two checkpoints; what passes the model together is always the same."""
 
     tables: ClassVar[Mapping[str, Table]] = {
-        "prompts": Table("A row is a prompt whose next token is explained.", key="prompt", columns={
-            "given": "the prompt",
-            "explained": "the token that the model expects next",
-            "probability": "its probability",
-            "error": "change of its log-probability (nats) when all pieces are kept",
-            "balance": "how far the weights of a diagram are from summing to 1, at most",
-        }, more="given_tokens"),
-        "curves": Table(
-            "A row is what is left of the answer's probability at one point of a curve.",
-            key="way order ablation share", columns={
-                "way": "`inserted`: the first pieces are kept; `deleted`: they are ablated",
-                "order": "the rule, or other order, by which pieces come first",
-                "ablation": "what an ablated piece becomes: `zero`, or the `mean` of its layer; "
-                "`both`: mean of the two",
-                "share": "share of the mass that is kept, or ablated",
-                "estimate": "probability of the token over what it was, at most 1; mean over "
-                "prompts",
-                "kl": "KL of the model's prediction from what is left of it, in nats; mean",
-            }, more="low high n"),
-        "areas": Table("A row is an area of one prompt.", key="prompt order ablation measure",
-            columns={
-                "order": "the rule, or other order, by which pieces come first",
-                "ablation": "what an ablated piece becomes",
-                "measure": "`kept first`, `removed first`: area under that curve; `between`: the "
-                "first less the second",
-                "area": "the area; 0 to 1, between −1 and 1",
-            }),
-        "scores": Table("A row is the area between the curves of an order, mean over prompts.",
-            key="order ablation", columns={
-                "order": "the rule, or other order, by which pieces come first",
-                "ablation": "what an ablated piece becomes; `both`: mean of the two",
-                "estimate": "area between the curves",
-            }, more="low high n"),
-        "best": Table("A row is a prompt, with the best rule of all other prompts.", key="prompt",
-            columns={
-                "rule": "the rule with the largest mean area between the curves on the others",
-                "area": "its area on this prompt",
-                "random": "area of random shares on this prompt",
-            }),
-        "thresholds": Table(
-            "A row is a threshold for the links of the best rule's diagrams.", key="threshold",
-            columns={
-                "threshold": "links that are drawn: of each joint the fewest that hold a share "
-                "(top-p) or the strongest (top-k), or all from a weight on",
-                "links": "links that are drawn, mean over prompts",
-                "mass": "share of the mass in them",
-                "estimate": "what is left of the answer's probability with these pieces alone",
-                "worth": "what is left less the mass in them",
-                "worth_low": "lower end of its 95 % interval",
-                "worth_high": "upper end of it",
-            }, more="low high n"),
+        "prompts": _table("A row is a prompt whose next token is explained.", "prompt",
+            "given explained probability error balance given_tokens"),
+        "curves": _table("A row is what is left of the answer's probability at one point of a "
+            "curve.", "way order ablation share", "estimate kl low high n",
+            share="share of the mass that is kept, or ablated",
+            estimate="probability of the token over what it was, at most 1; mean over prompts"),
+        "areas": _table("A row is an area of one prompt.", "prompt order ablation measure", "area",
+            ablation="what an ablated piece becomes: `zero`, or the `mean` of its layer"),
+        "scores": _table("A row is the area between the curves of an order, mean over prompts.",
+            "order ablation", "estimate low high n", estimate="area between the curves"),
+        "best": _table("A row is a prompt, with the best rule of all other prompts.", "prompt",
+            "rule area random", area="its area on this prompt"),
+        "thresholds": _table("A row is a threshold for the links of the best rule's diagrams.",
+            "threshold", "links mass estimate worth worth_low worth_high low high n",
+            estimate="what is left of the answer's probability with these pieces alone"),
     }  # fmt: skip
     reading: ClassVar[Reading] = Reading(
         causal="Yes: pieces are ablated, to zero and to the mean, and the prediction read again.",
@@ -160,32 +155,22 @@ class FlowFaithfulness(TextStudy):
         texts, means, kept = self._asked(model), Means.empty(), PerPrompt()
         for batch in self.stream(texts, (means.value, means.mlp), "reading", self.batch_size):
             for text in batch:
-                means.update(read_clean(model, _tokens(model, text)))
+                means.update(read_clean(model, text.tokens(model)))
         for batch in self.stream(texts, kept, "ablating", self.batch_size):
             for text in batch:
-                clean = read_clean(model, _tokens(model, text))
+                clean = read_clean(model, text.tokens(model))
                 rng = np.random.default_rng([self.seed, text.number])
                 found = curves_of(model, clean, means, self.equal, rng)
                 found |= {"told": np.array([clean.token, clean.log_p.max().exp().item()])}
                 kept.update(**{name: value[None] for name, value in found.items()})
-        areas = area_rows(kept)
-        best = best_rows(areas)
-        rule = best["rule"].mode()[0]
-        drawn = PerPrompt()
+        tables, drawn = curve_tables(kept, self.seed), PerPrompt()
+        rule = best_rule(tables["best"])
         for batch in self.stream(texts, drawn, "thresholds", self.batch_size):
             for text in batch:
-                clean = read_clean(model, _tokens(model, text))
+                clean = read_clean(model, text.tokens(model))
                 drawn.update(found=thresholds_of(model, clean, means, self.equal, rule)[None])
-        return Results(
-            tables={
-                "prompts": _prompt_rows(model, texts, kept),
-                "curves": curve_rows(kept, self.seed),
-                "areas": areas,
-                "scores": score_rows(kept, self.seed),
-                "best": best,
-                "thresholds": threshold_rows(drawn["found"], self.seed),
-            }
-        )
+        tables["thresholds"] = threshold_rows(drawn["found"], self.seed)
+        return Results({"prompts": _prompt_rows(model, texts, kept)} | tables)
 
     def _asked(self, model: "Model") -> list[ReadText]:
         """Prompts whose next token is explained; of an adder, up to one digit of each answer."""
@@ -200,8 +185,8 @@ class FlowFaithfulness(TextStudy):
 
     def headline(self, results: Results) -> str:
         """The best rule, how far it is ahead, and the threshold that is worth most."""
-        best, rule = results.tables["best"], _best_rule(results)
-        found = self.claims(results)[2]
+        best = results.tables["best"]
+        rule, found = best_rule(best), self.claims(results)[2]
         own, random = best["area"].mean(), best["random"].mean()
         told = {
             "holds": f"The one by the rule “{rule}” comes nearest",
@@ -237,57 +222,63 @@ class FlowFaithfulness(TextStudy):
         ]  # fmt: skip
 
     def _beats_chance(self, results: Results) -> Claim:
-        best, rule = results.tables["best"], _best_rule(results)
+        best = results.tables["best"]
+        rule = best_rule(best)
         same = (best["rule"] == rule).sum()
-        return Claim.learned(
+        return self._leads(
+            Claim.learned,
             "The best rule's diagrams rank pieces better than diagrams with random shares do, by "
             f"an area of more than {LEAST:g}.",
-            _mean((best["area"] - best["random"]).to_numpy(), LEAST, self.seed),
-            above=LEAST,
-            null=0.0,
+            best["area"] - best["random"],
+            by=LEAST,
             null_note=f"random shares: {best['random'].mean():.2f}; the best rule is chosen on the "
             f"other prompts: {same} of {len(best)} times “{rule}”, of {len(RULES)} rules",
             unit=f"{AREA}; best rule less random shares",
-            more=MORE,
         )
 
     def _beats_controls(self, results: Results, wide: pd.DataFrame) -> list[Claim]:
-        own = results.tables["best"].set_index("prompt")["area"]
+        best = results.tables["best"].set_index("prompt")
         return [
-            Claim.mechanical(
+            self._leads(
+                Claim.mechanical,
                 f"The best rule ranks pieces better than {words}.",
-                _mean((own - wide[order]).to_numpy(), 0.0, self.seed),
-                above=0.0,
-                null=0.0,
+                best["area"] - wide[order],
+                by=0.0,
                 null_note=f"{order}: {wide[order].mean():.2f}",
                 unit=f"{AREA}; difference",
                 family="The best rule against other orders",
                 label=order,
-                more=MORE,
             )
-            for order, words in _controls(results).items()
+            for order, words in CONTROLS.items()
+            if order != best_rule(best)
         ]
 
     def _rule(self, wide: pd.DataFrame, rule: str) -> Claim:
         """That one rule beats random shares."""
-        return Claim.mechanical(
+        return self._leads(
+            Claim.mechanical,
             f"Diagrams by “{rule}” rank pieces better than random shares, by more than {LEAST:g}.",
-            _mean((wide[rule] - wide[RANDOM_SHARES]).to_numpy(), LEAST, self.seed),
-            above=LEAST,
-            null=0.0,
+            wide[rule] - wide[RANDOM_SHARES],
+            by=LEAST,
             null_note=f"random shares: {wide[RANDOM_SHARES].mean():.2f}",
             unit=f"{AREA}; rule less random shares",
             family="Each rule against random shares",
             label=rule,
-            more=MORE,
         )
+
+    def _leads(
+        self, kind: Callable[..., Claim], sentence: str, lead: pd.Series, by: float, **said: str
+    ) -> Claim:
+        """That a `lead` in area, one a prompt, is more than `by` on average."""
+        found = mean_with_p(lead.to_numpy(), by, self.seed)
+        return kind(sentence, found, above=by, null=0.0, more=MORE, **said)
 
     def _ahead(self, results: Results, wide: pd.DataFrame) -> Claim:
         """How far the best rule is ahead of the next, both picked on all prompts."""
-        best, second = _ranked(results)[:2]
+        best, second = ranked(results.tables["scores"])[:2]
         return Claim.descriptive(
             f"Over all prompts “{best}” has the largest area, and “{second}” the second largest.",
-            _mean((wide[best] - wide[second]).to_numpy(), 0.0, self.seed),
+            mean_with_p((wide[best] - wide[second]).to_numpy(), seed=self.seed),
             unit=f"{AREA}; difference of the two, which are picked on these prompts",
         )
 
@@ -330,15 +321,6 @@ class FlowFaithfulness(TextStudy):
         return planted_copy([p.text for p in shipped], [p.key for p in shipped], seed=self.seed)[0]
 
 
-def _tokens(model: "Model", text: ReadText) -> torch.Tensor:
-    return torch.tensor(text.ids, device=model.cfg.device)
-
-
-def _best_rule(results: Results) -> str:
-    """The rule that is chosen most often."""
-    return results.tables["best"]["rule"].mode()[0]
-
-
 def _prompt_rows(model: "Model", texts: list[ReadText], kept: PerPrompt) -> pd.DataFrame:
     told, errors = kept["told"], kept["errors"]
     return pd.DataFrame(
@@ -354,37 +336,12 @@ def _prompt_rows(model: "Model", texts: list[ReadText], kept: PerPrompt) -> pd.D
     )
 
 
-def _mean(differences: np.ndarray, against: float, seed: int) -> Estimate:
-    """Mean over prompts with its interval, and p (two-sided) of its being `against`."""
-    found = bootstrap(differences[:, None], seed)
-    p = float(sign_flip(differences[:, None] - against, seed)[0])
-    ends = (float(x[0]) for x in (found.estimate, found.low, found.high))
-    return Estimate(*ends, int(found.n[0]), p)
-
-
-def _controls(results: Results) -> dict[str, str]:
-    """Orders that the best rule is held against besides random shares, in words."""
-    rule = _best_rule(results)
-    said = {
-        GRADIENT_ORDER: "each piece's gradient does, without a diagram",
-        FIRST_PUBLISHED: "ratios of norms do, the rule that was published first",
-    }
-    return {order: words for order, words in said.items() if order != rule}
-
-
-def _ranked(results: Results) -> list[str]:
-    """Rules by their area between the curves, largest first."""
-    scores = results.tables["scores"].query("ablation == 'both'").set_index("order")["estimate"]
-    return scores[list(RULES)].sort_values(ascending=False).index.tolist()
-
-
 def _curves_of(results: Results, way: str, caption: str, *, log: bool = False) -> "Drawing":
     """The best rule, the first published and the controls, a panel for each ablation."""
-    first = next(rule for rule in _ranked(results) if rule != FIRST_PUBLISHED)
+    first = next(rule for rule in ranked(results.tables["scores"]) if rule != FIRST_PUBLISHED)
     shown = [first, FIRST_PUBLISHED, GRADIENT_ORDER, RANDOM_SHARES]
     rows = results.tables["curves"].query("ablation != 'both' and order in @shown and way == @way")
-    rows = rows.sort_values("order", key=lambda names: names.map(shown.index), kind="stable")
-    rows = rows.assign(ablation="ablated to " + rows["ablation"])
+    rows = in_order(rows, "order", shown).assign(ablation="ablated to " + rows["ablation"])
     names = {"estimate": "share_of_the_answer_left", "share": f"share_of_the_mass_{WAYS[way]}"}
     return curves(
         rows.rename(columns=names), *reversed(names.values()),
@@ -396,9 +353,9 @@ def _curves_of(results: Results, way: str, caption: str, *, log: bool = False) -
 
 
 def _areas_figure(results: Results) -> "Drawing":
-    rows = results.tables["scores"].query("ablation != 'both'")
-    order = [*_ranked(results), GRADIENT_ORDER, RANDOM_SHARES, RANDOM_ORDER]
-    rows = rows.sort_values("order", key=lambda column: column.map(order.index), kind="stable")
+    scores = results.tables["scores"]
+    order = [*ranked(scores), GRADIENT_ORDER, RANDOM_SHARES, RANDOM_ORDER]
+    rows = in_order(scores.query("ablation != 'both'"), "order", order)
     return bars(
         rows.rename(columns={"estimate": "area_between_the_curves"}),
         "order", "area_between_the_curves", series="ablation",
@@ -421,8 +378,8 @@ def _all_curves(results: Results) -> "Drawing":
 
 
 def _threshold_figure(results: Results) -> dict[str, "Drawing"]:
-    rows, rule = results.tables["thresholds"], _best_rule(results)
-    rows = rows.sort_values("worth", ascending=False)
+    rule = best_rule(results.tables["best"])
+    rows = results.tables["thresholds"].sort_values("worth", ascending=False)
     words = [f"{row.threshold} ({row.links:.0f})" for row in rows.itertuples()]
     shown = pd.concat(
         [

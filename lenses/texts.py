@@ -6,7 +6,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
 
 from lenses.kept import PerPrompt
 from models import Model, ModelError
@@ -48,6 +50,10 @@ class ReadText:
     def generated(self) -> Bool[np.ndarray, "pos"]:
         """Which tokens the model added."""
         return np.arange(len(self.ids)) >= len(self.given)
+
+    def tokens(self, model: Model) -> Int[Tensor, "pos"]:
+        """All of it, where the model computes."""
+        return torch.tensor(self.ids, device=model.cfg.device)
 
 
 def distinct(rows: Sequence[Sequence[int]], what: str = "prompts") -> list[int]:

@@ -20,6 +20,7 @@ from lenses.addition.contrasts import (
 )
 from lenses.addition.sets import LARGEST, heads_of
 from lenses.patching.interchange import Site
+from lenses.statistics.grid import in_order
 from models import Model
 
 LARGE = 64
@@ -225,7 +226,7 @@ def shared_roles(table: pd.DataFrame, joint: pd.DataFrame) -> pd.DataFrame:
         return table
     names = {"local": "carry", "base": "base_add", "cascade": "combiner"}
     chosen = joint[joint["minimal"] & (joint["size"] <= LARGEST)]
-    chosen = chosen.sort_values("pair", key=lambda pair: pair.map(list(names).index), kind="stable")
+    chosen = in_order(chosen, "pair", names)
     for row in chosen[~(chosen["other_change"] > SPARES)].itertuples():
         at = (table["place"] == row.read_place) & (table["token"] == row.token)
         at &= (table["kind"] == "head") & (table["role"] == "none")

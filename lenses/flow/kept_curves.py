@@ -261,6 +261,28 @@ def threshold_rows(found: Float[np.ndarray, "prompt threshold number"], seed: in
     return rows.assign(links=links.mean(0), mass=mass.mean(0), **ends)
 
 
+def best_rule(best: pd.DataFrame) -> str:
+    """The rule that is best most often, of `best_rows`."""
+    return best["rule"].mode()[0]
+
+
+def ranked(scores: pd.DataFrame) -> list[str]:
+    """Rules by their area between the curves, mean of both ablations, largest first."""
+    both = scores.query("ablation == 'both'").set_index("order")["estimate"]
+    return both[list(RULES)].sort_values(ascending=False).index.tolist()
+
+
+def curve_tables(curves: PerPrompt, seed: int) -> dict[str, pd.DataFrame]:
+    """All tables of what `curves_of` found: curves, areas of prompts, scores, the best rules."""
+    areas = area_rows(curves)
+    return {
+        "curves": curve_rows(curves, seed),
+        "areas": areas,
+        "scores": score_rows(curves, seed),
+        "best": best_rows(areas),
+    }
+
+
 def _within(least: float, found: Intervals) -> dict[str, np.ndarray]:
     """Estimates of numbers from `least` to 1, with intervals that stay there.
 

@@ -25,5 +25,14 @@ def crossed(
     return pd.DataFrame(columns | {name: np.ravel(value) for name, value in values.items()})
 
 
+def in_order(frame: pd.DataFrame, column: str, order: Sequence) -> pd.DataFrame:
+    """The rows as the values of one column come in `order`; rows of one value stay as they are.
+
+    Raises ValueError where a value is not in it.
+    """
+    place = list(order).index
+    return frame.sort_values(column, key=lambda values: values.map(place), kind="stable")
+
+
 def _labels(axis: int | Sequence) -> Sequence:
     return range(axis) if isinstance(axis, int) else axis

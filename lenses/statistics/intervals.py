@@ -170,6 +170,18 @@ def sign_flip(
     return ((1 + beyond) / (1 + resamples)).reshape(differences.shape[1:])
 
 
+def mean_with_p(
+    values: Float[np.ndarray, "prompt"], against: float = 0.0, seed: int = 0
+) -> Estimate:
+    """Mean over prompts with the interval of `bootstrap`, and p (two-sided) of its being `against`.
+
+    p is that of `sign_flip`.
+    """
+    found, p = bootstrap(values, seed), sign_flip(values - against, seed)
+    ends = (end.item() for end in (found.estimate, found.low, found.high))
+    return Estimate(*ends, found.n.item(), p.item())
+
+
 def luck_above_zero(
     differences: Float[np.ndarray, "prompt *cell"], seed: int = 0
 ) -> Float[np.ndarray, "*cell"]:

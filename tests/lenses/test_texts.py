@@ -1,6 +1,7 @@
 """What is read: copies once, files and prompts refused by name and number."""
 
 import warnings
+from dataclasses import replace
 from itertools import combinations, takewhile
 
 import pytest
@@ -134,3 +135,11 @@ def test_texts_are_read_from_a_column(adder, tmp_path):
     texts = texts_to_read(adder, ["000013+000007="], tmp_path / "prompts.csv:sum", (), 7)
     assert [text.kind for text in texts] == ["given", "given"]
     assert texts[1].given == texts_to_read(adder, [SUM], None, (), 7)[0].given
+
+
+def test_a_text_as_the_model_computes_it_holds_what_was_added():
+    model = load("adder_6d_1l")
+    text = sampled_additions(model.card.arithmetic, 1, 0)[0]
+    answered = replace(text, new=[1, 2])
+    assert answered.tokens(model).tolist() == [*text.given, 1, 2]
+    assert answered.tokens(model).device == model.W_E.device

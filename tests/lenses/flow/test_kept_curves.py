@@ -14,14 +14,16 @@ from lenses.flow.kept_curves import (
     REMOVED,
     THRESHOLDS,
     Means,
+    areas_between,
     areas_of,
     best_elsewhere,
-    curve_rows,
+    best_rule,
+    curve_tables,
     curves_of,
     masses,
     orders_of,
     random_shares,
-    score_rows,
+    ranked,
     thresholds_of,
 )
 from lenses.flow.splits import RULES, splits
@@ -124,17 +126,21 @@ def test_tables_hold_means_over_prompts(found):
     kept, other = PerPrompt(), {name: value / 2 for name, value in found.items()}
     for one in (found, other, found, other, found):
         kept.update(**{name: value[None] for name, value in one.items()})
-    rows = curve_rows(kept, 0).set_index(["way", "order", "ablation", "share"])
+    tables = curve_tables(kept, 0)
+    rows = tables["curves"].set_index(["way", "order", "ablation", "share"])
     row = rows.loc["deleted", "norms", "both", REMOVED[0]]
     left = found["deleted_left"][ORDERS.index("norms"), :, 1].mean()
     assert row["estimate"] == pytest.approx(left * (3 + 2 / 2) / 5)
     assert 0 <= row["low"] <= row["estimate"] <= row["high"] <= 1
-    scores = score_rows(kept, 0).set_index(["order", "ablation"])
+    scores = tables["scores"].set_index(["order", "ablation"])
     areas = areas_of(found["inserted_left"], found["deleted_left"])[..., -1]
     assert scores.loc[("norms", "zero"), "estimate"] == pytest.approx(
         areas[ORDERS.index("norms"), 0] * 4 / 5
     )
     assert (scores["high"] <= 1).all()
+    means = areas_between(tables["areas"]).mean()[list(RULES)]
+    assert ranked(tables["scores"]) == sorted(RULES, key=lambda rule: -means[rule])
+    assert best_rule(tables["best"]) == means.idxmax(), "all prompts are alike but for a factor"
 
 
 def test_in_the_copying_model_true_rules_keep_the_answer_with_a_twentieth_of_the_mass():

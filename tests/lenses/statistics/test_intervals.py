@@ -1,3 +1,5 @@
+from itertools import product
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,6 +12,7 @@ from lenses.statistics.intervals import (
     benjamini_hochberg,
     bootstrap,
     largest_by_luck,
+    mean_with_p,
     sign_flip,
     wilson,
 )
@@ -115,6 +118,17 @@ def test_sign_flip_agrees_with_scipy_and_is_exact_when_all_signs_agree() -> None
     # Two of the 2^4 sign patterns reach the observed sum.
     assert sign_flip(np.ones((4, 1)) * 0.1)[0] == pytest.approx(2 / 16, abs=0.01)
     assert sign_flip(np.array([[7.0]]))[0] == 1
+
+
+def test_a_mean_is_tested_against_the_number_it_is_held_against() -> None:
+    values = np.random.default_rng(2).normal(1, 1, size=7)
+    found = mean_with_p(values, 0.4, seed=3)
+    column = bootstrap(values[:, None], 3)
+    ends = (column.estimate[0], column.low[0], column.high[0])
+    assert found == (*ends, 7, sign_flip(values[:, None] - 0.4, 3)[0])
+    signs = np.array(list(product([-1, 1], repeat=7)))
+    exact = (np.abs(signs @ (values - 0.4)) >= abs((values - 0.4).sum()) - 1e-12).mean()
+    assert abs(found.p - exact) < 0.02
 
 
 def test_the_largest_by_luck_of_one_cell_is_binomial_and_copies_of_it_add_nothing() -> None:
