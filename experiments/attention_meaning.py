@@ -1,33 +1,34 @@
 """Does a token that is attended to more move the meaning more?"""
 
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
-import torch
 from pydantic import Field
 
 from experiments import Claim, Reading, Results, Table, TextStudy, UsageError, corrected
 from lenses.kept import Moments, PerPrompt
-from lenses.states.meaning import (
-    CONTROLS,
-    DISTANCES,
-    STEPS,
-    WEIGHTS,
-    Movement,
-    movement,
-    moves_with_weight,
-    permutations,
-    recency_moves,
+from lenses.states.meaning import movement
+from lenses.states.meaning_tables import (
+    LEVEL,
+    exchanged,
+    head_rows,
+    layer_rows,
+    text_numbers,
+    text_rows,
 )
 from lenses.statistics.against_random import above_zero_and_twins, random_models
-from lenses.statistics.grid import grid
-from lenses.statistics.intervals import benjamini_hochberg, bootstrap, luck_as_far
-from lenses.texts import distinct, given_texts, sampled_additions
+from lenses.statistics.grid import in_order
+from lenses.statistics.intervals import bootstrap
+from lenses.statistics.ranking import mean_of_known
+from lenses.texts import ReadText, distinct, given_texts, sampled_additions
 from models.text import tokenize
 from prompts.texts import shipped_texts
 from viz import bars, curves, head_grid, heat_map
+from viz.labels import head_name
 
 if TYPE_CHECKING:
     from models import Model
@@ -35,9 +36,6 @@ if TYPE_CHECKING:
 
 RANDOM_MODELS = 2
 """Models of the same shape with fresh weights, beside which the claims are shown."""
-DRAWS = 200
-"""Random orders of the sources of each text."""
-LEVEL = 0.05
 LEAST = 6
 """Tokens of the shortest text that is read."""
 TOLERANCE = {"float32": 1e-3, "float16": 5e-2, "bfloat16": 2e-1}
@@ -63,12 +61,24 @@ SENTENCES = (
     "the tokens that it attends to more.",
 )
 """One for each of ABOUT."""
-WHICH = {
+COLUMNS = {
+    "text": "what was read of it",
+    "tokens": "number of its tokens",
+    "output_error": "largest difference of the decoded last state's log-probabilities from the "
+    "model's own, in nats",
     "control": "`none`, or `position`: the attended token's position held fixed",
     "weight": "attention, or attention weighted by values",
     "step": "what moves the state: attention alone, or the whole block",
     "distance": "nearer by Jensen-Shannon divergence of decoded words, or by cosine of states",
+    "null": "the same with sources exchanged, mean over random orders",
+    "p": "share of random orders in which it is as high",
+    "q": "p corrected over the heads of the same kind",
+    "largest_by_chance": "the highest of all heads is below this in 95 % of the orders",
+    "value": "rank correlation",
+    "excess": "value minus null",
+    "largest_head": "that of the best head, mean over texts",
 }
+_table = partial(Table.of, COLUMNS)
 
 
 class AttentionMeaning(TextStudy):
@@ -99,35 +109,18 @@ class AttentionMeaning(TextStudy):
     """Texts between two checkpoints; each passes the model by itself."""
 
     tables: ClassVar[Mapping[str, Table]] = {
-        "prompts": Table(
-            "A row is a text that was read.", key="prompt", columns={
-                "text": "what was read of it",
-                "tokens": "number of its tokens",
-                "output_error": "largest difference of the decoded last state's log-probabilities "
-                "from the model's own, in nats",
-            }),
-        "heads": Table(
-            "A row is the rank correlation of a head's attention with movement, mean over texts.",
-            key="control weight step distance layer head", columns=WHICH | {
-                "null": "the same with sources exchanged, mean over random orders",
-                "p": "share of random orders in which it is as high",
-                "q": "p corrected over the heads of the same kind",
-                "largest_by_chance": "the highest of all heads is below this in 95 % of the orders",
-            }, more="estimate low high p_any n"),
-        "layers": Table(
-            "A row is the same of a layer, mean over heads.",
-            key="control weight step distance layer", columns=WHICH | {
-                "weight": "attention, attention weighted by values, or in its stead recency: the "
-                "source's position",
-            }, more="estimate low high n"),
-        "against_random": Table(
-            "A row is the same of one text, mean over all heads, with these or random weights.",
-            key="weights prompt control weight step distance", columns=WHICH | {
-                "value": "rank correlation",
-                "null": "the same with sources exchanged; 0 for random weights",
-                "excess": "value minus null",
-                "largest_head": "that of the best head, mean over texts",
-            }),
+        "prompts": _table("A row is a text that was read.", "prompt", "text tokens output_error"),
+        "heads": _table("A row is the rank correlation of a head's attention with movement, mean "
+            "over texts.", "control weight step distance layer head",
+            "estimate low high null p q p_any largest_by_chance n"),
+        "layers": _table("A row is the same of a layer, mean over heads.",
+            "control weight step distance layer", "estimate low high n",
+            weight="attention, attention weighted by values, or in its stead recency: the "
+            "source's position"),
+        "against_random": _table("A row is the same of one text, mean over all heads, with these "
+            "or random weights.", "weights prompt control weight step distance",
+            "value null excess largest_head",
+            null="the same with sources exchanged; 0 for random weights"),
     }  # fmt: skip
     reading: ClassVar[Reading] = Reading(
         causal="No: attention and movement are both read off one forward pass, and correlated.",
@@ -143,18 +136,25 @@ class AttentionMeaning(TextStudy):
         """Read each text once, with the null's draws; then the same texts in random models."""
         texts, own, null = self._texts(model), PerPrompt(), Moments()
         for batch in self.stream(texts, (own, null), "reading", self.batch_size):
-            for number, ids in batch:
-                found = movement(model, _tensor(ids, model))
-                draws = self._draws(found, number)
+            for text in batch:
+                found = movement(model, text.tokens(model))
+                draws = exchanged(found, np.random.default_rng([self.seed, text.number]))
                 if np.isfinite(draws).all():
                     null.update(draws[None])
-                own.update(**_summary(found), null=_mean(np.moveaxis(draws, 0, -1), 1)[None])
-        example = movement(model, _tensor(texts[0][1][:MOST_TOKENS], model))
+                by_chance = mean_of_known(np.moveaxis(draws, 0, -1))
+                own.update(**text_numbers(found), null=by_chance[None])
+        if not null.state():
+            raise UsageError(
+                "tokens: in none of the texts is every rank correlation defined; read more of "
+                "each (--tokens), or others (--prompts)"
+            )
+        first = replace(texts[0], given=texts[0].given[:MOST_TOKENS])
+        example = movement(model, first.tokens(model))
         return Results(
             tables={
                 "prompts": _prompt_rows(model, texts, own),
-                "heads": self._head_rows(own, null),
-                "layers": self._layer_rows(own),
+                "heads": head_rows(own["each"], null.state()["mean"][0], self.seed),
+                "layers": layer_rows(own["each"], own["recency"], self.seed),
                 "against_random": self._against_random(model, texts, own),
             },
             arrays={
@@ -168,9 +168,8 @@ class AttentionMeaning(TextStudy):
         _, whole, *_, alone, any_head = self.claims(results)
         best = _best_head(results.tables["heads"])
         doubt = "" if any_head.verdict == "holds" else ", no more than chance may explain"
-        held = (
-            f"With position held fixed, {_name(best)} is strongest ({best['estimate']:.2f}{doubt})."
-        )
+        strongest = f"{head_name(best)} is strongest ({best['estimate']:.2f}{doubt})"
+        held = f"With position held fixed, {strongest}."
         if whole.estimate is None or alone.estimate is None:
             return f"One text cannot tell whether meaning moves to what is attended to. {held}"
         answer = {
@@ -207,12 +206,12 @@ class AttentionMeaning(TextStudy):
             **_example_figures(results),
         }
 
-    def _texts(self, model: "Model") -> list[tuple[int, list[int]]]:
-        """What is read, as numbered tokens."""
+    def _texts(self, model: "Model") -> list[ReadText]:
+        """What is read: of an adder whole additions, of others the first tokens of each text."""
         own = [text.text for text in given_texts(self.prompts, self.prompts_file)]
         if model.card.arithmetic and not own:
             sampled = sampled_additions(model.card.arithmetic, self.additions, self.seed)
-            return [(text.number, text.given + text.expected) for text in sampled]
+            return [replace(text, given=text.given + text.expected) for text in sampled]
         given = own or [text.text for text in shipped_texts()]
         texts = [tokenize(model, text)[: self.tokens] for text in given]
         short = [number for number, ids in enumerate(texts) if len(ids) < LEAST]
@@ -221,120 +220,51 @@ class AttentionMeaning(TextStudy):
             raise UsageError(f"prompt {short[0]}: {len(texts[short[0]])} tokens; {least}")
         texts = [texts[number] for number in distinct(texts)]
         known = [ids for ids in texts if len(ids) >= LEAST]
-        return list(enumerate(known if own else known[: self.count]))
-
-    def _draws(self, found: Movement, number: int) -> np.ndarray:
-        """Correlations with the meanings of sources exchanged at random, by draw."""
-        rng = np.random.default_rng([self.seed, number])
-        return moves_with_weight(found, permutations(found.weight.shape[-1], DRAWS, rng))
-
-    def _head_rows(self, own: PerPrompt, null: Moments) -> pd.DataFrame:
-        """By layer and head; texts in which a correlation is undefined count as 0 in p."""
-        if not null.state():
-            raise UsageError(
-                "tokens: in none of the texts is every rank correlation defined; read more of "
-                "each (--tokens), or others (--prompts)"
-            )
-        found = bootstrap(own["each"], self.seed)
-        drawn = null.state()["mean"][0]
-        reached = np.nan_to_num(own["each"]).mean(axis=0)
-        largest = drawn.max(axis=(-2, -1), keepdims=True)
-        p, p_any = luck_as_far(reached, drawn), luck_as_far(reached, largest)
-        layers, heads = reached.shape[-2:]
-        q = [benjamini_hochberg(part) for part in p.reshape(-1, layers * heads)]
-        axes = {"control": CONTROLS, "weight": WEIGHTS, "step": STEPS, "distance": DISTANCES}
-        axes |= {"layer": layers, "head": heads}
-        chance = np.broadcast_to(np.quantile(largest, 1 - LEVEL, axis=0), reached.shape)
-        rows = grid(
-            axes, estimate=found.estimate, low=found.low, high=found.high,
-            null=drawn.mean(axis=0), p=p, q=np.stack(q), p_any=p_any, largest_by_chance=chance,
-            n=found.n,
-        )  # fmt: skip
-        return rows[rows["n"] > 0].reset_index(drop=True)
-
-    def _layer_rows(self, own: PerPrompt) -> pd.DataFrame:
-        axes = {"step": STEPS, "distance": DISTANCES, "layer": own["recency"].shape[-1]}
-        means = bootstrap(_mean(own["each"], 1), self.seed)
-        rows = grid({"control": CONTROLS, "weight": WEIGHTS, **axes}, **vars(means))
-        recency = vars(bootstrap(own["recency"], self.seed))
-        recent = grid({"control": CONTROLS[:1], "weight": ["recency"], **axes}, **recency)
-        rows = pd.concat([rows, recent])
-        return rows[rows["n"] > 0].reset_index(drop=True)
+        read, kind = (known, "given") if own else (known[: self.count], "shipped")
+        return [ReadText(number, kind, ids) for number, ids in enumerate(read)]
 
     def _against_random(
-        self, model: "Model", texts: list[tuple[int, list[int]]], own: PerPrompt
+        self, model: "Model", texts: list[ReadText], own: PerPrompt
     ) -> pd.DataFrame:
         """Per text, means over all heads: own weights less their null, then random weights."""
-        frames = [_claimed(own["each"], own["null"], "own")]
+        frames = [text_rows(own["each"], own["null"], "own")]
         for number, twin in enumerate(self.twins(model, RANDOM_MODELS)):
             kept, label = PerPrompt(), f"random weights {number + 1}/{RANDOM_MODELS}"
             for batch in self.stream(texts, kept, label, self.batch_size):
-                for _, ids in batch:
-                    kept.update(**_summary(movement(twin, _tensor(ids, twin))))
-            frames.append(_claimed(kept["each"], 0 * kept["each"], f"random {number}"))
+                for text in batch:
+                    kept.update(**text_numbers(movement(twin, text.tokens(twin))))
+            frames.append(text_rows(kept["each"], 0 * kept["each"], f"random {number}"))
         return pd.concat(frames, ignore_index=True)
 
     def _mean_claims(self, results: Results) -> list[Claim]:
         """That each of ABOUT lies above its null, and above that in every random model."""
         rows = results.tables["against_random"]
-        claims = []
-        for sentence, (label, about) in zip(SENTENCES, ABOUT.items(), strict=True):
-            found = above_zero_and_twins(_about(rows, *about), "excess", self.seed)
-            claims.append(Claim.mechanical(
-                sentence, found, unit=f"{UNIT}, minus the same with sources exchanged",
-                null=found and found.random.mean(),
+        found = [
+            above_zero_and_twins(_about(rows, *about), "excess", self.seed)
+            for about in ABOUT.values()
+        ]
+        return [
+            Claim.mechanical(
+                sentence, one, unit=f"{UNIT}, minus the same with sources exchanged",
+                null=one and one.random.mean(),
                 null_note=f"mean of {random_models(RANDOM_MODELS)}",
                 more="texts (--count, adders --additions)",
                 needs="5 texts or more, in which attention and states vary",
                 family="Meaning moves towards what is attended to more", label=label,
-            ))  # fmt: skip
-        return claims
+            )
+            for sentence, label, one in zip(SENTENCES, ABOUT, found, strict=True)
+        ]  # fmt: skip
 
 
-def _tensor(ids: list[int], model: "Model") -> torch.Tensor:
-    return torch.tensor(ids, device=model.cfg.device)
-
-
-def _summary(found: Movement) -> dict[str, np.ndarray]:
-    """What is kept of a text, each with a first axis of one text."""
-    as_it_is = np.arange(found.weight.shape[-1])[None]
-    return {
-        "each": moves_with_weight(found, as_it_is),
-        "recency": recency_moves(found)[None],
-        "output_error": np.array([found.output_error]),
-    }
-
-
-def _mean(values: np.ndarray, axes: int) -> np.ndarray:
-    """Mean over the last axes where defined; NaN where nowhere."""
-    over = tuple(range(-axes, 0))
-    known = ~np.isnan(values)
-    total, count = np.where(known, values, 0).sum(over), known.sum(over)
-    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
-
-
-def _prompt_rows(
-    model: "Model", texts: list[tuple[int, list[int]]], own: PerPrompt
-) -> pd.DataFrame:
+def _prompt_rows(model: "Model", texts: list[ReadText], own: PerPrompt) -> pd.DataFrame:
     return pd.DataFrame(
         {
-            "prompt": [number for number, _ in texts],
-            "text": [model.tokenizer.decode(ids) for _, ids in texts],
-            "tokens": [len(ids) for _, ids in texts],
+            "prompt": [text.number for text in texts],
+            "text": [model.tokenizer.decode(text.ids) for text in texts],
+            "tokens": [len(text.ids) for text in texts],
             "output_error": own["output_error"],
         }
     )
-
-
-def _claimed(each: np.ndarray, null: np.ndarray, weights: str) -> pd.DataFrame:
-    """Mean over all heads per text, less its null; and the best head's mean over all texts."""
-    axes = {"prompt": len(each), "control": CONTROLS, "weight": WEIGHTS}
-    axes |= {"step": STEPS, "distance": DISTANCES}
-    best = np.nan_to_num(each).mean(axis=0).max(axis=(-2, -1))
-    values = {"value": _mean(each, 2), "null": _mean(null, 2), "excess": _mean(each - null, 2)}
-    rows = grid(axes, **values, largest_head=np.broadcast_to(best, (len(each), *best.shape)))
-    rows.insert(0, "weights", weights)
-    return rows.dropna().reset_index(drop=True)
 
 
 def _about(rows: pd.DataFrame, weight: str, control: str, step: str) -> pd.DataFrame:
@@ -348,10 +278,6 @@ def _best_head(heads: pd.DataFrame) -> pd.Series:
     return _about(heads, "attention", "position", "block").sort_values("estimate").iloc[-1]
 
 
-def _name(head: pd.Series) -> str:
-    return f"L{head['layer']:.0f}H{head['head']:.0f}"
-
-
 def _any_head(results: Results) -> Claim:
     """That the best head, position held fixed, is beyond the best of all heads by chance."""
     best = _best_head(results.tables["heads"])
@@ -361,7 +287,7 @@ def _any_head(results: Results) -> Claim:
     undecided = by_chance or random >= best["estimate"]
     return Claim.mechanical(
         "The best head's attention goes with movement, position held fixed, more than that of the "
-        f"best head does by chance or with random weights ({_name(best)}).",
+        f"best head does by chance or with random weights ({head_name(best)}).",
         best, unit=UNIT, p=best["p_any"], null=best["largest_by_chance"],
         null_note="sources exchanged: 95 % of the best heads are below; best head with random "
         f"weights: {random:.2f}",
@@ -430,8 +356,7 @@ def _layer_figures(layers: pd.DataFrame) -> dict[str, "Drawing"]:
     line = [LINES.get(pair) for pair in zip(layers["weight"], layers["control"], strict=True)]
     panel = [PANELS[pair] for pair in zip(layers["step"], layers["distance"], strict=True)]
     rows = layers.assign(line=line, panel=panel, correlation=layers["estimate"])
-    rows = rows.dropna(subset="line").sort_values("panel", key=lambda names: names.map(
-        list(PANELS.values()).index), kind="stable")  # fmt: skip
+    rows = in_order(rows.dropna(subset="line"), "panel", list(PANELS.values()))
     return {
         "Attention and movement by layer": curves(
             rows[["panel", "line", "layer", "correlation", "low", "high", "n"]], "layer",
@@ -449,7 +374,7 @@ def _example_figures(results: Results) -> dict[str, "Drawing"]:
     best = _best_head(results.tables["heads"])
     layer, head = int(best["layer"]), int(best["head"])
     panels = {
-        f"attention of {_name(best)}": results.arrays["attention"][layer, head],
+        f"attention of {head_name(best)}": results.arrays["attention"][layer, head],
         f"movement in layer {layer}": results.arrays["towards"][layer],
     }
     rows = pd.concat([_pairs(name, values) for name, values in panels.items()], ignore_index=True)

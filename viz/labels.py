@@ -8,6 +8,7 @@ be read and does nothing.
 import json
 import re
 import unicodedata
+from collections.abc import Mapping
 from functools import cache, lru_cache
 from typing import Any, Literal
 
@@ -48,6 +49,11 @@ def label(token: str | bytes, renderer: Renderer = "html") -> str:
     if renderer == "matplotlib":
         return "".join(char if ord(char) in _drawable() else _code(char) for char in shown)
     return shown.replace("<", "<" + WORD_JOINER).replace("&", "&" + WORD_JOINER)
+
+
+def head_name(row: Mapping[str, Any]) -> str:
+    """What a head is called: `L0H3` for a row whose `layer` is 0 and whose `head` is 3."""
+    return f"L{int(row['layer'])}H{int(row['head'])}"
 
 
 def script_json(value: Any) -> str:

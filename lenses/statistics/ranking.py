@@ -62,7 +62,7 @@ def rank_correlation_tau(
     """Kendall's tau-b, averaged as `rank_correlation`; groups of fewer than three are left out."""
     found = kendall(measure, effect)
     tied = (measure == measure[..., :1]).all(axis=-1) & (effect != effect[..., :1]).any(axis=-1)
-    return _mean(np.where(tied & (measure.shape[-1] > 2), 0.0, found))
+    return mean_of_known(np.where(tied & (measure.shape[-1] > 2), 0.0, found))
 
 
 def area_under_curve(
@@ -77,7 +77,7 @@ def area_under_curve(
     inside = matters.sum(axis=-1)
     pairs = inside * (members - inside)
     above = np.where(matters, ranks, 0).sum(axis=-1) - inside * (inside + 1) / 2
-    return _mean(np.divide(above, pairs, out=np.full(pairs.shape, np.nan), where=pairs > 0))
+    return mean_of_known(np.divide(above, pairs, out=np.full(pairs.shape, np.nan), where=pairs > 0))
 
 
 def top_overlap(
@@ -89,7 +89,7 @@ def top_overlap(
     chance to be among the top.
     """
     size = max(1, round(TOP * measure.shape[-1]))
-    return _mean((_in_top(measure, size) * _in_top(effect, size)).sum(axis=-1) / size)
+    return mean_of_known((_in_top(measure, size) * _in_top(effect, size)).sum(axis=-1) / size)
 
 
 def _in_top(
@@ -105,9 +105,10 @@ def rank_of(values: Float[np.ndarray, "*row member"], member: int) -> Float[np.n
     return rankdata(-values, axis=-1)[..., member]
 
 
-def _mean(values: Float[np.ndarray, "*row group"]) -> Float[np.ndarray, "*row"]:
-    known = ~np.isnan(values)
-    total, count = np.where(known, values, 0).sum(axis=-1), known.sum(axis=-1)
+def mean_of_known(values: Float[np.ndarray, "..."], axes: int = 1) -> Float[np.ndarray, "..."]:
+    """Mean over the last `axes` of what is defined; NaN where nothing is."""
+    over, known = tuple(range(-axes, 0)), ~np.isnan(values)
+    total, count = np.where(known, values, 0).sum(axis=over), known.sum(axis=over)
     return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
 
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from experiments import Results, UsageError
-from experiments.attention_meaning import DRAWS, AttentionMeaning, _mean, _pairs
+from experiments.attention_meaning import AttentionMeaning, _pairs
 from lenses.states.meaning import movement, moves_with_weight, permutations
+from lenses.states.meaning_tables import DRAWS
 from models import load, untrained
 from models.planted.copy import planted_copy
 from prompts.additions import Addition
@@ -138,12 +139,6 @@ def test_texts_in_which_no_correlation_is_defined_are_refused(reader):
         AttentionMeaning(prompts=("one" + " one" * 6, "one" + " two" * 6)).measure(reader)
 
 
-def test_means_leave_out_what_is_undefined():
-    values = np.array([[[1.0, np.nan], [3.0, np.nan]], [[np.nan] * 2] * 2])
-    assert _mean(values, 2).tolist()[0] == 2
-    assert np.isnan(_mean(values, 2)[1])
-
-
 def test_pairs_are_a_token_and_its_sources():
     rows = _pairs("p", np.array([[9.0, 9, 9], [9, 9, 9], [9, -2, 9]]))
     assert rows[["token", "source"]].to_numpy().tolist() == [[2, 1]]
@@ -155,4 +150,4 @@ def test_pairs_are_a_token_and_its_sources():
 def test_shipped_texts_that_are_too_short_are_left_out():
     texts = AttentionMeaning(model="smollm2", count=12)._texts(load("smollm2"))
     assert len(texts) == 12
-    assert all(len(ids) >= 6 for _, ids in texts)
+    assert all(len(text.ids) >= 6 for text in texts)

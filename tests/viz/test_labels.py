@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from viz.labels import WORD_JOINER, label, script_json, shorten
+from viz.labels import WORD_JOINER, head_name, label, script_json, shorten
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=30)
 MARKUP = st.text(st.sampled_from("<>&;/! svgbscript=\"'#x6c"), max_size=30)
@@ -113,6 +113,10 @@ def test_json_in_a_script_refuses_nan():
 def test_long_labels_are_cut():
     assert shorten("abcdef", 4) == "abc…"
     assert shorten("abcd", 4) == "abcd"
+
+
+def test_a_head_is_named_by_layer_and_number_also_where_they_came_as_floats():
+    assert head_name({"layer": 1.0, "head": 3}) == "L1H3"
 
 
 def test_importing_viz_imports_no_drawing_library():

@@ -14,8 +14,8 @@ from viz.canvas import require
 from viz.drawing import Drawing, Widget
 from viz.figures.grids import heads_figure
 from viz.glossary import axis_name
+from viz.labels import head_name, number, shorten
 from viz.labels import label as label_of
-from viz.labels import number, shorten
 
 
 @dataclass(frozen=True)
@@ -60,14 +60,11 @@ def head_explorer(
         return heads_figure(rows, value, unit, panels)
 
     top = first.loc[first[value].abs().idxmax()]
-    alt = f"{said[top['measure']]}: the largest is {number(float(top[value]))}, of {_name(top)}; "
+    most = number(float(top[value]))
+    alt = f"{said[top['measure']]}: the largest is {most}, of {head_name(top)}; "
     alt += f"{len(said)} measures of {first.groupby(['layer', 'head']).ngroups} heads."
     widget = Widget("heads", "", _props(data, said, list(facets), value, text))
     return Drawing(caption, data, static, widget, kind="head_explorer", alt=alt)
-
-
-def _name(row: pd.Series) -> str:
-    return f"L{int(row['layer'])}H{int(row['head'])}"
 
 
 def _props(

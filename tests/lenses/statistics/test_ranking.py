@@ -9,6 +9,7 @@ from lenses.statistics import ranking
 from lenses.statistics.ranking import (
     area_under_curve,
     grouped,
+    mean_of_known,
     means,
     rank_correlation,
     rank_correlation_tau,
@@ -101,3 +102,10 @@ def test_resampled_means_are_of_prompts_drawn_with_replacement(monkeypatch) -> N
     assert len(parts) > 10
     np.testing.assert_allclose(np.concatenate([x for x, _ in parts]), draws)
     np.testing.assert_allclose(np.concatenate([y for _, y in parts]), draws * 2)
+
+
+def test_means_over_the_last_axes_leave_out_what_is_undefined() -> None:
+    values = np.array([[[1.0, np.nan], [3.0, np.nan]], [[np.nan] * 2] * 2])
+    assert mean_of_known(values, 2).tolist()[0] == 2
+    assert np.isnan(mean_of_known(values, 2)[1])
+    np.testing.assert_array_equal(mean_of_known(values[0]), [1, 3])
