@@ -1,23 +1,22 @@
 """Where does the model look up what it knows, and which rival stays second?"""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from experiments import Claim, Experiment, Reading, Results, Table, TextFile, UsageError, corrected
+from experiments import Claim, Experiment, Reading, Results, Table, TextFile, corrected
 from lenses.kept import PerPrompt
+from lenses.states import recall_tables
 from lenses.states.decoding import sites
-from lenses.states.facts import Asked, Case, added_cases, equally_long, told_cases
-from lenses.states.recall import Plan, embedding_ranks, ranks, trace
-from lenses.states.recall_tables import RecallTables, example_rows, fact_rows, mean_ranks
-from lenses.statistics.against_random import against_random
-from lenses.statistics.intervals import FEWEST, bootstrap, share, sign_flip
+from lenses.states.facts import Case, asked_facts, equally_long
+from lenses.states.recall import Plan, embedding_ranks, last_ranks, trace
+from lenses.statistics.against_random import against_twins
+from lenses.statistics.intervals import FEWEST, bootstrap, luck_above_zero, share
 from models.planted.recall import planted_recall
-from prompts.additions import Addition
-from prompts.recall import recalled_facts
 from viz import Drawing, bars, curves, heat_map
 
 if TYPE_CHECKING:
@@ -32,24 +31,60 @@ AT_ONCE = 16
 MORE = "more facts (--count)"
 NEEDS = "5 facts or more that other subjects of the relation can be exchanged in (--facts-file)"
 LOOKED_UP = {
-    "mlp_subject": (
-        "At the subject's last token, what the MLPs of a few layers write brings back more than 5 "
-        "points of the answer's probability.",
-        "MLPs at the subject",
-    ),
-    "more": (
-        "At the subject's last token, MLPs bring back more than attention does, by over 5 points "
-        "of the answer's probability.",
-        "MLPs less attention at the subject",
-    ),
-    "attention_last": (
-        "At the last token, what attention writes in a few layers brings back more than 5 points "
-        "of the answer's probability.",
-        "attention at the last token",
-    ),
+    "MLPs at the subject": "At the subject's last token, what the MLPs of a few layers write "
+    "brings back more than 5 points of the answer's probability.",
+    "MLPs less attention at the subject": "At the subject's last token, MLPs bring back more than "
+    "attention does, by over 5 points of the answer's probability.",
+    "attention at the last token": "At the last token, what attention writes in a few layers "
+    "brings back more than 5 points of the answer's probability.",
 }
-"""Learned claims, by their column in `traced`, with a label."""
+"""Learned claims by their labels."""
+EXACT = {
+    "error_last": "Putting back the last token's state after the last layer gives the clean run's "
+    "probability.",
+    "error_before": "Putting back a state before the subject, the same in both runs, changes "
+    "nothing.",
+}
+"""Identities by their column in `traced`."""
 PUT_BACK = {"at the subject": "last of subject", "at the last token": "last token"}
+
+COLUMNS = {
+    "fact": "number of the fact, from 0",
+    "relation": "what is asked of the subject; for an adder the decimal place",
+    "text": "the text up to the answer",
+    "answer": "the answer, up to where it differs from the rival",
+    "rival": "a word of the same kind that is wrong here",
+    "said": "the likeliest next token",
+    "second": "the likeliest next token but one",
+    "rank": "rank of the answer's first token at the end; 1 is the likeliest",
+    "rival_rank": "the same of the rival",
+    "ahead_from": "blocks after which the answer stays before its rival to the end",
+    "embedding_rank": "rank of the answer where the subject's embedding is read out",
+    "embedding_rival_rank": "the same of the rival",
+    "known": "whether the answer is the likeliest next token",
+    "word": "`answer` or `rival`",
+    "corruption": "what was done to the subject: `another subject` or `noise`",
+    "estimate": "probability that comes back, mean over facts",
+    "share": "as a share of what the corruption cost these and all other facts",
+    "component": "`attention` or `mlp`",
+    "put_back_at": "the token at which a state, or the outputs of layers, were put back",
+    "first_layer": "the first of the layers",
+    "last_layer": "the last of them",
+    "probability": "of the answer",
+    "lost": "probability that another subject costs",
+    "lost_by_noise": "probability that noise costs",
+    "attention_subject": "brought back by attention at the subject's last token",
+    "attention_last": "brought back by attention at the last token",
+    "mlp_subject": "brought back by MLPs at the subject's last token",
+    "mlp_last": "brought back by MLPs at the last token",
+    "mlp_subject_above": "`mlp_subject` without the first layer's MLP",
+    "handover": "layer from which the last token's state brings back more than the subject's",
+    "agreement": "rank correlation of what states bring back after another subject and after noise",
+    "error_last": "what is missing when the last state is put back",
+    "error_before": "what changes when a state before the subject is put back",
+    "value": "1 if it ranks the answer before the rival, else 0",
+}
+_table = partial(Table.of, COLUMNS)
 
 
 class FactRecall(Experiment):
@@ -87,95 +122,43 @@ class FactRecall(Experiment):
     """Facts traced together."""
 
     tables: ClassVar[Mapping[str, Table]] = {
-        "facts": Table(
+        "facts": _table(
             "A row is a fact, and what the model makes of it.",
-            key="fact",
-            columns={
-                "fact": "number of the fact, from 0",
-                "relation": "what is asked of the subject; for an adder the decimal place",
-                "text": "the text up to the answer",
-                "answer": "the answer, up to where it differs from the rival",
-                "rival": "a word of the same kind that is wrong here",
-                "said": "the likeliest next token",
-                "second": "the likeliest next token but one",
-                "rank": "rank of the answer's first token at the end; 1 is the likeliest",
-                "rival_rank": "the same of the rival",
-                "ahead_from": "blocks after which the answer stays before its rival to the end",
-                "embedding_rank": "rank of the answer where the subject's embedding is read out",
-                "embedding_rival_rank": "the same of the rival",
-                "known": "whether the answer is the likeliest next token",
-                "skipped": "why the fact was not read; empty if it was",
-            },
+            "fact",
+            "relation text answer rival said second rank rival_rank ahead_from embedding_rank "
+            "embedding_rival_rank known skipped",
         ),
-        "trajectory": Table(
+        "trajectory": _table(
             "A row is the rank of answers or rivals at the last token after some blocks.",
-            key="word depth",
-            columns={
-                "word": "`answer` or `rival`",
-                "depth": "blocks behind the state; 0 is the embedding",
-                "estimate": "geometric mean of the rank over known facts",
-            },
-            more="low high n",
+            "word depth",
+            "estimate low high n",
+            estimate="geometric mean of the rank over known facts",
         ),
-        "example": Table(
+        "example": _table(
             "A row is the rank of answer or rival in one state of the first prompt.",
-            key="word depth pos",
-            columns={
-                "word": "the answer or the rival",
-                "depth": "blocks behind the state; 0 is the embedding",
-                "rank": "its rank when the state is read out; 1 is the likeliest",
-                "log_probability": "its log-probability in nats",
-            },
-            more="token",
+            "word depth pos",
+            "rank log_probability token",
+            word="the answer or the rival",
+            rank="its rank when the state is read out; 1 is the likeliest",
         ),
-        "states": Table(
+        "states": _table(
             "A row is how much probability of the answer comes back with one state.",
-            key="corruption layer put_back_at",
-            columns={
-                "corruption": "what was done to the subject: `another subject` or `noise`",
-                "put_back_at": "which token's state after the layer was put back",
-                "estimate": "probability that comes back, mean over facts",
-                "share": "as a share of what the corruption cost these and all other facts",
-            },
-            more="low high n",
+            "corruption layer put_back_at",
+            "estimate share low high n",
         ),
-        "runs": Table(
+        "runs": _table(
             "A row is how much comes back with what some neighbouring layers write at one token.",
-            key="component put_back_at first_layer",
-            columns={
-                "component": "`attention` or `mlp`",
-                "put_back_at": "at which token their outputs were put back",
-                "first_layer": "the first of the layers",
-                "last_layer": "the last of them",
-                "estimate": "probability that comes back, mean over facts",
-            },
-            more="low high n",
+            "component put_back_at first_layer",
+            "last_layer estimate low high n",
         ),
-        "traced": Table(
+        "traced": _table(
             "A row is a traced fact, with what the layers bring back that are best for the others.",
-            key="fact",
-            columns={
-                "fact": "number of the fact, from 0",
-                "probability": "of the answer",
-                "lost": "probability that another subject costs",
-                "lost_by_noise": "probability that noise costs",
-                "attention_subject": "brought back by attention at the subject's last token",
-                "attention_last": "brought back by attention at the last token",
-                "mlp_subject": "brought back by MLPs at the subject's last token",
-                "mlp_last": "brought back by MLPs at the last token",
-                "mlp_subject_above": "`mlp_subject` without the first layer's MLP",
-                "handover": "layer from which the last token's state brings back more than the "
-                "subject's",
-                "agreement": "rank correlation of what states bring back after another subject and "
-                "after noise",
-                "error_last": "what is missing when the last state is put back",
-                "error_before": "what changes when a state before the subject is put back",
-            },
+            "fact",
+            "probability lost lost_by_noise attention_subject attention_last mlp_subject mlp_last "
+            "mlp_subject_above handover agreement error_last error_before",
         ),
-        "embedding_only": Table(
-            "A row is whether the embedding of a subject ranks the answer before the rival.",
-            key="weights fact",
-            columns={"fact": "number of the fact, from 0", "value": "1 if it does, else 0"},
+        "embedding_only": _table(
+            "A row is a subject whose embedding is read out alone.", "weights fact", "value"
         ),
     }
     reading: ClassVar[Reading] = Reading(
@@ -192,67 +175,21 @@ class FactRecall(Experiment):
 
     def measure(self, model: "Model") -> Results:
         """Ranks of all facts, then tracing of those that are known, then random embeddings."""
-        asked = self._asked(model)
-        kept = self._ranks(model, asked.cases)
-        first, where = asked.cases[:1], sites(model)
-        every = ranks(model, where, first, [(0, pos) for pos in range(len(first[0].ids))])
+        asked, where = asked_facts(model, self.facts_file, self.count, self.seed), sites(model)
+        kept, traced = PerPrompt(), PerPrompt()
+        for some in self.stream(asked.cases, kept, "ranks", size=AT_ONCE):
+            kept.update(**last_ranks(model, where, some))
         known = kept["rank"][:, -1, 0] == 1
-        ranked = (kept["rank"][known] if known.any() else kept["rank"]).transpose(1, 0, 2)
-        return Results(
-            tables={
-                "facts": fact_rows(model, asked, kept),
-                "trajectory": mean_ranks(ranked, self.seed),
-                "example": example_rows(model, asked, every),
-                **self._traced(model, asked.taking_turns(known, self.count, FEWEST)),
-                "embedding_only": self._embedding_only(model, asked.cases, kept["embedding"]),
-            }
-        )
+        cases = equally_long(asked.taking_turns(known, self.count, FEWEST), self.batch_size)
+        plan = Plan.of(model.cfg.n_layers, self.every, self.window)
+        for some in self.stream(cases, traced, "tracing"):
+            traced.update(**vars(trace(model, some, plan, self.seed)))
+        alone = self._embedding_only(model, asked.cases, kept["embedding"])
+        ranked = recall_tables.ranked_tables(model, asked, where, kept, self.seed)
+        put_back = recall_tables.RecallTables(traced, plan, self.seed).tables()
+        return Results(ranked | put_back | {"embedding_only": alone})
 
-    def _asked(self, model: "Model") -> Asked:
-        """Facts as tokens: told in words or, for an adder, by additions."""
-        if (form := model.card.arithmetic) is not None:
-            sums = Addition(form.digits, self.count, self.seed, padded=form.pad).sums
-            try:
-                return added_cases(form, sums, self.seed)
-            except ValueError as error:
-                raise UsageError(f"{model.card.name}: {error}") from error
-        if model.tokenizer is None:
-            raise UsageError(f"{model.card.name} reads no text; take a language model")
-        try:
-            facts = recalled_facts(self.facts_file)
-        except ValueError as error:
-            raise UsageError(str(error)) from error
-        asked = told_cases(model, facts, self.seed)
-        if not asked.cases:
-            why = next(iter(asked.skipped.values()))
-            raise UsageError(f"no fact can be read ({why}); give others (--facts-file)")
-        return asked
-
-    def _ranks(self, model: "Model", cases: Sequence[Case]) -> PerPrompt:
-        """Ranks at the last token in every site, what is said, and ranks from the embedding."""
-        kept, where = PerPrompt(), sites(model)
-        for some in self.stream(cases, kept, "ranks", size=AT_ONCE):
-            found = ranks(model, where, some, [(n, len(c.ids) - 1) for n, c in enumerate(some)])
-            kept.update(
-                rank=found.rank.swapaxes(0, 1), said=found.said,
-                embedding=embedding_ranks(model, some),
-            )  # fmt: skip
-        return kept
-
-    def _traced(self, model: "Model", cases: Sequence[Case]) -> dict[str, pd.DataFrame]:
-        """What is brought back in each fact; empty tables where no subject can be exchanged."""
-        kept, plan = PerPrompt(), Plan.of(model.cfg.n_layers, self.every, self.window)
-        for some in self.stream(equally_long(cases, self.batch_size), kept, "tracing"):
-            found = trace(model, some, plan, self.seed)
-            kept.update(number=np.array([case.number for case in some]), **vars(found))
-        if not cases:
-            return {name: pd.DataFrame() for name in ("states", "runs", "traced")}
-        told = RecallTables(kept, plan, self.seed)
-        return {"states": told.state_rows(), "runs": told.run_rows(), "traced": told.fact_rows()}
-
-    def _embedding_only(
-        self, model: "Model", cases: Sequence[Case], own: np.ndarray
-    ) -> pd.DataFrame:
+    def _embedding_only(self, model: "Model", cases: list[Case], own: np.ndarray) -> pd.DataFrame:
         """Whether embeddings alone rank answers before rivals, own weights and random ones."""
         found = {"own": own}
         for number, twin in enumerate(self.twins(model, RANDOM_MODELS)):
@@ -260,16 +197,11 @@ class FactRecall(Experiment):
             for _ in self.stream([number], kept, label):
                 kept.update(rank=embedding_ranks(twin, cases))
             found[f"random {number}"] = kept["rank"]
-        numbers = [case.number for case in cases]
-        return pd.concat(
-            pd.DataFrame({"weights": name, "fact": numbers, "value": (r[:, 0] < r[:, 1]) * 1.0})
-            for name, r in found.items()
-        ).reset_index(drop=True)
+        return recall_tables.embedding_rows(found, cases)
 
     def headline(self, results: Results) -> str:
         """Where the answer comes back from, what brings it, and who is second in the first fact."""
-        facts, traced = results.tables["facts"], results.tables["traced"]
-        read = facts[facts["skipped"] == ""]
+        read, traced = _read(results.tables), results.tables["traced"]
         known = f"The model knows {int(read['known'].sum())} of {len(read)} facts"
         where = f"; {_where_it_comes_back(results)}" if len(traced) else "."
         return f"{known}{where} {_first_fact(read.iloc[0])}"
@@ -277,37 +209,32 @@ class FactRecall(Experiment):
     def claims(self, results: Results) -> list[Claim]:
         """Who brings the answer back where, when it moves on, and what the embedding tells."""
         traced = results.tables["traced"]
+        columns = ["mlp_subject", "attention_subject", "attention_last"]
+        mlp, attention, at_last = (_values(traced, name) for name in columns)
+        back = zip(LOOKED_UP, (mlp, mlp - attention, at_last), strict=True)
         return [
-            *corrected([self._looked_up(traced, *told) for told in LOOKED_UP.items()], MORE),
+            *corrected([self._looked_up(LOOKED_UP[label], label, x) for label, x in back], MORE),
             *self._found(results),
             self._not_the_embedding(results.tables["embedding_only"]),
             *self._checks(traced),
         ]
 
-    def _looked_up(self, traced: pd.DataFrame, name: str, told: tuple[str, str]) -> Claim:
+    def _looked_up(self, sentence: str, label: str, values: np.ndarray) -> Claim:
         """That what is brought back in the layers that are best for other facts is enough."""
-        sentence, label = told
         how = {"above": LEAST, "null": 0.0, "null_note": "nothing is brought back; the layers are "
                "those that are best for all other facts", "unit": "probability of the answer",
                "label": label, "family": "Who brings the answer back?"}  # fmt: skip
-        values = np.array([])
-        if len(traced):
-            more = traced["mlp_subject"] - traced["attention_subject"]
-            values = (more if name == "more" else traced[name]).dropna().to_numpy()
+        values = values[~np.isnan(values)]
         if len(values) < FEWEST:
             return Claim.not_tested("learned", sentence, NEEDS, label=label, family=how["family"])
-        two_sided = float(sign_flip(values - LEAST, self.seed))
-        p = two_sided / 2 if values.mean() > LEAST else 1 - two_sided / 2
+        p = float(luck_above_zero(values - LEAST, self.seed))
         return Claim.learned(sentence, bootstrap(values, self.seed), p=p, more=MORE, **how)
 
     def _found(self, results: Results) -> list[Claim]:
         """Plain findings: what is known, who is second, when it moves on, do corruptions agree."""
-        facts, traced = results.tables["facts"], results.tables["traced"]
-        read = facts[facts["skipped"] == ""]
+        read, traced = _read(results.tables), results.tables["traced"]
         known = read[read["known"] == 1]
         second = int((known["rival_rank"] == 2).sum())
-        mean = {name: bootstrap(traced[name].to_numpy(float), self.seed) if len(traced) else None
-                for name in ("handover", "mlp_subject_above", "agreement")}  # fmt: skip
         return [
             Claim.descriptive(
                 "Share of facts whose answer is the likeliest next token.",
@@ -319,29 +246,28 @@ class FactRecall(Experiment):
             ),
             Claim.descriptive(
                 "Blocks after which the answer of a known fact stays before its rival to the end.",
-                bootstrap(known["ahead_from"].to_numpy(float), self.seed), unit="blocks",
+                bootstrap(_values(known, "ahead_from"), self.seed), unit="blocks",
             ),
             Claim.descriptive(
                 "Layer from which the last token's state brings back more of the answer than the "
-                "subject's.", mean["handover"], unit="layer",
+                "subject's.", bootstrap(_values(traced, "handover"), self.seed), unit="layer",
             ),
             Claim.descriptive(
                 "What MLPs bring back at the subject's last token without that of the first layer, "
                 "which tells a token from others even where no fact is looked up.",
-                mean["mlp_subject_above"], unit="probability of the answer",
+                bootstrap(_values(traced, "mlp_subject_above"), self.seed),
+                unit="probability of the answer",
             ),
             Claim.descriptive(
                 "After noise, states bring the answer back at the same places as after another "
-                "subject.", mean["agreement"], unit="rank correlation within a fact",
+                "subject.", bootstrap(_values(traced, "agreement"), self.seed),
+                unit="rank correlation within a fact",
             ),
         ]  # fmt: skip
 
     def _not_the_embedding(self, rows: pd.DataFrame) -> Claim:
         """Whether the subject's embedding tells the answer from the rival, without any layer."""
-        wide = rows.pivot(index="weights", columns="fact", values="value")
-        found = against_random(
-            wide.loc["own"].to_numpy(), wide.drop("own").to_numpy(), self.seed
-        )  # fmt: skip
+        found = against_twins(rows, "fact", "value", self.seed)
         return Claim.mechanical(
             "Read out alone, a subject's embedding ranks the answer before its rival more often "
             "than random embeddings do.", found, null=found.random.mean(), null_note=found.note,
@@ -351,66 +277,49 @@ class FactRecall(Experiment):
     def _checks(self, traced: pd.DataFrame) -> list[Claim]:
         """The last state is all that counts, and what is the same in both runs counts nothing."""
         within = 1e-4 if self.dtype == "float32" else 3e-2
-        said = {
-            "error_last": "Putting back the last token's state after the last layer gives the "
-            "clean run's probability.",
-            "error_before": "Putting back a state before the subject, the same in both runs, "
-            "changes nothing.",
-        }
         unit = f"largest difference of probabilities; tolerance {within:g}"
+        errors = {name: _values(traced, name) for name in EXACT}
         return [
-            Claim.identity(
-                sentence, traced[name].dropna() if len(traced) else [], within=within, unit=unit
-            )
-            for name, sentence in said.items()
+            Claim.identity(EXACT[name], wrong[~np.isnan(wrong)], within=within, unit=unit)
+            for name, wrong in errors.items()
         ]
 
     def figures(self, results: Results) -> dict[str, Drawing]:
         """Where the answer comes back from, the first fact, who writes it, what is known."""
-        traced = _tracing_figures(results.tables) if len(results.tables["traced"]) else {}
-        hero = dict(list(traced.items())[:1])
-        return {
-            **hero,
-            **_example_figures(results.tables),
-            **traced,
-            **_rank_figures(results.tables),
-        }
+        tables = results.tables
+        traced = _tracing_figures(tables) if len(tables["traced"]) else {}
+        first = dict(list(traced.items())[:1])
+        return first | _example_figures(tables) | traced | _rank_figures(tables)
 
     def planted(self) -> "Model":
         """A model whose answers are written by the MLP of one known layer at the subject."""
         return planted_recall(seed=self.seed).model
 
 
+def _read(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """The facts that the model could be asked."""
+    return tables["facts"][tables["facts"]["skipped"] == ""]
+
+
+def _values(rows: pd.DataFrame, name: str) -> np.ndarray:
+    """A column; nothing where nothing was measured, so that the table has no columns."""
+    return rows[name].to_numpy(float) if len(rows) else np.array([])
+
+
 def _where_it_comes_back(results: Results) -> str:
     """From which states at least half comes back, and from which outputs how much."""
-    rows, lost = results.tables["states"], results.tables["traced"]["lost"].mean()
-    half = rows[(rows["corruption"] == "another subject") & (rows["share"] >= 0.5)]
-    subject = half["layer"][half["put_back_at"] == "last of subject"]
-    last = half["layer"][half["put_back_at"] == "last token"]
+    states, runs = results.tables["states"], results.tables["runs"]
+    subject, last = (recall_tables.enough_alone(states, at) for at in PUT_BACK.values())
     at_subject = "at no layer" if subject.empty else f"up to layer {subject.max():.0f}"
     at_last = "at no layer" if last.empty else f"from layer {last.min():.0f} on"
-    said = (
-        f"the answer can be brought back at the subject's last token {at_subject}, and at the last "
-        f"token {at_last}."
-    )
-    runs = results.tables["runs"]
-    best = runs.loc[runs.groupby(["component", "put_back_at"])["estimate"].idxmax()]
-    told = {(run["component"], run["put_back_at"]): run for _, run in best.iterrows()}
-    parts = [
-        f"{_brought_back(max((told['mlp', at], told['attention', at]), key=_size))} {where}"
-        for where, at in PUT_BACK.items()
-        if {("mlp", at), ("attention", at)} <= told.keys()
-    ]
-    if not parts:
-        return said
+    best = {where: recall_tables.best_run(runs, at) for where, at in PUT_BACK.items()}
+    parts = [f"{_brought_back(run)} {where}" for where, run in best.items() if run is not None]
+    lost = f" Of {results.tables['traced']['lost'].mean():.2f} of its probability that is lost,"
+    most = f"{lost} {' and '.join(parts)} bring back most." if parts else ""
     return (
-        f"{said} Of {lost:.2f} of its probability that is lost, {' and '.join(parts)} bring back "
-        "most."
+        f"the answer can be brought back at the subject's last token {at_subject}, and at the last "
+        f"token {at_last}.{most}"
     )
-
-
-def _size(run: pd.Series) -> float:
-    return run["estimate"]
 
 
 def _brought_back(run: pd.Series) -> str:
@@ -431,18 +340,17 @@ def _first_fact(row: pd.Series) -> str:
 
 
 def _tracing_figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, Drawing]:
-    states, runs, lost = tables["states"], tables["runs"], tables["traced"]["lost"].mean()
-    count = len(tables["traced"])
-    names = {"attention": "attention outputs", "mlp": "MLP outputs"}
+    states, runs, traced = tables["states"], tables["runs"], tables["traced"]
+    names, lost = {"attention": "attention outputs", "mlp": "MLP outputs"}, traced["lost"].mean()
     runs = runs.assign(component=runs["component"].map(names))
     return {
         "From where the answer comes back": heat_map(
             states.rename(columns={"estimate": "back"}), "put_back_at", "layer", "back",
             facet="corruption", low=0.0, label="probability of the answer that comes back",
-            caption=f"Mean over {count} facts. The subject is exchanged, which costs {lost:.2f} of "
-            "the answer's probability, or blurred by noise; then the clean state after one layer "
-            "is put back at one token. Strong colour: the state there is enough to bring the "
-            "answer back.",
+            caption=f"Mean over {len(traced)} facts. The subject is exchanged, which costs "
+            f"{lost:.2f} of the answer's probability, or blurred by noise; then the clean state "
+            "after one layer is put back at one token. Strong colour: the state there is enough to "
+            "bring the answer back.",
         ),
         "Which outputs bring it back": curves(
             runs.rename(columns={"estimate": "brought_back"}), "first_layer", "brought_back",
@@ -458,11 +366,6 @@ def _example_figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, Drawing]:
     rows = tables["example"]
     last = rows[rows["pos"] == rows["pos"].max()]
     text = "".join(rows.drop_duplicates("pos")["token"])
-    shown = rows[rows["depth"] % (1 + rows["depth"].max() // 16) == 0]
-    shown = shown.assign(
-        token=shown["pos"].astype(str) + " " + shown["token"].str.strip(),
-        above=np.log10(rows["rank"].max() / shown["rank"]),
-    )
     return {
         "Which rival stays second": curves(
             last, "depth", "rank", series="word", log_y=True,
@@ -471,7 +374,7 @@ def _example_figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, Drawing]:
             "all tokens.",
         ),
         "Ranks at every token of this prompt": heat_map(
-            shown, "depth", "token", "above", facet="word",
+            recall_tables.every_few_blocks(rows), "depth", "token", "above", facet="word",
             label="powers of ten above the lowest rank",
             caption="The same at every token, after some of the blocks: the stronger the colour, "
             "the nearer to rank 1 when the state there is read out.",
@@ -480,9 +383,7 @@ def _example_figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, Drawing]:
 
 
 def _rank_figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, Drawing]:
-    facts = tables["facts"]
-    read = facts[facts["skipped"] == ""]
-    known = read.assign(share_known=read["known"].astype(float))
+    known = _read(tables).astype({"known": float}).rename(columns={"known": "share_known"})
     known = known.groupby("relation", sort=False)["share_known"].mean().reset_index()
     return {
         "Ranks of all known facts": curves(

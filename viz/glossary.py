@@ -49,6 +49,7 @@ GLOSSARY = {
     ),
     "correct": Term("right (count)", "how many of n are right", "whole"),
     "cosine": Term("cosine with the block’s output", "cosine with the block's output", "number"),
+    "depth": Term("depth", "blocks that were passed; 0 is the embedding", "number"),
     "digit": Term("digit", "a digit, 0 to 9", "whole"),
     "draw": Term("draw", "number of the random draw, from 0", "whole"),
     "estimate": Term("estimate", "the estimate", "number"),
@@ -74,6 +75,7 @@ GLOSSARY = {
         "L2 norm (units of the residual stream)", "length of the vector (L2 norm)", "number"
     ),
     "layer": Term("layer", "number of the layer, from 0", "number"),
+    "log_probability": Term("log probability", "its log-probability, in nats", "number"),
     "low": Term("lower end", "lower end of the 95 % interval", "number"),
     "n": Term("cases", "number of cases that the estimate rests on", "whole"),
     "nines_flip": Term(
@@ -119,6 +121,7 @@ GLOSSARY = {
     ),
     "seconds": Term("time (seconds)", "seconds", "number"),
     "share": Term("share", "share of the whole", "number"),
+    "skipped": Term("skipped", "why it was not read; empty if it was", "text"),
     "token": Term("token", "the token as text", "text"),
     "token_id": Term("token id", "number of the token in the vocabulary", "whole"),
     "weights": Term(

@@ -7,14 +7,15 @@ answer's digit there. The digits of the answer before it stay as they were.
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, zip_longest
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Int
 
-from models import Model
+from models import Model, ModelError
 from models.text import refuse_too_long, token_strings, tokenize
-from prompts.additions import AdditionFormat, Sums
-from prompts.recall import Recalled
+from prompts.additions import Addition, AdditionFormat, Sums
+from prompts.recall import Recalled, recalled_facts
 
 PLACES = (
     "first of subject", "within subject", "last of subject", "first after", "further tokens",
@@ -110,6 +111,31 @@ def equally_long(cases: Sequence[Case], size: int) -> list[list[Case]]:
         for _, some in sorted(by_length.items())
         for start in range(0, len(some), size)
     ]
+
+
+def asked_facts(model: Model, file: Path | None, count: int, seed: int) -> Asked:
+    """What a model is asked: the facts of a file, or the shipped ones; an adder `count` additions.
+
+    Raises:
+        ModelError: the model or the file cannot be read, or none of its facts; one line says why.
+    """
+    if (form := model.card.arithmetic) is not None:
+        sums = Addition(form.digits, count, seed, padded=form.pad).sums
+        try:
+            return added_cases(form, sums, seed)
+        except ValueError as error:
+            raise ModelError(f"{model.card.name}: {error}") from error
+    if model.tokenizer is None:
+        raise ModelError(f"{model.card.name} reads no text; take a language model")
+    try:
+        facts = recalled_facts(file)
+    except ValueError as error:
+        raise ModelError(str(error)) from error
+    asked = told_cases(model, facts, seed)
+    if not asked.cases:
+        why = next(iter(asked.skipped.values()))
+        raise ModelError(f"no fact can be read ({why}); give others (--facts-file)")
+    return asked
 
 
 def told_cases(model: Model, facts: Sequence[Recalled], seed: int) -> Asked:

@@ -68,6 +68,15 @@ def ranks(
     return Ranks(log_probability.double().cpu().numpy(), rank.cpu().numpy(), said[0].cpu().numpy())
 
 
+def last_ranks(
+    model: Model, where: Sequence[Site], cases: Sequence[Case]
+) -> dict[str, Int[np.ndarray, "case *cell"]]:
+    """Ranks at the last token: `rank` [case site 2], `said` [case 2], and those of `embedding`."""
+    found = ranks(model, where, cases, [(n, len(case.ids) - 1) for n, case in enumerate(cases)])
+    alone = embedding_ranks(model, cases)
+    return {"rank": found.rank.swapaxes(0, 1), "said": found.said, "embedding": alone}
+
+
 @torch.inference_mode()
 def embedding_ranks(model: Model, cases: Sequence[Case]) -> Int[np.ndarray, "case 2"]:
     """Ranks of answer and rival where the subject's embedding alone is read out.
@@ -114,6 +123,8 @@ class Traced:
     """Another subject's, with what attention or the MLPs of a run of layers write restored."""
     before: Float[np.ndarray, "case"]
     """Another subject's, with a state before the subject restored, which is the same in both."""
+    number: Int[np.ndarray, "case"]
+    """Of the fact."""
 
 
 class _Job(NamedTuple):
@@ -158,7 +169,8 @@ def trace(model: Model, cases: Sequence[Case], plan: Plan, seed: int) -> Traced:
     for jobs, shape in zip((state, run, before), shapes, strict=True):
         parts.append(_means(jobs, told[start : start + len(jobs)], (len(cases), *shape)))
         start += len(jobs)
-    return Traced(found.clean_probability, found.corrupted_probability, *parts)
+    numbers = np.array([case.number for case in cases])
+    return Traced(found.clean_probability, found.corrupted_probability, *parts, numbers)
 
 
 def _means(

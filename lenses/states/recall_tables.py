@@ -1,5 +1,6 @@
 """Tables of how answers are recalled: averages over facts, and one number for each fact."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,14 +8,16 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from lenses.kept import PerPrompt
-from lenses.states.facts import LAST, PLACES, SUBJECT, Asked
-from lenses.states.recall import COMPONENTS, CORRUPTIONS, READ, Plan, Ranks
+from lenses.states.decoding import Site
+from lenses.states.facts import LAST, PLACES, SUBJECT, Asked, Case
+from lenses.states.recall import COMPONENTS, CORRUPTIONS, READ, Plan, ranks
 from lenses.statistics.correlations import spearman
 from lenses.statistics.intervals import bootstrap
 from models import Model
 from models.text import token_strings
 from prompts.recall import Recalled
 
+HALF = 0.5
 LOST = 0.05
 """Probability that a fact must lose with another subject for its places to be compared."""
 
@@ -41,6 +44,12 @@ class RecallTables:
     def runs(self) -> Float[np.ndarray, "fact component read run"]:
         """What restoring the outputs of a run of layers adds to it."""
         return self.kept["run"] - self.kept["corrupted"][:, :1, None, None]
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """All of them by name; empty ones where nothing was traced."""
+        if not self.kept.state():
+            return {name: pd.DataFrame() for name in ("states", "runs", "traced")}
+        return {"states": self.state_rows(), "runs": self.run_rows(), "traced": self.fact_rows()}
 
     def state_rows(self) -> pd.DataFrame:
         """Means over facts of what each state brings back."""
@@ -117,9 +126,10 @@ def _told(fact: Recalled) -> dict[str, str]:
     return told | {"answer": fact.answer, "rival": fact.rival}
 
 
-def example_rows(model: Model, asked: Asked, found: Ranks) -> pd.DataFrame:
+def example_rows(model: Model, asked: Asked, where: Sequence[Site]) -> pd.DataFrame:
     """Ranks of answer and rival in every state of the first prompt."""
     case = asked.cases[0]
+    found = ranks(model, where, [case], [(0, pos) for pos in range(len(case.ids))])
     depth, pos = np.indices(found.rank.shape[:2]).reshape(2, -1)
     told = {"depth": depth, "pos": pos, "token": np.array(token_strings(model, case.ids))[pos]}
     words, parts = asked.words(model, case), []
@@ -128,6 +138,61 @@ def example_rows(model: Model, asked: Asked, found: Ranks) -> pd.DataFrame:
         read = {"rank": rank, "log_probability": told_by}
         parts.append(pd.DataFrame({"word": words[name]} | told | read))
     return pd.concat(parts, ignore_index=True)
+
+
+def ranked_tables(
+    model: Model, asked: Asked, where: Sequence[Site], kept: PerPrompt, seed: int
+) -> dict[str, pd.DataFrame]:
+    """Tables of `last_ranks`: of each fact, the mean course of those known, and one in detail.
+
+    Where no fact is known the mean is of all of them.
+    """
+    known = kept["rank"][:, -1, 0] == 1
+    ranked = kept["rank"][known] if known.any() else kept["rank"]
+    return {
+        "facts": fact_rows(model, asked, kept),
+        "trajectory": mean_ranks(ranked.transpose(1, 0, 2), seed),
+        "example": example_rows(model, asked, where),
+    }
+
+
+def embedding_rows(
+    ranks: Mapping[str, Int[np.ndarray, "case 2"]], cases: Sequence[Case]
+) -> pd.DataFrame:
+    """Whether the answer ranks before the rival in each case: 1 or 0, for each model's weights."""
+    numbers = [case.number for case in cases]
+    rows = [
+        pd.DataFrame({"weights": name, "fact": numbers, "value": (r[:, 0] < r[:, 1]) * 1.0})
+        for name, r in ranks.items()
+    ]
+    return pd.concat(rows, ignore_index=True)
+
+
+def every_few_blocks(example: pd.DataFrame) -> pd.DataFrame:
+    """Rows of `example_rows` after some 16 blocks, tokens told apart by their pos.
+
+    `above` is how many powers of ten the rank lies above the lowest of all.
+    """
+    rows = example[example["depth"] % (1 + example["depth"].max() // 16) == 0]
+    token = rows["pos"].astype(str) + " " + rows["token"].str.strip()
+    return rows.assign(token=token, above=np.log10(example["rank"].max() / rows["rank"]))
+
+
+def enough_alone(states: pd.DataFrame, place: str) -> pd.Series:
+    """Layers after which one state at a place brings back half of what another subject costs."""
+    enough = (states["corruption"] == CORRUPTIONS[0]) & (states["share"] >= HALF)
+    return states["layer"][enough & (states["put_back_at"] == place)]
+
+
+def best_run(runs: pd.DataFrame, place: str) -> pd.Series | None:
+    """The run of layers that brings most back at a place; None without attention and MLPs there.
+
+    Where both bring back the same it is the MLPs'.
+    """
+    here = runs[runs["put_back_at"] == place].sort_values("component", ascending=False)
+    if set(here["component"]) != set(COMPONENTS):
+        return None
+    return here.loc[here["estimate"].idxmax()]
 
 
 def held_out(gains: Float[np.ndarray, "fact run"]) -> Float[np.ndarray, "fact"]:

@@ -108,6 +108,12 @@ def against_random(
     return AgainstRandom(*ends, int(known.sum()), p_any, means, verdict, one_more)
 
 
+def against_twins(rows: pd.DataFrame, over: str, value: str, seed: int = 0) -> AgainstRandom:
+    """`against_random` of rows by `weights` (`own`, and those of twins) and by column `over`."""
+    wide = rows.pivot(index="weights", columns=over, values=value)
+    return against_random(wide.loc["own"].to_numpy(), wide.drop("own").to_numpy(), seed)
+
+
 def above_zero_and_random(
     own: Float[np.ndarray, "prompt"], random: Float[np.ndarray, "model prompt"], seed: int = 0
 ) -> AgainstRandom:

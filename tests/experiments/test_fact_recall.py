@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from experiments import Results, UsageError
+from experiments import Results
 from experiments.fact_recall import LEAST, FactRecall
 from lenses.states.decoding import sites
 from lenses.states.facts import told_cases
 from lenses.states.recall import ranks
-from models import load, untrained
+from models import ModelError, load, untrained
 from models.planted.recall import planted_recall
 from prompts.additions import AdditionFormat
 from prompts.recall import recalled_facts
@@ -125,19 +125,19 @@ def test_one_fact_alone_is_ranked_and_not_traced(planted, tmp_path):
 def test_a_wrong_file_is_refused_by_line_and_field(planted, tmp_path):
     path = tmp_path / "own.csv"
     path.write_text("relation,prompt,subject,answer,rival\nx,The capital is,France,Paris,Lyon\n")
-    with pytest.raises(UsageError, match=r"own\.csv, line 2: field 'prompt' needs \{subj"):
+    with pytest.raises(ModelError, match=r"own\.csv, line 2: field 'prompt' needs \{subj"):
         FactRecall(facts_file=path).measure(planted)
 
 
 def test_models_that_cannot_be_asked_are_refused(planted, adder):
     silent = untrained(planted, 0)
     silent.tokenizer = None
-    with pytest.raises(UsageError, match="reads no text; take a language model"):
+    with pytest.raises(ModelError, match="reads no text; take a language model"):
         FactRecall().measure(silent)
     wide = untrained(adder, 0)
     form = AdditionFormat(**adder.card.arithmetic.model_dump() | {"pad": False})
     wide.card = adder.card.model_copy(update={"arithmetic": form})
-    with pytest.raises(UsageError, match="take an adder that pads them"):
+    with pytest.raises(ModelError, match="take an adder that pads them"):
         FactRecall().measure(wide)
 
 

@@ -1,12 +1,26 @@
 """One number for each fact, against what can be counted by hand."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from lenses.kept import PerPrompt
-from lenses.states.facts import LAST, SUBJECT
-from lenses.states.recall import Plan
-from lenses.states.recall_tables import RecallTables, held_out, mean_ranks, stays_ahead
+from lenses.states.decoding import sites
+from lenses.states.facts import LAST, SUBJECT, added_cases
+from lenses.states.recall import Plan, last_ranks, ranks
+from lenses.states.recall_tables import (
+    RecallTables,
+    best_run,
+    embedding_rows,
+    enough_alone,
+    every_few_blocks,
+    held_out,
+    mean_ranks,
+    ranked_tables,
+    stays_ahead,
+)
+from models import load
+from prompts.additions import Addition
 
 
 @pytest.fixture
@@ -71,3 +85,75 @@ def test_ranks_are_averaged_by_their_logarithms():
     assert rows["estimate"]["rival", 1] == pytest.approx(100)
     assert rows["estimate"]["answer", 1] == pytest.approx(100)
     assert rows["low"]["answer", 1] < 100 < rows["high"]["answer", 1]
+
+
+def test_tables_of_nothing_traced_are_empty(tables):
+    nothing = RecallTables(PerPrompt(), tables.plan, seed=0).tables()
+    assert [frame.shape for frame in nothing.values()] == [(0, 0)] * 3
+    assert list(tables.tables()) == list(nothing)
+
+
+def test_layers_after_which_one_state_is_enough(tables):
+    states = tables.state_rows()  # one fact of two has moved on after layer 3
+    assert enough_alone(states, "last of subject").tolist() == [1, 3]
+    assert enough_alone(states, "last token").tolist() == [3]
+    assert enough_alone(states.assign(share=0.4), "last token").empty
+
+
+def test_the_best_run_of_a_place_is_of_either_component():
+    rows = [("attention", 0, 0.1), ("mlp", 0, 0.3), ("mlp", 1, 0.2), ("attention", 1, 0.3)]
+    runs = pd.DataFrame(rows, columns=["component", "first_layer", "estimate"])
+    runs = runs.assign(put_back_at="last token")
+    assert best_run(runs, "last token")[["component", "first_layer"]].tolist() == ["mlp", 0]
+    runs.loc[3, "estimate"] = 0.4
+    assert best_run(runs, "last token")[["component", "first_layer"]].tolist() == ["attention", 1]
+    assert best_run(runs[runs["component"] == "mlp"], "last token") is None
+    assert best_run(runs, "last of subject") is None
+
+
+@pytest.fixture(scope="module")
+def asked_adder():
+    model = load("adder_6d_1l")
+    form = model.card.arithmetic
+    return model, added_cases(form, Addition(form.digits, 6, 0, padded=form.pad).sums, 0)
+
+
+def test_ranks_at_the_end_are_those_of_each_prompts_last_token(asked_adder):
+    model, asked = asked_adder
+    where, found = sites(model), last_ranks(model, sites(model), asked.cases)
+    for number, case in enumerate(asked.cases):
+        alone = ranks(model, where, [case], [(0, len(case.ids) - 1)])
+        np.testing.assert_array_equal(found["rank"][number], alone.rank[:, 0])
+        np.testing.assert_array_equal(found["said"][number], alone.said[0])
+
+
+def test_the_mean_course_is_of_known_facts(asked_adder):
+    model, asked = asked_adder
+    kept = PerPrompt()
+    kept.update(**last_ranks(model, sites(model), asked.cases))
+    tables = ranked_tables(model, asked, sites(model), kept, 0)
+    known = tables["facts"]["known"].to_numpy(bool)
+    assert known.any()
+    rows = tables["trajectory"].set_index(["word", "depth"])["estimate"]
+    logs = np.log10(kept["rank"][known].astype(float)).mean(0)
+    np.testing.assert_allclose(rows["answer"], 10 ** logs[:, 0])
+    np.testing.assert_allclose(rows["rival"], 10 ** logs[:, 1])
+    assert tables["example"]["pos"].max() == len(asked.cases[0].ids) - 1
+
+
+def test_the_embedding_ranks_the_answer_before_the_rival_or_not(asked_adder):
+    cases = asked_adder[1].cases[:2]
+    found = {"own": np.array([[1, 2], [5, 4]]), "random 0": np.array([[3, 3], [1, 9]])}
+    rows = embedding_rows(found, cases)
+    assert rows["value"].tolist() == [1, 0, 0, 1]
+    assert rows["weights"].tolist() == ["own", "own", "random 0", "random 0"]
+    assert rows["fact"].tolist() == [case.number for case in cases] * 2
+
+
+def test_some_depths_are_shown_by_powers_of_ten():
+    example = pd.DataFrame({"depth": range(33), "pos": 2, "token": " is", "rank": 10})
+    example.loc[0, "rank"] = 1000
+    rows = every_few_blocks(example)
+    assert rows["depth"].tolist() == list(range(0, 33, 3))
+    assert rows["above"].tolist() == [0] + [2] * 10
+    assert rows["token"].unique().tolist() == ["2 is"]

@@ -10,6 +10,7 @@ from lenses.statistics.against_random import (
     above_zero_and_random,
     above_zero_and_twins,
     against_random,
+    against_twins,
     as_high_by_luck,
 )
 
@@ -113,3 +114,16 @@ def test_a_model_without_any_value_is_not_tested(missing):
         columns=["prompt", "weights", "value"],
     )
     assert above_zero_and_twins(rows, "value") is None
+
+
+def test_rows_of_twins_are_held_against_them_one_by_one():
+    values = np.random.default_rng(0).normal(size=(3, 6))
+    rows = pd.DataFrame(
+        {"weights": np.repeat(["random 1", "own", "random 0"], 6), "case": list(range(6)) * 3,
+         "value": values.ravel()}
+    ).sample(frac=1, random_state=0)  # fmt: skip
+    found = against_twins(rows, "case", "value", 3)
+    expected = against_random(values[1], values[[2, 0]], 3)
+    for name in ("estimate", "low", "high", "n", "p", "verdict"):
+        assert getattr(found, name) == getattr(expected, name)
+    assert found.random.tolist() == expected.random.tolist()
