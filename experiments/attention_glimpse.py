@@ -7,19 +7,12 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from experiments import Claim, Estimate, Experiment, Reading, Results, Table
-from lenses.flow.glimpse import (
-    example_rows,
-    glimpse_errors,
-    look,
-    made_to_look_elsewhere,
-    network_row,
-    place_rows,
-)
-from lenses.statistics.intervals import FEWEST, bootstrap, share
+from experiments import Claim, Experiment, Reading, Results, Table
+from lenses.flow.glimpse import letters_said, moved_row, network_row, training_rows
+from lenses.statistics.intervals import FEWEST, Intervals, bootstrap, share
 from models.planted.glimpse import planted_glimpse
-from models.train.glimpse import KINDS, Glimpse, Recipe, course, network
-from prompts.cued import COLOURS, LETTERS, Cued, cued
+from models.train.glimpse import KINDS, Recipe
+from prompts.cued import COLOURS, LETTERS, cued
 from viz import Drawing, bars, curves, heat_map
 
 if TYPE_CHECKING:
@@ -161,48 +154,17 @@ class AttentionGlimpse(Experiment):
         tables = {name: self.rows(name) for name in names}
         asked = cued(self.cases, self.slots, np.random.default_rng([self.seed, 1]))
         plan = [(kind, seed) for seed in range(self.seed, self.seed + self.seeds) for kind in KINDS]
+        how = (self.slots, self.width, self.steps, self.learning_rate, self.batch_size)
         for kind, seed in self.stream(plan, keep=tables.values(), label="training"):
-            for name, rows in self._trained(kind, seed, asked).items():
+            found = training_rows(kind, Recipe(*how, seed), asked, self.seed)
+            for name, rows in found.items():
                 tables[name].append(pd.DataFrame(rows))
         planted = planted_glimpse()
-        tables["networks"].append(
-            pd.DataFrame([network_row("planted", self.seed, 0, planted, asked)])
-        )
-        tables["moved"].append(pd.DataFrame([self._moved("planted", self.seed, planted, asked)]))
+        row = network_row("planted", self.seed, 0, planted, asked)
+        tables["networks"].append(pd.DataFrame([row]))
+        row = moved_row("planted", self.seed, planted, asked, self.seed)
+        tables["moved"].append(pd.DataFrame([row]))
         return Results(tables)
-
-    def _trained(self, kind: str, seed: int, asked: Cued) -> dict[str, list[dict[str, Any]]]:
-        """Rows of each table that one training gives."""
-        found: dict[str, list[dict[str, Any]]] = {"networks": []}
-        recipe = Recipe(
-            self.slots, self.width, self.steps, self.learning_rate, self.batch_size, seed
-        )
-        for step, net in course(kind, recipe, self._examined()):
-            found["networks"].append(network_row(kind, seed, step, net, asked))
-            if kind == "attention":
-                weights = look(net, asked).weights
-                found.setdefault("places", []).extend(place_rows(seed, step, weights, asked))
-                if seed == self.seed:
-                    found.setdefault("example", []).extend(example_rows(step, weights[0], asked))
-        if kind == "attention":
-            untrained = network(kind, recipe)
-            found["moved"] = [
-                self._moved("attention", seed, net, asked),
-                self._moved("untrained", seed, untrained, asked),
-            ]
-            weights, logits = glimpse_errors(net, asked)
-            found["errors"] = [{"seed": seed, "weights": weights, "logits": logits}]
-        return found
-
-    def _examined(self) -> list[int]:
-        """Steps at which networks are asked: the first, the last, and doublings between them."""
-        doublings = [self.steps // 2**power for power in range(6)]
-        return sorted({0, *doublings})
-
-    def _moved(self, name: str, seed: int, net: Glimpse, asked: Cued) -> dict[str, Any]:
-        moved = made_to_look_elsewhere(net, asked, self.seed)
-        told = {"network": name, "seed": seed, "cued": moved.cued, "seen": moved.seen}
-        return told | {"n": moved.cases}
 
     def headline(self, results: Results) -> str:
         """How well the networks answer with attention and without, and where it looks."""
@@ -233,10 +195,9 @@ class AttentionGlimpse(Experiment):
             *self._checks(results, ends["right_weight"]["shuffled answers"]),
         ]
 
-    def _over(self, values: pd.Series) -> Estimate:
+    def _over(self, values: pd.Series) -> Intervals:
         """The mean over trainings with its interval; of few trainings there is none."""
-        found = bootstrap(values.to_numpy(float)[:, None], self.seed)
-        return Estimate(*(x.item() for x in (found.estimate, found.low, found.high, found.n)))
+        return bootstrap(values.to_numpy(float), self.seed)
 
     def _answers(self, own: pd.Series, first: pd.Series) -> Claim:
         return Claim.learned(
@@ -402,21 +363,19 @@ def _example_figure(example: pd.DataFrame) -> dict[str, Drawing]:
 
 
 def _moved_figure(moved: pd.DataFrame) -> dict[str, Drawing]:
-    whole = moved.groupby("network", sort=False)[["seen", "cued", "n"]].sum()
-    words = {"seen": "the slot seen", "cued": "the slot cued"}
-    rows = []
-    for name, row in whole[whole["n"] > 0].iterrows():
-        for which, letter in words.items():
-            said = share(int(row[which]), int(row["n"]))
-            told = {"network": {"attention": "trained"}.get(name, name), "letter": letter}
-            rows.append(
-                told | {"answers (share)": said.estimate, "low": said.low, "high": said.high}
-            )
-    if not rows:
+    said = letters_said(moved)
+    if said.empty:
         return {}
+    said = said.drop(columns=["n", "correct"]).rename(columns={"accuracy": "answers (share)"})
+    said = said.replace(
+        {
+            "network": {"attention": "trained"},
+            "letter": {"seen": "the slot seen", "cued": "the slot cued"},
+        }
+    )
     return {
         "What it says when it is made to look elsewhere": bars(
-            pd.DataFrame(rows), "network", "answers (share)", series="letter",
+            said, "network", "answers (share)", series="letter",
             caption="Whose letter is said when all of the weight is moved from the slot that the "
             "cue names to another one, and nothing else is changed. A network that reads what it "
             "looks at says the letter of the slot seen. Cases in which the two slots hold "

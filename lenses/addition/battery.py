@@ -19,7 +19,7 @@ from lenses.addition.contrasts import FEWEST, LUCKY_DRAWS, Cell, Contrast, cells
 from lenses.addition.donors import CELL as CELL_OF_PAIRS
 from lenses.addition.donors import SITE, donor_table, localised
 from lenses.addition.edges import edge_table, edges_of
-from lenses.addition.emergence import CELL, with_accuracy
+from lenses.addition.emergence import CELL
 from lenses.addition.probes import probe_table
 from lenses.addition.sets import joint_sets
 from lenses.addition.sufficiency import (
@@ -34,6 +34,7 @@ from lenses.addition.sufficiency import (
 from lenses.heads.contributions import attention_patterns
 from lenses.kept import PerPrompt
 from lenses.patching.head_sets import MODES
+from lenses.statistics.accuracy import accuracy_of
 from models import Model
 from models.text import token_strings
 from prompts.additions import Addition, AdditionFormat, Cells
@@ -216,9 +217,3 @@ class Battery:
         pattern = attention_patterns(model, torch.from_numpy(ids).to(model.cfg.device))
         table = pd.DataFrame({"pos": np.arange(len(ids)), "token": token_strings(model, ids)})
         return table, pattern.numpy()
-
-
-def accuracy_of(frame: pd.DataFrame, by: list[str]) -> pd.DataFrame:
-    """Share of `right` rows in each group, with its Wilson interval."""
-    grouped = frame.groupby(by)["right"]
-    return with_accuracy(grouped.agg(n="size", correct="sum").reset_index())

@@ -13,7 +13,7 @@ from lenses.addition.contrasts import Contrast, cells, contrast
 from lenses.addition.roles import heads_at, roles
 from lenses.patching.head_sets import ablated, stand_in
 from lenses.patching.interchange import Site, activations, interchange, untouched
-from lenses.statistics.intervals import wilson
+from lenses.statistics.accuracy import with_accuracy
 from models import Model
 from prompts.additions import AdditionFormat, CellSums
 
@@ -124,10 +124,3 @@ def head_ablations(model: Model, style: AdditionFormat, sums: CellSums) -> pd.Da
     )
     grouped = table.groupby(["layer", "head", "place", "carry"])["correct"]
     return with_accuracy(grouped.agg(n="size", correct="sum").reset_index())
-
-
-def with_accuracy(table: pd.DataFrame) -> pd.DataFrame:
-    """The share `correct` of `n` as `accuracy` with its Wilson interval."""
-    correct, n = table["correct"].to_numpy(), table["n"].to_numpy()
-    low, high = wilson(correct, n)
-    return table.assign(accuracy=correct / n, low=low, high=high)

@@ -9,12 +9,14 @@ from copy import deepcopy
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from einops import einsum
 from jaxtyping import Bool, Float
 
+from lenses.statistics.accuracy import with_accuracy
 from lenses.statistics.intervals import wilson
-from models.train.glimpse import Glimpse, Wide
+from models.train.glimpse import Glimpse, Recipe, Wide, course, network
 from prompts.cued import COLOURS, Cued
 
 
@@ -120,3 +122,53 @@ def example_rows(step: int, weights: np.ndarray, asked: Cued) -> list[dict[str, 
         {"step": step, "slot": slot, "shown": shown, "cue": cue, "attention": weight}
         for slot, (shown, weight) in enumerate(zip(asked.words(0), weights.tolist(), strict=True))
     ]
+
+
+def moved_row(name: str, seed: int, net: Glimpse, asked: Cued, drawn: int) -> dict[str, Any]:
+    """A row of a network made to look at other slots, which `drawn` seeds."""
+    moved = made_to_look_elsewhere(net, asked, drawn)
+    told = {"network": name, "seed": seed, "cued": moved.cued, "seen": moved.seen}
+    return told | {"n": moved.cases}
+
+
+def training_rows(
+    kind: str, recipe: Recipe, asked: Cued, first: int
+) -> dict[str, list[dict[str, Any]]]:
+    """Rows of each table that one training gives: `networks`, and with attention the others.
+
+    A network is asked before its first step, after its last, and at halvings between them. `first`
+    is the seed of the first training, whose first case is the `example`; it also draws the slots
+    that networks are made to look at.
+    """
+    found: dict[str, list[dict[str, Any]]] = {"networks": []}
+    examined = [0, *(recipe.steps // 2**power for power in range(6))]
+    for step, net in course(kind, recipe, examined):
+        found["networks"].append(network_row(kind, recipe.seed, step, net, asked))
+        if kind == "attention":
+            weights = look(net, asked).weights
+            rows = place_rows(recipe.seed, step, weights, asked)
+            found.setdefault("places", []).extend(rows)
+            if recipe.seed == first:
+                found.setdefault("example", []).extend(example_rows(step, weights[0], asked))
+    if kind == "attention":
+        nets = {"attention": net, "untrained": network(kind, recipe)}
+        found["moved"] = [
+            moved_row(name, recipe.seed, one, asked, first) for name, one in nets.items()
+        ]
+        weights, logits = glimpse_errors(net, asked)
+        found["errors"] = [{"seed": recipe.seed, "weights": weights, "logits": logits}]
+    return found
+
+
+def letters_said(moved: pd.DataFrame) -> pd.DataFrame:
+    """Whose letter networks say that look elsewhere: all trainings of each together.
+
+    `moved` has the columns of `moved_row`. A row is a network and a `letter`, that of the slot
+    `seen` or of the slot `cued`: how many of n answers it is, `accuracy` their share, with Wilson's
+    interval. A network without cases has no row.
+    """
+    whole = moved.groupby("network", sort=False)[["seen", "cued", "n"]].sum()
+    whole = whole[whole["n"] > 0].reset_index()
+    long = whole.melt(["network", "n"], ["seen", "cued"], "letter", "correct", ignore_index=False)
+    long = long.sort_index(kind="stable").reset_index(drop=True)
+    return with_accuracy(long)

@@ -5,8 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
-from lenses.addition.emergence import cell_losses, head_ablations, head_roles, with_accuracy
-from lenses.statistics.intervals import wilson
+from lenses.addition.emergence import cell_losses, head_ablations, head_roles
 from models import load, untrained
 from models.planted.carry import LOGIT, planted_carry
 from prompts.additions import Cells
@@ -111,10 +110,3 @@ def test_ablation_of_a_head_against_a_hook(planted) -> None:
         assert (rows.n, rows.correct) == (mine.sum(), right[mine].sum())
     # Without its carries the adder is wrong wherever one comes in, or wherever none does.
     assert found[found["place"] > 0]["accuracy"].min() == 0
-
-
-def test_accuracy_has_its_wilson_interval() -> None:
-    table = with_accuracy(pd.DataFrame({"n": [10, 4], "correct": [5, 4]}))
-    assert table["accuracy"].tolist() == [0.5, 1]
-    low, high = wilson(np.array([5, 4]), np.array([10, 4]))
-    assert np.array_equal(table[["low", "high"]].to_numpy().T, [low, high])

@@ -1,6 +1,7 @@
 """Where a network looks, against one whose weights are known and against plain loops."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from lenses.flow.glimpse import (
@@ -8,13 +9,16 @@ from lenses.flow.glimpse import (
     by_place,
     example_rows,
     glimpse_errors,
+    letters_said,
     look,
     made_to_look_elsewhere,
+    moved_row,
     network_row,
     place_rows,
+    training_rows,
 )
 from models.planted.glimpse import planted_glimpse
-from models.train.glimpse import Recipe, network
+from models.train.glimpse import KINDS, Recipe, course, network
 from prompts.cued import cued
 
 CASES = cued(400, 5, np.random.default_rng(1))
@@ -76,3 +80,39 @@ def test_rows_of_tables():
     shown = example_rows(0, found.weights[0], CASES)
     best = max(shown, key=lambda one: one["attention"])
     assert best["shown"].startswith(best["cue"])
+
+
+def test_a_training_is_asked_before_after_and_at_halvings():
+    recipe = Recipe(slots=5, width=8, steps=9, learning_rate=0.02, batch=8, seed=3)
+    found = training_rows("attention", recipe, CASES, first=3)
+    steps = [row["step"] for row in found["networks"]]
+    assert steps == [0, 1, 2, 4, 9]
+    for row, (step, net) in zip(found["networks"], course("attention", recipe, steps), strict=True):
+        assert row == network_row("attention", 3, step, net, CASES)
+    assert len(found["places"]) == 5 * 25
+    assert len(found["example"]) == 5 * 5
+    untrained = moved_row("untrained", 3, network("attention", recipe), CASES, 3)
+    assert found["moved"][1] == untrained
+    assert found["moved"][0]["n"] == untrained["n"]
+    assert found["errors"][0]["logits"] < 1e-12
+    assert "example" not in training_rows("attention", recipe, CASES, first=2)
+    for kind in set(KINDS) - {"attention"}:
+        assert training_rows(kind, recipe, CASES, first=3).keys() == {"networks"}
+
+
+def test_letters_said_are_counted_over_trainings():
+    moved = pd.DataFrame(
+        [("b", 7, 3, 10), ("a", 0, 1, 4), ("b", 1, 9, 10), ("c", 0, 0, 0)],
+        columns=["network", "cued", "seen", "n"],
+    )
+    said = letters_said(moved)
+    rows = said[["network", "letter", "correct", "n"]].to_numpy().tolist()
+    assert rows == [
+        ["b", "seen", 12, 20],
+        ["b", "cued", 8, 20],
+        ["a", "seen", 1, 4],
+        ["a", "cued", 0, 4],
+    ]
+    assert said["accuracy"].tolist() == [0.6, 0.4, 0.25, 0]
+    assert said.loc[3, "low"] == 0 < said.loc[3, "high"]
+    assert letters_said(moved[moved["n"] == 0]).empty
