@@ -1,6 +1,6 @@
 """What would the model go on to say from here?"""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -9,22 +9,12 @@ from pydantic import Field
 
 from experiments import Claim, Experiment, Reading, Results, Table, UsageError, corrected
 from lenses.kept import PerPrompt
-from lenses.states.implied import Placed, UnfitError, added, shown, worded
-from lenses.states.placing import Reader, written_from
-from lenses.states.propagation import (
-    STATES,
-    Read,
-    eligible,
-    excesses,
-    held_out,
-    put_in,
-    read_cases,
-    shares,
-)
+from lenses.states.implied import TOLD, Placed, added, worded_cases
+from lenses.states.propagation import Read, read_cases
+from lenses.states.propagation_tables import identity_rows, read_tables, written_rows
 from lenses.statistics.intervals import share
 from lenses.statistics.paired import paired_shares
 from models.planted.implied import planted_implied
-from models.text import token_strings
 from prompts.injections import shipped_injections
 from viz import Figure, curves, heat_map
 
@@ -35,7 +25,6 @@ LEVEL = 0.05
 MORE = "words (prompts/injections.toml), or additions (--additions)"
 TOLERANCE = {"float32": 1e-5, "float16": 1e-2, "bfloat16": 5e-2}
 """Of an identity, relative."""
-TOLD = ("word", "implied", "answer")
 READS = {
     "word": "the word whose state it is",
     "implied": "what the word implies",
@@ -122,69 +111,69 @@ class StatePropagation(Experiment):
     """Tokens it writes."""
 
     tables: ClassVar[Mapping[str, Table]] = {
-        "cases": Table(
+        "cases": Table.of(
+            MEANS,
             "A row is a state whose right reading is known.",
             key="told case",
-            columns={name: MEANS[name] for name in ("told", "case")}
-            | {
-                "group": "cases that differ in the word alone: a relation, or a decimal place",
-                "source": "the text whose last state is taken",
-                "reader": "the text into which it is put",
-                "right": "the token that is right",
-            },
+            more="",
+            group="cases that differ in the word alone: a relation, or a decimal place",
+            source="the text whose last state is taken",
+            reader="the text into which it is put",
+            right="the token that is right",
         ),
         "skipped": Table(
             "A row is a word that was left out.",
             key="word",
             columns={"word": "the word", "why": "why"},
         ),
-        "said": Table(
+        "said": Table.of(
+            MEANS,
             "A row is what the reader says first.",
             key="told case layer state",
-            columns={name: MEANS[name] for name in ("told", "case", "layer", "state")}
-            | {"is_right": "whether it is the right token"},
             more="token",
+            is_right="whether it is the right token",
         ),
-        "shares": Table(
+        "shares": Table.of(
+            MEANS,
             "A row is how often a kind of state is read rightly at one depth.",
             key="told layer state",
-            columns={name: MEANS[name] for name in ("told", "layer", "state")},
             more="accuracy low high n",
         ),
-        "excess": Table(
+        "excess": Table.of(
+            MEANS,
             "A row is by how much the own state is right more often than the best control.",
             key="told layer",
-            columns={name: MEANS[name] for name in ("told", "layer", "control")}
-            | {"estimate": "difference of the two shares, paired by case"},
             more="low high n p q",
+            control=MEANS["control"],
+            estimate="difference of the two shares, paired by case",
         ),
-        "held_out": Table(
+        "held_out": Table.of(
+            MEANS,
             "A row is a case at the depth that is best in the other half of the cases.",
             key="told case",
-            columns={name: MEANS[name] for name in ("told", "case", "layer", "control")}
-            | {
-                "own": "whether the own state is right",
-                "best_control": "whether that control is",
-                "text": "whether the model is, asked in words",
-                "decoded": "whether the own state is, decoded at once",
-            },
+            more="layer control",
+            own="whether the own state is right",
+            best_control="whether that control is",
+            text="whether the model is, asked in words",
+            decoded="whether the own state is, decoded at once",
         ),
-        "written": Table(
+        "written": Table.of(
+            MEANS,
             "A row is what the model goes on to write.",
             key="told case layer state",
-            columns={name: MEANS[name] for name in ("told", "case", "layer", "state")}
-            | {"reader": "the text into which the state is put", "text": "what it writes"},
+            more="",
+            reader="the text into which the state is put",
+            text="what it writes",
         ),
-        "identities": Table(
+        "identities": Table.of(
+            MEANS,
             "A row is a case and the largest errors of what must be exact.",
             key="told case",
-            columns={name: MEANS[name] for name in ("told", "case")}
-            | {
-                "back": "relative error of logits when a state is put back where it stood; the "
-                "first cases alone",
-                "last": "answers alone: whether the state after the last block says what the whole "
-                "text says (0 or 1)",
-            },
+            more="",
+            back="relative error of logits when a state is put back where it stood; the first "
+            "cases alone",
+            last="answers alone: whether the state after the last block says what the whole text "
+            "says (0 or 1)",
         ),
     }
     reading: ClassVar[Reading] = Reading(
@@ -200,25 +189,18 @@ class StatePropagation(Experiment):
     def measure(self, model: "Model") -> Results:
         """What is said with every state at every depth; then some go on to write."""
         cases, skipped = self._cases(model)
-        layers = model.cfg.n_layers
-        depths = np.unique(np.linspace(0, layers, self.depths).round().astype(int)).tolist()
+        depths = np.unique(
+            np.linspace(0, model.cfg.n_layers, self.depths).round().astype(int)
+        ).tolist()
         within = {told: depths if told == "answer" else depths[:-1] for told in TOLD}
         read = self._read(model, cases, within)
         tables: dict[str, list[pd.DataFrame]] = {}
         for told in TOLD:
-            at, right = within[told], np.array([one.right for one in cases[told]])
-            is_right = read[told].said == right[:, None, None]
-            best = held_out(is_right, eligible(at, layers))
-            best["depth"] = np.array(at)[best["depth"]]
-            found = {
-                "cases": _case_rows(model, cases[told]),
-                "said": _said_rows(model, read[told].said, is_right, at),
-                "shares": shares(is_right, at),
-                "excess": excesses(is_right, at),
-                "held_out": best.rename(columns={"depth": "layer"}),
-                "written": self._written(model, cases[told], at),
-                "identities": _identity_rows(read[told], told),
-            }
+            mine, at = cases[told], within[told]
+            found = read_tables(model, mine, read[told], at)
+            how = (range(self.written), at, self.seed, self.new_tokens)
+            found["written"] = written_rows(model, mine, *how)
+            found["identities"] = identity_rows(read[told], told)
             for name, rows in found.items():
                 tables.setdefault(name, []).append(rows.assign(told=told))
         joined = {name: pd.concat(rows, ignore_index=True) for name, rows in tables.items()}
@@ -226,25 +208,21 @@ class StatePropagation(Experiment):
 
     def _cases(self, model: "Model") -> tuple[dict[str, list[Placed]], list[dict[str, str]]]:
         """Cases by what is read, and the words that were left out."""
+        skipped: list[dict[str, str]] = []
         if model.card.arithmetic is not None:
             try:
                 found = added(model.card.arithmetic, self.additions, self.seed)
             except ValueError as error:
                 raise UsageError(f"{model.card.name}: {error}; take a padded adder") from error
-            return {told: [one for one in found if one.told == told] for told in TOLD}, []
-        if model.tokenizer is None:
+        elif model.tokenizer is None:
             raise UsageError(f"{model.card.name} reads no text; take a language model")
-        shipped, found, skipped = shipped_injections(), [], []
-        for number, one in enumerate(shipped.known):
-            try:
-                found += worded(model, shipped, number)
-            except UnfitError as error:
-                skipped.append({"word": one.word, "why": str(error)})
-        if len(found) < 3 * SHOWN:
-            raise UsageError(
-                f"{model.card.name}: its tokenizer writes only {len(found) // 3} of the words as "
-                "one token; take another language model"
-            )
+        else:
+            found, skipped = worded_cases(model, shipped_injections())
+            if len(found) < 3 * SHOWN:
+                raise UsageError(
+                    f"{model.card.name}: its tokenizer writes only {len(found) // 3} of the words "
+                    "as one token; take another language model"
+                )
         return {told: [one for one in found if one.told == told] for told in TOLD}, skipped
 
     def _read(
@@ -262,31 +240,6 @@ class StatePropagation(Experiment):
             kept[told].update(**vars(found))
         names = ("put", "decoded", "none", "text", "error")
         return {told: Read(*(kept[told][name] for name in names)) for told in TOLD}
-
-    def _written(
-        self, model: "Model", cases: Sequence[Placed], depths: Sequence[int]
-    ) -> pd.DataFrame:
-        """What the model goes on to write from the first cases: own state, another's, none."""
-        chosen = list(range(self.written))
-        mine = [cases[number] for number in chosen]
-        put, read = [one.put for one in mine], [one.read for one in mine]
-        rows = [one.reader for one in mine]
-        own, other, _ = put_in(model, cases, chosen, depths, self.seed)
-        none = Reader(model, rows, put, read, depths[:1]).states
-        states = {"own": own, "another": other, "none": none}
-        count = min(self.new_tokens, model.cfg.n_ctx + 1 - max(map(len, rows)))
-        frames = []
-        for state, vectors in states.items():
-            at = depths[: len(vectors)]
-            told = pd.MultiIndex.from_product([at, chosen], names=["layer", "case"])
-            frame = told.to_frame(index=False).assign(state=state)
-            new = written_from(
-                model, rows * len(at), put * len(at), frame["layer"].tolist(),
-                vectors.flatten(0, 1), count,
-            )  # fmt: skip
-            texts = {"reader": [shown(model, row) for row in rows] * len(at)}
-            frames.append(frame.assign(**texts, text=[shown(model, row) for row in new]))
-        return pd.concat(frames, ignore_index=True)
 
     def headline(self, results: Results) -> str:
         """What is read of states, how often, from where to where, and what the controls say."""
@@ -388,35 +341,6 @@ class StatePropagation(Experiment):
 
 def _percent(share: float) -> str:
     return f"{100 * share:.0f} %"
-
-
-def _case_rows(model: "Model", cases: Sequence[Placed]) -> pd.DataFrame:
-    rows = [
-        {
-            "case": number,
-            "group": one.group,
-            "source": shown(model, one.source),
-            "reader": shown(model, one.reader),
-            "right": token_strings(model, [one.right])[0],
-        }
-        for number, one in enumerate(cases)
-    ]
-    return pd.DataFrame(rows)
-
-
-def _said_rows(
-    model: "Model", said: np.ndarray, is_right: np.ndarray, depths: Sequence[int]
-) -> pd.DataFrame:
-    axes = pd.MultiIndex.from_product(
-        [range(len(said)), depths, STATES], names=["case", "layer", "state"]
-    )
-    tokens = token_strings(model, said.ravel())
-    return axes.to_frame(index=False).assign(token=tokens, is_right=is_right.ravel())
-
-
-def _identity_rows(read: Read, told: str) -> pd.DataFrame:
-    last = (read.put[:, -1, 0] != read.text).astype(float) if told == "answer" else np.nan
-    return pd.DataFrame({"case": range(len(read.text)), "back": read.error.max(1), "last": last})
 
 
 def _share_figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, Figure]:

@@ -20,6 +20,7 @@ from prompts.injections import BLANK, Implied, Injections
 Told = Literal["word", "implied", "answer"]
 """What is read: the word whose state it is, what that word implies, the answer that a question
 was about to get."""
+TOLD: tuple[Told, ...] = ("word", "implied", "answer")
 
 
 class UnfitError(ValueError):
@@ -104,6 +105,17 @@ def worded(model: Model, told: Injections, number: int) -> list[Placed]:
     # What comes first in a text serves heads that look for nothing (a sink).
     made.append(Placed("answer", one.relation, whole, [whole[0], whole[-1]], 1, 1, answer, whole))
     return made
+
+
+def worded_cases(model: Model, told: Injections) -> tuple[list[Placed], list[dict[str, str]]]:
+    """All words' states to be read in three ways; the words that were left out, and `why`."""
+    found, skipped = [], []
+    for number, one in enumerate(told.known):
+        try:
+            found += worded(model, told, number)
+        except UnfitError as error:
+            skipped.append({"word": one.word, "why": str(error)})
+    return found, skipped
 
 
 def _in_blank(
