@@ -1,26 +1,21 @@
 """Do adjectives reach the noun they describe?"""
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
-import torch
 from pydantic import Field
 
 from experiments import Claim, Experiment, Reading, Results, Table, UsageError, corrected
-from lenses.flow.descriptions import Case, UnfitError, added_cases, worded_case
-from lenses.flow.edge_patching import each_edge, read_edges
-from lenses.flow.noun_tables import NounTables, by_distance, edge_table, kept_of
-from lenses.heads.contributions import attention_patterns
+from lenses.flow import noun_tables
+from lenses.flow.descriptions import Case, Sentence, UnfitError, added_sentences, shipped_sentences
+from lenses.flow.noun_tables import NounTables, chosen_most
 from lenses.kept import PerPrompt
-from lenses.statistics.against_random import above_zero_and_random, random_models
-from lenses.statistics.correlations import spearman
+from lenses.statistics.against_random import above_zero_and_others, random_models
 from lenses.statistics.intervals import bootstrap
 from models.planted.edge import planted_edge
-from models.text import token_strings, tokenize
-from prompts.additions import Addition
-from prompts.adjectives import described_nouns
 from viz import Drawing, bars, colored_tokens, curves, head_grid, scatter
 
 if TYPE_CHECKING:
@@ -37,8 +32,7 @@ BEYOND = {
         "Averaged over all heads, a noun attends more to its own adjective than to the same word "
         "describing something else.",
         "attention to its own adjective, less that to the same word where it describes something "
-        "else "
-        "(control), mean over heads",
+        "else (control), mean over heads",
     ),
     "all": (
         "Exchanging an adjective moves the noun's state further where the adjective describes that "
@@ -203,87 +197,59 @@ class AdjectiveNoun(Experiment):
         """Attention and movement of every noun; then single edges; then random models."""
         read, skipped = self._read_texts(model)
         cases, frames = [one.case for one in read], [one.case.frame for one in read]
-        kept = self._kept(model, cases, "reading")
+        kept = self._kept(partial(noun_tables.read_noun, model), cases, "reading")
         own = NounTables(kept, frames, self.seed)
         best = own.best()
-        layer, head = _named(best)
+        layer, head = chosen_most(best)
         both = np.stack([kept[name][:, layer, head] for name in ("own", "control")], axis=1)
         distances = [case.distance for case in cases]
+        first = noun_tables.first_of_frames(cases)
+        edges = self._kept(partial(noun_tables.read_single_edges, model), first, "single edges")
         return Results(
-            tables={
-                "sentences": _sentence_rows(read, both, skipped),
+            {
+                "sentences": noun_tables.sentence_rows(read, both, skipped),
                 "attention": own.attention(),
                 "best": best,
-                "distances": by_distance(both, distances, frames, self.seed),
+                "distances": noun_tables.by_distance(both, distances, frames, self.seed),
                 "movement": own.movement(),
-                "edges": self._edge_rows(model, cases),
+                "edges": noun_tables.edge_table(edges["share"], self.seed),
                 "against_random": self._against_random(model, cases, own),
-                "example": _example_rows(model, read[0], layer, head),
+                "example": noun_tables.example_rows(model, read[0], layer, head),
             }
         )
 
-    def _read_texts(self, model: "Model") -> tuple[list["_Read"], list[dict[str, Any]]]:
+    def _read_texts(self, model: "Model") -> tuple[list[Sentence], list[dict[str, str]]]:
         """What can be read, and rows of `sentences` that cannot."""
-        if model.card.arithmetic is not None:
-            return self._additions(model), []
-        if model.tokenizer is None:
+        if model.card.arithmetic is None and model.tokenizer is None:
             raise UsageError(f"{model.card.name} reads no text; take a language model")
-        read, skipped = [], []
-        for said in described_nouns():
-            told = {"frame": said.frame, "text": said.own.text, "control": said.control.text}
-            told |= {"adjective": said.adjective, "noun": said.noun}
-            try:
-                case, instead = worded_case(model, said)
-                read.append(_Read(case, told | {"instead": instead}))
-            except UnfitError as error:
-                skipped.append(told | {"skipped": str(error)})
-        if len({one.case.frame for one in read}) < 2:
-            raise UsageError(
-                f"{model.card.name}: its tokenizer writes {len(read)} of the sentences as needed, "
-                "of too few frames; take another language model"
-            )
-        return read, skipped
-
-    def _additions(self, model: "Model") -> list["_Read"]:
-        style = model.card.arithmetic
-        sums = Addition(style.digits, self.additions, self.seed, padded=style.pad).sums
         try:
-            cases = added_cases(style, sums, self.seed)
-        except ValueError as error:
+            if model.card.arithmetic is not None:
+                return added_sentences(model, self.additions, self.seed), []
+            return shipped_sentences(model)
+        except UnfitError as error:
             raise UsageError(f"{model.card.name}: {error}") from error
-        return [_Read(case, _told_of_digits(model, case)) for case in cases]
 
-    def _kept(self, model: "Model", cases: list[Case], label: str) -> PerPrompt:
-        """Attention and movement of each case."""
+    def _kept(self, read: Callable[[Case], dict], cases: list[Case], label: str) -> PerPrompt:
+        """What is read of each case."""
         kept = PerPrompt()
         for batch in self.stream(cases, kept, label, size=self.batch_size):
             for case in batch:
-                kept.update(**kept_of(read_edges(model, case)))
+                kept.update(**read(case))
         return kept
-
-    def _edge_rows(self, model: "Model", cases: list[Case]) -> pd.DataFrame:
-        """One head's edge, or one layer's, in the first case of each frame."""
-        first: dict[str, Case] = {}
-        for case in cases:
-            first.setdefault(case.frame, case)
-        kept = PerPrompt()
-        for batch in self.stream([*first.values()], kept, "single edges", size=self.batch_size):
-            for case in batch:
-                kept.update(share=each_edge(model, case)[None])
-        return edge_table(kept["share"], self.seed)
 
     def _against_random(self, model: "Model", cases: list[Case], own: NounTables) -> pd.DataFrame:
         """What the claims are about, by frame: own weights, then random ones."""
         rows, frames = [own.compared("own")], [case.frame for case in cases]
         for number, twin in enumerate(self.twins(model, RANDOM_MODELS)):
-            kept = self._kept(twin, cases, f"random weights {number + 1}/{RANDOM_MODELS}")
+            label = f"random weights {number + 1}/{RANDOM_MODELS}"
+            kept = self._kept(partial(noun_tables.read_noun, twin), cases, label)
             rows.append(NounTables(kept, frames, self.seed).compared(f"random {number}"))
         return pd.concat(rows, ignore_index=True)
 
     def headline(self, results: Results) -> str:
         """Which head tells a noun's own adjective, and how much further it moves the noun."""
         head, _, moved, *_ = self.claims(results)
-        layer, number = _named(results.tables["best"])
+        layer, number = chosen_most(results.tables["best"])
         told = {"holds": "Yes, by", "fails": "No; the best head is"}
         told = told.get(head.verdict, "Not decided; the best head is")
         sure = "" if moved.verdict == "holds" else " (not sure)"
@@ -307,7 +273,7 @@ class AdjectiveNoun(Experiment):
     def _there_is_a_head(self, results: Results, values: pd.DataFrame) -> Claim:
         """Judged on frames in which the head was not chosen."""
         best = results.tables["best"]
-        layer, head = _named(best)
+        layer, head = chosen_most(best)
         found = bootstrap(best["estimate"].to_numpy(), self.seed)
         table = results.tables["attention"].set_index(["layer", "head"])
         p = float(table["p_any"][layer, head])
@@ -329,9 +295,7 @@ class AdjectiveNoun(Experiment):
 
     def _beyond(self, values: pd.DataFrame, sentence: str, unit: str) -> Claim:
         """That a difference lies above zero, and above what it is in every random model."""
-        values = values.dropna(axis="columns")
-        random = values.filter(like="random ", axis="index").to_numpy()
-        found = above_zero_and_random(values.loc["own"].to_numpy(), random, self.seed)
+        found = above_zero_and_others(values.dropna(axis="columns"), self.seed)
         return Claim.mechanical(
             sentence, found, above=0.0, null=found.random.mean(), null_note=found.note, unit=unit,
             decide=MORE,
@@ -340,9 +304,9 @@ class AdjectiveNoun(Experiment):
     def figures(self, results: Results) -> dict[str, Drawing]:
         """Heads, a sentence as its noun sees it, distances, movement, and single edges."""
         return {
-            **_heads_figure(results),
+            "Which heads tell the adjective": _heads_figure(results.tables["attention"]),
             **_example_figures(results),
-            **_distance_figure(results),
+            "How far it reaches": _distance_figure(results),
             **_movement_figures(results),
             **_edge_figures(results),
         }
@@ -352,73 +316,19 @@ class AdjectiveNoun(Experiment):
         return planted_edge(seed=self.seed).model
 
 
-class _Read(NamedTuple):
-    """A case, and its row of `sentences`."""
-
-    case: Case
-    told: dict[str, str]
-
-
-def _told_of_digits(model: "Model", case: Case) -> dict[str, str]:
-    rows = {"adjective": case.clean, "instead": case.changed}
-    words = {k: " ".join(token_strings(model, v[0, case.adjective])) for k, v in rows.items()}
-    texts = [
-        "".join(token_strings(model, row[: at + 1]))
-        for row, at in zip(case.clean, case.at, strict=True)
-    ]
-    noun = token_strings(model, case.clean[0, case.at[:1]])[0]
-    told = {"frame": case.frame, "text": texts[0], "control": " ".join(texts[1:]), "noun": noun}
-    return told | words
-
-
-def _named(best: pd.DataFrame) -> tuple[int, int]:
-    """The head that is chosen most often."""
-    layer, head = best[["layer", "head"]].value_counts().index[0]
-    return int(layer), int(head)
-
-
-def _sentence_rows(
-    read: Sequence[_Read], attention: np.ndarray, skipped: list[dict[str, Any]]
-) -> pd.DataFrame:
-    rows = [
-        one.told
-        | {"distance": one.case.distance, "tokens": one.case.clean.shape[1]}
-        | {"own_attention": own, "control_attention": control, "skipped": ""}
-        for one, (own, control) in zip(read, attention.tolist(), strict=True)
-    ]
-    return pd.DataFrame(rows + skipped).astype({"distance": "Int64", "tokens": "Int64"})
-
-
-def _example_rows(model: "Model", read: _Read, layer: int, head: int) -> pd.DataFrame:
-    """Attention of the noun to every token of the first text and of its control."""
-    whole = model.card.arithmetic is None
-    frames = []
-    for number, name in enumerate(("own", "control")):
-        ids = tokenize(model, read.told["text" if name == "own" else name]) if whole else []
-        ids = np.array(ids) if whole else read.case.clean[number]
-        every = attention_patterns(model, torch.from_numpy(ids).to(model.cfg.device)).numpy()
-        told = {"pos": range(len(ids)), "token": token_strings(model, ids)}
-        row = every[layer, head, read.case.at[number]]
-        frames.append(pd.DataFrame({"adjective": name} | told | {"attention": row}))
-    return pd.concat(frames, ignore_index=True)
-
-
-def _heads_figure(results: Results) -> dict[str, Drawing]:
-    heads = results.tables["attention"]
+def _heads_figure(heads: pd.DataFrame) -> Drawing:
     found = int(((heads["q"] <= LEVEL) & (heads["estimate"] > 0)).sum())
-    return {
-        "Which heads tell the adjective": head_grid(
-            heads.rename(columns={"estimate": "difference"}), "difference",
-            label="attention, own less control",
-            caption="Attention of the noun to its own adjective less that to the same word, as far "
-            f"away, where it describes something else. {found} of {len(heads)} heads attend more "
-            "to the own one (q ≤ .05); the table names them.",
-        )
-    }  # fmt: skip
+    return head_grid(
+        heads.rename(columns={"estimate": "difference"}), "difference",
+        label="attention, own less control",
+        caption="Attention of the noun to its own adjective less that to the same word, as far "
+        f"away, where it describes something else. {found} of {len(heads)} heads attend more "
+        "to the own one (q ≤ .05); the table names them.",
+    )  # fmt: skip
 
 
 def _example_figures(results: Results) -> dict[str, Drawing]:
-    example, (layer, head) = results.tables["example"], _named(results.tables["best"])
+    example, (layer, head) = results.tables["example"], chosen_most(results.tables["best"])
     first = results.tables["sentences"].iloc[0]
     noun, adjective = first["noun"].strip(), first["adjective"].strip()
     told = {
@@ -436,17 +346,15 @@ def _example_figures(results: Results) -> dict[str, Drawing]:
     }  # fmt: skip
 
 
-def _distance_figure(results: Results) -> dict[str, Drawing]:
-    layer, head = _named(results.tables["best"])
-    return {
-        "How far it reaches": bars(
-            results.tables["distances"].rename(columns={"estimate": "attention"}), "distance",
-            "attention", series="adjective",
-            caption=f"Attention of L{layer}H{head} from the noun to the adjective, by the tokens "
-            "from one to the other (1: next to each other). Only where the two differ does the "
-            "head tell what the adjective describes. Lines: 95 % over frames.",
-        )
-    }  # fmt: skip
+def _distance_figure(results: Results) -> Drawing:
+    layer, head = chosen_most(results.tables["best"])
+    return bars(
+        results.tables["distances"].rename(columns={"estimate": "attention"}), "distance",
+        "attention", series="adjective",
+        caption=f"Attention of L{layer}H{head} from the noun to the adjective, by the tokens "
+        "from one to the other (1: next to each other). Only where the two differ does the "
+        "head tell what the adjective describes. Lines: 95 % over frames.",
+    )  # fmt: skip
 
 
 def _movement_figures(results: Results) -> dict[str, Drawing]:
@@ -473,13 +381,9 @@ def _movement_figures(results: Results) -> dict[str, Drawing]:
 
 
 def _edge_figures(results: Results) -> dict[str, Drawing]:
-    edges = results.tables["edges"]
-    single = edges[edges["head"].notna()].astype({"head": int})
-    single = single[["layer", "head", "estimate"]].rename(columns={"estimate": "movement_share"})
-    both = results.tables["attention"].rename(columns={"estimate": "attention_difference"})
-    both = both[["layer", "head", "attention_difference"]].merge(single)
-    values = (both[[name]].to_numpy().T for name in ("attention_difference", "movement_share"))
-    rank = pd.DataFrame({"method": ["spearman"], "estimate": spearman(*values)})
+    single, both, rank = noun_tables.attending_and_moving(
+        results.tables["attention"], results.tables["edges"]
+    )
     return {
         "Single edges": head_grid(
             single, "movement_share", label="share of the movement",
@@ -487,7 +391,7 @@ def _edge_figures(results: Results) -> dict[str, Drawing]:
             "when the edge from adjective to noun is exchanged in one head alone.",
         ),
         "Attending and moving": scatter(
-            both, "attention_difference", "movement_share", correlations=rank.dropna(),
+            both, "attention_difference", "movement_share", correlations=rank,
             caption="Each point is a head: how much more it attends to the noun's own adjective, "
             "and how far its edge alone moves the noun (as a share of the whole movement).",
         ),

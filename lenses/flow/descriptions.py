@@ -7,17 +7,19 @@ one is nearer to these digits and one farther by one token.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Int
 
 from models import Model
-from prompts.additions import AdditionFormat, Sums
-from prompts.adjectives import Described, Wording
+from models.text import token_strings
+from prompts.additions import Addition, AdditionFormat, Sums
+from prompts.adjectives import Described, Wording, described_nouns
 
 
 class UnfitError(ValueError):
-    """A sentence that a tokenizer does not write as it is needed, with the reason."""
+    """A sentence, or an addition, that is not written as it is needed, with the reason."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,35 @@ class Case:
     def distance(self) -> int:
         """Tokens from the adjective's last to the noun's first (the word before it: 1)."""
         return int(self.noun[0].argmax() - self.adjective.max())
+
+
+class Sentence(NamedTuple):
+    """A case, and its texts in words: frame, text, control, noun, adjective and `instead`."""
+
+    case: Case
+    told: dict[str, str]
+
+
+def shipped_sentences(model: Model) -> tuple[list[Sentence], list[dict[str, str]]]:
+    """The sentences that come along; those that do not fit as rows, with why they are `skipped`.
+
+    Raises UnfitError where those that fit are of fewer than two frames.
+    """
+    read, skipped = [], []
+    for said in described_nouns():
+        told = {"frame": said.frame, "text": said.own.text, "control": said.control.text}
+        told |= {"adjective": said.adjective, "noun": said.noun}
+        try:
+            case, instead = worded_case(model, said)
+            read.append(Sentence(case, told | {"instead": instead}))
+        except UnfitError as error:
+            skipped.append(told | {"skipped": str(error)})
+    if len({one.case.frame for one in read}) < 2:
+        raise UnfitError(
+            f"its tokenizer writes {len(read)} of the sentences as needed, of too few frames; "
+            "take another language model"
+        )
+    return read, skipped
 
 
 def worded_case(model: Model, said: Described) -> tuple[Case, str]:
@@ -112,14 +143,34 @@ def _case(frame: str, clean: list[_Tokens], changed: list[_Tokens]) -> Case:
     return Case(frame, *rows, np.arange(*clean[0].adjective), noun)
 
 
+def added_sentences(model: Model, count: int, seed: int) -> list[Sentence]:
+    """Sampled additions of an adder; raises UnfitError as `added_cases` does."""
+    style = model.card.arithmetic
+    sums = Addition(style.digits, count, seed, padded=style.pad).sums
+    return [Sentence(case, _told(model, case)) for case in added_cases(style, sums, seed)]
+
+
+def _told(model: Model, case: Case) -> dict[str, str]:
+    """A case of digits in words; its two controls stand in one text."""
+    rows = {"adjective": case.clean, "instead": case.changed}
+    words = {k: " ".join(token_strings(model, v[0, case.adjective])) for k, v in rows.items()}
+    texts = [
+        "".join(token_strings(model, row[: at + 1]))
+        for row, at in zip(case.clean, case.at, strict=True)
+    ]
+    noun = token_strings(model, case.clean[0, case.at[:1]])[0]
+    told = {"frame": case.frame, "text": texts[0], "control": " ".join(texts[1:]), "noun": noun}
+    return told | words
+
+
 def added_cases(style: AdditionFormat, sums: Sums, seed: int) -> list[Case]:
     """The answer digit at one place of each addition; both digits of its column are exchanged.
 
-    The answer is left as it was. Places take turns; raises ValueError where none has two
+    The answer is left as it was. Places take turns; raises UnfitError where none has two
     neighbours in the addends.
     """
     if style.digits < 3:
-        raise ValueError(f"{style.digits} digits leave no place between two others; it takes 3")
+        raise UnfitError(f"{style.digits} digits leave no place between two others; it takes 3")
     rng = np.random.default_rng(seed)
     written = style.write(sums)
     cases = []

@@ -4,13 +4,19 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+import torch
 from jaxtyping import Float
 
-from lenses.flow.edge_patching import PATCHED, EdgeReading
+from lenses.flow.descriptions import Case, Sentence
+from lenses.flow.edge_patching import PATCHED, EdgeReading, each_edge, read_edges
+from lenses.heads.contributions import attention_patterns
 from lenses.kept import PerPrompt
+from lenses.statistics.correlations import spearman
 from lenses.statistics.frames import best_elsewhere, frame_means, p_any
 from lenses.statistics.grid import grid
 from lenses.statistics.intervals import benjamini_hochberg, bootstrap, sign_flip
+from models import Model
+from models.text import token_strings, tokenize
 
 MOVED = ("along", "length")
 """Of a movement: its share along that by the noun's own adjective, and its relative length."""
@@ -24,6 +30,16 @@ def kept_of(found: EdgeReading) -> dict[str, Float[np.ndarray, "1 *cell"]]:
         "along": found.along[None],
         "length": found.length[None],
     }
+
+
+def read_noun(model: Model, case: Case) -> dict[str, Float[np.ndarray, "1 *cell"]]:
+    """`kept_of` a case that a model reads."""
+    return kept_of(read_edges(model, case))
+
+
+def read_single_edges(model: Model, case: Case) -> dict[str, Float[np.ndarray, "1 layer edge"]]:
+    """The `share` of the movement along each single edge, as `each_edge` has it."""
+    return {"share": each_edge(model, case)[None]}
 
 
 class NounTables:
@@ -96,6 +112,49 @@ def _mean(values: Float[np.ndarray, "frame layer"]) -> Float[np.ndarray, "frame"
     return np.where(count > 0, np.where(known, values, 0).sum(-1) / np.maximum(count, 1), np.nan)
 
 
+def chosen_most(best: pd.DataFrame) -> tuple[int, int]:
+    """Layer and head that `NounTables.best` chooses in most frames."""
+    layer, head = best[["layer", "head"]].value_counts().index[0]
+    return int(layer), int(head)
+
+
+def first_of_frames(cases: Sequence[Case]) -> list[Case]:
+    """The first case of each frame, frames as they first come."""
+    first: dict[str, Case] = {}
+    for case in cases:
+        first.setdefault(case.frame, case)
+    return list(first.values())
+
+
+def sentence_rows(
+    read: Sequence[Sentence],
+    attention: Float[np.ndarray, "case 2"],
+    skipped: Sequence[dict[str, str]],
+) -> pd.DataFrame:
+    """A row for each sentence, with attention (own, control) by one head; then those skipped."""
+    rows = [
+        one.told
+        | {"distance": one.case.distance, "tokens": one.case.clean.shape[1]}
+        | {"own_attention": own, "control_attention": control, "skipped": ""}
+        for one, (own, control) in zip(read, attention.tolist(), strict=True)
+    ]
+    return pd.DataFrame([*rows, *skipped]).astype({"distance": "Int64", "tokens": "Int64"})
+
+
+def example_rows(model: Model, read: Sentence, layer: int, head: int) -> pd.DataFrame:
+    """A head's attention from the noun to every token of its text, and of its control."""
+    whole = model.card.arithmetic is None
+    frames = []
+    for number, name in enumerate(("own", "control")):
+        ids = tokenize(model, read.told["text" if name == "own" else name]) if whole else []
+        ids = np.array(ids) if whole else read.case.clean[number]
+        every = attention_patterns(model, torch.from_numpy(ids).to(model.cfg.device)).numpy()
+        told = {"pos": range(len(ids)), "token": token_strings(model, ids)}
+        row = every[layer, head, read.case.at[number]]
+        frames.append(pd.DataFrame({"adjective": name} | told | {"attention": row}))
+    return pd.concat(frames, ignore_index=True)
+
+
 def by_distance(
     attention: Float[np.ndarray, "case 2"],
     distance: Sequence[int],
@@ -120,3 +179,20 @@ def edge_table(shares: Float[np.ndarray, "frame layer edge"], seed: int) -> pd.D
     rows = grid({"layer": layers, "head": edges}, **vars(bootstrap(shares, seed)))
     head = rows["head"].astype("Int64")
     return rows.assign(head=head.mask(head == edges - 1))
+
+
+def attending_and_moving(
+    attention: pd.DataFrame, edges: pd.DataFrame
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Each single head's edge; with the difference of its attention; their rank correlation.
+
+    `attention` is that of `NounTables`, `edges` an `edge_table`. The correlation has a row
+    (method, estimate), and none where either does not vary.
+    """
+    single = edges[edges["head"].notna()].astype({"head": int})
+    single = single[["layer", "head", "estimate"]].rename(columns={"estimate": "movement_share"})
+    both = attention.rename(columns={"estimate": "attention_difference"})
+    both = both[["layer", "head", "attention_difference"]].merge(single)
+    values = (both[[name]].to_numpy().T for name in ("attention_difference", "movement_share"))
+    rank = pd.DataFrame({"method": ["spearman"], "estimate": spearman(*values)})
+    return single, both, rank.dropna()

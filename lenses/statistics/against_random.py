@@ -139,6 +139,12 @@ def above_zero_and_random(
     return AgainstRandom(*ends, len(own), float(max(luck, one_more)), means, verdict, one_more)
 
 
+def above_zero_and_others(wide: pd.DataFrame, seed: int = 0) -> AgainstRandom:
+    """`above_zero_and_random` of a row for each model, `own` and `random i`; a column a prompt."""
+    random = wide.filter(like="random ", axis="index").to_numpy()
+    return above_zero_and_random(wide.loc["own"].to_numpy(), random, seed)
+
+
 def by_weights(rows: pd.DataFrame, value: str) -> pd.DataFrame:
     """A column for each model (of `weights`), a row for each prompt in which all have a value.
 

@@ -1,10 +1,27 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
-from lenses.flow.edge_patching import EdgeReading
-from lenses.flow.noun_tables import NounTables, by_distance, edge_table, kept_of
+from lenses.flow.descriptions import added_sentences
+from lenses.flow.edge_patching import EdgeReading, each_edge, read_edges
+from lenses.flow.noun_tables import (
+    NounTables,
+    attending_and_moving,
+    by_distance,
+    chosen_most,
+    edge_table,
+    example_rows,
+    first_of_frames,
+    kept_of,
+    read_noun,
+    read_single_edges,
+    sentence_rows,
+)
+from lenses.heads.contributions import attention_patterns
 from lenses.kept import PerPrompt
+from models import load
+from models.text import token_strings
 
 FRAMES = ["b", "b", "a", "c"]
 
@@ -94,3 +111,55 @@ def test_the_edge_of_all_heads_has_no_head():
     rows = edge_table(np.arange(12.0).reshape(2, 2, 3), 0)
     assert rows["head"].isna().tolist() == [False, False, True] * 2
     assert rows["estimate"].tolist() == [3, 4, 5, 6, 7, 8]
+
+
+def test_the_head_chosen_in_most_frames_is_named():
+    best = pd.DataFrame({"layer": [1, 0, 1], "head": [2, 2, 2]})
+    assert chosen_most(best) == (1, 2)
+
+
+def test_attending_and_moving_are_of_single_heads():
+    share = np.array([[[0.1, 0.4, 9.0], [0.3, 0.2, 9.0]]] * 2)
+    edges = edge_table(share, 0)
+    attention = edges[["layer", "head"]].dropna().assign(estimate=[1.0, 4.0, 3.0, 2.0])
+    single, both, rank = attending_and_moving(attention, edges)
+    assert single["movement_share"].tolist() == [0.1, 0.4, 0.3, 0.2]
+    assert both["attention_difference"].tolist() == [1, 4, 3, 2]
+    assert rank["estimate"].tolist() == pytest.approx([1])
+    flat = edges.assign(estimate=0.5)
+    assert attending_and_moving(attention, flat)[2].empty
+
+
+def test_sentences_and_the_example_are_those_of_the_cases():
+    model = load("adder_6d_1l")
+    read = added_sentences(model, 5, 0)
+    cases = [one.case for one in read]
+    assert first_of_frames([*cases[:2], cases[0], cases[2]]) == cases[:3]
+    attention = np.arange(10.0).reshape(5, 2)
+    rows = sentence_rows(read, attention, [{"frame": "x", "text": "y", "skipped": "why"}])
+    assert rows["own_attention"].tolist()[:5] == [0, 2, 4, 6, 8]
+    assert rows["distance"].tolist()[:5] == [case.distance for case in cases]
+    assert rows["skipped"].tolist() == [""] * 5 + ["why"]
+    assert rows["tokens"].isna().tolist() == [False] * 5 + [True]
+    example = example_rows(model, read[1], 0, 2)
+    for number, name in enumerate(("own", "control")):
+        rows = example[example["adjective"] == name]
+        pattern = attention_patterns(model, torch.from_numpy(cases[1].clean[number])).numpy()
+        assert rows["attention"].tolist() == pattern[0, 2, cases[1].at[number]].tolist()
+        assert "".join(rows["token"]) == "".join(token_strings(model, cases[1].clean[number]))
+    assert np.allclose(
+        read_noun(model, cases[0])["own"], kept_of(read_edges(model, cases[0]))["own"]
+    )
+    assert np.allclose(read_single_edges(model, cases[0])["share"][0], each_edge(model, cases[0]))
+
+
+def test_sentences_of_additions_are_told_in_words():
+    model = load("adder_6d_1l")
+    one = added_sentences(model, 1, 0)[0]
+    assert one.told["frame"] == "addition 0"
+    first, second = one.told["adjective"].split(" ")
+    digits = one.told["text"].split("+")
+    place = 1 + 0 % 4  # places take turns, from the tens on
+    assert digits[0].removeprefix("<bos>")[-1 - place] == first
+    assert digits[1].split("=")[0][-1 - place] == second
+    assert one.told["instead"].split(" ")[0] != first
