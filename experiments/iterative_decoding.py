@@ -5,46 +5,19 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
-import torch
-from jaxtyping import Float, Int
 from pydantic import Field
-from torch import Tensor
 
 from experiments import Claim, Reading, Results, Table, TextStudy, UsageError, corrected
-from lenses.kept import PerPrompt
-from lenses.states.concept_tables import (
-    BEYOND,
-    BY_MIXED,
-    above_embedding,
-    ahead_rows,
-    compared,
-    example_tokens,
-    explained_rows,
-    recovered,
-    share_rows,
-    shares_of,
-    taken_apart,
-)
-from lenses.states.concepts import (
-    OF_TOKENS,
-    TRANSPORTED,
-    States,
-    added_at,
-    depth_of,
-    depths_of,
-    last,
-    spread,
-    token_atoms,
-    transported_atoms,
-)
-from lenses.states.decoding import Site
-from lenses.states.jacobian import MeanJacobians, text_jacobians
+from lenses.states import concept_tables
+from lenses.states.concept_reading import TextStates
+from lenses.states.concept_tables import BEYOND, BY_MIXED, SHARES, above_embedding
+from lenses.states.concepts import OF_TOKENS, depths_of
 from lenses.states.pursuits import MOST
-from lenses.statistics.against_random import above_zero_and_random
+from lenses.statistics.against_random import above_zero_and_others
 from lenses.statistics.intervals import bootstrap
-from lenses.texts import ReadText, sampled_additions, texts_to_read
+from lenses.texts import ReadText, texts_or_additions
 from models.planted.concepts import planted_concepts
-from prompts.additions import AdditionFormat
+from models.planted.writing import ADDITIONS
 from prompts.texts import shipped_texts
 from viz import Drawing, bars, curves, heat_map, token_chips
 
@@ -55,26 +28,22 @@ RANDOM_MODELS = 2
 """Models of the same shape with fresh weights, whose states are taken apart by their own atoms."""
 ENOUGH = 0.02
 """Share of squared length by which tokens must be ahead of mixed vectors."""
-JACOBIAN_TOKENS = 8
-"""First tokens of a text over which a Jacobian is averaged."""
-EXAMPLE_TOKENS = 6
 TRIPLES = 500
 BOUND = 1e-5
-LAST = f"explained_{MOST}"
+LAST = SHARES[-1]
 DEPTH, SHARE = "depth (blocks passed)", "share of squared length explained"
 DEGENERATE = {"single": "one token alone", "commonest": "the commonest first token"}
 SHORT = {BEYOND: "beyond own token", BY_MIXED: "mixed vectors"}
-THIRDS = ("lower third", "middle third", "upper third")
 MORE = "prompts (--prompts-file)"
-EXPLAINED = {f"explained_{k}": f"share of squared length explained by the first {k}"
-             for k in range(1, MOST + 1)}  # fmt: skip
-ATOMS = {"atoms": "token vectors: `E`, `effective E` or `transported U`"}
-DEPTHS = {"depth": "blocks that were passed; 0 is the embedding"}
-STATE = {"state": "`residual stream`, or what `attention` or `MLP` adds to it"}
-PURSUIT = {
+MEANS = {
+    "atoms": "token vectors: `E`, `effective E` or `transported U`",
+    "depth": "blocks that were passed; 0 is the embedding",
+    "state": "`residual stream`, or what `attention` or `MLP` adds to it",
     "pursuit": "`published` (rows as they are, coefficient 1), `projection`, `orthogonal`, or "
-    "`non-negative`"
+    "`non-negative`",
+    **{name: f"share of squared length explained by the first {name[-1]}" for name in SHARES},
 }
+EXPLAINED = " ".join(SHARES)
 VECTOR = {
     "E": "its row of the embedding (E)",
     "effective E": "what the first block makes of it alone (effective E)",
@@ -114,64 +83,48 @@ class IterativeDecoding(TextStudy):
     """Additions sampled for an adder."""
 
     tables: ClassVar[Mapping[str, Table]] = {
-        "states": Table(
+        "states": Table.of(
+            MEANS,
             "A row is a vector taken apart into up to five tokens (orthogonal pursuit).",
             key="atoms vectors state depth prompt pos",
-            columns={
-                **ATOMS,
-                "vectors": "`states`, `random vectors` of the same length, or `states, beyond own "
-                "token` by token vectors or by mixed ones",
-                **STATE,
-                **DEPTHS,
-                "found": "the tokens in the order they were found; a minus is subtracted",
-                "first": "the first of them",
-                **EXPLAINED,
-                "error": "reconstruction and residual less the vector, over its length",
-                "rise": "largest rise of the residual's length by a step, over that of the vector",
-            },
-            more="token",
+            more=f"{EXPLAINED} token",
+            vectors="`states`, `random vectors` of the same length, or `states, beyond own token` "
+            "by token vectors or by mixed ones",
+            found="the tokens in the order they were found; a minus is subtracted",
+            first="the first of them",
+            error="reconstruction and residual less the vector, over its length",
+            rise="largest rise of the residual's length by a step, over that of the vector",
         ),
-        "explained": Table(
+        "explained": Table.of(
+            MEANS,
             "A row is how much of vectors the first tokens explain, mean over prompts.",
             key="atoms vectors state depth tokens",
-            columns={
-                **ATOMS,
-                "vectors": "whose vectors; `random weights`: of models with random weights",
-                **STATE,
-                **DEPTHS,
-                "tokens": "how many tokens",
-                "estimate": "share of squared length that they explain",
-            },
             more="low high n",
+            vectors="whose vectors; `random weights`: of models with random weights",
+            tokens="how many tokens",
+            estimate="share of squared length that they explain",
         ),
-        "pursuits": Table(
+        "pursuits": Table.of(
+            MEANS,
             "A row is a pursuit of states, or of random vectors of the same length.",
             key="atoms vectors pursuit norm depth",
-            columns={
-                **ATOMS,
-                "vectors": "`states` or `random vectors`",
-                **PURSUIT,
-                "norm": "of the state before: `none`, `unit`, `final` norm, or `centred`",
-                **DEPTHS,
-                "single": "share of vectors in which one token alone was found",
-                "commonest": "share of vectors whose first token is the commonest one",
-                "common_token": "that token",
-                "steps": "mean number of tokens found",
-                **EXPLAINED,
-            },
-            more="n",
+            more=f"{EXPLAINED} n",
+            vectors="`states` or `random vectors`",
+            norm="of the state before: `none`, `unit`, `final` norm, or `centred`",
+            single="share of vectors in which one token alone was found",
+            commonest="share of vectors whose first token is the commonest one",
+            common_token="that token",
+            steps="mean number of tokens found",
         ),
-        "triples": Table(
+        "triples": Table.of(
+            MEANS,
             "A row is how often sums of three random token vectors of E are taken apart again.",
             key="rows pursuit",
-            columns={
-                "rows": "rows of E that were summed: `as they are`, or `of length 1`",
-                **PURSUIT,
-                "estimate": "share of sums in which exactly these three tokens were found",
-                "explained": "share of squared length that three tokens explain, mean over sums",
-                "near": "cosine of a token that was missed with the nearest one found, mean",
-            },
             more="low high n",
+            rows="rows of E that were summed: `as they are`, or `of length 1`",
+            estimate="share of sums in which exactly these three tokens were found",
+            explained="share of squared length that three tokens explain, mean over sums",
+            near="cosine of a token that was missed with the nearest one found, mean",
         ),
         "against_random": Table(
             "A row is how much five tokens explain at depths above 0, mean over a text's states.",
@@ -181,19 +134,16 @@ class IterativeDecoding(TextStudy):
                 "value": "share of squared length, states less random vectors of the same length",
             },
         ),
-        "example": Table(
+        "example": Table.of(
+            MEANS,
             "A row is a token found in a state of the first text (non-negative, centred).",
             key="atoms depth pos step",
-            columns={
-                **ATOMS,
-                **DEPTHS,
-                "heading": "the text's own token",
-                "step": "number of the step, from 1",
-                "gain": "share of squared length that this step explains",
-            },
             more="token",
+            heading="the text's own token",
+            step="number of the step, from 1",
+            gain="share of squared length that this step explains",
         ),
-    }  # fmt: skip
+    }
     reading: ClassVar[Reading] = Reading(
         causal="no: states are taken apart as they are; nothing is changed in the model",
         assumes="that what a state holds stands along single token vectors, the same ones at every "
@@ -207,96 +157,32 @@ class IterativeDecoding(TextStudy):
 
     def measure(self, model: "Model") -> Results:
         """States of all texts, Jacobians, all pursuits by set of atoms; then random models."""
-        texts = self._texts(model)
-        where = depths_of(model, self.depths)
-        read, example = self._read(model, texts, [*where, *added_at(model, where)])
-        jacobians = self._jacobians(model, texts, where)
-        rows = [self.rows(name) for name in ("states", "pursuits", "example")]
-        names = (*OF_TOKENS, TRANSPORTED) if len(jacobians) else OF_TOKENS
-        for name in self.stream(names, rows, "taking states apart"):
-            atoms = (
-                transported_atoms(model, jacobians)
-                if name == TRANSPORTED
-                else token_atoms(model, name, len(where), self.seed)
-            )
-            for frame in taken_apart(model, atoms, read, self.seed):
-                rows[0].append(frame)
-            rows[1].append(compared(model, atoms, read, self.seed))
-            rows[2].append(example_tokens(model, atoms, example, read))
-            del atoms  # before the next set is made
-        own, random = rows[0].frame(), self._random(model, texts, where)
-        told = random[random["vectors"] == "states"].assign(vectors="random weights")
-        return Results(
-            tables={
-                "states": rows[0],
-                "explained": explained_rows(pd.concat([own, told]), self.seed),
-                "pursuits": rows[1],
-                "triples": recovered(model.W_E.detach().float(), TRIPLES, self.seed),
-                "against_random": ahead_rows(pd.concat([own.assign(weights="own"), random])),
-                "example": rows[2],
-            }
-        )
+        how = (depths_of(model, self.depths), self.positions, self.seed, self.stream)
+        study = TextStates(self._texts(model), *how)
+        both, jacobians = study.read(model), study.jacobians(model, self.jacobian_texts)
+        rows = {name: self.rows(name) for name in ("states", "pursuits", "example")}
+        study.take_apart(model, *both, jacobians, rows)
+        random = study.of_twins(self.twins(model, RANDOM_MODELS), RANDOM_MODELS)
+        found = concept_tables.beside_twins(rows["states"].frame(), random, self.seed)
+        found["triples"] = concept_tables.recovered(model.W_E.detach().float(), TRIPLES, self.seed)
+        return Results({name: (rows | found)[name] for name in self.tables})
 
     def _texts(self, model: "Model") -> list[ReadText]:
         """Texts of at least two tokens."""
-        form = model.card.arithmetic
-        if form and not self.prompts and not self.prompts_file:
-            texts = sampled_additions(form, self.additions, self.seed)
-        else:
-            texts = texts_to_read(model, self.prompts, self.prompts_file, shipped_texts(), 0)
+        given = (self.prompts, self.prompts_file, shipped_texts())
+        texts = texts_or_additions(model, *given, self.additions, self.seed)
         if not (long := [text for text in texts if len(text.given) > 1]):
             raise UsageError("no text has a second token, and first tokens are not read; give more")
         return long
-
-    def _pos(self, text: ReadText) -> Int[np.ndarray, "n"]:
-        return spread(len(text.given), self.positions)
-
-    def _read(
-        self, model: "Model", texts: list[ReadText], where: list[Site]
-    ) -> tuple[States, States]:
-        """Some states of each text, and the last ones of the first text."""
-        read, example = States(where), States(depths_of(model, self.depths))
-        kept = (read.kept, read.mean, example.kept, example.mean)
-        for text in self.stream(texts, kept, "reading"):
-            read.update(model, text.number, text.given, self._pos(text))
-            if text is texts[0]:
-                pos = last(len(text.given), EXAMPLE_TOKENS)
-                example.update(model, text.number, text.given, pos)
-        return read, example
-
-    def _jacobians(
-        self, model: "Model", texts: list[ReadText], where: list[Site]
-    ) -> Float[Tensor, "depth d d"]:
-        """Mean Jacobians of the depths; none where they are not asked for."""
-        mean = MeanJacobians()
-        long = [text.given for text in texts if len(text.given) > 2][: self.jacobian_texts]
-        for ids in self.stream(long, mean, "Jacobians"):
-            mean.update(text_jacobians(model, ids[:JACOBIAN_TOKENS], where))
-        return mean.mean if long else torch.zeros(0, 0, 0)
-
-    def _random(self, model: "Model", texts: list[ReadText], where: list[Site]) -> pd.DataFrame:
-        """States of models with random weights by their own atoms, as `states` has them."""
-        frames = []
-        for number, twin in enumerate(self.twins(model, RANDOM_MODELS)):
-            kept, told = PerPrompt(), f"random weights {number + 1}/{RANDOM_MODELS}"
-            for _ in self.stream([number], kept, told):
-                read = States(where)
-                for text in texts:
-                    read.update(twin, text.number, text.given, self._pos(text))
-                shares = shares_of(twin, read, self.seed + number)
-                kept.update(shares=shares, prompt=read.kept["prompt"])
-            rows = share_rows(kept["shares"], kept["prompt"], [depth_of(site) for site in where])
-            frames.append(rows.assign(weights=f"random {number}"))
-        return pd.concat(frames, ignore_index=True)
 
     def headline(self, results: Results) -> str:
         """How much tokens explain, of what they are, and whether anything is left to them."""
         states = above_embedding(results.tables["states"])
         mean = states.groupby(["atoms", "vectors"])[LAST].mean()
         name = max(OF_TOKENS, key=lambda one: mean[one, "states"])
-        learned = [c for c in self.claims(results) if c.kind == "learned"]
+        verdict = _verdict(self.claims(results))
         return (
-            f"{_verdict(learned)}: five token vectors explain {_percent(mean[name, 'states'])} of "
+            f"{verdict}: five token vectors explain {_percent(mean[name, 'states'])} of "
             f"a state's squared length ({_percent(mean[name, 'random vectors'])} of a random "
             f"vector's) and, beyond the token read there and the mean state, "
             f"{_percent(mean[name, BEYOND])} of what is left, against "
@@ -306,21 +192,13 @@ class IterativeDecoding(TextStudy):
 
     def claims(self, results: Results) -> list[Claim]:
         """Do tokens explain states, beyond what any vectors do, and beyond the input?"""
-        states = results.tables["states"]
-        sizes = states["depth"].max()
-        residual = above_embedding(states)
-        thirds = np.ceil(residual["depth"] / sizes * 3).clip(1, 3).astype(int)
-        groups = residual.assign(third=[THIRDS[third - 1] for third in thirds])
-        learned = [
-            self._beyond(name, third, rows)
-            for (name, third), rows in groups.groupby(["atoms", "third"], sort=False)
-            if name in OF_TOKENS
-        ]
-        ahead = [
-            self._ahead(name, rows)
-            for name, rows in results.tables["against_random"].groupby("atoms", sort=False)
-        ]
-        return [*learned, *corrected(ahead, MORE), *_degenerate(results), *_checks(results)]
+        groups = concept_tables.by_third(results.tables["states"]).groupby(
+            ["atoms", "third"], sort=False
+        )
+        learned = [self._beyond(*told, rows) for told, rows in groups if told[0] in OF_TOKENS]
+        sets = results.tables["against_random"].groupby("atoms", sort=False)
+        ahead = [self._ahead(name, rows) for name, rows in sets]
+        return [*learned, *corrected(ahead, MORE), _degenerate(results), *_checks(results)]
 
     def _beyond(self, name: str, third: str, rows: pd.DataFrame) -> Claim:
         """Against vectors of the same mean and covariance, beyond own token and mean state."""
@@ -345,8 +223,7 @@ class IterativeDecoding(TextStudy):
     def _ahead(self, name: str, rows: pd.DataFrame) -> Claim:
         """Against random vectors of the same length, and models with random weights."""
         wide = rows.pivot(index="weights", columns="prompt", values="value")
-        random = wide.filter(like="random ", axis="index").to_numpy()
-        found = above_zero_and_random(wide.loc["own"].to_numpy(), random, self.seed)
+        found = above_zero_and_others(wide, self.seed)
         return Claim.mechanical(
             f"Five tokens of {name} explain more of a state than of a random vector of the same "
             "length, and are further ahead than with random weights.",
@@ -364,41 +241,32 @@ class IterativeDecoding(TextStudy):
     def figures(self, results: Results) -> dict[str, Drawing]:
         """By depth; one text; by number of tokens; parts; pursuits; sums of known tokens."""
         return {
-            **_depth_figure(results),
+            "What five tokens explain, by depth": _depth_figure(results.tables["explained"]),
             **_example_figures(results),
             **_more_figures(results),
             **_pursuit_figures(results),
-            **_triple_figure(results),
+            "Sums of three known tokens": _triple_figure(results.tables["triples"]),
         }
 
     def planted(self) -> "Model":
         """A model whose states are sums of the embeddings of three tokens."""
-        return planted_concepts(_FORM, seed=self.seed)
+        return planted_concepts(ADDITIONS, seed=self.seed)
 
 
-_FORM = AdditionFormat(
-    digits=6, layout=("<bos>", *"a+b=c"),
-    vocabulary={sign: number for number, sign in enumerate([*"0123456789+=", "<bos>"])},
-)  # fmt: skip
-
-
-def _degenerate(results: Results) -> list[Claim]:
+def _degenerate(results: Results) -> Claim:
     """How often the published form finds one token alone, and what changes it."""
-    rows = results.tables["pursuits"]
-    rows = rows[(rows["atoms"] == "E") & (rows["vectors"] == "states")]
+    rows = results.tables["pursuits"].query("atoms == 'E' and vectors == 'states'")
     by = rows.groupby(["pursuit", "norm"])[["single", LAST]].mean()
     one, other = by.loc["published", "none"], by.loc["orthogonal", "centred"]
     n = rows["n"].iloc[0] * rows["depth"].nunique()
-    return [
-        Claim.descriptive(
-            "Coefficient 1, as first published, finds one token alone in "
-            f"{_percent(one['single'])} of states and explains {_percent(max(one[LAST], 0))} of "
-            f"their squared length; an orthogonal pursuit of centred states {_percent(other[LAST])}"
-            f", with one token alone in {_percent(other['single'])}.",
-            pd.Series({"estimate": one["single"], "n": n}),
-            unit="share of states in which one token alone is found, coefficient 1",
-        )
-    ]
+    return Claim.descriptive(
+        "Coefficient 1, as first published, finds one token alone in "
+        f"{_percent(one['single'])} of states and explains {_percent(max(one[LAST], 0))} of "
+        f"their squared length; an orthogonal pursuit of centred states {_percent(other[LAST])}"
+        f", with one token alone in {_percent(other['single'])}.",
+        pd.Series({"estimate": one["single"], "n": n}),
+        unit="share of states in which one token alone is found, coefficient 1",
+    )
 
 
 def _checks(results: Results) -> list[Claim]:
@@ -423,30 +291,26 @@ def _checks(results: Results) -> list[Claim]:
     ]
 
 
-def _verdict(learned: list[Claim]) -> str:
-    """The answer in a word, from the claims about what lies beyond the own token."""
-    verdicts = [claim.verdict for claim in learned]
+def _verdict(claims: list[Claim]) -> str:
+    """The answer in a word, from the learned claims: what lies beyond the own token."""
+    verdicts = {claim.verdict for claim in claims if claim.kind == "learned"}
+    if verdicts == {"holds"}:
+        return "Yes"
     if "holds" in verdicts:
-        return (
-            "Yes" if set(verdicts) == {"holds"} else "In small part, beyond the token that is read"
-        )
-    known = set(verdicts) == {"fails"}
-    return "Hardly, beyond the token that is read" if known else "Not decided"
+        return "In small part, beyond the token that is read"
+    return "Hardly, beyond the token that is read" if verdicts == {"fails"} else "Not decided"
 
 
-def _depth_figure(results: Results) -> dict[str, Drawing]:
-    rows = results.tables["explained"]
+def _depth_figure(rows: pd.DataFrame) -> Drawing:
     rows = rows[(rows["tokens"] == MOST) & (rows["state"] == "residual stream")]
-    return {
-        "What five tokens explain, by depth": curves(
-            _named(rows), DEPTH, SHARE, series="vectors", facet="atoms",
-            caption="Share of a vector's squared length that five tokens explain (orthogonal "
-            "pursuit). Beyond own token: of what is left once the state's own token and the mean "
-            "state have explained what they can; mixed vectors explain the same, and have the mean "
-            "and covariance of the token vectors. Where they explain as much, tokens are nothing "
-            "special. Random weights: models that learned nothing. Bands: 95 % over prompts.",
-        )
-    }  # fmt: skip
+    return curves(
+        _named(rows), DEPTH, SHARE, series="vectors", facet="atoms",
+        caption="Share of a vector's squared length that five tokens explain (orthogonal "
+        "pursuit). Beyond own token: of what is left once the state's own token and the mean "
+        "state have explained what they can; mixed vectors explain the same, and have the mean "
+        "and covariance of the token vectors. Where they explain as much, tokens are nothing "
+        "special. Random weights: models that learned nothing. Bands: 95 % over prompts.",
+    )  # fmt: skip
 
 
 def _example_figures(results: Results) -> dict[str, Drawing]:
@@ -466,10 +330,10 @@ def _example_figures(results: Results) -> dict[str, Drawing]:
 
 def _more_figures(results: Results) -> dict[str, Drawing]:
     rows = results.tables["explained"]
-    states = rows[(rows["vectors"] == "states") & (rows["depth"] > 0)]
-    top = rows["depth"] == rows["depth"].max()
-    five = states[(states["tokens"] == MOST) & states["atoms"].isin(OF_TOKENS)]
-    several = rows[(rows["state"] == "residual stream") & top]
+    five = rows.query(
+        "vectors == 'states' and depth > 0 and tokens == @MOST and atoms in @OF_TOKENS"
+    )
+    several = rows.query("state == 'residual stream' and depth == depth.max()")
     return {
         "The last state, with each token more": curves(
             _named(several), "tokens", SHARE, series="vectors", facet="atoms",
@@ -485,8 +349,7 @@ def _more_figures(results: Results) -> dict[str, Drawing]:
 
 
 def _pursuit_figures(results: Results) -> dict[str, Drawing]:
-    rows = results.tables["pursuits"]
-    states = rows[rows["vectors"] == "states"]
+    states = results.tables["pursuits"].query("vectors == 'states'")
     keys = ["atoms", "pursuit", "norm"]
     mean = states.groupby(keys, sort=False)[[*DEGENERATE, LAST]].mean().reset_index()
     first = mean[mean["pursuit"] == "published"].melt(["atoms", "norm"], [*DEGENERATE])
@@ -508,15 +371,13 @@ def _pursuit_figures(results: Results) -> dict[str, Drawing]:
     }  # fmt: skip
 
 
-def _triple_figure(results: Results) -> dict[str, Drawing]:
-    rows = results.tables["triples"].rename(columns={"estimate": "share found"})
-    return {
-        "Sums of three known tokens": bars(
-            rows.assign(rows="rows " + rows["rows"]), "pursuit", "share found", series="rows",
-            caption=f"Share of {TRIPLES} sums of three random rows of E that are taken apart into "
-            f"exactly these three tokens, in three steps{_given_way(rows)}. Lines: 95 %.",
-        )
-    }  # fmt: skip
+def _triple_figure(rows: pd.DataFrame) -> Drawing:
+    rows = rows.rename(columns={"estimate": "share found"})
+    return bars(
+        rows.assign(rows="rows " + rows["rows"]), "pursuit", "share found", series="rows",
+        caption=f"Share of {TRIPLES} sums of three random rows of E that are taken apart into "
+        f"exactly these three tokens, in three steps{_given_way(rows)}. Lines: 95 %.",
+    )  # fmt: skip
 
 
 def _given_way(rows: pd.DataFrame) -> str:

@@ -165,6 +165,25 @@ def sampled_additions(form: AdditionFormat, count: int, seed: int) -> list[ReadT
     ]
 
 
+def texts_or_additions(
+    model: Model,
+    prompts: Sequence[str],
+    file: Path | None,
+    shipped: Sequence[Text],
+    additions: int,
+    seed: int,
+) -> list[ReadText]:
+    """`texts_to_read`; an adder that is given none reads sampled additions.
+
+    Raises:
+        ModelError: as `texts_to_read`.
+    """
+    form = model.card.arithmetic
+    if form and not prompts and not file:
+        return sampled_additions(form, additions, seed)
+    return texts_to_read(model, prompts, file, shipped, 0)
+
+
 def continued(
     model: Model, texts: Sequence[ReadText], count: int, stream: Stream
 ) -> list[ReadText]:

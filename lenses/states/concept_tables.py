@@ -33,6 +33,7 @@ PARTS = {
     "mlp_out": "MLP",
 }  # fmt: skip
 KINDS = ("states", "random vectors")
+THIRDS = ("lower third", "middle third", "upper third")
 GRID_DEPTHS = 3
 """Above the embedding, at which pursuits and norms are compared, at one position of each text."""
 SAME = 1 - 1e-6
@@ -191,6 +192,13 @@ def above_embedding(states: pd.DataFrame) -> pd.DataFrame:
     return states[(states["state"] == "residual stream") & (states["depth"] > 0)]
 
 
+def by_third(states: pd.DataFrame) -> pd.DataFrame:
+    """The same with the `third` of all depths that each state lies in: lower, middle or upper."""
+    residual = above_embedding(states)
+    thirds = np.ceil(residual["depth"] / states["depth"].max() * 3).clip(1, 3).astype(int)
+    return residual.assign(third=[THIRDS[third - 1] for third in thirds])
+
+
 def explained_rows(states: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Means over prompts, with intervals, of every kind of vector and number of tokens."""
     keys, frames = ["atoms", "vectors", "state", "depth"], []
@@ -199,6 +207,18 @@ def explained_rows(states: pd.DataFrame, seed: int) -> pd.DataFrame:
         about = dict(zip(keys, told, strict=True)) | {"tokens": range(1, MOST + 1)}
         frames.append(pd.DataFrame(about | vars(found)))
     return pd.concat(frames, ignore_index=True)
+
+
+def beside_twins(own: pd.DataFrame, random: pd.DataFrame, seed: int) -> dict[str, pd.DataFrame]:
+    """Tables `explained` and `against_random`: own states, and those of random twins.
+
+    `own` are rows of `taken_apart`; `random` are `share_rows` with a column of `weights`.
+    """
+    told = random[random["vectors"] == "states"].assign(vectors="random weights")
+    return {
+        "explained": explained_rows(pd.concat([own, told]), seed),
+        "against_random": ahead_rows(pd.concat([own.assign(weights="own"), random])),
+    }
 
 
 def ahead_rows(states: pd.DataFrame) -> pd.DataFrame:

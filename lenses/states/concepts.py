@@ -49,6 +49,15 @@ def transported_atoms(model: Model, jacobians: Float[Tensor, "depth d d"]) -> At
     return AtomSet(TRANSPORTED, [transported(model, J) for J in jacobians], [])
 
 
+def atom_set(
+    model: Model, name: str, jacobians: Float[Tensor, "depth d d"], depths: int, seed: int
+) -> AtomSet:
+    """A set by name, one of OF_TOKENS or TRANSPORTED, at so many depths."""
+    if name == TRANSPORTED:
+        return transported_atoms(model, jacobians)
+    return token_atoms(model, name, depths, seed)
+
+
 def token_rows(model: Model, name: str) -> Float[Tensor, "token d"]:
     """A vector for each token, by one of OF_TOKENS."""
     W_E = model.W_E.detach()

@@ -15,6 +15,13 @@ from prompts.additions import AdditionFormat
 IGNORED = 16
 """The last axes of the residual stream: random heads write to them, and nothing reads them."""
 
+ADDITIONS = AdditionFormat(
+    digits=6,
+    layout=("<bos>", "a", "+", "b", "=", "c"),
+    vocabulary={sign: number for number, sign in enumerate([*"0123456789+=", "<bos>"])},
+)
+"""How a model that needs no particular one writes additions."""
+
 Weights = dict[str, Tensor]
 """By HookedTransformer's names; those of one block without what stands before `W_Q`, `W_in`."""
 

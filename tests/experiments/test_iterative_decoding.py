@@ -78,7 +78,7 @@ def test_without_jacobians_there_is_no_transported_set(adder):
 
 def test_a_text_of_one_token_is_refused(adder, monkeypatch):
     alone = [ReadText(0, "given", [3])]
-    monkeypatch.setattr(iterative_decoding, "texts_to_read", lambda *_: alone)
+    monkeypatch.setattr(iterative_decoding, "texts_or_additions", lambda *_: alone)
     with pytest.raises(UsageError, match="no text has a second token"):
         IterativeDecoding(model="adder_6d_1l", prompts=("1",)).measure(adder)
 

@@ -1,13 +1,17 @@
 """What states are read, and how they are told in tables."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
+from lenses.states.concept_reading import TextStates
 from lenses.states.concept_tables import (
     BEYOND,
     BY_MIXED,
     SHARES,
+    beside_twins,
+    by_third,
     compared,
     in_words,
     recovered,
@@ -16,8 +20,11 @@ from lenses.states.concept_tables import (
     taken_apart,
 )
 from lenses.states.concepts import (
+    OF_TOKENS,
+    TRANSPORTED,
     States,
     added_at,
+    atom_set,
     depth_of,
     depths_of,
     evenly,
@@ -29,8 +36,10 @@ from lenses.states.concepts import (
     token_rows,
 )
 from lenses.states.decoding import Site
+from lenses.states.jacobian import text_jacobians
 from lenses.states.pursuits import Atoms, pursue
-from models import load
+from lenses.texts import ReadText
+from models import load, untrained
 from models.readout import unembedding
 
 TEXTS = ([12, 3, 4, 10, 5, 6, 11], [12, 1, 2, 10, 9, 9, 11], [12, 7, 10, 8, 11])
@@ -158,3 +167,66 @@ def test_of_tokens_that_share_a_vector_either_one_is_right():
 def test_words_have_signs():
     assert in_words([" Paris", "city", "\n", ""], [2.0, -1.0, 0.5, 0.0]) == "Paris − city + '\\n'"
     assert in_words(["a"], [-1.0]) == "− a"
+
+
+def test_thirds_are_of_all_depths_above_the_embedding():
+    states = pd.DataFrame({"depth": [0, 1, 2, 3, 4, 5, 6], "state": "residual stream"})
+    assert by_third(states)["third"].tolist() == [
+        "lower third", "lower third", "middle third", "middle third", "upper third", "upper third"
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def study(adder):
+    texts = [ReadText(number, "given", ids) for number, ids in enumerate([*TEXTS, [12, 3]])]
+    return TextStates(texts, depths_of(adder, 7), positions=2, seed=4, stream=unkept)
+
+
+def unkept(items, keep, label):
+    """A stream that keeps nothing."""
+    return iter(items)
+
+
+def test_texts_are_read_where_they_should_be(adder, read, study):
+    found, example = study.read(adder)
+    assert found.where == read.where
+    assert found.kept["prompt"].tolist() == [*read.kept["prompt"], 3]
+    assert np.array_equal(found.kept["states"][:-1], read.kept["states"])
+    assert example.where == study.where
+    assert example.kept["pos"].tolist() == last(7, 6).tolist()
+    assert set(example.kept["prompt"]) == {0}
+
+
+def test_jacobians_are_means_over_texts_that_have_one(adder, study):
+    mean = study.jacobians(adder, 2)
+    each = [text_jacobians(adder, ids, study.where) for ids in TEXTS[:2]]
+    assert torch.allclose(mean.float(), torch.stack(each).mean(0).float(), atol=1e-5)
+    assert study.jacobians(adder, 0).shape == (0, 0, 0)
+
+
+def test_every_set_is_taken_apart_and_twins_by_their_own_atoms(adder, study):
+    rows = {name: [] for name in ("states", "pursuits", "example")}
+    read, example = study.read(adder)
+    study.take_apart(adder, read, example, torch.zeros(0, 0, 0), rows)
+    own = pd.concat(rows["states"], ignore_index=True)
+    assert own["atoms"].unique().tolist() == list(OF_TOKENS)
+    atoms = token_atoms(adder, "effective E", 2, 4)
+    assert rows["pursuits"][1].equals(compared(adder, atoms, read, 4))
+    twins = [untrained(adder, seed) for seed in (4, 5)]
+    random = study.of_twins(twins, 2)
+    part = random.query("weights == 'random 1' and atoms == 'E' and vectors == 'states'")
+    by_hand = study.shares(twins[1], 5)["shares"][:, 0, :2, -1]
+    assert part[SHARES[-1]].tolist() == by_hand.T.ravel().tolist()
+    tables = beside_twins(own, random, 4)
+    assert set(tables["against_random"]["weights"]) == {"own", "random 0", "random 1"}
+    row = tables["explained"].query("vectors == 'random weights' and atoms == 'E' and depth == 1")
+    wanted = random.query("vectors == 'states' and atoms == 'E' and depth == 1")
+    mean = wanted.groupby("prompt")["explained_2"].mean().mean()
+    assert row.query("tokens == 2")["estimate"].item() == pytest.approx(mean)
+
+
+def test_a_set_is_found_by_its_name(adder):
+    jacobians = torch.eye(adder.cfg.d_model)[None]
+    moved = atom_set(adder, TRANSPORTED, jacobians, 1, 0)
+    assert (moved.name, len(moved.at), moved.mixed) == (TRANSPORTED, 1, [])
+    assert len(atom_set(adder, "E", jacobians, 3, 0).at) == 3
