@@ -12,7 +12,7 @@ from jaxtyping import Bool
 
 from lenses.addition.answers import likeliest
 from lenses.kept import PerPrompt
-from lenses.statistics.intervals import wilson
+from lenses.statistics.intervals import FEWEST, bootstrap, wilson
 from models import Model, ModelError
 from models.text import TextNote, TooLongError, refuse_too_long, tokenize
 from prompts.additions import Addition, AdditionFormat, Sums
@@ -153,6 +153,31 @@ def form_rows(
     table = {"form": [form.name for form in forms], "sample": sample, "prompt": asked, "n": n}
     table |= {"correct": correct, "accuracy": correct / n, "low": low, "high": high}
     return pd.DataFrame(table | {"chosen": [form == chosen for form in forms]})[FORM_COLUMNS]
+
+
+def asked_in_forms(
+    model: Model, places: int, count: int, seed: int, examples: int, stream: Stream
+) -> tuple[AdditionFormat, dict[str, pd.DataFrame]]:
+    """How a language model is asked, and how many of at most `count` sums are right in each form.
+
+    The tables are `forms`, on the sums that chose the form and on others, and `form_lead`, by how
+    much the chosen form is ahead of the bare one: empty with too few sums for an interval.
+    Raises ModelError as `forms_of` does.
+    """
+    forms = forms_of(model, places, seed, examples)
+    chosen, tried = chosen_form(model, forms, places, seed, examples, stream)
+    sums = Addition(places, count, seed, padded=False).sums
+    sums = sums[unused(sums, seed, examples)]
+    right = right_by_form(model, forms, sums, stream, "every form")
+    bare = [form.name for form in forms].index("bare")
+    lead = right[forms.index(chosen)].astype(float) - right[bare]
+    found = vars(bootstrap(lead[:, None], seed)) if len(lead) >= FEWEST else {}
+    measured = form_rows(forms, chosen, right, "measured")
+    tables = {
+        "forms": pd.concat([tried, measured], ignore_index=True),
+        "form_lead": pd.DataFrame(found),
+    }
+    return style_of(model, chosen, places), tables
 
 
 def sums_apart(places: int, seed: int, examples: int = 1) -> tuple[Sums, Sums]:

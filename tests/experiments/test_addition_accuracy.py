@@ -5,16 +5,12 @@ import pandas as pd
 import pytest
 import torch
 
-from experiments.addition_accuracy import (
-    AdditionAccuracy,
-    _pooled,
-    _uniform_hides,
-    look_ahead,
-    saying,
-)
+from experiments.addition_accuracy import AdditionAccuracy, _pooled, _uniform_hides
 from lenses.addition.answers import answered
-from lenses.addition.emergence import with_accuracy
+from lenses.addition.marked import look_ahead
+from lenses.statistics.accuracy import with_accuracy
 from models import ModelError, load
+from models.planted.saying import saying
 from models.text import continue_text, tokenize
 from prompts.additions import Addition, AdditionFormat, Cells, Sums
 from tests.lenses.addition.asked import adding_only

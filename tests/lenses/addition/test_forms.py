@@ -7,6 +7,7 @@ import torch
 from lenses.addition.forms import (
     CHOSEN_ON,
     addition_format,
+    asked_in_forms,
     best_form,
     form_rows,
     forms_of,
@@ -175,3 +176,22 @@ def test_smollm2_reads_additions_as_they_are_written():
             written.tokens, sums.a, sums.b, written.at.max(axis=1) + 1, strict=True
         ):
             assert model.tokenizer.decode(torch.tensor(row[:end])) == form.solved(a, b)
+
+
+def test_every_form_is_asked_of_sums_that_chose_none(close):
+    def stream(items, keep, label, size):
+        return ([item] for item in items)
+
+    style, tables = asked_in_forms(close, 2, 12, 0, 1, stream)
+    forms = tables["forms"]
+    chosen = forms.loc[forms["chosen"], "form"].unique().item()
+    form = next(form for form in forms_of(close, 2, 0, 1) if form.name == chosen)
+    assert style == style_of(close, form, 2)
+    sums = Addition(2, 12, 0, padded=False).sums
+    sums = sums[unused(sums, 0, 1)]
+    row = forms[forms["chosen"] & (forms["sample"] == "measured")].iloc[0]
+    assert (row["n"], row["correct"]) == (len(sums), right_in(close, style, sums).sum())
+    bare = forms.query("form == 'bare' and sample == 'measured'").iloc[0]
+    lead = tables["form_lead"]["estimate"].item()
+    assert lead == pytest.approx(row["accuracy"] - bare["accuracy"])
+    assert asked_in_forms(close, 2, 3, 0, 1, stream)[1]["form_lead"].empty
