@@ -261,7 +261,8 @@ class CarryLocalisation(Experiment):
     def figures(self, results: Results) -> dict[str, Drawing]:
         """The model with its roles, flips by site and by set, attention, ablation, probes."""
         tables = results.tables
-        drawn = _figures_of_pairs(tables) if len(tables["interchange"]) else {}
+        pairs = len(tables["interchange"])
+        drawn = _figures_of_pairs(tables) | _figures_of_sets(tables) if pairs else {}
         seen = view.looking(tables["attention"], MOST_DRAWN)
         pattern, tokens = view.patterns(results.arrays["pattern"], seen), tables["example"]["token"]
         example = attention_patterns(pattern, tokens.tolist(), caption="What each head attends to "
@@ -357,13 +358,10 @@ def _adds(answers: pd.Series) -> Claim:
     return Claim.learned(
         "The model adds: it answers more uniform questions correctly than addition without carries "
         "would.",
-        share(answers["correct"], answers["n"]),
-        above=without,
-        null=without,
-        null_note="share of these questions that need no carry",
-        unit="share of whole answers that are right",
-        more="uniform questions (--uniform)",
-    )
+        share(answers["correct"], answers["n"]), above=without,
+        null=without, null_note="share of these questions that need no carry",
+        unit="share of whole answers that are right", more="uniform questions (--uniform)",
+    )  # fmt: skip
 
 
 def _moves(sites: pd.DataFrame) -> Claim:
@@ -374,7 +372,7 @@ def _moves(sites: pd.DataFrame) -> Claim:
     best = tried.iloc[0]
     over = " over nines" * (WORDS[best["pair"]] == "over nines")
     return Claim.learned(
-        f"{sentence}; the strongest is L{best['layer']}H{best['head']} at token `{best['token']}` "
+        f"{sentence}; the strongest is L{best['layer']}H{best['head']} at “{best['token']}” "
         f"(carry{over} into place {best['read_place']}), of {len(tried):,} tried.",
         Estimate(*best[["flip", "flip_low", "flip_high", "n", "p_max"]]),
         verdict="holds" if best["p_max"] <= LEVEL else "undecided",
@@ -398,7 +396,7 @@ def _place_claim(tables: Tables, found: Found) -> Claim:
     if found.heads:
         said["label"] += f" · {' + '.join(found.heads)}"
         who = _who(found._replace(verdict="holds"), "moves the carry into place")
-        at = f"at the token that predicts the digit (`{best['token']}`)"
+        at = f"at the token that predicts the digit (“{best['token']}”)"
         sentence = "; ".join(filter(None, [f"{who} {place}, {at}", _besides(found)]))
     else:
         sentence += f" (the best set measured is {best['members'].replace(' ', ' + ')}; searched: "
@@ -422,12 +420,9 @@ def _over_nines(tables: Tables) -> Claim:
     return Claim.learned(
         f"Carries that cross nines are moved by {_few(tables)} in more than half of this model's "
         f"cells (place and run of nines){more}.",
-        share(explained, tried),
-        above=0.5,
-        unit="share of cells",
+        share(explained, tried), above=0.5, unit="share of cells", needs=NEEDS,
         decide="more cells: longer sums, or a model that solves more",
-        needs=NEEDS,
-    )
+    )  # fmt: skip
 
 
 def _suffices(table: pd.DataFrame) -> Claim:
@@ -502,18 +497,15 @@ def _by_length(lengths: pd.DataFrame) -> Claim:
     return Claim.learned(
         "More than half of this model's heads that move a carry are specialised on its length, the "
         f"run of nines it has crossed{told * bool(n)}.",
-        share(count, n),
-        above=0.5,
-        null=float(moving["by_luck"].mean()) if n else None,
-        null_note="with lengths permuted within the place",
-        unit="share of heads and places",
+        share(count, n), above=0.5, null=float(moving["by_luck"].mean()) if n else None,
+        null_note="with lengths permuted within the place", unit="share of heads and places",
         decide="longer sums, or a model in which more heads move a carry",
         needs="a head that alone moves half of the carries of some length into a place",
-    )
+    )  # fmt: skip
 
 
 def _figures_of_pairs(tables: Tables) -> dict[str, Drawing]:
-    """What exchanges showed: the model with its roles, flips, sets of heads, edges."""
+    """What exchanges showed: the model with its roles, flips by component, length and edge."""
     found, drawn = tables["roles"], {}
     if ((parts := view.mapped(found))["role"] != "none").any():
         drawn["Where the carry happens"] = model_map(
@@ -530,6 +522,25 @@ def _figures_of_pairs(tables: Tables) -> dict[str, Drawing]:
         "predicts it, gets what it computed for the source. The last residual stream always does, "
         f"by construction. Heads that share a carry need not. The {MOST_ROWS} that flip most.",
     )  # fmt: skip
+    if len(lengths := view.length_flips(tables["lengths"], MOST_DRAWN)):
+        drawn["Heads by the length of the carry"] = heat_map(
+            lengths, "run", "component", "flip", facet="read_place", low=0, high=1, label=share_of,
+            caption="How often a single head, where the digit is predicted, moves a carry that has "
+            "crossed so many nines into the place. A head that is specialised on a length flips in "
+            f"some rows only. The {MOST_DRAWN} heads that flip most.")  # fmt: skip
+    if len(tables["edges"]):
+        edges = view.strongest_edges(tables["edges"], MOST_ROWS)
+        drawn["From a head into an MLP"] = heat_map(
+            edges.assign(pairs=edges["pair"].map(WORDS)), "edge", "read_place", "flip",
+            facet="pairs", low=0, high=1, label=share_of,
+            caption="The same when only one MLP receives one head's change, the norm before it "
+            f"held fixed; the highest over nines. The {MOST_ROWS} that flip most.")  # fmt: skip
+    return drawn
+
+
+def _figures_of_sets(tables: Tables) -> dict[str, Drawing]:
+    """The smallest sets of heads that move the carry, and what they write."""
+    drawn = {}
     if len(best := view.smallest_sets(tables["joint"])):
         drawn["The smallest sets that move the carry"] = heat_map(
             best, "run", "read_place", "missed", text="heads", low=0, high=1,
@@ -544,19 +555,6 @@ def _figures_of_pairs(tables: Tables) -> dict[str, Drawing]:
             "by place and by how many nines the carry has crossed. They come from a sum with the "
             "other carry and another digit: 1 where the model always adds that carry to its own "
             "column, -1 where it always answers that digit, near 0 where neither.")  # fmt: skip
-    if len(lengths := view.length_flips(tables["lengths"], MOST_DRAWN)):
-        drawn["Heads by the length of the carry"] = heat_map(
-            lengths, "run", "component", "flip", facet="read_place", low=0, high=1, label=share_of,
-            caption="How often a single head, where the digit is predicted, moves a carry that has "
-            "crossed so many nines into the place. A head that is specialised on a length flips in "
-            f"some rows only. The {MOST_DRAWN} heads that flip most.")  # fmt: skip
-    if len(tables["edges"]):
-        edges = view.strongest_edges(tables["edges"], MOST_ROWS)
-        drawn["From a head into an MLP"] = heat_map(
-            edges.assign(pairs=edges["pair"].map(WORDS)), "edge", "read_place", "flip",
-            facet="pairs", low=0, high=1, label=share_of,
-            caption="The same when only one MLP receives one head's change, the norm before it "
-            f"held fixed; the highest over nines. The {MOST_ROWS} that flip most.")  # fmt: skip
     return drawn
 
 
