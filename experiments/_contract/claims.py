@@ -130,14 +130,19 @@ def _judged(
     lies on the other side. `verdict` overrules this where more than one number decides. Without an
     estimate, or without an interval, the claim is not tested and says what it `needs`. `decide`
     says what would decide an undecided one; with `more="prompts (--additions)"` how many of them
-    is extrapolated as well, unless `found` says itself what it lacks. `p`, `null`, `null_note`,
-    `unit`, `family`, `label`, `check` and `reported` are the claim's fields.
+    is extrapolated as well, unless `found` says itself what it lacks. What is judged by a NaN is
+    not tested, whatever `verdict` says: by half an interval, a p, an n, a null or a threshold that
+    is NaN. `p`, `null`, `null_note`, `unit`, `family`, `label`, `check` and `reported` are the
+    claim's fields.
     """
     numbers = _numbers(found)
     said = {"kind": kind, "sentence": sentence} | numbers | said
     threshold = above if above is not None else below
     said["threshold"] = threshold
     verdict = verdict or getattr(found, "verdict", None)
+    if _lacks_a_number(found, said):
+        said |= {name: None for name in JUDGED_BY if _is_nan(said.get(name))}
+        return Claim(**said, verdict="not tested", needs=needs)
     if numbers.get("estimate") is None or (verdict is None and numbers.get("low") is None):
         return Claim(**said, verdict="not tested", needs=needs)
     sign = -1.0 if above is None and below is not None else 1.0
@@ -175,6 +180,20 @@ def _extrapolated(numbers: dict[str, Any], threshold: float | None, sign: float,
     return f"about {needed} {more}, if the estimate stays as it is"
 
 
+JUDGED_BY = ("threshold", "null", "p")
+
+
+def _lacks_a_number(found: Any, said: dict[str, Any]) -> bool:
+    """Whether a number that takes part in the verdict is NaN; an interval may lack both ends."""
+    half = _is_nan(_part(found, "low")) != _is_nan(_part(found, "high"))
+    own = any(_is_nan(_part(found, name)) for name in ("estimate", "n", "p"))
+    return half or own or any(_is_nan(said.get(name)) for name in JUDGED_BY)
+
+
+def _is_nan(value: Any) -> bool:
+    return value is not None and math.isnan(value)
+
+
 def _numbers(found: Any) -> dict[str, Any]:
     """Estimate, interval, n and p of whatever holds them; NaN is absent."""
     if found is None:
@@ -187,7 +206,7 @@ def _numbers(found: Any) -> dict[str, Any]:
     if known["low"] is None or known["high"] is None:
         known["low"] = known["high"] = None
     n = _part(found, "n")
-    return known | {"n": 0 if n is None else int(n)}
+    return known | {"n": 0 if n is None or _is_nan(n) else int(n)}
 
 
 def _part(found: Any, name: str) -> Any:

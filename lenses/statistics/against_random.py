@@ -62,6 +62,8 @@ class AgainstRandom:
     @property
     def note(self) -> str:
         """The random models in words."""
+        if np.isnan(self.random).all():
+            return f"{random_models(len(self.random))}: not one prompt in which all have a number"
         found = f"{self.random.min():.3g} to {self.random.max():.3g}"
         return f"{random_models(len(self.random))}: {found}; {self.of_one_more}"
 
@@ -89,8 +91,9 @@ def against_random(
     """
     known = ~(np.isnan(own) | np.isnan(random).any(0))
     own, random = own[known], random[:, known]
-    with np.errstate(invalid="ignore"):  # no prompt in which all have a number
-        means = random.sum(1) / known.sum()
+    if not len(own):
+        return _nothing(len(random))
+    means = random.mean(1)
     above, below = own - random[means.argmax()], own - random[means.argmin()]
     values = np.stack([own, above, below], axis=1)
     found, p = bootstrap(values, seed), sign_flip(values, seed)
@@ -114,6 +117,11 @@ def against_twins(rows: pd.DataFrame, over: str, value: str, seed: int = 0) -> A
     return against_random(wide.loc["own"].to_numpy(), wide.drop("own").to_numpy(), seed)
 
 
+def _nothing(models: int) -> AgainstRandom:
+    """Without any prompt."""
+    return AgainstRandom(*[np.nan] * 3, 0, np.nan, np.full(models, np.nan), "not tested", np.nan)
+
+
 def above_zero_and_random(
     own: Float[np.ndarray, "prompt"], random: Float[np.ndarray, "model prompt"], seed: int = 0
 ) -> AgainstRandom:
@@ -123,6 +131,8 @@ def above_zero_and_random(
     random model would not lie as high; it fails where it lies below zero or below all random
     models, and one more.
     """
+    if not len(own):
+        return _nothing(len(random))
     means = random.mean(1)
     over = [own, own - random[means.argmax()], own - random[means.argmin()]]
     found = bootstrap(np.stack(over, axis=1), seed)

@@ -63,6 +63,26 @@ def test_without_an_interval_it_is_not_tested(found):
     assert made.estimate != 0
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [{"low": np.nan}, {"high": np.nan}, {"p": np.nan}, {"n": np.nan}, {"estimate": np.nan}],
+    ids=lambda changed: next(iter(changed)),
+)
+@pytest.mark.parametrize("verdict", ["holds", None])
+def test_what_is_judged_by_a_nan_is_not_tested(changed, verdict):
+    row = pd.Series({"estimate": 2.0, "low": 1.0, "high": 3.0, "n": 9, "p": 0.01} | changed)
+    claim = Claim.learned("It adds.", row, above=0, verdict=verdict, needs="more texts")
+    assert claim.verdict == "not tested"
+
+
+@pytest.mark.parametrize("name", ["above", "null", "p"])
+def test_a_threshold_a_null_or_a_p_that_is_nan_tests_nothing(name):
+    judged = {"above": 0.0} | {name: np.nan}
+    claim = Claim.mechanical("It adds.", Estimate(2.0, 1.0, 3.0, 9), needs="more texts", **judged)
+    assert claim.verdict == "not tested"
+    assert (claim.threshold is None) == (name == "above")
+
+
 def test_a_decided_claim_drops_what_would_decide_it():
     assert claim(Estimate(0.5, 0.4, 0.6, 9), above=0.1, decide="more prompts").decide == ""
     assert claim(Estimate(0.5, 0.4, 0.6, 9), above=0.5, decide="more prompts").decide

@@ -35,6 +35,20 @@ def test_it_must_lie_beyond_all_of_them_and_one_more(mean, verdict):
     assert (found.p < 0.05) == (verdict == "holds")
 
 
+@pytest.mark.parametrize("compare", [against_random, above_zero_and_random])
+def test_without_any_prompt_nothing_is_tested(compare):
+    found = compare(np.empty(0), np.empty((3, 0)))
+    assert (found.verdict, found.n) == ("not tested", 0)
+    assert "not one prompt" in found.note
+
+
+def test_a_random_model_without_numbers_lets_nothing_hold():
+    random = RANDOM.copy()
+    random[1] = np.nan
+    for compare in (against_random, above_zero_and_random):
+        assert compare(prompts(0.6), random).verdict == "not tested"
+
+
 def test_prompts_without_a_number_are_left_out():
     own, random = prompts(0.6), RANDOM.copy()
     own[0], random[1, 3] = np.nan, np.nan
