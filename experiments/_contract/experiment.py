@@ -73,6 +73,8 @@ class Experiment(BaseModel):
 
     needs_model: ClassVar[bool] = True
     """False for an experiment without a model, or one that trains its own."""
+    takes_model: ClassVar[bool] = False
+    """True where no model is needed, and one that `model` names (other than none) is read too."""
     quick: ClassVar[Mapping[str, Any]] = {}
     """Fields of a run of a few seconds, for the generic tests, where the defaults take longer."""
     in_one_piece: ClassVar[str] = ""
@@ -176,6 +178,11 @@ class Experiment(BaseModel):
         if size is not None:
             items = [items[start : start + size] for start in range(0, len(items), size)]
         return current_session().stream(items, keep, label)
+
+    @property
+    def has_model(self) -> bool:
+        """Whether a model is loaded and given to `measure`."""
+        return self.needs_model or (self.takes_model and self.model != "none")
 
     def rows(self, name: str) -> Rows:
         """An empty table that streams to Parquet; append to it, keep it, and return it."""

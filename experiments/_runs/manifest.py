@@ -44,7 +44,7 @@ def run_hash(experiment: Experiment, card: Card | None = None) -> str:
     The code is every file of the project that the experiment imports, and the data they read.
     `card` is that of a model in memory.
     """
-    model = _identity(card or find_card(experiment.model)) if experiment.needs_model else []
+    model = _identity(card or find_card(experiment.model)) if experiment.has_model else []
     code = source_hash(Path(sys.modules[type(experiment).__module__].__file__))
     named = {k: v for k, v in experiment.model_dump().items() if isinstance(v, Path)}
     files = {k: sha256(file_and_column(path)[0]) for k, path in named.items()}
@@ -111,7 +111,7 @@ def first_manifest(
         "claims": [],
         "figures": [],
         "tables": [],
-        "model": model_facts(None) | {"name": experiment.model if experiment.needs_model else ""},
+        "model": model_facts(None) | {"name": experiment.model if experiment.has_model else ""},
     }
 
 

@@ -65,7 +65,7 @@ Loader = Callable[[Experiment], "Model | None"]
 
 def load_model(experiment: Experiment) -> "Model | None":
     """The model an experiment names, or None where it needs none."""
-    if not experiment.needs_model:
+    if not experiment.has_model:
         return None
     require(experiment.device)
     how = experiment.model_dump(include={"device", "dtype", "processing"})

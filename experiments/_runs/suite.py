@@ -79,7 +79,7 @@ class LastModel:
         self._model: Model | None = None
 
     def __call__(self, experiment: Experiment) -> "Model | None":
-        if not experiment.needs_model:
+        if not experiment.has_model:
             return None
         how = experiment.device, experiment.dtype, experiment.processing
         key = (experiment.model, weights_sha256(find_card(experiment.model)), *how)
@@ -116,7 +116,7 @@ def _is_swept(kind: type[Experiment], name: str, value: Any) -> bool:
 
 def _point(where: str, kind: type[Experiment], fields: dict[str, Any]) -> Experiment:
     point = build(kind, fields, where)
-    if point.needs_model:
+    if point.has_model:
         try:
             find_card(point.model)
         except ModelError as error:

@@ -10,6 +10,8 @@ import torch
 from matplotlib.figure import Figure
 
 from experiments import Experiment, Run, UsageError, open_run, run
+from experiments._runs.manifest import first_manifest, run_hash
+from experiments._runs.run import load_model
 from models import load, untrained
 from viz import Drawing
 
@@ -157,3 +159,18 @@ def test_a_prefix_of_several_hashes_is_refused(asking, first):
     with pytest.raises(UsageError, match="begins several hashes"):
         open_run(digest[:3])
     assert open_run(digest).folder == first.resolve()
+
+
+@pytest.mark.parametrize(
+    ("takes", "name", "is_loaded"),
+    [(True, "adder_6d_1l", True), (True, "none", False), (False, "adder_6d_1l", False)],
+)
+def test_a_model_that_is_not_needed_is_read_where_one_may_be_named(
+    asking, monkeypatch, takes, name, is_loaded
+):
+    monkeypatch.setattr(asking, "needs_model", False)
+    monkeypatch.setattr(asking, "takes_model", takes)
+    experiment = asking(model=name)
+    assert (load_model(experiment) is not None) == is_loaded
+    told = first_manifest(experiment, run_hash(experiment))
+    assert told["model"]["name"] == (name if is_loaded else "")
