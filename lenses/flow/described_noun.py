@@ -29,6 +29,8 @@ SENTENCE = "a fluffy blue creature roamed the verdant forest"
 ADJECTIVES, NOUN = ("fluffy", "blue"), "creature"
 NAMED = 5
 """Likeliest next words that are shown, of the noun with its adjectives and without."""
+TOLERANCE = {"float32": 1e-4, "float16": 2e-2, "bfloat16": 5e-2}
+"""How far what is moved from all words may be from what attention writes (relative)."""
 KEPT = ("attn.hook_v", "attn.hook_pattern", "attn.hook_z", "hook_resid_pre", "hook_attn_out")
 ABOUT = {
     "Attention": f"How much of its attention “{NOUN}” gives to each word, mean over the heads of "
@@ -142,6 +144,19 @@ def next_after_noun(model: Model, said: Sentence) -> Float[Tensor, "reading toke
     ]
     logits = model.run_with_hooks(said.ids.expand(2, -1), return_type="logits", fwd_hooks=hooks)
     return logits[:, -1].float().softmax(-1).cpu()
+
+
+def noun_tables(model: Model | None) -> dict[str, list[pd.DataFrame]]:
+    """Rows of a model's noun for tables called `matrices` and `agreement`; none without a model.
+
+    Raises ModelError for a model that does not read the sentence.
+    """
+    if model is None:
+        return {"matrices": [], "agreement": []}
+    frame, error = noun_cells(model)
+    precision = str(model.cfg.dtype).removeprefix("torch.")
+    agreed = {"case": ["noun"], "precision": [precision], "draw": [0], "error": [error]}
+    return {"matrices": [frame.assign(example="noun")], "agreement": [pd.DataFrame(agreed)]}
 
 
 def noun_cells(model: Model) -> tuple[pd.DataFrame, float]:

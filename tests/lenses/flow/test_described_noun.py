@@ -11,11 +11,13 @@ from lenses.flow.described_noun import (
     ADJECTIVES,
     NOUN,
     SENTENCE,
+    TOLERANCE,
     NounRead,
     Sentence,
     _turns,
     next_after_noun,
     noun_cells,
+    noun_tables,
     read_noun,
     up_to_noun,
 )
@@ -93,3 +95,12 @@ def test_a_model_that_copies_says_the_adjective_only_where_the_noun_attends_to_i
     assert chances["without them", "fluffy"] < 0.5
     told = frame[frame["step"] == "Attention"].groupby("row")["value"].sum()
     np.testing.assert_allclose(told, 1, atol=1e-5)
+
+
+def test_without_a_model_there_are_no_rows():
+    assert noun_tables(None) == {"matrices": [], "agreement": []}
+    tables = noun_tables(planted_copy([SENTENCE], ["fluffy"])[0])
+    (matrices,), (agreement,) = tables.values()
+    assert set(matrices["example"]) == {"noun"}
+    assert agreement["precision"].tolist() == ["float32"]
+    assert (agreement["error"] < TOLERANCE["float32"]).all()
