@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from experiments._contract.errors import UsageError
 
 if TYPE_CHECKING:
-    from experiments._contract.claims import Claim, Estimate, corrected
+    from experiments._contract.claims import Claim, Estimate, corrected, percent
     from experiments._contract.experiment import Experiment, Results, TextFile, TextStudy
     from experiments._contract.reading import Reading
     from experiments._contract.rows import Rows
@@ -31,6 +31,7 @@ _HOME = {
     "corrected": "_contract.claims",
     "import_patching": "_runs.imported_patching",
     "open_run": "_runs.opened",
+    "percent": "_contract.claims",
     "run": "_runs.opened",
 }
 
@@ -49,6 +50,7 @@ __all__ = [
     "corrected",
     "import_patching",
     "open_run",
+    "percent",
     "run",
 ]
 

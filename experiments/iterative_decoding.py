@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from experiments import Claim, Reading, Results, Table, TextStudy, UsageError, corrected
+from experiments import Claim, Reading, Results, Table, TextStudy, UsageError, corrected, percent
 from lenses.states import concept_tables
 from lenses.states.concept_reading import TextStates
 from lenses.states.concept_tables import BEYOND, BY_MIXED, SHARES, above_embedding
@@ -182,11 +182,11 @@ class IterativeDecoding(TextStudy):
         name = max(OF_TOKENS, key=lambda one: mean[one, "states"])
         verdict = _verdict(self.claims(results))
         return (
-            f"{verdict}: five token vectors explain {_percent(mean[name, 'states'])} of "
-            f"a state's squared length ({_percent(mean[name, 'random vectors'])} of a random "
+            f"{verdict}: five token vectors explain {percent(mean[name, 'states'])} of "
+            f"a state's squared length ({percent(mean[name, 'random vectors'])} of a random "
             f"vector's) and, beyond the token read there and the mean state, "
-            f"{_percent(mean[name, BEYOND])} of what is left, against "
-            f"{_percent(mean[name, BY_MIXED])} for vectors mixed at random from tokens. "
+            f"{percent(mean[name, BEYOND])} of what is left, against "
+            f"{percent(mean[name, BY_MIXED])} for vectors mixed at random from tokens. "
             f"A token's vector is {VECTOR[name]}."
         )
 
@@ -207,12 +207,12 @@ class IterativeDecoding(TextStudy):
         return Claim.learned(
             f"In the {third} of depths, five tokens of {name} explain more of what a state holds "
             "beyond its own token and the mean state than five random vectors with the same mean "
-            f"and covariance do, by over {_percent(ENOUGH)} of its squared length.",
+            f"and covariance do, by over {percent(ENOUGH)} of its squared length.",
             bootstrap(difference, self.seed),
             above=ENOUGH,
             null=0.0,
             null_note="as much as random vectors with the same mean and covariance, which explain "
-            f"{_percent(wide[BY_MIXED].mean())} here",
+            f"{percent(wide[BY_MIXED].mean())} here",
             unit="share of squared length, tokens less such vectors",
             family="Beyond own token and mean state, five tokens explain more than five random "
             "vectors of the same mean and covariance.",
@@ -261,9 +261,9 @@ def _degenerate(results: Results) -> Claim:
     n = rows["n"].iloc[0] * rows["depth"].nunique()
     return Claim.descriptive(
         "Coefficient 1, as first published, finds one token alone in "
-        f"{_percent(one['single'])} of states and explains {_percent(max(one[LAST], 0))} of "
-        f"their squared length; an orthogonal pursuit of centred states {_percent(other[LAST])}"
-        f", with one token alone in {_percent(other['single'])}.",
+        f"{percent(one['single'])} of states and explains {percent(max(one[LAST], 0))} of "
+        f"their squared length; an orthogonal pursuit of centred states {percent(other[LAST])}"
+        f", with one token alone in {percent(other['single'])}.",
         pd.Series({"estimate": one["single"], "n": n}),
         unit="share of states in which one token alone is found, coefficient 1",
     )
@@ -392,7 +392,3 @@ def _given_way(rows: pd.DataFrame) -> str:
 def _named(rows: pd.DataFrame) -> pd.DataFrame:
     short = rows.assign(vectors=rows["vectors"].replace(SHORT))
     return short.rename(columns={"estimate": SHARE, "depth": DEPTH})
-
-
-def _percent(part: float) -> str:
-    return f"{100 * part:.0f} %"

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from experiments import Claim, Experiment, Reading, Results, Table, UsageError, corrected
+from experiments import Claim, Experiment, Reading, Results, Table, UsageError, corrected, percent
 from lenses.kept import PerPrompt
 from lenses.states.implied import TOLD, Placed, added, worded_cases
 from lenses.states.propagation import Read, read_cases
@@ -247,7 +247,7 @@ class StatePropagation(Experiment):
         told = [self._in_short(results, name, claims[number]) for number, name in enumerate(TOLD)]
         said = (
             f"{told[0]} {told[1]} (Asked with the word itself it answers "
-            f"{_percent(claims[3].estimate)}, so the prompt may know it, not the state.) {told[2]}"
+            f"{percent(claims[3].estimate)}, so the prompt may know it, not the state.) {told[2]}"
         )
         if results.tables["cases"]["group"].iloc[0].startswith("place "):
             said += " In an adder a word is a digit of the first number; it implies one more."
@@ -257,7 +257,7 @@ class StatePropagation(Experiment):
         rows = results.tables["excess"].query("told == @told")
         best = results.tables["held_out"].query("told == @told")
         beyond = rows.loc[(rows["q"] <= LEVEL) & (rows["estimate"] > 0), "layer"].tolist()
-        share, control = (_percent(best[name].mean()) for name in ("own", "best_control"))
+        share, control = (percent(best[name].mean()) for name in ("own", "best_control"))
         layer = int(best["layer"].mode().iloc[0])
         if claim.verdict != "holds":
             return f"{DOES_NOT[told]} ({share} after block {layer}, best control {control})."
@@ -337,10 +337,6 @@ class StatePropagation(Experiment):
     def planted(self) -> "Model":
         """A model that repeats words and knows what they imply, from the middle block on."""
         return planted_implied(seed=self.seed)
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
 
 
 def _share_figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, Figure]:

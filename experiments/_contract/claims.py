@@ -239,4 +239,9 @@ def _with_p(claim: Claim, q: float, tests: int, decide: str) -> Claim:
     return claim.model_copy(update=changes)
 
 
-__all__ = ["Claim", "Estimate", "Verdict", "corrected"]
+def percent(share: float) -> str:
+    """A share as sentences say it: `-0.25` is `−25 %`."""
+    return f"{100 * share:.0f} %".replace("-", "−")
+
+
+__all__ = ["Claim", "Estimate", "Verdict", "corrected", "percent"]

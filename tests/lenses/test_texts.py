@@ -8,9 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lenses.texts import distinct, long_beginnings, sampled_additions, texts_to_read
+from lenses.texts import (
+    distinct,
+    long_beginnings,
+    sampled_additions,
+    texts_or_additions,
+    texts_to_read,
+)
 from models import ModelError, load
 from models.text import TextNote
+from prompts.texts import Text
 
 SUM = "000012+000007="
 
@@ -143,3 +150,16 @@ def test_a_text_as_the_model_computes_it_holds_what_was_added():
     answered = replace(text, new=[1, 2])
     assert answered.tokens(model).tolist() == [*text.given, 1, 2]
     assert answered.tokens(model).device == model.W_E.device
+
+
+def test_an_adder_that_is_given_no_text_reads_additions(adder, tmp_path):
+    shipped = [Text("shipped", "000099+000001=")]
+    asked = texts_or_additions(adder, (), None, shipped, 3, 5)
+    assert asked == sampled_additions(adder.card.arithmetic, 3, 5)
+    given = texts_or_additions(adder, (SUM,), None, shipped, 3, 5)
+    assert given == texts_to_read(adder, (SUM,), None, shipped, 0)
+    (tmp_path / "mine.txt").write_text(SUM)
+    assert [text.kind for text in texts_or_additions(
+        adder, (), tmp_path / "mine.txt", shipped, 3, 5)] == ["given"]  # fmt: skip
+    adder.card = adder.card.model_copy(update={"arithmetic": None})
+    assert [text.kind for text in texts_or_additions(adder, (), None, shipped, 3, 5)] == ["shipped"]

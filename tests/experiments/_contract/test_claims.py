@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from experiments import Claim, Estimate, corrected
+from experiments import Claim, Estimate, corrected, percent
 from experiments._contract.claims import AFFORDABLE
 from lenses.statistics.intervals import bootstrap, share
 
@@ -159,3 +159,7 @@ TOLD = {"kind": "learned", "sentence": "S.", "estimate": 0.5, "n": 3, "verdict":
 def test_an_incomplete_claim_is_refused(changed, says):
     with pytest.raises(ValidationError, match=says):
         Claim(**TOLD | changed)
+
+
+def test_a_share_is_said_in_percent_with_a_true_minus():
+    assert [percent(share) for share in (0.256, 1, -0.031)] == ["26 %", "100 %", "−3 %"]
