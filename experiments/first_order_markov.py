@@ -5,38 +5,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
-import torch
 from pydantic import Field
 
-from experiments import Claim, Experiment, Reading, Results, Table, TextFile, UsageError
-from lenses.flow.bigram_counts import Bigrams, addition_bigrams, read_pairs, word_bigrams
-from lenses.flow.markov import (
-    FITS,
-    SOURCES,
-    Scored,
-    Source,
-    fitted,
-    logits_of,
-    nearer_to_itself,
-    readout_error,
-    unigram_log,
-)
-from lenses.flow.ngrams import (
-    LONGEST,
-    SOME,
-    guesses,
-    passages_of_sums,
-    passages_of_text,
-    rule_rows,
-    said,
-)
-from lenses.kept import PerPrompt
+from experiments import Claim, Experiment, Reading, Results, Table, TextFile, UsageError, percent
+from lenses.flow import markov_tables
+from lenses.flow.bigram_counts import Bigrams, addition_bigrams, counted_words
+from lenses.flow.ngrams import LONGEST, SOME, passages_of, rules_against
 from lenses.statistics.against_random import random_models
 from lenses.statistics.intervals import bootstrap
 from models.planted.markov import planted_markov
-from models.text import token_strings
-from models.train.zero_layer import train_zero_layer
-from prompts.additions import AdditionFormat
+from models.planted.writing import ADDITIONS
 from viz import Drawing, bars, scatter
 
 if TYPE_CHECKING:
@@ -48,8 +26,6 @@ LEAST = 0.05
 """Share of the bigram information that a predictor must tell beyond word frequencies."""
 RECOVERED = 0.95
 """Share that the trained zero-layer model must tell of the counts it was trained on."""
-COMPARED: tuple[Source, ...] = ("E", "effective E")
-"""What is also measured in models with random weights."""
 TOLD = {
     "E": "Embedding times unembedding",
     "E, not itself": "Embedding times unembedding, the token itself left out,",
@@ -197,28 +173,24 @@ class FirstOrderMarkov(Experiment):
 
     def measure(self, model: "Model") -> Results:
         """Every predictor against the counts, the zero-layer model, and random weights."""
-        bigrams = self._bigrams(model)
-        rows, best = self.rows("predictors"), PerPrompt()
-        for source in self.stream(SOURCES, (rows, best), "predictors"):
-            logits = logits_of(model, source, bigrams, self.seed)
-            rows.append(self._scored(source, logits, bigrams))
-            if source in ("E", "whole model"):
-                likeliest = bigrams.following[logits.topk(3).indices.numpy()]
-                best.update(best=likeliest[None])
-        for _ in self.stream(["zero-layer"], rows, "training"):
-            rows.append(self._trained(bigrams))
-        own = logits_of(model, "E", bigrams, self.seed)
-        ngrams = self.rows("ngrams")
-        for _ in self.stream(["n-grams"], ngrams, "n-grams"):
+        bigrams, seed, stream = self._bigrams(model), self.seed, self.stream
+        rows, ngrams = self.rows("predictors"), self.rows("ngrams")
+        best = markov_tables.predictor_rows(model, bigrams, rows, seed, stream)
+        for _ in stream(["zero-layer"], rows, "training"):
+            how = (self.training_pairs, self.d_model, self.training_steps, seed)
+            rows.append(markov_tables.trained_rows(bigrams, *how))
+        for _ in stream(["n-grams"], ngrams, "n-grams"):
             ngrams.append(self._ngrams(model))
+        baselines = markov_tables.baseline_rows(bigrams, seed)
+        twins = (self.twins(model, RANDOM_MODELS), RANDOM_MODELS)
         return Results(
-            tables={
-                "counts": _count_rows(bigrams),
-                "predictors": pd.concat([rows.frame(), self._baselines(bigrams)]),
-                "words": self._word_rows(model, own, bigrams, best["best"]),
-                "against_random": self._against_random(model, bigrams),
+            {
+                "counts": markov_tables.count_rows(bigrams),
+                "predictors": pd.concat([rows.frame(), baselines]),
+                "words": markov_tables.word_rows(model, bigrams, best, seed),
+                "against_random": markov_tables.beside_twins(model, *twins, bigrams, seed, stream),
                 "ngrams": ngrams,
-                "identity": pd.DataFrame({"error": [readout_error(model, bigrams.first)]}),
+                "identity": markov_tables.identity_rows(model, bigrams),
             }
         )
 
@@ -226,123 +198,19 @@ class FirstOrderMarkov(Experiment):
         """Counts of an adder's additions, or of words."""
         if model.card.arithmetic is not None:
             return addition_bigrams(model.card.arithmetic, self.additions, self.seed)
-        names = token_strings(model, range(len(model.W_E)))
-        ids = {name: number for number, name in enumerate(names)}
         try:
-            return word_bigrams(read_pairs(self.counts_file), ids, self.words)
+            return counted_words(model, self.counts_file, self.words)
         except (OSError, ValueError) as error:
             raise UsageError(f"{model.card.name}: no bigrams to count ({error})") from error
 
     def _ngrams(self, model: "Model") -> pd.DataFrame:
         """How often n-gram rules say what the whole model says."""
         try:
-            if (form := model.card.arithmetic) is not None:
-                counted, read = passages_of_sums(form, self.additions, self.passages, self.seed)
-            else:
-                own = self.text_file.read_text("utf-8-sig") if self.text_file else None
-                counted, read = passages_of_text(model, own, self.passages, self.seed)
+            asked = (self.additions, self.text_file, self.passages, self.seed)
+            counted, read = passages_of(model, *asked)
         except (OSError, ValueError) as error:
             raise UsageError(f"{self.text_file}: no n-grams to count ({error})") from error
-        guessed = guesses(counted, read, len(model.W_E))
-        return rule_rows(guessed, said(model, read), read, self.seed)
-
-    def _scored(self, source: str, logits: torch.Tensor, bigrams: Bigrams) -> pd.DataFrame:
-        """A row for each way to fit a predictor."""
-        rows = []
-        for fit in FITS:
-            log_p, scale = fitted(logits, bigrams, fit, self.seed)
-            rows.append(self._row(source, fit, log_p, bigrams) | {"scale": scale})
-        return pd.DataFrame(rows)
-
-    def _row(
-        self, source: str, fit: str, log_p: torch.Tensor, bigrams: Bigrams, counts: str = "all"
-    ) -> dict[str, Any]:
-        scored = Scored(log_p, bigrams)
-        found = vars(scored.share(self.seed)).items()
-        found = {name: round(value.item(), 9) for name, value in found}
-        told = {"source": source, "fit": fit, "counts": counts, "scale": np.nan}
-        return told | found | scored.numbers()
-
-    def _trained(self, bigrams: Bigrams) -> pd.DataFrame:
-        """A zero-layer model on the pairs it was trained with, and on all."""
-        sample = bigrams.sampled(self.training_pairs, self.seed)
-        logits = train_zero_layer(
-            sample.counts, d_model=self.d_model, steps=self.training_steps, seed=self.seed
-        )
-        log_p = logits.log_softmax(-1)
-        return pd.DataFrame(
-            [
-                self._row("zero-layer, trained", "as it is", log_p, counts, name)
-                for name, counts in {"training": sample, "all": bigrams}.items()
-            ]
-        )
-
-    def _baselines(self, bigrams: Bigrams) -> pd.DataFrame:
-        """Word frequencies, all words alike, the token again, and the counts themselves."""
-        unigram = unigram_log(bigrams).double().expand(bigrams.counts.shape)
-        same = torch.from_numpy(bigrams.first)[:, None] == torch.from_numpy(bigrams.following)
-        shares = bigrams.shares
-        given = shares / shares.sum(1, keepdim=True)
-        log_p = {
-            "uniform": torch.full_like(unigram, -np.log(unigram.shape[1])),
-            "unigram": unigram,
-            "identity (half itself, half unigram)": (same + unigram.exp()).log()
-            - (same.any(1, keepdim=True) + 1.0).log(),
-            "bigram": given.clamp(min=1e-300).log(),
-        }
-        return pd.DataFrame(
-            [self._row(name, "as it is", values, bigrams) for name, values in log_p.items()]
-        )
-
-    def _word_rows(
-        self, model: "Model", own: torch.Tensor, bigrams: Bigrams, best: np.ndarray
-    ) -> pd.DataFrame:
-        """What each first token is followed by, and how much of it E tells."""
-        names = token_strings(model, range(len(model.W_E)))
-        scored = Scored(fitted(own, bigrams, "with frequencies", self.seed)[0], bigrams)
-        repeats, nearer = nearer_to_itself(own.log_softmax(-1), bigrams)
-        counted = bigrams.following[bigrams.counts.topk(3).indices.numpy()]
-        likeliest = {"by_counts": counted, "by_embedding": best[0], "by_model": best[1]}
-        words = {
-            name: [", ".join(names[token].strip() for token in row) for row in ids]
-            for name, ids in likeliest.items()
-        }
-        return pd.DataFrame(
-            {
-                "token_id": bigrams.first,
-                "token": [names[token] for token in bigrams.first],
-                "count": scored.weight.numpy(),
-                "told": (scored.unigram - scored.ce).numpy().round(9),
-                "known": (scored.unigram - scored.bigram).numpy(),
-                "nearer": nearer,
-                "repeats": repeats,
-            }
-            | words
-        )
-
-    def _against_random(self, model: "Model", bigrams: Bigrams) -> pd.DataFrame:
-        """The same of E and effective E with own and random weights."""
-        rows = [self._compared(model, bigrams, "own")]
-        for number, twin in enumerate(self.twins(model, RANDOM_MODELS)):
-            kept = PerPrompt()
-            for _ in self.stream([number], kept, f"random weights {number + 1}/{RANDOM_MODELS}"):
-                found = self._compared(twin, bigrams, "")[["estimate", "repeats", "nearer"]]
-                kept.update(found=found.to_numpy(float)[None])
-            told = {"weights": f"random {number}", "source": list(COMPARED)}
-            values = dict(zip(("estimate", "repeats", "nearer"), kept["found"][0].T, strict=True))
-            rows.append(pd.DataFrame(told | values))
-        return pd.concat(rows, ignore_index=True)
-
-    def _compared(self, model: "Model", bigrams: Bigrams, weights: str) -> pd.DataFrame:
-        rows = []
-        for source in COMPARED:
-            logits = logits_of(model, source, bigrams, self.seed)
-            log_p, _ = fitted(logits, bigrams, "with frequencies", self.seed)
-            repeats, nearer = nearer_to_itself(logits.log_softmax(-1), bigrams)
-            row = {"estimate": Scored(log_p, bigrams).share(self.seed).estimate.item()}
-            row |= {"repeats": repeats.mean(), "nearer": np.nanmean(nearer)}
-            rows.append({"weights": weights, "source": source} | row)
-        return pd.DataFrame(rows)
+        return rules_against(model, counted, read, self.seed)
 
     def headline(self, results: Results) -> str:
         """How much of bigrams E times U tells, and what it predicts instead."""
@@ -353,27 +221,26 @@ class FirstOrderMarkov(Experiment):
         rules = results.tables["ngrams"].set_index("rule")["estimate"]
         return (
             f"{verdict or 'Not decided'}: added to word frequencies, embedding times unembedding "
-            f"tells {_percent(added['E'])} of what bigram counts tell (with the token itself "
-            f"left out {_percent(added['E, not itself'])}; after the first MLP "
-            f"{_percent(added['effective E'])}; the whole model, shown one token, "
-            f"{_percent(added['whole model'])}). As it is, its likeliest next token is the token "
-            f"itself in {_percent(repeats)} of cases. A zero-layer model trained here on the same "
-            f"counts tells {_percent(told['zero-layer, trained', 'as it is', 'all'])}. Of what the "
+            f"tells {percent(added['E'])} of what bigram counts tell (with the token itself "
+            f"left out {percent(added['E, not itself'])}; after the first MLP "
+            f"{percent(added['effective E'])}; the whole model, shown one token, "
+            f"{percent(added['whole model'])}). As it is, its likeliest next token is the token "
+            f"itself in {percent(repeats)} of cases. A zero-layer model trained here on the same "
+            f"counts tells {percent(told['zero-layer, trained', 'as it is', 'all'])}. Of what the "
             f"whole model finds likeliest in the passages read, bigrams tell "
-            f"{_percent(rules['bigram'])}, n-grams of up to 4 tokens {_percent(rules[LONGEST])}."
+            f"{percent(rules['bigram'])}, n-grams of up to 4 tokens {percent(rules[LONGEST])}."
         )
 
     def claims(self, results: Results) -> list[Claim]:
         """Does E times U tell bigrams; is it nearer to the token itself; does the control work?"""
         rows = results.tables["predictors"].set_index("counts")
-        rows = rows[rows["source"] == "zero-layer, trained"]
-        error = results.tables["identity"]["error"].to_numpy()
+        rows = rows.query("source == 'zero-layer, trained'")
         return [
             *(self._tells(results, source) for source in TOLD),
             self._repeats(results),
             *_rule_claims(results.tables["ngrams"]),
             Claim.mechanical(
-                f"A zero-layer model tells at least {_percent(RECOVERED)} of the bigram "
+                f"A zero-layer model tells at least {percent(RECOVERED)} of the bigram "
                 "information of the counts it was trained on.",
                 rows.loc["training"],
                 above=RECOVERED,
@@ -386,29 +253,25 @@ class FirstOrderMarkov(Experiment):
             Claim.identity(
                 "The readout that is used on embeddings gives the model's own logits from its last "
                 "states.",
-                error,
+                results.tables["identity"]["error"],
                 within=TOLERANCE[self.dtype],
             ),
         ]
 
     def _tells(self, results: Results, source: str) -> Claim:
-        rows = results.tables["predictors"]
-        row = rows[(rows["source"] == source) & (rows["fit"] == "with frequencies")].iloc[0]
+        rows = results.tables["predictors"].query("fit == 'with frequencies'").set_index("source")
         random = results.tables["against_random"].query("source == @source and weights != 'own'")
-        shuffled = rows[(rows["source"] == "E shuffled") & (rows["fit"] == "with frequencies")]
-        note = "the embedding of another token"
-        if len(random):
-            ends = random["estimate"].min(), random["estimate"].max()
-            note += f"; random weights: {ends[0]:.2g} to {ends[1]:.2g}"
+        ends = random["estimate"].min(), random["estimate"].max()
+        beside = "; random weights: {:.2g} to {:.2g}".format(*ends) if len(random) else ""
         return Claim.learned(
-            f"{TOLD[source]} tells more than {_percent(LEAST)} of the bigram information beyond "
+            f"{TOLD[source]} tells more than {percent(LEAST)} of the bigram information beyond "
             "word frequencies.",
-            row,
+            rows.loc[source],
             above=LEAST,
-            null=shuffled["estimate"].iloc[0],
-            null_note=note,
+            null=rows.loc["E shuffled", "estimate"],
+            null_note=f"the embedding of another token{beside}",
             unit="share of bigram information",
-            family=f"It tells more than {_percent(LEAST)} of the bigram information beyond word "
+            family=f"It tells more than {percent(LEAST)} of the bigram information beyond word "
             "frequencies.",
             label=source,
             more=MORE,
@@ -442,18 +305,9 @@ class FirstOrderMarkov(Experiment):
 
     def planted(self) -> "Model":
         """A model of additions in which E times U is the bigram model."""
-        counted = addition_bigrams(_FORM, self.additions, self.seed)
-        follows = torch.zeros(len(_FORM.vocabulary), len(_FORM.vocabulary), dtype=torch.float64)
-        follows[np.ix_(counted.first, counted.following)] = counted.counts.double()
-        follows = follows / follows.sum(1, keepdim=True).clamp(min=1)
-        return planted_markov(_FORM, follows, seed=self.seed)
-
-
-_FORM = AdditionFormat(
-    digits=6,
-    layout=("<bos>", "a", "+", "b", "=", "c"),
-    vocabulary={sign: number for number, sign in enumerate([*"0123456789+=", "<bos>"])},
-)
+        counted = addition_bigrams(ADDITIONS, self.additions, self.seed)
+        follows = counted.chances(len(ADDITIONS.vocabulary))
+        return planted_markov(ADDITIONS, follows, seed=self.seed)
 
 
 def _rule_claims(rows: pd.DataFrame) -> list[Claim]:
@@ -472,35 +326,19 @@ def _rule_claims(rows: pd.DataFrame) -> list[Claim]:
     ]
 
 
-def _percent(value: float) -> str:
-    return f"{100 * value:.0f} %".replace("-", "−")
-
-
-def _count_rows(bigrams: Bigrams) -> pd.DataFrame:
-    scored = Scored(unigram_log(bigrams).expand(bigrams.counts.shape), bigrams)
-    means = ((scored.weight * x).sum().item() for x in (scored.unigram, scored.bigram))
-    told: dict[str, float] = {"kept": bigrams.kept}
-    told |= {"first_tokens": len(bigrams.first), "next_tokens": len(bigrams.following)}
-    told |= {"kept": bigrams.kept} | dict(
-        zip(("unigram_entropy", "bigram_entropy"), means, strict=True)
-    )
-    return pd.DataFrame([told])
-
-
 def _shares_figure(results: Results) -> Drawing:
     rows = results.tables["predictors"].rename(columns={"estimate": "share_told"})
     counts = rows["source"] + rows["counts"].map({"all": "", "training": " (training counts)"})
-    best = rows.assign(predictor=counts)
-    best = best[best["fit"].isin(["with frequencies", "temperature"]) | (best["scale"].isna())]
-    best = best.assign(fit=best["fit"].where(best["scale"].notna(), "reference"))
-    best = best[~best["predictor"].isin(["uniform"]) & (best["share_told"] > -1)]
+    fit = rows["fit"].where(rows["scale"].notna(), "reference")
+    rows = rows.assign(predictor=counts, fit=fit)
     return bars(
-        best, "predictor", "share_told", series="fit", reference=0.0,
+        rows.query("fit != 'as it is' and predictor != 'uniform' and share_told > -1"),
+        "predictor", "share_told", series="fit", reference=0.0,
         caption="Share of bigram information: 0 is told by word frequencies alone (line), 1 by the "
         "counts. E: embedding times unembedding, softmax(norm(E) U). Effective E: after the first "
-        "MLP. With frequencies: added "
-        "to log word frequencies, with a factor fitted on other words. What lies below -1 is left "
-        "out here and stands in the last table. Lines: 95 % over first words.",
+        "MLP. With frequencies: added to log word frequencies, with a factor fitted on other "
+        "words. What lies below -1 is left out here and stands in the last table. Lines: 95 % over "
+        "first words.",
     )  # fmt: skip
 
 
@@ -515,11 +353,9 @@ def _words_figure(results: Results) -> pd.DataFrame:
 
 
 def _told_figure(results: Results) -> Drawing:
-    rows = results.tables["words"].rename(
-        columns={"known": "saved by bigram counts (nats)", "told": "saved by E (nats)"}
-    )
+    names = {"known": "saved by bigram counts (nats)", "told": "saved by E (nats)"}
     return scatter(
-        rows, "saved by bigram counts (nats)", "saved by E (nats)",
+        results.tables["words"].rename(columns=names), *names.values(),
         caption="Each point is a first token: how much bigram counts save of the cross entropy of "
         "word frequencies, and how much embedding times unembedding saves when it is added to "
         "them. On the diagonal embedding times unembedding would tell all.",
@@ -528,7 +364,6 @@ def _told_figure(results: Results) -> Drawing:
 
 def _rules_figure(results: Results) -> Drawing:
     rows = results.tables["ngrams"].rename(columns={"estimate": "share of tokens"})
-    right = rows["model_right"].iloc[0]
     chance = rows.assign(**{"share of tokens": rows["elsewhere"], "low": np.nan, "high": np.nan})
     both = {"the same token": rows, "a token elsewhere (chance)": chance}
     return bars(
@@ -538,7 +373,7 @@ def _rules_figure(results: Results) -> Drawing:
         "model finds likeliest next there, or at the same place of another passage. Longest: the "
         "4-gram if it was counted, else the trigram, and so on. Any: whichever of the eight fits, "
         "chosen in hindsight, as published. The text itself goes on as the model says for "
-        f"{_percent(right)} of tokens. Lines: 95 % over passages.",
+        f"{percent(rows['model_right'].iloc[0])} of tokens. Lines: 95 % over passages.",
     )  # fmt: skip
 
 

@@ -15,8 +15,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from models import Model
 from models.card import Card
 from models.fetch import wheel_file
+from models.text import token_strings
 from prompts.additions import Addition, AdditionFormat
 from prompts.given import lines_of
 
@@ -50,6 +52,12 @@ class Bigrams:
     def shares(self) -> Float[Tensor, "first next"]:
         """Of all pairs, in float64."""
         return self.counts.double() / self.counts.double().sum()
+
+    def chances(self, words: int) -> Float[Tensor, "token token"]:
+        """Of the next token after each of `words` token ids; zeros after those never counted."""
+        follows = torch.zeros(words, words, dtype=torch.float64)
+        follows[np.ix_(self.first, self.following)] = self.counts.double()
+        return follows / follows.sum(1, keepdim=True).clamp(min=1)
 
     def sampled(self, pairs: int, seed: int) -> "Bigrams":
         """As many pairs drawn with these counts for chances."""
@@ -94,6 +102,13 @@ def word_bigrams(pairs: list[tuple[str, str, int]], ids: Mapping[str, int], most
     counted = of_pairs(rows[:, 0], rows[:, 1], rows[:, 2], most)
     single = float(rows[:, 2].sum()) / sum(count for _, _, count in pairs)
     return replace(counted, kept=counted.kept * single)
+
+
+def counted_words(model: Model, file: Path | None, most: int) -> Bigrams:
+    """`word_bigrams` of a file of counts, or of the web, in the tokens of a model."""
+    names = token_strings(model, range(len(model.W_E)))
+    ids = {name: number for number, name in enumerate(names)}
+    return word_bigrams(read_pairs(file), ids, most)
 
 
 def addition_bigrams(form: AdditionFormat, count: int, seed: int) -> Bigrams:

@@ -5,6 +5,7 @@ or some with a gap. It says what most often followed the same tokens in the coun
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -53,14 +54,27 @@ class Passages:
         return found
 
 
+def passages_of(
+    model: Model, additions: int, file: Path | None, count: int, seed: int
+) -> tuple[Passages, Passages]:
+    """Passages that are counted, and `count` others to read: of an adder its own additions.
+
+    Raises ValueError and OSError as `passages_of_text` does.
+    """
+    if (form := model.card.arithmetic) is not None:
+        return passages_of_sums(form, additions, count, seed)
+    return passages_of_text(model, file, count, seed)
+
+
 def passages_of_text(
-    model: Model, text: str | None, count: int, seed: int
+    model: Model, file: Path | None, count: int, seed: int
 ) -> tuple[Passages, Passages]:
     """Passages of a text (the King James Bible) that are counted, and `count` others to read.
 
-    Raises ValueError for a text that is too short.
+    Raises ValueError for a text that is too short or not in UTF-8, OSError without the file.
     """
-    ids = np.array(tokenize(model, king_james() if text is None else text), dtype=np.int64)
+    text = file.read_text("utf-8-sig") if file else king_james()
+    ids = np.array(tokenize(model, text), dtype=np.int64)
     rows = ids[: len(ids) // SEGMENT * SEGMENT].reshape(-1, SEGMENT)
     if len(rows) < 2 * HELD_OUT:
         raise ValueError(f"a text of {len(ids)} tokens; {2 * HELD_OUT * SEGMENT} or more are read")
@@ -85,6 +99,11 @@ def passages_of_sums(
         Passages(every.tokens[count:], every.lengths[count:]),
         Passages(every.tokens[:count][new], every.lengths[:count][new]),
     )
+
+
+def rules_against(model: Model, counted: Passages, read: Passages, seed: int) -> pd.DataFrame:
+    """`rule_rows` of what a model says in the passages that are read."""
+    return rule_rows(guesses(counted, read, len(model.W_E)), said(model, read), read, seed)
 
 
 def guesses(counted: Passages, read: Passages, words: int) -> Int[np.ndarray, "rule row pos-3"]:

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from lenses.flow.bigram_counts import Bigrams, addition_bigrams, read_pairs, word_bigrams
+from lenses.flow.bigram_counts import (
+    Bigrams,
+    addition_bigrams,
+    counted_words,
+    read_pairs,
+    word_bigrams,
+)
 from lenses.flow.markov import (
     Scored,
     beginning,
@@ -18,6 +24,8 @@ from lenses.flow.markov import (
     unigram_log,
 )
 from models import load
+from models.planted.edge import planted_edge
+from models.text import token_strings
 from prompts.additions import Addition
 
 
@@ -49,6 +57,17 @@ def test_too_few_words_and_other_files_are_refused(tmp_path):
         read_pairs(tmp_path / "pairs.txt")
     (tmp_path / "pairs.txt").write_text("of the 12\n")
     assert read_pairs(tmp_path / "pairs.txt") == [("of", "the", 12)]
+
+
+def test_words_of_a_file_are_counted_in_a_models_tokens(tmp_path):
+    reader = planted_edge().model
+    names = {name: number for number, name in enumerate(token_strings(reader, range(60)))}
+    one, two = [name.strip() for name in names if name.startswith(" ")][:2]
+    (tmp_path / "pairs.txt").write_text(f"{one} {two} 12\n{two} {one} 3\n{one} nowhere 9\n")
+    found = counted_words(reader, tmp_path / "pairs.txt", 5)
+    assert found.first.tolist() == [names[f" {one}"], names[f" {two}"]]
+    assert found.counts.sum() == 15
+    assert found.kept == 15 / 24
 
 
 def test_bigrams_of_additions_are_counted_one_by_one(adder):

@@ -14,8 +14,11 @@ from lenses.flow.ngrams import (
     SUFFIXES,
     Passages,
     guesses,
+    passages_of,
     passages_of_sums,
+    passages_of_text,
     rule_rows,
+    rules_against,
     said,
 )
 from models import load
@@ -110,3 +113,24 @@ def test_an_adder_is_read_at_additions_that_were_not_counted():
     assert says.shape == read.told(REACH).shape
     answers = says[:, -4:] == read.tokens[:, -4:]
     assert answers.mean() > 0.9
+
+
+def test_a_text_of_a_file_is_read_in_place_of_additions(tmp_path):
+    adder = load("adder_6d_1l")
+    mine = tmp_path / "mine.txt"
+    mine.write_text("000012+000034=0000046" * 80)
+    for one, other in zip(
+        passages_of(adder, 50, mine, 5, 0),
+        passages_of_sums(adder.card.arithmetic, 50, 5, 0),
+        strict=True,
+    ):
+        assert np.array_equal(one.tokens, other.tokens)
+    counted, read = passages_of(adder, 50, mine, 5, 0)
+    rows = rules_against(adder, counted, read, 0)
+    assert rows.equals(rule_rows(guesses(counted, read, 13), said(adder, read), read, 0))
+    adder.card = adder.card.model_copy(update={"arithmetic": None})
+    counted, read = passages_of(adder, 50, mine, 2, 0)
+    assert (len(read.tokens), counted.tokens.shape[1]) == (2, 64)
+    assert np.array_equal(read.tokens, passages_of_text(adder, mine, 2, 0)[1].tokens)
+    with pytest.raises(OSError, match="none"):
+        passages_of(adder, 50, tmp_path / "none", 2, 0)
