@@ -188,10 +188,8 @@ class AdditionAccuracy(Experiment):
         cells, whole = results.tables["cells"], results.tables["answers"].iloc[0]
         text = f"The model answers {whole['correct']:.0f} of {whole['n']:.0f} random sums correctly"
         text += _in_form(results.tables["forms"])
-        worst, failing = (
-            cells.loc[cells["low"].idxmin()],
-            int((marked.at_most(cells) < SOLVED).sum()),
-        )
+        worst = cells.loc[cells["low"].idxmin()]
+        failing = int((marked.at_most(cells) < SOLVED).sum())
         open_ = int((cells["low"] < SOLVED).sum())
         if failing:
             text += (
@@ -259,6 +257,15 @@ class AdditionAccuracy(Experiment):
         return saying(load("adder_6d_2l"), lambda sums: sums.answer_digits)
 
 
+def _in_form(forms: pd.DataFrame) -> str:
+    """In which form a language model was asked."""
+    if forms.empty:
+        return ""
+    chosen = forms.loc[forms["chosen"], "form"].iloc[0]
+    count = forms["form"].nunique()
+    return f" in its best form ({chosen}; chosen among {count} on {CHOSEN_ON} other sums)"
+
+
 def _digits_of(cell: pd.Series) -> str:
     """The digits of a cell in words: `at place 5, carries over 4 nines`."""
     place, run, carry = (int(cell[name]) for name in CELL)
@@ -285,15 +292,6 @@ def _adds(answers: pd.Series) -> Claim:
     )
 
 
-def _in_form(forms: pd.DataFrame) -> str:
-    """In which form a language model was asked."""
-    if forms.empty:
-        return ""
-    chosen = forms.loc[forms["chosen"], "form"].iloc[0]
-    count = forms["form"].nunique()
-    return f" in its best form ({chosen}; chosen among {count} on {CHOSEN_ON} other sums)"
-
-
 def _form_matters(tables: Mapping[str, pd.DataFrame]) -> list[Claim]:
     """The chosen form does better than the bare one; nothing where there was no choice."""
     if tables["forms"].empty:
@@ -315,22 +313,6 @@ def _form_matters(tables: Mapping[str, pd.DataFrame]) -> list[Claim]:
             more="questions in each form (--per-form)",
         )
     ]
-
-
-def _drawn_forms(forms: pd.DataFrame) -> dict[str, Drawing]:
-    """Accuracy by form of the question, if there is more than one."""
-    if forms.empty:
-        return {}
-    measured = forms.query("sample == 'measured'").sort_values("accuracy", ascending=False)
-    return {
-        "Accuracy by form": bars(
-            measured.assign(used=np.where(measured["chosen"], "chosen", "not chosen")),
-            "form", "accuracy", series="used",
-            caption="Share of whole sums that are right in each form of the question, each digit "
-            "read after the right ones before it, on the same sums. The form of all other figures "
-            f"was chosen on {CHOSEN_ON} other sums. Bars: 95 %.",
-        )
-    }  # fmt: skip
 
 
 def _every_cell_is_solved(cells: pd.DataFrame) -> Claim:
@@ -380,3 +362,19 @@ def _uniform_hides(digits: pd.DataFrame, cells: pd.DataFrame, seed: int) -> Clai
         unit="accuracy at the place on average, minus accuracy in the cell",
         decide="more questions in each cell (--per-cell)",
     )
+
+
+def _drawn_forms(forms: pd.DataFrame) -> dict[str, Drawing]:
+    """Accuracy by form of the question, if there is more than one."""
+    if forms.empty:
+        return {}
+    measured = forms.query("sample == 'measured'").sort_values("accuracy", ascending=False)
+    return {
+        "Accuracy by form": bars(
+            measured.assign(used=np.where(measured["chosen"], "chosen", "not chosen")),
+            "form", "accuracy", series="used",
+            caption="Share of whole sums that are right in each form of the question, each digit "
+            "read after the right ones before it, on the same sums. The form of all other figures "
+            f"was chosen on {CHOSEN_ON} other sums. Bars: 95 %.",
+        )
+    }  # fmt: skip
