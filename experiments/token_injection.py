@@ -1,42 +1,35 @@
 """What changes when a state is made to say another word?"""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from experiments import Claim, Experiment, Reading, Results, Table, UsageError, corrected
+from experiments import Claim, Experiment, Reading, Results, Table, corrected
 from lenses.kept import PerPrompt
-from lenses.states.implied import (
-    Question,
-    UnfitError,
-    asked_digits,
-    questions,
-    shown,
-    worded,
-)
+from lenses.states.implied import Question, asked_questions, shown
 from lenses.states.injection import (
-    KINDS,
     OUTCOMES,
     PLACES,
     WAYS,
     Injected,
-    held_out,
+    held_out_rows,
     inject,
     outcomes,
     readout_errors,
+    said_rows,
     success,
     text_errors,
 )
 from lenses.states.propagation import eligible
-from lenses.statistics.against_random import against_random
+from lenses.statistics.against_random import against_twins
 from lenses.statistics.intervals import bootstrap, share
 from lenses.statistics.paired import paired_shares
 from models.planted.implied import planted_implied
 from models.text import token_strings
-from prompts.injections import shipped_injections
 from viz import Figure, curves, heat_map
 
 if TYPE_CHECKING:
@@ -75,14 +68,35 @@ SENTENCES = {
     "answer is the one which that word implies.",
 }
 SHOWN = 12
-CELL = {
+COLUMNS = {
+    "case": "number of the question",
+    "group": "a relation, or a decimal place",
+    "text": "the question",
+    "answer": "its own answer",
+    "says": "what the model says when nothing is changed",
+    "word": "the word that is put in",
+    "random": "the random word",
+    "readout_error": "logits against norm(word) times U where the last state is replaced: largest "
+    "difference over the largest logit",
+    "text_error": "relative difference of logits from those of the text with the word, where it is "
+    "put in at depth 0",
     "at": "`subject`: the word that the question is about; `last`: the token that predicts the "
     "answer",
     "way": "`replace`: by the other word's embedding; `same length`: the same, as long as what it "
     "replaces; `main component`: only the readout direction of the likeliest token is exchanged; "
     "`state`: by the state that the other word has there",
     "layer": "blocks that the state has passed where it is changed; 0 is the embedding",
+    "put": "`word`, or `random` for the control",
+    "outcome": "`implied`: the target is said; `word said`: the word is; `implied by random`: the "
+    "target, after a random word; `random said`: the random word",
+    "estimate": "share of questions",
+    "control": "the better control: `random` word, or `none` put in",
+    "implied": "whether the target is said",
+    "best_control": "whether it is in that control",
+    "word_said": "whether the word that was put in is said",
+    "depths_said": "share of depths",
 }
+_table = partial(Table.of, COLUMNS)
 
 
 class TokenInjection(Experiment):
@@ -117,56 +131,34 @@ class TokenInjection(Experiment):
     """Depths at which states are changed, from the embedding to the last block."""
 
     tables: ClassVar[Mapping[str, Table]] = {
-        "questions": Table(
+        "questions": _table(
             "A row is a question and the word that is put in.",
-            key="case",
-            columns={
-                "case": "number of the question",
-                "group": "a relation, or a decimal place",
-                "text": "the question",
-                "answer": "its own answer",
-                "says": "what the model says when nothing is changed",
-                "word": "the word that is put in",
-                "implied": "what that word implies: the target",
-                "random": "the random word",
-                "readout_error": "logits against norm(word) times U where the last state is "
-                "replaced: largest difference over the largest logit",
-                "text_error": "relative difference of logits from those of the text with the word, "
-                "where it is put in at depth 0",
-            },
+            "case",
+            "group text answer says word implied random readout_error text_error",
+            implied="what that word implies: the target",
         ),
-        "said": Table(
+        "said": _table(
             "A row is what the model says after a state is changed.",
-            key="case at layer way put",
-            columns={"case": "number of the question", **CELL,
-                "put": "`word`, or `random` for the control"},
-            more="token",
+            "case at layer way put",
+            "token",
         ),
-        "success": Table(
+        "success": _table(
             "A row is how often an outcome comes about.",
-            key="at layer way outcome",
-            columns={**CELL,
-                "outcome": "`implied`: the target is said; `word said`: the word is; `implied by "
-                "random`: the target, after a random word; `random said`: the random word",
-                "estimate": "share of questions"},
-            more="low high n",
+            "at layer way outcome",
+            "estimate low high n",
         ),
-        "held_out": Table(
+        "held_out": _table(
             "A row is a question at the depth that is best in the other half of the questions.",
-            key="at way case",
-            columns={"case": "number of the question", **CELL,
-                "control": "the better control: `random` word, or `none` put in",
-                "implied": "whether the target is said",
-                "best_control": "whether it is in that control",
-                "word_said": "whether the word that was put in is said"},
+            "at way case",
+            "layer control implied best_control word_said",
         ),
-        "against_random": Table(
+        "against_random": _table(
             "A row is at how many depths within the model the word is said whose embedding, at "
             "equal length, replaces the last state.",
-            key="weights case",
-            columns={"case": "number of the question", "depths_said": "share of depths"},
+            "weights case",
+            "depths_said",
         ),
-    }  # fmt: skip
+    }
     reading: ClassVar[Reading] = Reading(
         causal="yes: a state is changed and what the model says is read",
         assumes="the embedding of a word stands for it also in later blocks, which is what is put "
@@ -179,61 +171,37 @@ class TokenInjection(Experiment):
 
     def measure(self, model: "Model") -> Results:
         """Every question with every change; then random models, the last state replaced."""
-        asked, layers = self._asked(model), model.cfg.n_layers
+        asked = asked_questions(model, self.count, self.additions, self.seed, least=SHOWN)
+        layers = model.cfg.n_layers
         depths = np.unique(np.linspace(0, layers, self.depths).round().astype(int)).tolist()
-        kept = self._inject(model, asked, depths)
+        kept, within = self._inject(model, asked, depths), eligible(depths, layers)
         found = Injected(kept["said"], kept["own"])
         right = outcomes(found, asked)
-        within = eligible(depths, layers)
         own = found.own == np.array([one.implied for one in asked])
-        best = [
-            held_out(right[:, place, :, way], own, within).assign(at=PLACES[place], way=WAYS[way])
-            for place in range(len(PLACES))
-            for way in range(len(WAYS))
-        ]
-        best = pd.concat(best, ignore_index=True)
-        best["layer"] = np.array(depths)[best.pop("depth")]
         said = right[:, PLACES.index("last"), :, WAYS.index(SCALED), OUTCOMES.index("word said")]
-        rows = [_depth_rows("own", said[:, within])]
-        for number, twin in enumerate(self.twins(model, RANDOM_MODELS)):
-            label = f"random weights {number + 1}/{RANDOM_MODELS}"
-            chosen = [depths[depth] for depth in within]
-            theirs = self._inject(twin, asked, chosen, ("last",), (SCALED,), label)
-            words = np.array([one.word for one in asked])[:, None]
-            is_said = theirs["said"][:, 0, :, 0, 0] == words
-            rows.append(_depth_rows(f"random {number}", is_said))
         return Results(
             {
                 "questions": _question_rows(model, asked, kept),
-                "said": _said_rows(model, found, depths),
+                "said": said_rows(model, found, depths),
                 "success": success(right, depths),
-                "held_out": best,
-                "against_random": pd.concat(rows, ignore_index=True),
+                "held_out": held_out_rows(right, own, depths, within),
+                "against_random": self._against_random(
+                    model, asked, said[:, within], [depths[depth] for depth in within]
+                ),
             }
         )
 
-    def _asked(self, model: "Model") -> list[Question]:
-        if model.card.arithmetic is not None:
-            try:
-                return asked_digits(model.card.arithmetic, self.additions, self.seed)
-            except ValueError as error:
-                raise UsageError(f"{model.card.name}: {error}; take a padded adder") from error
-        if model.tokenizer is None:
-            raise UsageError(f"{model.card.name} reads no text; take a language model")
-        shipped, cases = shipped_injections(), []
-        for number in range(len(shipped.known)):
-            try:
-                cases += worded(model, shipped, number)
-            except UnfitError:
-                continue  # state_propagation names the words that are left out
-        if len(cases) < 3 * SHOWN:
-            raise UsageError(
-                f"{model.card.name}: its tokenizer writes only {len(cases) // 3} of the words as "
-                "one token; take another language model"
-            )
-        made = questions(model, shipped, cases)
-        taken = np.linspace(0, len(made) - 1, min(self.count, len(made))).astype(int)
-        return [made[number] for number in taken]
+    def _against_random(
+        self, model: "Model", asked: Sequence[Question], own: np.ndarray, depths: Sequence[int]
+    ) -> pd.DataFrame:
+        """At how many of some depths the word is said at the last token; then in random models."""
+        rows, words = [_depth_rows("own", own)], np.array([one.word for one in asked])[:, None]
+        for number, twin in enumerate(self.twins(model, RANDOM_MODELS)):
+            label = f"random weights {number + 1}/{RANDOM_MODELS}"
+            theirs = self._inject(twin, asked, depths, ("last",), (SCALED,), label)
+            is_said = theirs["said"][:, 0, :, 0, 0] == words
+            rows.append(_depth_rows(f"random {number}", is_said))
+        return pd.concat(rows, ignore_index=True)
 
     def _inject(
         self,
@@ -344,10 +312,7 @@ class TokenInjection(Experiment):
 
     def _is_said(self, rows: pd.DataFrame) -> Claim:
         """That trained weights say the word that replaces the last state at more depths."""
-        wide = rows.pivot(index="weights", columns="case", values="depths_said")
-        found = against_random(
-            wide.loc["own"].to_numpy(), wide.drop(index="own").to_numpy(), self.seed
-        )
+        found = against_twins(rows, "case", "depths_said", self.seed)
         return Claim.mechanical(
             "A word whose embedding, at equal length, replaces the last token's state within the "
             "model is said at more depths than with random weights.",
@@ -412,14 +377,6 @@ def _question_rows(model: "Model", asked: Sequence[Question], kept: PerPrompt) -
         "text_error": kept["text_error"],
     }
     return pd.DataFrame(told | tokens)
-
-
-def _said_rows(model: "Model", found: Injected, depths: Sequence[int]) -> pd.DataFrame:
-    axes = pd.MultiIndex.from_product(
-        [range(len(found.own)), PLACES, depths, WAYS, KINDS],
-        names=["case", "at", "layer", "way", "put"],
-    )
-    return axes.to_frame(index=False).assign(token=token_strings(model, found.said.ravel()))
 
 
 def _said_figure(tables: Mapping[str, pd.DataFrame], way: str) -> Figure:

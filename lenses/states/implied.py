@@ -12,10 +12,10 @@ from typing import Literal
 
 import numpy as np
 
-from models import Model
+from models import Model, ModelError
 from models.text import token_strings, tokenize
 from prompts.additions import Addition, AdditionFormat, Sums, number_of
-from prompts.injections import BLANK, Implied, Injections
+from prompts.injections import BLANK, Implied, Injections, shipped_injections
 
 Told = Literal["word", "implied", "answer"]
 """What is read: the word whose state it is, what that word implies, the answer that a question
@@ -185,6 +185,36 @@ class Question:
     def filled(self, pos: int, token: int) -> list[int]:
         """The text with another token at a pos."""
         return [*self.ids[:pos], token, *self.ids[pos + 1 :]]
+
+
+def asked_questions(
+    model: Model, count: int, additions: int, seed: int, least: int
+) -> list[Question]:
+    """Up to `count` of the shipped questions, evenly spread; an adder is asked `additions`.
+
+    Raises:
+        ModelError: the model reads no text, or fewer than `least` of the words as one token.
+    """
+    name, form = model.card.name, model.card.arithmetic
+    if form is not None:
+        try:
+            return asked_digits(form, additions, seed)
+        except ValueError as error:
+            raise ModelError(f"{name}: {error}; take a padded adder") from error
+    if model.tokenizer is None:
+        raise ModelError(f"{name} reads no text; take a language model")
+    shipped, cases = shipped_injections(), []
+    for number in range(len(shipped.known)):
+        try:
+            cases += worded(model, shipped, number)
+        except UnfitError:
+            continue  # state_propagation names the words that are left out
+    if len(cases) < 3 * least:  # a word is read in three ways
+        words = f"its tokenizer writes only {len(cases) // 3} of the words as one token"
+        raise ModelError(f"{name}: {words}; take another language model")
+    made = questions(model, shipped, cases)
+    taken = np.linspace(0, len(made) - 1, min(count, len(made))).astype(int)
+    return [made[number] for number in taken]
 
 
 def questions(model: Model, told: Injections, cases: Sequence[Placed]) -> list[Question]:

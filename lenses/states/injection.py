@@ -17,10 +17,11 @@ from torch import Tensor
 
 from lenses.states.implied import Question
 from lenses.states.placing import Reader, states_of, stream_hooks
+from lenses.statistics.grid import grid
 from lenses.statistics.intervals import wilson
 from models import Model
 from models.readout import Unembedding, unembedding
-from models.text import right_pad
+from models.text import right_pad, token_strings
 
 Way = Literal["replace", "same length", "main component", "state"]
 WAYS: tuple[Way, ...] = ("replace", "same length", "main component", "state")
@@ -207,3 +208,28 @@ def held_out(
             rows.append((case, depth, ("random", "none")[best], told[0], control, told[1]))
     names = ["case", "depth", "control", "implied", "best_control", "word_said"]
     return pd.DataFrame(rows, columns=names).sort_values("case", ignore_index=True)
+
+
+def held_out_rows(
+    right: Bool[np.ndarray, "n place depth way outcome"],
+    own: Bool[np.ndarray, "n"],
+    depths: Sequence[int],
+    within: Sequence[int],
+) -> pd.DataFrame:
+    """`held_out` for each place and way, with the depth as `layer`."""
+    rows = pd.concat(
+        [
+            held_out(right[:, place, :, way], own, within).assign(at=at, way=name)
+            for place, at in enumerate(PLACES)
+            for way, name in enumerate(WAYS)
+        ],
+        ignore_index=True,
+    )
+    rows["layer"] = np.array(depths)[rows.pop("depth")]
+    return rows
+
+
+def said_rows(model: Model, found: Injected, depths: Sequence[int]) -> pd.DataFrame:
+    """The token that is said after each change."""
+    axes = {"case": len(found.own), "at": PLACES, "layer": depths, "way": WAYS, "put": KINDS}
+    return grid(axes, token=token_strings(model, found.said.ravel()))

@@ -2,9 +2,9 @@
 
 import pytest
 
-from experiments import Results, UsageError
+from experiments import Results
 from experiments.token_injection import TokenInjection
-from models import load, untrained
+from models import ModelError, load, untrained
 from models.planted.implied import LAYER, planted_implied
 
 
@@ -74,7 +74,7 @@ def test_nothing_is_implied_with_random_weights():
 def test_what_reads_no_text_or_no_padded_numbers_is_refused():
     silent = untrained(planted_implied(), 0)
     silent.tokenizer = None
-    with pytest.raises(UsageError, match="reads no text; take a language model"):
+    with pytest.raises(ModelError, match="reads no text; take a language model"):
         TokenInjection().measure(silent)
-    with pytest.raises(UsageError, match="take a padded adder"):
+    with pytest.raises(ModelError, match="take a padded adder"):
         TokenInjection().measure(load("adder_1to6d"))

@@ -4,23 +4,26 @@ import numpy as np
 import pytest
 import torch
 
-from lenses.states.implied import asked_digits, questions, worded
+from lenses.states.implied import asked_digits, asked_questions, questions, worded
 from lenses.states.injection import (
     OUTCOMES,
     PLACES,
     WAYS,
     changed,
     held_out,
+    held_out_rows,
     inject,
     outcomes,
     readout_errors,
+    said_rows,
     success,
     text_errors,
     word_states,
 )
-from models import load
+from models import ModelError, load
 from models.planted.implied import LAYER, planted_implied
 from models.readout import unembedding
+from models.text import token_strings
 from prompts.injections import shipped_injections
 
 
@@ -104,3 +107,36 @@ def test_depths_are_chosen_on_questions_that_are_not_counted():
     found = held_out(right, np.zeros(40, dtype=bool), [0, 1, 2])
     assert not found["implied"].any()
     assert set(found["control"]) <= {"random", "none"}
+
+
+def test_rows_are_told_by_place_depth_way_and_word(adder):
+    some, depths = asked_digits(adder.card.arithmetic, 4, 0), [0, 1]
+    found = inject(adder, some, depths)
+    rows = said_rows(adder, found, depths)
+    assert len(rows) == found.said.size
+    cell = {"case": 2, "at": "last", "layer": 1, "way": "same length", "put": "random"}
+    row = rows[np.logical_and.reduce([rows[name] == value for name, value in cell.items()])]
+    token = found.said[2, 1, 1, WAYS.index("same length"), 1]
+    assert row["token"].tolist() == token_strings(adder, [token])
+
+
+def test_the_best_depth_of_each_place_and_way_is_told_as_the_layer():
+    right = np.random.default_rng(0).random((12, 2, 3, 4, 4)) < 0.5
+    own, depths, within = np.zeros(12, dtype=bool), [0, 4, 8], [1, 2]
+    rows = held_out_rows(right, own, depths, within)
+    assert len(rows) == 12 * len(PLACES) * len(WAYS)
+    for at, way in ((0, 3), (1, 0)):
+        here = rows[(rows["at"] == PLACES[at]) & (rows["way"] == WAYS[way])]
+        alone = held_out(right[:, at, :, way], own, within)
+        assert here["layer"].tolist() == [depths[depth] for depth in alone["depth"]]
+        assert here["implied"].tolist() == alone["implied"].tolist()
+
+
+def test_questions_of_a_text_model_are_spread_over_all(planted):
+    told = shipped_injections()
+    cases = [one for number in range(len(told.known)) for one in worded(planted, told, number)]
+    every = questions(planted, told, cases)
+    few = asked_questions(planted, 3, 0, 0, least=len(told.known))
+    assert [one.ids for one in few] == [every[n].ids for n in (0, (len(every) - 1) // 2, -1)]
+    with pytest.raises(ModelError, match=f"writes only {len(told.known)} of the words"):
+        asked_questions(planted, 3, 0, 0, least=len(told.known) + 1)
