@@ -263,16 +263,15 @@ class FirstOrderMarkov(Experiment):
         random = results.tables["against_random"].query("source == @source and weights != 'own'")
         ends = random["estimate"].min(), random["estimate"].max()
         beside = "; random weights: {:.2g} to {:.2g}".format(*ends) if len(random) else ""
+        tells = f"tells more than {percent(LEAST)} of the bigram information beyond frequencies."
         return Claim.learned(
-            f"{TOLD[source]} tells more than {percent(LEAST)} of the bigram information beyond "
-            "word frequencies.",
+            f"{TOLD[source]} {tells}",
             rows.loc[source],
             above=LEAST,
             null=rows.loc["E shuffled", "estimate"],
             null_note=f"the embedding of another token{beside}",
             unit="share of bigram information",
-            family=f"It tells more than {percent(LEAST)} of the bigram information beyond word "
-            "frequencies.",
+            family=f"It {tells}",
             label=source,
             more=MORE,
         )
