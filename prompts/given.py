@@ -126,6 +126,8 @@ def _json_rows(path: Path, text: str) -> Iterator[Row]:
         except json.JSONDecodeError as error:
             at = f"{path}, line {line}, column {error.colno}"
             raise ValueError(f"{at}: no JSON ({error.msg}); mend the line") from error
+        except (RecursionError, ValueError) as error:  # too deep, or a number of 5,000 digits
+            raise ValueError(f"{path}, line {line}: no JSON ({error}); mend the line") from error
         row = {"text": row} if isinstance(row, str) else row
         if not isinstance(row, dict):
             kind = type(row).__name__

@@ -34,6 +34,8 @@ def _class_in(module: ModuleType, path: Path) -> type[Experiment]:
     found = [c for c in local if c.__module__ == module.__name__]
     if len(found) != 1:
         raise UsageError(f"{path}: holds {len(found)} Experiment classes, expected one")
+    if lacks := sorted(getattr(found[0], "__abstractmethods__", ())):
+        raise UsageError(f"{path}: {found[0].__name__} lacks {', '.join(lacks)}; write it")
     return found[0]
 
 

@@ -179,7 +179,7 @@ def _existing(path: Path) -> Path:
 def _tree(path: Path) -> ast.Module:
     try:
         return ast.parse(path.read_bytes(), filename=str(path))
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise UsageError(f"{path}: not a Python file: {error}") from None
 
 
