@@ -188,6 +188,8 @@ class AdditionAccuracy(Experiment):
         cells, whole = results.tables["cells"], results.tables["answers"].iloc[0]
         text = f"The model answers {whole['correct']:.0f} of {whole['n']:.0f} random sums correctly"
         text += _in_form(results.tables["forms"])
+        if cells["low"].isna().all():
+            return f"{text}.".replace("%", " %")
         worst = cells.loc[cells["low"].idxmin()]
         failing = int((marked.at_most(cells) < SOLVED).sum())
         open_ = int((cells["low"] < SOLVED).sum())
@@ -317,14 +319,19 @@ def _form_matters(tables: Mapping[str, pd.DataFrame]) -> list[Claim]:
 
 def _every_cell_is_solved(cells: pd.DataFrame) -> Claim:
     """The worst cell is solved; it fails where that is beyond luck among so many cells."""
+    sentence = (
+        f"Every cell (place, run of nines, carry coming in) is solved: at least {SOLVED:.0%} of "
+        "its digits are right.".replace("%", " %")
+    )
+    if cells[["low", "high"]].isna().any(axis=None):
+        return Claim.not_tested("learned", sentence, "an interval in every cell (--per-cell)")
     row = cells["low"].idxmin()
     worst, high = cells.loc[row], cells.loc[row, "high"]
     if high < SOLVED:
         high = marked.at_most(cells)[row]
     where = f"accuracy in the weakest cell: {_digits_of(worst)}"
     return Claim.learned(
-        f"Every cell (place, run of nines, carry coming in) is solved: at least {SOLVED:.0%} of "
-        "its digits are right.".replace("%", " %"),
+        sentence,
         Estimate(worst["accuracy"], worst["low"], high, int(worst["n"])),
         above=SOLVED,
         unit=where if worst["accuracy"] < 1 else "accuracy in each cell",
@@ -347,7 +354,10 @@ def _pooled(sentence: str, cells: pd.DataFrame) -> Claim:
 
 def _uniform_hides(digits: pd.DataFrame, cells: pd.DataFrame, seed: int) -> Claim:
     """The worst cell lies further below its place's uniform accuracy than chance would put it."""
-    worst, gap, null = marked.weak_spot(digits, cells, seed)
+    if (weakest := marked.weak_spot(digits, cells, seed)) is None:
+        sentence = "Average accuracy hides a weak spot."
+        return Claim.not_tested("mechanical", sentence, "an accuracy in some cell (--per-cell)")
+    worst, gap, null = weakest
     holds = gap.p <= 0.05 and gap.low > 0
     where = f"{_digits_of(worst)} are right only {worst['accuracy']:.0%} of the time"
     if not holds:

@@ -249,15 +249,16 @@ class AdjectiveNoun(Experiment):
     def headline(self, results: Results) -> str:
         """Which head tells a noun's own adjective, and how much further it moves the noun."""
         head, _, moved, *_ = self.claims(results)
+        if head.estimate is None or moved.estimate is None:
+            return "Nothing can be said: no frame has all the numbers that it takes."
         layer, number = chosen_most(results.tables["best"])
         told = {"holds": "Yes, by", "fails": "No; the best head is"}
         told = told.get(head.verdict, "Not decided; the best head is")
-        sure = "" if moved.verdict == "holds" else " (not sure)"
         said = (
             f"{told} L{layer}H{number}: its attention from a noun to the noun's own adjective is "
             f"{head.estimate:.2f} higher than to the same word describing something else. "
             f"Exchanging the adjective moves the noun {np.exp(moved.estimate):.1f} times as far "
-            f"where it describes that noun{sure}."
+            f"where it describes that noun{'' if moved.verdict == 'holds' else ' (not sure)'}."
         )
         if results.tables["sentences"]["frame"].iloc[0].startswith("addition "):
             said += " In an adder the noun predicts a digit; its adjective is that column's digits."

@@ -341,8 +341,9 @@ def _faults(faults: pd.DataFrame) -> list[Claim]:
     return [
         Claim.mechanical(
             fault.sentence.format(size=row["size"]),
-            share(int(row["shown"]), int(row["n"])), above=0.5, null=row["mended"] / row["n"],
-            null_note="the corrected code", unit="share of runs in which it shows",
+            None if np.isnan(row["size"]) else share(int(row["shown"]), int(row["n"])),
+            above=0.5, null=row["mended"] / row["n"], null_note="the corrected code",
+            unit="share of runs in which it shows",
             family="Faults of the published walkthrough", label=fault.label,
             needs="more draws (--draws)", more="draws (--draws)",
         )

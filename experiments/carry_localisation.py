@@ -470,18 +470,21 @@ def _carry_or_digit(place: int, heads: list[str], by: pd.DataFrame, said: dict) 
     what, other = ("digit", "carry") if cross["writes"] == "digit" else ("carry", "digit")
     follows = {"carry": "adds that carry to its own column", "digit": "answers that digit"}
     verb = "writes" if len(heads) == 1 else "together write"
+    numbers = cross[[f"{what}_rate", f"{what}_low", f"{what}_high", "n"]]
+    known = pd.notna([*numbers, same["same_rate"], control["same_rate"]]).all()
     changed = f"{1 - same['same_rate']:.0%}, and with the same carry {1 - control['same_rate']:.0%}"
     return Claim.learned(
         f"{_and(heads)} {verb} the {what}, not the {other}, at place {place}: given what a sum "
         f"with the other carry and another digit makes there, the model {follows[what]}. Donors "
         f"with the other carry and the same digit change {changed}.".replace("%", " %"),
-        Estimate(*cross[[f"{what}_rate", f"{what}_low", f"{what}_high", "n"]]),
+        Estimate(*numbers) if known else None,
         above=0.5,
         verdict=WRITTEN.get(cross["writes"], "undecided"),
         null=cross[f"{other}_rate"],
         null_note=f"share in which it {follows[other]} instead",
         unit="share of cross donors",
         decide=MORE,
+        needs=MORE,
         label=f"Place {place} · {' + '.join(heads)}",
         **said,
     )

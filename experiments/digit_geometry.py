@@ -400,10 +400,15 @@ def held_most(by_layer: pd.DataFrame) -> pd.Series:
 
 def _held_by_both(by_layer: pd.DataFrame) -> Claim:
     """That line and circle together hold more than half, at the layer where they hold most."""
+    sentence = (
+        "At one layer or more, line and circle together hold most of what tells the digits apart."
+    )
+    if by_layer["share"].isna().all():
+        return Claim.not_tested("mechanical", sentence, "more prompts (--contexts)")
     best = held_most(by_layer)
     values = by_layer.set_index(["weights", "component", "layer"])["share"]
     return Claim.mechanical(
-        "At one layer or more, line and circle together hold most of what tells the digits apart.",
+        sentence,
         Estimate(*best[["share", "low", "high"]], n=geo.DIGITS), above=MOST,
         null=values["random weights", "line and circle", best["layer"]],
         null_note=f"{random_models(TWINS)}, layer {best['layer']}; ten equidistant points: .33",
@@ -416,7 +421,7 @@ def _same_as_token(moves: pd.DataFrame) -> Claim:
     rows = moves[(moves["layer"] == 0) & (moves["edit"] == EDITS["all"])]
     claim = Claim.identity(
         "At the embedding, shifting a digit by all of the difference is writing the other token.",
-        (1 - rows["as_token"]).mean(), within=0.02,
+        (1 - rows["as_token"]).mean(skipna=False), within=0.02,
         unit="share of prompts with another answer; rounding may change one in fifty",
     )  # fmt: skip
     return claim.model_copy(update={"n": len(rows)})

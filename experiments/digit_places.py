@@ -404,8 +404,11 @@ def _place_beyond(tables: Tables, sample: str) -> Claim:
         return Claim.not_tested("learned", sentence, needs, **named)
     compared = tables["contrasts"].query("sample == @sample")
     compared = compared[compared["statistic"].isin(BEYOND)]
-    by_layer = compared.groupby("layer")
-    p, highest = by_layer["p"].max(), by_layer["high"].min().max()
+    p, highest = _hardest(compared)
+    if p.empty:
+        return Claim.not_tested(
+            "learned", sentence, "more digits (--probed, --per-length)", **named
+        )
     least = compared[compared["layer"] == p.idxmin()].sort_values("estimate").iloc[0]
     layer, holds = least["layer"], p.min() <= LEVEL and least["low"] > 0
     rival = least["statistic"].removeprefix("place ")
@@ -414,6 +417,18 @@ def _place_beyond(tables: Tables, sample: str) -> Claim:
         decide="more digits (--probed, --per-length)", null_note=_accuracies(probes, layer),
         unit=f"accuracy {rival} at layer {layer:.0f}", **named,
     )  # fmt: skip
+
+
+def _hardest(contrasts: pd.DataFrame) -> tuple[pd.Series, float]:
+    """By layer the p of the control that is hardest to beat, and the most that is possible at all.
+
+    A layer is left out where the p of one control is missing: it could be the hardest.
+    """
+    known = contrasts.groupby("layer").filter(
+        lambda rows: rows[["p", "high"]].notna().all(axis=None)
+    )
+    by_layer = known.groupby("layer")
+    return by_layer["p"].max(), by_layer["high"].min().max()
 
 
 def _accuracies(probes: pd.DataFrame, layer: int) -> str:
@@ -431,15 +446,19 @@ def _treated_as_moved(contrasts: pd.DataFrame) -> Claim:
     Judged against the control that is harder to beat, at the layer where the shift acts most.
     """
     rows = contrasts[contrasts["statistic"].str.startswith("answer moves")]
-    by_layer = rows.groupby("layer")
-    p, highest = by_layer["p"].max(), by_layer["high"].min().max()
+    sentence = (
+        "Shifted from the mean state of its place to that of another, a digit is treated as if it "
+        "stood there."
+    )
+    p, highest = _hardest(rows)
+    if p.empty:
+        return Claim.not_tested("learned", sentence, "more texts (--edits)")
     here = rows[rows["layer"] == p.idxmin()].sort_values("estimate")
     least, name = here.iloc[0], here["statistic"].str.removeprefix("answer moves, beyond ")
     does = ", ".join(f"{way} {null:.2f}" for way, null in zip(name, here["null"], strict=True))
     return Claim.learned(
-        "Shifted from the mean state of its place to that of another, a digit is treated as if it "
-        "stood there.",
-        least, verdict=_verdict(p.min() <= LEVEL and least["low"] > 0, highest < NEGLIGIBLE),
+        sentence, least,
+        verdict=_verdict(p.min() <= LEVEL and least["low"] > 0, highest < NEGLIGIBLE),
         p=float(p.min()), null=least["null"],
         decide="more texts (--edits), or a direction that acts: the interval spans the threshold",
         unit="nats that the answer's digit there moves towards it, beyond "

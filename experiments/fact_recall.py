@@ -278,11 +278,10 @@ class FactRecall(Experiment):
         """The last state is all that counts, and what is the same in both runs counts nothing."""
         within = 1e-4 if self.dtype == "float32" else 3e-2
         unit = f"largest difference of probabilities; tolerance {within:g}"
-        errors = {name: _values(traced, name) for name in EXACT}
-        return [
-            Claim.identity(EXACT[name], wrong[~np.isnan(wrong)], within=within, unit=unit)
-            for name, wrong in errors.items()
-        ]
+        last, before = (_values(traced, name) for name in EXACT)
+        before = before[~np.isnan(before)]  # missing where the subject stands first
+        both = zip(EXACT.values(), (last, before), strict=True)
+        return [Claim.identity(said, wrong, within=within, unit=unit) for said, wrong in both]
 
     def figures(self, results: Results) -> dict[str, Drawing]:
         """Where the answer comes back from, the first fact, who writes it, what is known."""

@@ -192,7 +192,7 @@ class HeadContributions(TextStudy):
 
     def headline(self, results: Results) -> str:
         """The heads with the longest vectors, and the largest share of a layer's sum."""
-        axes, heads = ["layer", "head"], results.tables["heads"]
+        axes, heads = ["layer", "head"], results.tables["heads"].dropna(subset="estimate")
         if heads.empty:
             return "Nothing can be said: no token counts (--include-first counts the first one)."
         means = heads.pivot(index=axes, columns=["measure", "phase"], values="estimate")
@@ -519,6 +519,8 @@ def _effects(rows: pd.DataFrame | None, sign: int) -> pd.DataFrame:
         return pd.DataFrame()
     excess = rows.assign(excess=sign * (rows["value"] - rows["null"]))
     wide = excess.pivot(index="prompt", columns="weights", values="excess").dropna()
+    if wide.empty:
+        return wide
     random = wide.filter(like="random ")
     highest, lowest = (random[end] for end in (random.mean().idxmax(), random.mean().idxmin()))
     return wide.assign(above=wide["own"] - highest, below=wide["own"] - lowest)

@@ -202,12 +202,17 @@ class HeadSelection(TextStudy):
         """The heads of a kind, what moves scores on average, and the head that copies most."""
         shares = results.tables["shares"].groupby("component")["estimate"].mean()
         heads = results.tables["heads"]
-        most = heads.loc[heads["copies"].idxmax()]
-        return (
+        said = (
             f"{_kinds_found(results.tables['best'])} Over all heads, attention scores follow where "
             f"a token stands ({_percent(shares.get('position', 0))} of their variance) and which "
-            f"token it is ({_percent(shares.get('content', 0))}); {_name(most)} copies most: the "
-            f"token read rises above {_percent(most['copies'])} of the others (chance: 50 %)."
+            f"token it is ({_percent(shares.get('content', 0))})"
+        )
+        if heads["copies"].isna().all():
+            return f"{said}."
+        most = heads.loc[heads["copies"].idxmax()]
+        return (
+            f"{said}; {_name(most)} copies most: the token read rises above "
+            f"{_percent(most['copies'])} of the others (chance: 50 %)."
         )
 
     def claims(self, results: Results) -> list[Claim]:

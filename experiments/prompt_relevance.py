@@ -359,9 +359,9 @@ def _first_layer(results: Results) -> str:
         "measure == 'attention' and layers in ('first', 'each') and truth == 'edges' "
         "and target == 'magnitude' and not first_token"
     )
-    found = found.assign(layer=found["layer"].astype(int))
+    found = found.dropna(subset="estimate").assign(layer=lambda rows: rows["layer"].astype(int))
     rho, each = (found[found["scope"] == of].set_index("layer")["estimate"] for of in SCOPES)
-    if 0 not in rho:
+    if 0 not in rho or 0 not in each:
         return "There are too few tokens to judge layer 0's attention."
     guide = next(word for least, word in GUIDES if rho[0] >= least)
     best = f"; the best of {len(rho)} layers is layer {rho.idxmax()} ({rho.max():.2f})"

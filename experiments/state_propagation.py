@@ -167,13 +167,13 @@ class StatePropagation(Experiment):
         ),
         "identities": Table.of(
             MEANS,
-            "A row is a case and the largest errors of what must be exact.",
-            key="told case",
+            "A row is a case in which something that must be exact was tried.",
+            key="told identity case",
             more="",
-            back="relative error of logits when a state is put back where it stood; the first "
-            "cases alone",
-            last="answers alone: whether the state after the last block says what the whole text "
-            "says (0 or 1)",
+            identity="`back`: the first cases, a state is put back where it stood; `last`: "
+            "answers, the state after the last block says what the whole text says",
+            error="`back`: largest relative error of logits; `last`: 0 where it says the same "
+            "token, 1 where not",
         ),
     }
     reading: ClassVar[Reading] = Reading(
@@ -259,7 +259,7 @@ class StatePropagation(Experiment):
         beyond = rows.loc[(rows["q"] <= LEVEL) & (rows["estimate"] > 0), "layer"].tolist()
         share, control = (percent(best[name].mean()) for name in ("own", "best_control"))
         layer = int(best["layer"].mode().iloc[0])
-        if claim.verdict != "holds":
+        if claim.verdict != "holds" or not beyond:
             return f"{DOES_NOT[told]} ({share} after block {layer}, best control {control})."
         return (
             f"{DOES[told]}: {share} after block {layer}, best control {control}; beyond all "
@@ -269,19 +269,19 @@ class StatePropagation(Experiment):
     def claims(self, results: Results) -> list[Claim]:
         """Two identities; what is told beyond the controls; what the model knows when asked."""
         tables = results.tables
-        within, rows = TOLERANCE[self.dtype], tables["identities"]
+        within, rows = TOLERANCE[self.dtype], tables["identities"].set_index("identity")["error"]
         learned = [self._told(tables["held_out"].query("told == @told"), told) for told in TOLD]
         held = tables["held_out"].query("told == 'implied'")
         wrong = held[~held["text"].astype(bool)]
         return [
             Claim.identity(
                 "A state that is put back where it stood changes no prediction.",
-                rows["back"].dropna(),
+                rows[rows.index == "back"],
                 within=within,
             ),
             Claim.identity(
                 "After the last block, the state alone says what the whole text says.",
-                rows["last"].dropna(),
+                rows[rows.index == "last"],
                 within=0,
                 unit="0 where it says the same token, 1 where not",
             ),

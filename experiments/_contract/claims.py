@@ -102,7 +102,8 @@ class Claim(BaseModel):
 
     @classmethod
     def descriptive(cls, sentence: str, found: Any = None, **said: Any) -> "Claim":
-        """A plain finding: a number with its interval, and no verdict."""
+        """A plain finding: a number with its interval, and no verdict; NaN is absent."""
+        said |= {name: None for name in JUDGED_BY if _is_nan(said.get(name))}
         return Claim(kind="descriptive", sentence=sentence, verdict=None, **_numbers(found), **said)
 
     @classmethod

@@ -169,13 +169,16 @@ class WeakSpot(NamedTuple):
     """The mean of the largest gap where all cells of a place are alike."""
 
 
-def weak_spot(digits: pd.DataFrame, cells: pd.DataFrame, seed: int) -> WeakSpot:
+def weak_spot(digits: pd.DataFrame, cells: pd.DataFrame, seed: int) -> WeakSpot | None:
     """The worst cell beside the uniform `digits` of its place; both have accuracies.
 
     The interval is Newcombe's for the difference in that cell; p is of the worst among as many.
+    None where no cell has an accuracy.
     """
     both = cells.merge(digits, on="place", suffixes=("", "_uniform"))
     shortfall = both["accuracy_uniform"] - both["accuracy"]
+    if shortfall.isna().all():
+        return None
     worst = both.loc[shortfall.idxmax()]
     null = _shortfall_by_chance(both, seed)
     gap = float(shortfall.max())

@@ -219,9 +219,10 @@ def area_rows(curves: PerPrompt) -> pd.DataFrame:
 
 
 def areas_between(areas: pd.DataFrame) -> pd.DataFrame:
-    """Area between the curves by prompt and order, mean of both ablations."""
+    """Area between the curves by prompt and order, mean of both ablations; NaN where one lacks."""
     rows = areas[areas["measure"] == "between"]
-    return rows.pivot_table(index="prompt", columns="order", values="area")
+    by = rows.assign(known=rows["area"].notna()).groupby(["prompt", "order"])
+    return by["area"].mean().where(by["known"].all()).unstack()
 
 
 def best_rows(areas: pd.DataFrame) -> pd.DataFrame:

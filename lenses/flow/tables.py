@@ -120,4 +120,4 @@ def fetched_rows(links: pd.DataFrame) -> pd.DataFrame:
     links = links[(links["kind"] == "attention") & (links["query"] == last)]
     links = links[links["source"] != last]
     rows = links.groupby(["rule", "source"], sort=False)["weight"].sum().rename("share")
-    return (rows / rows.groupby("rule").transform("sum")).reset_index()
+    return (rows / rows.groupby("rule").transform("sum")).dropna().reset_index()

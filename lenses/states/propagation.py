@@ -92,7 +92,8 @@ def put_in(
 
 def _error(text: Reader, depth: int, state: Float[Tensor, "n d_model"]) -> Float[Tensor, "n"]:
     again = text(depth, state[None])[0]
-    return (again - text.alone).norm(dim=-1).double() / text.alone.norm(dim=-1).double()
+    apart, size = (x.norm(dim=-1).double() for x in (again - text.alone, text.alone))
+    return torch.where(apart == 0, 0, apart / size).nan_to_num(nan=torch.inf)  # NaN: not tried
 
 
 def eligible(depths: Sequence[int], layers: int) -> list[int]:

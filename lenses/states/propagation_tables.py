@@ -55,12 +55,18 @@ def case_rows(model: Model, cases: Sequence[Placed]) -> pd.DataFrame:
 
 
 def identity_rows(read: Read, told: Told) -> pd.DataFrame:
-    """What must be exact of each case: the largest error `back`; `last` is of answers alone.
+    """What must be exact, a row a case that was tried: `back`, and of answers `last`.
 
-    `last` is 1 where the state after the last block says another token than the whole text.
+    The error of `back` is the largest over depths; that of `last` is 1 where the state after the
+    last block says another token than the whole text.
     """
-    last = (read.put[:, -1, 0] != read.text).astype(float) if told == "answer" else np.nan
-    return pd.DataFrame({"case": range(len(read.text)), "back": read.error.max(1), "last": last})
+    tried = np.flatnonzero(~np.isnan(read.error).all(1))
+    found = [("back", tried, read.error[tried].max(1))]
+    if told == "answer":
+        other = (read.put[:, -1, 0] != read.text).astype(float)
+        found.append(("last", np.arange(len(other)), other))
+    names = ("identity", "case", "error")
+    return pd.concat([pd.DataFrame(dict(zip(names, one, strict=True))) for one in found])
 
 
 def written_rows(

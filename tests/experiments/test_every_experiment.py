@@ -25,6 +25,7 @@ from experiments._runs.run import redraw, run
 from experiments._runs.store import Arrays, Tables
 from models import load, untrained
 from tests.accelerator import NAME, Pretended
+from tests.experiments.missing import answered_from, lacking, wrongly_held
 from viz import as_drawing
 from viz.drawing import Drawing, texts_of
 
@@ -163,6 +164,19 @@ def test_it_draws(folder):
     assert told["figures"], "an experiment draws at least one figure, which shows the headline"
     for slug in told["figures"]:
         assert (folder / "figures" / slug / "figure.svg").stat().st_size > 1000
+
+
+def test_no_claim_holds_on_numbers_that_are_missing(experiment, results):
+    """A column is NaN throughout; where that changes an answer, also only at its ends."""
+    before, headline = experiment.claims(results), experiment.headline(results)
+    for name, column in answered_from(experiment, results):
+        for gone, left in lacking(results, name, column):
+            after, said = experiment.claims(left), experiment.headline(left)
+            assert said, f"{name}.{column}: no headline without {gone}"
+            wrong = wrongly_held(before, after, gone)
+            assert not wrong, f"{name}.{column}: {gone} is NaN, and yet holds: {wrong}"
+            if (after, said) == (before, headline):
+                break  # nothing is answered from it
 
 
 def test_figures_speak_in_words(experiment, results):

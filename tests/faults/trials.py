@@ -129,7 +129,9 @@ def place(home: Path, *words: str) -> Place:
     return Place(home, words, tables, took)
 
 
-PATIENCE = 300
+PATIENCE = 600
+"""Seconds without a word after which a process hangs. Where thirty processes share two cores, one
+that is well may take minutes to begin, or wait as long for another that has the same run."""
 SIGNS = (signal.SIGINT, signal.SIGTERM)
 _said: dict[int, int] = {}
 """Of each process that was started: the end of the pipe from which its words are read."""

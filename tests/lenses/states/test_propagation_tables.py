@@ -61,11 +61,12 @@ def test_tables_are_those_of_what_is_said(planted, cases, read):
 
 
 def test_only_answers_must_be_said_after_the_last_block(read):
-    assert (identity_rows(read, "answer")["last"] == 0).all()
-    assert identity_rows(read, "word")["last"].isna().all()
+    rows = identity_rows(read, "answer").set_index("identity")["error"]
+    assert (rows["last"] == 0).all()
+    assert rows["back"].max() < 1e-5
+    assert set(identity_rows(read, "word")["identity"]) == {"back"}
     wrong = Read(read.put + 1, read.decoded, read.none, read.text, read.error)
-    assert (identity_rows(wrong, "answer")["last"] == 1).all()
-    assert identity_rows(read, "answer")["back"].max() < 1e-5
+    assert (identity_rows(wrong, "answer").set_index("identity")["error"]["last"] == 1).all()
 
 
 @torch.inference_mode()
