@@ -249,9 +249,9 @@ def worst_p(rows: pd.DataFrame, random: pd.DataFrame) -> pd.Series:
     side = np.sign(own)
     beyond = np.sign(random["estimate"]) == side
     excess = random["p_any"].where(beyond, 1.0).groupby(random["statistic"]).max()
-    random_effect = pd.Series(side * (own - random["estimate"]), random.index)
-    one_more = random_effect.groupby(random["statistic"]).agg(
-        lambda effects: as_high_by_luck(abs(rows["estimate"][effects.name]), effects.to_numpy())
+    effects = (side * (own - random["estimate"])).groupby(random["statistic"])
+    one_more = pd.Series(
+        {name: as_high_by_luck(abs(rows["estimate"][name]), x.to_numpy()) for name, x in effects}
     )
     worst = np.maximum(excess, one_more).reindex(rows.index).fillna(1.0)
     return np.maximum(rows["p_any"], worst)

@@ -3,7 +3,9 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
+from scipy import stats
 
 from lenses.states import fillers
 from lenses.states.fillers import CONTROLS, FILLERS, MAIN, OWN, Filled
@@ -113,3 +115,22 @@ def test_one_text_given_and_own_differs_in_nothing_and_its_twin_does() -> None:
     assert np.allclose(table.query("given == 'own'")["estimate"], 0)
     found = table.query("given == 'twins' and statistic == 'attention_on_filler'")
     assert (found["low"] > 1).all()
+
+
+def test_an_effect_must_lie_beyond_one_more_random_model():
+    """Each random model is told from it by far, and still a third may lie as high."""
+    rows = pd.DataFrame(
+        {"estimate": [1.0, -1.0, 1.0], "p_any": [0.001] * 3}, index=["near", "far", "less"]
+    )
+    effects = {"near": [0.9, 0.3], "far": [-0.01, 0.01], "less": [0.0, 2.0]}
+    random = pd.DataFrame(
+        [(name, rows["estimate"][name] - effect, 0.002)
+         for name, some in effects.items() for effect in some],
+        columns=["statistic", "estimate", "p_any"],
+    )  # fmt: skip
+    worst = fillers.worst_p(rows, random)
+    for name, others in (("near", [0.9, 0.3]), ("far", [0.01, -0.01])):
+        p = stats.ttest_ind([1.0], others, alternative="greater").pvalue
+        assert worst[name] == pytest.approx(p)
+    assert worst["far"] < 0.01 < 0.2 < worst["near"]
+    assert worst["less"] == 1.0
