@@ -128,7 +128,7 @@ def test_leads_are_differences_of_scores(results) -> None:
     both = both.dropna()
     assert np.allclose(both["the better"], both[list(BASELINES)].min(axis=1))
     assert set(leads.weights) == {"own"} | {
-        f"{name}random {i}" for i in range(2) for name in ("", "own less ")
+        f"{name}random {i}" for i in range(4) for name in ("", "own less ")
     }
 
 
