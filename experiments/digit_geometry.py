@@ -2,44 +2,21 @@
 
 from collections.abc import Mapping
 from functools import partial
-from itertools import product
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
-import torch
-from einops import rearrange
-from jaxtyping import Float, Int
 from pydantic import Field
 
 from experiments import Claim, Estimate, Experiment, Reading, Results, Table, corrected
-from lenses.addition.answers import likeliest
-from lenses.digits import exchanges as ex
 from lenses.digits import geometry as geo
+from lenses.digits import shifts, shown
+from lenses.digits.exchanges import NUMBER_SLOTS, has_number_tokens
 from lenses.digits.separability import separability
-from lenses.digits.shifts import (
-    ABOVE,
-    EDITS,
-    NUMBER_EDITS,
-    OWN,
-    Asked,
-    Said,
-    edit_rows,
-    fit_rows,
-    helix_rows,
-    move_rows,
-    pair_rows,
-)
-from lenses.digits.shown import (
-    dimension_curves,
-    separable_at,
-    separable_by_layer,
-    some_points,
-    written_shares,
-)
-from lenses.kept import PerPrompt
+from lenses.digits.shifting import Shifter, asked_of, keep_only, some_layers, states_of
+from lenses.digits.shifts import ABOVE, EDITS, NUMBER_EDITS, OWN, Gain
 from lenses.statistics.against_random import random_models
-from lenses.statistics.intervals import bootstrap, share
+from lenses.statistics.intervals import share
 from models.planted.carry import planted_carry
 from viz import Drawing, bars, curves, heat_map, point_map
 
@@ -48,12 +25,6 @@ if TYPE_CHECKING:
 
 TWINS = 3
 """Models of the same shape with random weights, whose digits are shown beside the model's own."""
-CONTEXTS_AT_ONCE = 8
-"""Fixed, because the last bit of a state may depend on how many are computed together."""
-MANY_LAYERS = 4
-"""Models of more layers than this are edited at some of them."""
-NUMBERS, NUMBER_CONTEXTS = 100, 8
-"""0 to 99 is the shortest range that holds whole turns of all periods of the helix."""
 LEVEL, MOST = 0.05, 0.5
 ALIKE = 0.1
 """Shares of edits that succeed and differ by less are taken for alike."""
@@ -157,24 +128,21 @@ class DigitGeometry(Experiment):
 
     def measure(self, model: "Model") -> Results:
         """States of every digit in every slot, here and in random twins; then the edits."""
-        asked, layers = self._asked(model), self._layers(model)
-        states = self._states(model, asked.every, "states")
+        asked = asked_of(model, self.contexts, self.edits, self.seed)
+        states = states_of(model, asked.every, self.stream, "states")
         twins = [
-            geo.grams(self._states(twin, asked.every, f"random weights {number + 1}/{TWINS}"))
-            for number, twin in enumerate(self.twins(model, TWINS))
+            geo.grams(states_of(twin, asked.every, self.stream, f"random weights {number}/{TWINS}"))
+            for number, twin in enumerate(self.twins(model, TWINS), start=1)
         ]
         tables = geo.shape_tables(asked.slots, states, np.stack(twins), self.seed)
-        patterns = geo.bases()["line and circle"]
-        said, clean = self._said(model, asked.rows, states, patterns, "edits")
-        moves, fits = move_rows(asked, said, clean, layers), fit_rows(asked, said, layers)
-        tables |= {"moves": moves, "edits": edit_rows(moves, fits), "fits": fits}
-        tables["pairs"] = pair_rows(moves)
+        layers = some_layers(model.cfg.n_layers, self.edited_layers)
+        shift = Shifter(model, self.stream, layers, self.permuted_fits, self.batch_size, self.seed)
+        tables |= shift.tables(asked, states)
         apart = [separability(asked.slots, states, self.seed).assign(what="digits")]
         tables["helix"] = pd.DataFrame()
-        if model.card.arithmetic is None and ex.has_number_tokens(model):
-            tables["helix"], numbers = self._helix(model)
-            found = separability(ex.NUMBER_SLOTS, numbers, self.seed)
-            apart.append(found.assign(what="numbers"))
+        if model.card.arithmetic is None and has_number_tokens(model):
+            tables["helix"], numbers = shift.helix(self.edits)
+            apart.append(separability(NUMBER_SLOTS, numbers, self.seed).assign(what="numbers"))
         return Results(tables | {"separability": pd.concat(apart, ignore_index=True)})
 
     def headline(self, results: Results) -> str:
@@ -186,10 +154,8 @@ class DigitGeometry(Experiment):
             (False, True): "follow a circle; a line is not shown",
             (False, False): "look like a cloud: no line and no circle stands out",
         }[told[LINE] == "holds", told[CIRCLE] == "holds"]
-        best, succeeds = held_most(tables["by_layer"]), []
-        for reads, fits in tables["fits"].groupby("reads", sort=False):
-            here = tables["edits"].query("reads == @reads")
-            won = here[here["layer"] == clearest_layer(fits)[0]].set_index("edit")["success"]
+        best, succeeds = geo.held_most(tables["by_layer"]), []
+        for reads, won in shifts.success_where_clearest(tables["edits"], tables["fits"]).items():
             fit, null = won[EDITS["fit"]], won[EDITS["permuted"]]
             succeeds.append(f"the {reads} in {fit:.0%} of prompts (permuted labels: {null:.0%})")
         return (
@@ -201,15 +167,12 @@ class DigitGeometry(Experiment):
     def claims(self, results: Results) -> list[Claim]:
         """Does it add, is there a line, a circle, or a cloud, and does the model go by them?"""
         tables = results.tables
-        shifted = [
-            _goes_by_it(MOVES[reads], moves, tables["fits"].query("reads == @reads"), self.seed)
-            for reads, moves in tables["moves"].groupby("reads", sort=False)
-        ]
+        gains = shifts.gains(tables["moves"], tables["fits"], self.seed)
         found = [
             _adds(tables["moves"]),
             _pattern(LINE, "line beyond circle", tables["shares"], tables["edits"]),
             _pattern(CIRCLE, "circle beyond arch", tables["shares"], tables["edits"]),
-            *shifted,
+            *(_goes_by_it(MOVES[reads], gain) for reads, gain in gains.items()),
             _held_by_both(tables["by_layer"]),
             _same_as_token(tables["moves"]),
             _numbers(tables["helix"]),
@@ -219,104 +182,15 @@ class DigitGeometry(Experiment):
 
     def figures(self, results: Results) -> dict[str, Drawing]:
         """What line and circle hold, the digits themselves, and what shifts them."""
-        return shape_figures(results.tables) | edit_figures(results.tables)
+        tables = results.tables
+        return _pattern_figures(tables) | _spread_figures(tables) | _edit_figures(tables)
 
     def planted(self) -> "Model":
         """An exact adder whose digits lie on a line and a circle, which is all it knows of them.
 
         What its heads read of a digit is linear in it, so that its answers stay what they were.
         """
-        model = planted_carry(places=3).model
-        ids = torch.from_numpy(model.card.arithmetic.digit_ids)
-        kept = torch.from_numpy(geo.projector(geo.bases()["line and circle"]) + 0.1)
-        model.W_E[ids] = kept.to(model.W_E) @ model.W_E[ids]
-        return model
-
-    def _asked(self, model: "Model") -> Asked:
-        """The prompts, in the model's own format (ModelError where digits are no tokens)."""
-        form, seed = model.card.arithmetic, self.seed
-        if form is None:
-            slots = ex.LANGUAGE_SLOTS
-            every = ex.language_values(model, slots, self.contexts, seed)
-            rows = ex.language_exchanges(model, slots, self.edits, seed + 1)
-            return Asked(slots, every, rows, np.repeat(OWN, len(rows)))
-        slots = ex.adder_slots(form)
-        every = ex.adder_values(form, slots, self.contexts, seed)
-        own = ex.adder_exchanges(form, slots, self.edits, seed + 1)
-        above = ex.adder_exchanges(form, slots, self.edits, seed + 3, above=True)
-        reads = np.repeat([OWN, ABOVE], [len(own), len(above)])
-        return Asked(slots, every, own.and_also(above), reads)
-
-    def _states(self, model: "Model", every: ex.EveryValue, label: str) -> np.ndarray:
-        """The state of each value at its pos [slot layer context value d]."""
-        kept, (slots, contexts, values, _) = PerPrompt(), every.tokens.shape
-        chunks = list(product(range(slots), range(0, contexts, CONTEXTS_AT_ONCE)))
-        for slot, first in self.stream(chunks, kept, label):
-            tokens = every.tokens[slot, first : first + CONTEXTS_AT_ONCE]
-            tokens = rearrange(tokens, "context value pos -> (context value) pos")
-            found = ex.states_at(model, tokens, int(every.at[slot]))
-            apart = "layer (context value) d -> context layer value d"
-            kept.update(states=np.ascontiguousarray(rearrange(found, apart, value=values)))
-        by_slot = "(slot context) layer value d -> slot layer context value d"
-        return rearrange(kept["states"], by_slot, slot=slots)
-
-    def _layers(self, model: "Model") -> list[int]:
-        """The layers at which digits are shifted."""
-        count = model.cfg.n_layers
-        if count <= MANY_LAYERS:
-            return list(range(count))
-        spread = np.linspace(0, count / 2, self.edited_layers, endpoint=self.edited_layers > 1)
-        return sorted({int(layer) for layer in spread})
-
-    def _said(
-        self, model: "Model", rows: ex.Exchanges, states: np.ndarray, fit: geo.Basis, label: str
-    ) -> tuple[Said, Int[np.ndarray, "row"]]:
-        """Tokens said after each edit and with the other token written; those said before."""
-        layers, kept, plain, size = self._layers(model), PerPrompt(), PerPrompt(), self.batch_size
-        for some in self.stream(rows, plain, f"{label}: answers", size):
-            texts, read = {"clean": some.tokens, "token": some.exchanged}, some.read[:, None]
-            plain.update(**{key: likeliest(model, x, read)[:, 0] for key, x in texts.items()})
-        for layer in layers:
-            steps = self._steps(states[:, layer].mean(1), fit, rows)
-            for at in self.stream(np.arange(len(rows)), kept, f"{label}, layer {layer}", size):
-                some, state = rows[at], ex.entering(model, rows[at].tokens, layer)
-                kept.update(**{
-                    name: ex.said_after(model, state, layer, some, step[at])
-                    for name, step in steps.items()
-                })  # fmt: skip
-        said = {name: kept[name].reshape(len(layers), len(rows)) for name in steps}
-        said["other token"] = np.broadcast_to(plain["token"], (len(layers), len(rows)))
-        return said, plain["clean"]
-
-    def _steps(
-        self, means: Float[np.ndarray, "slot value d"], patterns: geo.Basis, rows: ex.Exchanges
-    ) -> dict[str, Float[np.ndarray, "row d"]]:
-        """What each edit adds to the state of each row's digit, by the edit's name."""
-        rng = np.random.default_rng(self.seed)  # the same permutations at every layer
-        made = geo.fits(means, patterns, rng, self.permuted_fits)
-        if means.shape[1] == geo.DIGITS:
-            for name in ("line", "circle"):
-                made[name] = np.broadcast_to(geo.projector(geo.bases()[name]), made["fit"].shape)
-        where = rows.slot, rows.value, rows.target
-        steps = {name: geo.moved(means, fit, *where) for name, fit in made.items()}
-        steps["random"] = geo.as_long(steps["fit"], rng)
-        return {name: step.astype(np.float32) for name, step in steps.items()}
-
-    def _helix(self, model: "Model") -> tuple[pd.DataFrame, np.ndarray]:
-        """Of numbers that are tokens: shares of the helix, what a shift along it does; states."""
-        slots, seed = ex.NUMBER_SLOTS, self.seed
-        every = ex.language_values(model, slots, NUMBER_CONTEXTS, seed, NUMBERS)
-        rows = ex.language_exchanges(model, slots, self.edits, seed + 1, NUMBERS)
-        states, patterns = self._states(model, every, "numbers"), geo.helix(NUMBERS)
-        said, _ = self._said(model, rows, states, patterns, "numbers")
-        parts = []
-        for number, layer in enumerate(self._layers(model)):
-            gram, means = geo.gram(states[0, layer]), states[:, layer].mean(1)
-            fits = geo.fits(means, patterns, np.random.default_rng(seed), self.permuted_fits)
-            held = {name: np.trace(fit[0] @ gram) / np.trace(gram) for name, fit in fits.items()}
-            right = {name: each[number] == rows.answer for name, each in said.items()}
-            parts.append(helix_rows(layer, held, right))
-        return pd.concat(parts, ignore_index=True), states
+        return keep_only(planted_carry(places=3).model, geo.bases()["line and circle"])
 
 
 LINE = "At some place and layer, the ten digits follow a line beyond what a circle explains."
@@ -360,52 +234,31 @@ def _pattern(sentence: str, component: str, shares: pd.DataFrame, edits: pd.Data
     )  # fmt: skip
 
 
-def clearest_layer(fits: pd.DataFrame) -> tuple[int, float]:
-    """Where line and circle exceed permuted fits most clearly; p, corrected for the layers."""
-    p = {}
-    for layer, some in fits.groupby("layer"):
-        is_fit, success = (some["fit"] == "fit").to_numpy(), some["success"].to_numpy()
-        p[layer] = geo.beyond_controls(success[is_fit].item(), success[~is_fit])
-    layer = min(p, key=p.get)
-    return layer, min(1.0, len(p) * p[layer])
-
-
-def _goes_by_it(sentence: str, moves: pd.DataFrame, fits: pd.DataFrame, seed: int) -> Claim:
+def _goes_by_it(sentence: str, found: Gain) -> Claim:
     """That shifts along line and circle succeed more often than along permuted fits."""
-    layer, p = clearest_layer(fits)
-    here = moves[moves["layer"] == layer].pivot(index="prompt", columns="edit", values="success")
-    gain = bootstrap((here[EDITS["fit"]] - here[EDITS["permuted"]]).to_numpy(float), seed)
     verdict, decide = "undecided", "more prompts and permuted fits (--edits, --permuted-fits)"
-    control, permuted = here[EDITS["all"]].mean(), here[EDITS["permuted"]].mean()
-    if control < MOST:
+    if found.whole < MOST:
         decide = "a model that reads the digit there: shifted by all of the difference, only "
-        decide += f"{control:.0%} are read as the other digit"
-    elif p <= LEVEL and gain.low > 0:
+        decide += f"{found.whole:.0%} are read as the other digit"
+    elif found.p <= LEVEL and found.more.low > 0:
         verdict = "holds"
-    elif gain.high < ALIKE:
+    elif found.more.high < ALIKE:
         verdict = "fails"
     return Claim.learned(
-        sentence, gain, verdict=verdict, decide=decide, p=p, null=0,
-        null_note=f"with permuted labels {permuted:.2f} of edits succeed, by all of the difference "
-        f"{control:.2f}; layer {layer}",
+        sentence, found.more, verdict=verdict, decide=decide, p=found.p, null=0,
+        null_note=f"with permuted labels {found.permuted:.2f} of edits succeed, by all of the "
+        f"difference {found.whole:.2f}; layer {found.layer}",
         unit="share of edits that succeed, minus the share with permuted labels",
     )  # fmt: skip
 
 
-def held_most(by_layer: pd.DataFrame) -> pd.Series:
-    """The layer where line and circle together hold most."""
-    own = by_layer.query("weights == 'this model' and component == 'line and circle'")
-    return own.loc[own["share"].idxmax()]
-
-
 def _held_by_both(by_layer: pd.DataFrame) -> Claim:
     """That line and circle together hold more than half, at the layer where they hold most."""
-    sentence = (
-        "At one layer or more, line and circle together hold most of what tells the digits apart."
-    )
+    sentence = "At one layer or more, line and circle together hold most of what tells the digits "
+    sentence += "apart."
     if by_layer["share"].isna().all():
         return Claim.not_tested("mechanical", sentence, "more prompts (--contexts)")
-    best = held_most(by_layer)
+    best = geo.held_most(by_layer)
     values = by_layer.set_index(["weights", "component", "layer"])["share"]
     return Claim.mechanical(
         sentence,
@@ -447,9 +300,8 @@ def _numbers(helix: pd.DataFrame) -> Claim:
 
 def _separable(table: pd.DataFrame) -> list[Claim]:
     """Whether a plane tells unseen values apart by their remainder, in embedding and states."""
-    said = {"family": "Are values linearly separable by their remainder?"}
     claims = []
-    for (what, modulus), rows in separable_at(table).items():
+    for (what, modulus), rows in shown.separable_at(table).items():
         parts = []
         for where, some in rows.groupby("where"):
             places = f"{(some['p'] <= LEVEL).sum()} of {len(some)} places"
@@ -463,19 +315,20 @@ def _separable(table: pd.DataFrame) -> list[Claim]:
             f"classifier, better than with shuffled labels, {' and '.join(parts)}.",
             Estimate(best["accuracy"], np.nan, np.nan, int(best["n"])), null=best["shuffled"],
             null_note=f"shuffled labels, p = {best['p']:.3f}; chance {best['chance']:.2f}",
-            unit=f"accuracy where it is clearest; n {what}", label=f"{what} mod {modulus}", **said,
+            unit=f"accuracy where it is clearest; n {what}", label=f"{what} mod {modulus}",
+            family="Are values linearly separable by their remainder?",
         ))  # fmt: skip
     return claims
 
 
-def shape_figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, Drawing]:
-    """Where the digits lie."""
-    by_layer, shares = tables["by_layer"], written_shares(tables["shares"])
+def _pattern_figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, Drawing]:
+    """What line and circle hold, and the digits themselves."""
+    by_layer, shares = tables["by_layer"], shown.written_shares(tables["shares"])
     compared = ["line beyond circle", "circle beyond arch", "line and circle"]
-    shown = by_layer["component"].isin(["line", "circle", "arch", *compared])
+    patterns = by_layer["component"].isin(["line", "circle", "arch", *compared])
     return {
         "Line and circle by layer": curves(
-            by_layer[shown], "layer", "share", series="weights", facet="component",
+            by_layer[patterns], "layer", "share", series="weights", facet="component",
             caption="Shares of what tells digits apart, mean over places, by layer. Bands: 95 % by "
             "resampling prompts; of permuted labels, where 95 % of them lie; of random weights, "
             "all of them. A line has .64 of a circle's pattern and a bent line (arch) more, so "
@@ -483,7 +336,7 @@ def shape_figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, Drawing]:
             "one and zero in the other, a circle the reverse.",
         ),
         "The ten digits": point_map(
-            some_points(tables["points"]), "first_component", "second_component", "digit",
+            shown.some_points(tables["points"]), "first_component", "second_component", "digit",
             facet="site",
             caption="The mean states of the ten digits along their two first principal components, "
             "joined from 0 to 9, by place and layer. In brackets: the share of variation that the "
@@ -496,15 +349,21 @@ def shape_figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, Drawing]:
             caption="The same for each place and layer. A star: more than with permuted labels "
             "(p <= .05, corrected for all places and layers by the largest).",
         ),
+    }  # fmt: skip
+
+
+def _spread_figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, Drawing]:
+    """Whether a plane tells the digits apart, and in how many dimensions they spread."""
+    return {
         "Apart by their remainder": curves(
-            separable_by_layer(tables["separability"]), "layer", "share", series="series",
+            shown.separable_by_layer(tables["separability"]), "layer", "share", series="series",
             facet="remainder",
             caption="How well a linear classifier tells values that it has not seen apart by their "
             "remainder, mean over places, beside shuffled labels and chance; layer 0 is the "
             "embedding. A high share on the circle of this period is necessary but not enough.",
         ),
         "Dimensions": curves(
-            dimension_curves(tables["dimensions"]), "layer", "participation_ratio",
+            shown.dimension_curves(tables["dimensions"]), "layer", "participation_ratio",
             series="weights",
             caption="In how many dimensions the ten digits spread (participation ratio): 1 for a "
             "line, 2 for a circle, 9 for ten points that are equally far from each other. Mean "
@@ -513,7 +372,7 @@ def shape_figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, Drawing]:
     }  # fmt: skip
 
 
-def edit_figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, Drawing]:
+def _edit_figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, Drawing]:
     """What comes of shifting them."""
     pairs, helix = tables["pairs"], tables["helix"]
     drawn = {

@@ -23,6 +23,9 @@ LONG = 8
 NAMED = 3
 """Groups of texts with one beginning that a note names; of the others it gives the number."""
 
+LOGITS_AT_ONCE = 2**27
+"""Logits (pos times vocabulary) that are held at once: half a gigabyte."""
+
 Stream = Callable[..., Iterator[Sequence["ReadText"]]]
 """`Experiment.stream`: the items in batches, with progress and exact resume."""
 
@@ -194,3 +197,22 @@ def continued(
             written.update(new=np.array([new + [-1] * (count - len(new))], dtype=np.int64))
     rows = [[token for token in row if token >= 0] for row in written["new"].tolist()]
     return [replace(text, new=row) for text, row in zip(texts, rows, strict=True)]
+
+
+def likeliest(
+    model: Model, tokens: Int[np.ndarray, "n pos"], reads: Int[np.ndarray, "n read"]
+) -> Int[np.ndarray, "n read"]:
+    """The token that the model says after each pos to be read."""
+    size = max(1, LOGITS_AT_ONCE // (tokens.shape[1] * model.cfg.d_vocab))
+    parts = [slice(start, start + size) for start in range(0, len(tokens), size)]
+    return np.concatenate([_likeliest(model, tokens[part], reads[part]) for part in parts])
+
+
+@torch.no_grad()
+def _likeliest(
+    model: Model, tokens: Int[np.ndarray, "n pos"], reads: Int[np.ndarray, "n read"]
+) -> Int[np.ndarray, "n read"]:
+    """The same in one forward pass."""
+    logits = model(torch.from_numpy(tokens).to(model.cfg.device))
+    rows = torch.arange(len(tokens))[:, None]
+    return logits[rows, torch.from_numpy(reads)].argmax(-1).cpu().numpy()

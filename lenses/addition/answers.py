@@ -1,14 +1,11 @@
 """What a model answers to additions."""
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Int
 
+from lenses.texts import likeliest
 from models import Model
 from prompts.additions import AdditionFormat, Sums
-
-AT_ONCE = 2**27
-"""Logits (pos times vocabulary) that are held at once: half a gigabyte."""
 
 
 def answered(
@@ -35,25 +32,6 @@ def answered(
         tokens[row, written.at[row, place]] = said[row, place]
         said[changed] = likeliest(model, tokens[changed], reads[changed])
     return given, _digits(said[:, :-1], style, is_digit), ~np.isin(said[:, -1], style.digit_ids)
-
-
-def likeliest(
-    model: Model, tokens: Int[np.ndarray, "n pos"], reads: Int[np.ndarray, "n read"]
-) -> Int[np.ndarray, "n read"]:
-    """The token that the model says after each pos to be read."""
-    size = max(1, AT_ONCE // (tokens.shape[1] * model.cfg.d_vocab))
-    parts = [slice(start, start + size) for start in range(0, len(tokens), size)]
-    return np.concatenate([_likeliest(model, tokens[part], reads[part]) for part in parts])
-
-
-@torch.no_grad()
-def _likeliest(
-    model: Model, tokens: Int[np.ndarray, "n pos"], reads: Int[np.ndarray, "n read"]
-) -> Int[np.ndarray, "n read"]:
-    """The same in one forward pass."""
-    logits = model(torch.from_numpy(tokens).to(model.cfg.device))
-    rows = torch.arange(len(tokens))[:, None]
-    return logits[rows, torch.from_numpy(reads)].argmax(-1).cpu().numpy()
 
 
 def _digits(

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool
 
-from lenses.addition.answers import likeliest
 from lenses.kept import PerPrompt
 from lenses.statistics.intervals import FEWEST, bootstrap, wilson
+from lenses.texts import likeliest
 from models import Model, ModelError
 from models.text import TextNote, TooLongError, refuse_too_long, tokenize
 from prompts.additions import Addition, AdditionFormat, Sums

@@ -367,6 +367,25 @@ def beyond_controls(value: float, controls: Float[np.ndarray, "control"]) -> flo
     return float(stats.t.sf(t, count - 1))
 
 
+def clearest_layer(fits: pd.DataFrame) -> tuple[int, float]:
+    """Where the fit exceeds permuted fits most clearly; p, corrected for the layers.
+
+    `fits` has the columns layer, fit (`fit`, or another name for permuted ones) and success.
+    """
+    p = {}
+    for layer, some in fits.groupby("layer"):
+        is_fit, success = (some["fit"] == "fit").to_numpy(), some["success"].to_numpy()
+        p[layer] = beyond_controls(success[is_fit].item(), success[~is_fit])
+    layer = min(p, key=p.get)
+    return layer, min(1.0, len(p) * p[layer])
+
+
+def held_most(by_layer: pd.DataFrame) -> pd.Series:
+    """The layer where line and circle together hold most of what tells the digits apart."""
+    own = by_layer.query("weights == 'this model' and component == 'line and circle'")
+    return own.loc[own["share"].idxmax()]
+
+
 def fits(
     means: Float[np.ndarray, "slot value d"], patterns: Basis, rng: np.random.Generator, count: int
 ) -> dict[str, Float[np.ndarray, "slot value value"]]:

@@ -9,8 +9,9 @@ import pandas as pd
 from jaxtyping import Int
 
 from lenses.digits import exchanges as ex
+from lenses.digits.geometry import clearest_layer
 from lenses.statistics.grid import grid
-from lenses.statistics.intervals import wilson
+from lenses.statistics.intervals import Intervals, bootstrap, wilson
 
 OWN, ABOVE = "own column", "column above"
 EDITS = {
@@ -85,6 +86,46 @@ def edit_rows(moves: pd.DataFrame, fits: pd.DataFrame) -> pd.DataFrame:
         ends = null.get_group((row["reads"], row["layer"])).quantile([0.025, 0.975])
         table.loc[at, ["low", "high"]] = ends.to_numpy()
     return table
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What shifts along line and circle achieve, at the layer where it is clearest."""
+
+    layer: int
+    p: float
+    """Against permuted fits, corrected for the layers."""
+    more: Intervals
+    """Share of edits that succeed, less that along permuted fits, over prompts."""
+    permuted: float
+    """Share of edits that succeed along permuted fits, and by all of the difference."""
+    whole: float
+
+
+def gain_of_fit(moves: pd.DataFrame, fits: pd.DataFrame, seed: int) -> Gain:
+    """Shifts along line and circle against permuted fits, for one digit that is read."""
+    layer, p = clearest_layer(fits)
+    here = moves[moves["layer"] == layer].pivot(index="prompt", columns="edit", values="success")
+    fit, permuted, whole = (here[EDITS[name]] for name in ("fit", "permuted", "all"))
+    more = bootstrap((fit - permuted).to_numpy(float), seed)
+    return Gain(layer, p, more, permuted.mean(), whole.mean())
+
+
+def gains(moves: pd.DataFrame, fits: pd.DataFrame, seed: int) -> dict[str, Gain]:
+    """`gain_of_fit` for each digit that is read."""
+    return {
+        reads: gain_of_fit(some, fits[fits["reads"] == reads], seed)
+        for reads, some in moves.groupby("reads", sort=False)
+    }
+
+
+def success_where_clearest(edits: pd.DataFrame, fits: pd.DataFrame) -> dict[str, pd.Series]:
+    """For each digit read the success of each edit, at its `clearest_layer`."""
+    found = {}
+    for reads, some in fits.groupby("reads", sort=False):
+        here = (edits["reads"] == reads) & (edits["layer"] == clearest_layer(some)[0])
+        found[reads] = edits[here].set_index("edit")["success"]
+    return found
 
 
 def pair_rows(moves: pd.DataFrame) -> pd.DataFrame:

@@ -13,7 +13,15 @@ from experiments.digit_geometry import (
     _numbers,
     _pattern,
 )
-from lenses.digits.shifts import EDITS, NUMBER_EDITS, OWN, edit_rows, helix_rows, pair_rows
+from lenses.digits.shifts import (
+    EDITS,
+    NUMBER_EDITS,
+    OWN,
+    edit_rows,
+    gain_of_fit,
+    helix_rows,
+    pair_rows,
+)
 from lenses.digits.shown import some_points
 from models import ModelError, load
 from models.native import vocabulary_tokenizer
@@ -123,7 +131,7 @@ def moves_of(success, permuted, whole=1.0, rows=40):
     [(0.9, 0.2, 1.0, "holds"), (0.2, 0.2, 1.0, "fails"), (0.9, 0.2, 0.3, "undecided")],
 )
 def test_moves_are_judged_against_permuted_fits_and_a_control(success, permuted, whole, verdict):
-    claim = _goes_by_it(MOVES[OWN], *moves_of(success, permuted, whole), seed=0)
+    claim = _goes_by_it(MOVES[OWN], gain_of_fit(*moves_of(success, permuted, whole), seed=0))
     assert claim.verdict == verdict
     assert claim.estimate == pytest.approx(success - permuted)
 

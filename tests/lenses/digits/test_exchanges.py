@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from lenses.addition.answers import likeliest
 from lenses.digits.exchanges import (
     LANGUAGE_SLOTS,
     NUMBER_SLOTS,
@@ -21,6 +20,7 @@ from lenses.digits.exchanges import (
     states_at,
 )
 from lenses.digits.geometry import helix
+from lenses.texts import likeliest
 from models import ModelError, load
 from models.card import Card, NativeConfig
 from models.loading import native_model
