@@ -25,9 +25,8 @@ if TYPE_CHECKING:
 
 TWINS = 3
 """Models of the same shape with random weights, whose digits are shown beside the model's own."""
-LEVEL, MOST = 0.05, 0.5
-ALIKE = 0.1
-"""Shares of edits that succeed and differ by less are taken for alike."""
+LEVEL, MOST, ALIKE = 0.05, 0.5, 0.1
+"""Of p; a share that is most; shares of edits that differ by less are taken for alike."""
 COLUMNS = {
     "operand": "whose digit it is: a or b of a sum, `copy` (to be copied), `addition` (language)",
     "layer": "block that the state enters, from 0; the last is what leaves the model",
@@ -254,15 +253,13 @@ def _goes_by_it(sentence: str, found: Gain) -> Claim:
 
 def _held_by_both(by_layer: pd.DataFrame) -> Claim:
     """That line and circle together hold more than half, at the layer where they hold most."""
-    sentence = "At one layer or more, line and circle together hold most of what tells the digits "
-    sentence += "apart."
+    sentence = "At some layer, line and circle together hold most of what tells the digits apart."
     if by_layer["share"].isna().all():
         return Claim.not_tested("mechanical", sentence, "more prompts (--contexts)")
     best = geo.held_most(by_layer)
     values = by_layer.set_index(["weights", "component", "layer"])["share"]
     return Claim.mechanical(
-        sentence,
-        Estimate(*best[["share", "low", "high"]], n=geo.DIGITS), above=MOST,
+        sentence, Estimate(*best[["share", "low", "high"]], n=geo.DIGITS), above=MOST,
         null=values["random weights", "line and circle", best["layer"]],
         null_note=f"{random_models(TWINS)}, layer {best['layer']}; ten equidistant points: .33",
         unit="share of variation, mean over places; n digits", decide="more prompts (--contexts)",
@@ -287,10 +284,9 @@ def _numbers(helix: pd.DataFrame) -> Claim:
         needs = "a model with one token for each number from 0 to 99 (--model gpt2)"
         return Claim.not_tested("mechanical", sentence, needs)
     rows = helix.rename(columns={"success": "estimate"}).set_index(["layer", "edit"])
-    layer = rows.xs("helix", level="edit")["estimate"].idxmax()
-    here = rows.loc[layer]
-    others = [NUMBER_EDITS["best"], NUMBER_EDITS["all"]]
-    beside = ", ".join(f"{name} {here.loc[name, 'estimate']:.2f}" for name in others)
+    here = rows.loc[layer := rows.xs("helix", level="edit")["estimate"].idxmax()]
+    others = here.loc[[NUMBER_EDITS["best"], NUMBER_EDITS["all"]], "estimate"]
+    beside = ", ".join(f"{name} {value:.2f}" for name, value in others.items())
     return Claim.mechanical(
         sentence, here.loc["helix"], above=here.loc["permuted labels", "high"],
         null=here.loc["permuted labels", "estimate"], unit="share of edits that succeed",
@@ -346,8 +342,8 @@ def _pattern_figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, Drawing]:
         "Line and circle by place": heat_map(
             shares[shares["component"].isin(compared)], "layer", "slot", "share",
             facet="component", text="written", low=0, high=1,
-            caption="The same for each place and layer. A star: more than with permuted labels "
-            "(p <= .05, corrected for all places and layers by the largest).",
+            caption="The same for each place and layer. A star: more than with permuted labels (p "
+            "<= .05, by the largest of all places and layers).",
         ),
     }  # fmt: skip
 
@@ -381,10 +377,10 @@ def _edit_figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, Drawing]:
             caption="How often the model gives the answer to another digit when the digit's state "
             "is shifted towards it at a layer: by writing the other token (the most to be hoped "
             "for), by all of the difference between the mean states, along the best three "
-            "directions, along line and circle (three directions) or one of them, along permuted "
-            "labels (interval: 95 % of the fits), and by a random step of equal length. Column "
-            "above: prompts in which the exchange toggles a carry. Where even all of the "
-            "difference changes nothing, the model no longer reads the digit.",
+            "directions, along line and circle or one of them, along permuted labels (interval: 95 "
+            "% of the fits), and by a random step of equal length. Column above: the exchange "
+            "toggles a carry. Where not even all of the difference changes an answer, the model no "
+            "longer reads the digit.",
         ),
         "From digit to digit": heat_map(
             pairs[pairs["edit"] == EDITS["fit"]], "digit", "target", "success", facet="reads",
