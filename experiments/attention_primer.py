@@ -2,26 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from experiments import Claim, Estimate, Experiment, Reading, Results, Table
-from lenses.flow.examples import (
-    OTHER,
-    SHOWN,
-    in_numpy,
-    looks,
-    predictions,
-    trained,
-    training_errors,
-    untrained,
-    walked_predictions,
-    walks,
-)
-from lenses.flow.primer import CASES, heads_seconds, pattern, torch_error
+from experiments import Claim, Experiment, Reading, Results, Table
+from lenses.flow import primer_rows
+from lenses.flow.examples import OTHER, SHOWN, in_numpy, training, untrained, walks
+from lenses.flow.primer import CASES, agreement, powers_of_time, timed
 from lenses.flow.spelled import ABOUT, WALKED
 from lenses.flow.walkthrough import FAULTS, fault_table
 from lenses.kept import PerPrompt
@@ -38,8 +29,6 @@ TOKENS = (64, 128, 256, 512, 1024, 2048)
 """Lengths of text of which the pattern is measured."""
 LONG = 256
 """From this length on the time of a pattern is more than that of starting to compute it."""
-MOST_NAMED = 6
-"""Most probable words that are drawn of the corrected walkthrough."""
 TOLERANCE = 1e-6
 NETWORKS = {
     "corrected": "walkthrough, corrected",
@@ -48,6 +37,38 @@ NETWORKS = {
     "attention": "trained with attention",
 }
 """Networks in words."""
+COLUMNS = {
+    "example": "what is computed: a sentence with `published` or `corrected` (the walkthrough); "
+    "`notes`, `mask`, `cross`, `heads` with random weights; `trained` or `meets` (query and keys) "
+    "before a sentence",
+    "step": "the matrix",
+    "row": "the row's word or number",
+    "column": "the column's word or number",
+    "value": "the number; empty where a mask hides it",
+    "how": "the sum or the word that it comes from",
+    "fault": "the fault",
+    "shown": "in how many of n runs it shows",
+    "mended": "in how many of n runs of the corrected code it shows",
+    "size": "how large it is on average, in its own unit",
+    "corrected_size": "the same in the corrected code",
+    "case": "what is computed",
+    "precision": "number format: `float32` or `float64`",
+    "error": "largest difference over the largest number of the result",
+    "network": "`corrected`: the walkthrough without faults, on random embeddings; `untrained`: "
+    "one head with random weights; `alone`: trained without attention; `attention`: trained with "
+    "one head",
+    "seed": "seed of the training",
+    "sentence": "`fox`, `seashells` or `pizza`",
+    "word": "the word",
+    "next": "the word that follows",
+    "said": "the word that the network gives most probability",
+    "probability": "probability of the word that follows",
+    "right": "whether the word that follows is the one that is said",
+    "words": "words of the text",
+    "weights": "weights of one head: one for each pair of words",
+    "bytes": "bytes that they take",
+}
+_table = partial(Table.of, COLUMNS)
 
 
 class AttentionPrimer(Experiment):
@@ -91,74 +112,36 @@ class AttentionPrimer(Experiment):
     """Words of the longest text whose pattern is measured; 2,048 take 16 MB."""
 
     tables: ClassVar[Mapping[str, Table]] = {
-        "matrices": Table(
+        "matrices": _table(
             "A row is a cell of a matrix of one of the examples that are drawn.",
-            key="example step row column",
-            columns={
-                "example": "what is computed: a sentence with `published` or `corrected` (the "
-                "walkthrough); `notes`, `mask`, `cross`, `heads` with random weights; `trained` or "
-                "`meets` (query and keys) before a sentence",
-                "step": "the matrix",
-                "row": "the row's word or number",
-                "column": "the column's word or number",
-                "value": "the number; empty where a mask hides it",
-                "how": "the sum or the word that it comes from",
-            },
+            "example step row column",
+            "value how",
         ),
-        "faults": Table(
+        "faults": _table(
             "A row is a fault of the published walkthrough, over random embeddings and sentences.",
-            key="fault",
-            columns={
-                "fault": "the fault",
-                "shown": "in how many of n runs it shows",
-                "mended": "in how many of n runs of the corrected code it shows",
-                "size": "how large it is on average, in its own unit",
-                "corrected_size": "the same in the corrected code",
-            },
-            more="n",
+            "fault",
+            "shown mended size corrected_size n",
         ),
-        "agreement": Table(
+        "agreement": _table(
             "A row is something computed in two ways, by NumPy and by torch or in another order.",
-            key="case precision draw",
-            columns={
-                "case": "what is computed",
-                "precision": "number format: `float32` or `float64`",
-                "error": "largest difference over the largest number of the result",
-            },
+            "case precision draw",
+            "error",
         ),
-        "next_words": Table(
+        "next_words": _table(
             "A row is a word and what a network says comes after it.",
-            key="network seed sentence pos",
-            columns={
-                "network": "`corrected`: the walkthrough without faults, on random embeddings; "
-                "`untrained`: one head with random weights; `alone`: trained without attention; "
-                "`attention`: trained with one head",
-                "seed": "seed of the weights",
-                "sentence": "`fox`, `seashells` or `pizza`",
-                "word": "the word",
-                "next": "the word that follows",
-                "said": "the word that the network gives most probability",
-                "probability": "probability of the word that follows",
-                "right": "whether the word that follows is the one that is said",
-            },
+            "network seed sentence pos",
+            "word next said probability right",
+            seed="seed of the weights",
         ),
-        "looks": Table(
+        "looks": _table(
             "A row is a word that looks at another, in a trained head.",
-            key="seed sentence query key",
-            columns={
-                "seed": "seed of the training",
-                "sentence": "`fox`, `seashells` or `pizza`",
-            },
-            more="attention",
+            "seed sentence query key",
+            "attention",
         ),
-        "growth": Table(
+        "growth": _table(
             "A row is a text: how much the weights of one head over it take.",
-            key="words",
-            columns={
-                "words": "words of the text",
-                "weights": "weights of one head: one for each pair of words",
-                "bytes": "bytes that they take",
-            },
+            "words",
+            "weights bytes",
         ),
     }
     reading: ClassVar[Reading] = Reading(
@@ -176,68 +159,31 @@ class AttentionPrimer(Experiment):
         tables = {name: self.rows(name) for name in ("next_words", "agreement", "looks", "trained")}
         seeds = range(self.seed, self.seed + self.trainings)
         for seed in self.stream(seeds, keep=tables.values(), label="training"):
-            for name, rows in self._trained(seed).items():
+            found, head = training(self.width, self.d_head, seed, self.steps, self.learning_rate)
+            if seed == self.seed:
+                found["trained"] = pd.concat([in_numpy(head, name) for name in SENTENCES])
+            for name, rows in found.items():
                 tables[name].append(rows)
         kept, lengths = PerPrompt(), [tokens for tokens in TOKENS if tokens <= self.longest]
         for _ in self.stream(range(self.repeats), keep=kept, label="timing"):
-            kept.update(**self._timed(lengths))
-        frames = {name: rows.frame() for name, rows in tables.items()}
+            kept.update(**timed(HEADS, lengths, self.seed))
+        found = {name: rows.frame() for name, rows in tables.items()}
+        drawn = [walks(self.seed), untrained(self.seed), found.pop("trained")]
+        agreed = [agreement(self.draws, self.seed), found["agreement"]]
         growth = {"words": lengths, "weights": np.square(lengths), "bytes": kept["bytes"][0]}
-        return Results(
-            {
-                "matrices": pd.concat(
-                    [walks(self.seed), untrained(self.seed), frames["trained"]], ignore_index=True
-                ),
-                "faults": fault_table(self.draws, self.seed),
-                "agreement": pd.concat([self._agreement(), frames["agreement"]], ignore_index=True),
-                "next_words": frames["next_words"],
-                "looks": frames["looks"],
-                "growth": pd.DataFrame(growth),
-            },
-            {name: kept[name] for name in ("heads_seconds", "pattern_seconds")},
-        )
-
-    def _trained(self, seed: int) -> dict[str, pd.DataFrame]:
-        """What networks say from one seed; the errors and, once, the matrices of the head."""
-        made = [(True, 0), (False, self.steps), (True, self.steps)]
-        shape = (self.width, self.d_head)
-        nets = [trained(*shape, how, seed, steps, self.learning_rate) for how, steps in made]
-        said = [walked_predictions(seed), *(predictions(net) for net in nets)]
-        told = [rows.assign(network=name) for rows, name in zip(said, NETWORKS, strict=True)]
-        errors = training_errors(nets[-1])
-        agreed = [(case, "float64", seed, error) for case, error in errors.items()]
-        found = {
-            "next_words": pd.concat(told).assign(seed=seed),
-            "agreement": pd.DataFrame(agreed, columns=["case", "precision", "draw", "error"]),
-            "looks": looks(nets[-1]).assign(seed=seed),
+        found |= {
+            "matrices": pd.concat(drawn, ignore_index=True),
+            "faults": fault_table(self.draws, self.seed),
+            "agreement": pd.concat(agreed, ignore_index=True),
+            "growth": pd.DataFrame(growth),
         }
-        if seed == self.seed:
-            found["trained"] = pd.concat([in_numpy(nets[-1], name) for name in SENTENCES])
-        return found
-
-    def _agreement(self) -> pd.DataFrame:
-        """How far NumPy is from torch, in two precisions, over random words and maps."""
-        rows = [
-            (case, precision, self.seed + draw)
-            for case in CASES
-            for precision in ("float32", "float64")
-            for draw in range(self.draws)
-        ]
-        errors = [torch_error(case, kind, np.random.default_rng(draw)) for case, kind, draw in rows]
-        return pd.DataFrame(rows, columns=["case", "precision", "draw"]).assign(error=errors)
-
-    def _timed(self, lengths: list[int]) -> dict[str, np.ndarray]:
-        """Seconds of heads one by one and together, and of the pattern; each once before."""
-        patterns = [pattern(tokens, 32, self.seed) for tokens in lengths for _ in range(2)][1::2]
-        heads = [heads_seconds(heads, 2, self.seed)[1] for heads in HEADS]
-        taken, seconds = zip(*patterns, strict=True)
-        found = {"heads_seconds": heads, "pattern_seconds": seconds, "bytes": taken}
-        return {name: np.array([values]) for name, values in found.items()}
+        arrays = {name: kept[name] for name in ("heads_seconds", "pattern_seconds")}
+        return Results({name: found[name] for name in type(self).tables}, arrays)
 
     def headline(self, results: Results) -> str:
         """What attention does, what the published code does, and what one head learns."""
         faults = results.tables["faults"].set_index("fault")
-        right = _right(results.tables["next_words"])
+        right = primer_rows.right_words(results.tables["next_words"])
         said = right.groupby("network")["right"].mean()
         count = int(right["count"].iloc[0])
         return (
@@ -254,27 +200,22 @@ class AttentionPrimer(Experiment):
         tables, arrays = results.tables, results.arrays
         return [
             *_faults(tables["faults"]),
-            *self._learned(_right(tables["next_words"])),
+            *self._learned(primer_rows.right_words(tables["next_words"])),
             self._together(arrays["heads_seconds"]),
             self._time_grows(arrays["pattern_seconds"], tables["growth"]),
             *_checks(tables),
         ]
 
-    def _over(self, values: np.ndarray) -> Estimate:
-        """The mean with its interval; of few values there is none."""
-        found = bootstrap(np.asarray(values, dtype=float)[:, None], self.seed)
-        return Estimate(*(x.item() for x in (found.estimate, found.low, found.high, found.n)))
-
     def _learned(self, right: pd.DataFrame) -> list[Claim]:
         """With one head of attention, and without."""
-        share_right = right.assign(share=right["right"] / right["count"])
-        wide = share_right.pivot(index="seed", columns="network", values="share")
+        wide = right.pivot(index="seed", columns="network", values="share")
+        known, more = wide["attention"].to_numpy(), (wide["attention"] - wide["alone"]).to_numpy()
         needs = f"{FEWEST} trainings or more (--trainings)"
         return [
             Claim.mechanical(
                 "One head of attention, trained on three sentences, predicts at least 99 % of "
                 "their next words.",
-                self._over(wide["attention"]), above=0.99, null=float(wide["untrained"].mean()),
+                bootstrap(known, self.seed), above=0.99, null=float(wide["untrained"].mean()),
                 null_note="the same head before training", needs=needs,
                 unit="share of next words, mean over trainings",
                 decide="longer trainings (--steps)",
@@ -282,7 +223,7 @@ class AttentionPrimer(Experiment):
             Claim.mechanical(
                 "Without attention the same network predicts fewer: “the” has two next words, and "
                 "only looking back tells which.",
-                self._over(wide["attention"] - wide["alone"]), above=0, null=0,
+                bootstrap(more, self.seed), above=0, null=0,
                 null_note="no difference", needs=needs, decide="longer trainings (--steps)",
                 unit="difference of the shares of next words, mean over trainings",
             ),
@@ -292,20 +233,17 @@ class AttentionPrimer(Experiment):
         ratio = seconds[:, -1, 0] / seconds[:, -1, 1]
         return Claim.mechanical(
             f"{HEADS[-1]} heads computed in one product take less time than one after another.",
-            self._over(ratio), above=1, null=1, null_note="the same time",
+            bootstrap(ratio, self.seed), above=1, null=1, null_note="the same time",
             unit="time one after another over time together, 32 words, mean over repeats",
             needs=f"{FEWEST} repeats or more (--repeats)", more="repeats (--repeats)",
         )  # fmt: skip
 
     def _time_grows(self, seconds: np.ndarray, growth: pd.DataFrame) -> Claim:
-        long = (growth["words"] >= LONG).to_numpy()
-        found = None
-        if long.sum() > 1:
-            lengths = np.log(growth["words"].to_numpy()[long])
-            found = self._over(np.polyfit(lengths, np.log(seconds[:, long]).T, 1)[0])
+        powers = powers_of_time(seconds, growth["words"].to_numpy(), LONG)
         return Claim.mechanical(
             "The time of a pattern grows faster than the text.",
-            found, above=1, null=1, null_note="time in proportion to the words; 2 is the square",
+            bootstrap(powers, self.seed), above=1, null=1,
+            null_note="time in proportion to the words; 2 is the square",
             unit=f"power of the number of words, from {LONG} words on, mean over repeats",
             needs=f"{FEWEST} repeats or more (--repeats), and texts of 512 words (--longest)",
             more="repeats (--repeats)",
@@ -313,27 +251,17 @@ class AttentionPrimer(Experiment):
 
     def figures(self, results: Results) -> dict[str, Drawing]:
         """The trained head first; then the steps from the walkthrough to many heads, in order."""
-        tables, arrays = results.tables, results.arrays
-        return {
-            **_trained_figures(tables["matrices"], self.steps),
-            **_walk_figures(tables["matrices"]),
-            **_notes_figure(tables["matrices"]),
-            **_sums_figure(tables["matrices"]),
-            **_mask_figure(tables["matrices"]),
-            **_cross_figure(tables["matrices"]),
-            **_proposals_figure(tables["matrices"]),
-            **_timed_figure(arrays["heads_seconds"]),
-            **_growth_figure(tables["growth"]),
-            **_chances_figure(tables["matrices"]),
-            **_looks_figures(tables["looks"]),
-            **_right_figure(tables["next_words"]),
-        }
-
-
-def _right(said: pd.DataFrame) -> pd.DataFrame:
-    """How many next words each network says, by seed."""
-    by = said.groupby(["network", "seed"])["right"]
-    return by.agg(right="sum", count="count").reset_index()
+        tables, matrices = results.tables, results.tables["matrices"]
+        return (
+            _trained_figures(matrices, self.steps)
+            | _walk_figures(matrices)
+            | _one_head_figures(matrices)
+            | _other_words_figures(matrices)
+            | _cost_figures(results.arrays["heads_seconds"], tables["growth"])
+            | _chances_figure(matrices)
+            | _looks_figures(tables["looks"])
+            | _right_figure(tables["next_words"])
+        )
 
 
 def _faults(faults: pd.DataFrame) -> list[Claim]:
@@ -365,8 +293,7 @@ def _checks(tables: Mapping[str, pd.DataFrame]) -> list[Claim]:
         for case, said in words_of.items()
         for rows in [agreement[agreement["case"] == case]]
     ]
-    weights = tables["matrices"].query("step == 'Weights'")
-    sums = weights.groupby(["example", "row"])["value"].sum()
+    sums = primer_rows.sums_of_rows(tables["matrices"])
     pairs = growth["bytes"] / growth["words"] ** 2 / 4 - 1
     return [
         *found,
@@ -387,14 +314,15 @@ def _trained_figures(matrices: pd.DataFrame, taken: int) -> dict[str, Drawing]:
     }
     return {
         "Every step of a trained head": step_by_step(
-            _example(matrices, f"trained {SHOWN}"), about=ABOUT, hover="how", first="Weights",
+            primer_rows.example(matrices, f"trained {SHOWN}"), about=ABOUT, hover="how",
+            first="Weights",
             caption=f"One head that was trained for {taken} steps, on “{SENTENCES[SHOWN]}”. Move "
             "the slider from step to step; point at a cell to see the sum that it comes from, such "
             "as a query that meets a key. Rows are words that look, columns of scores and weights "
             "are words that are looked at; empty or hatched: hidden by the mask.",
         ),
         "The query of each word meets every key": step_by_step(
-            _example(matrices, f"meets {SHOWN}"), about=about, first=asked[-2],
+            primer_rows.example(matrices, f"meets {SHOWN}"), about=about, first=asked[-2],
             caption="The same head, word by word: move the slider to choose the word that looks. "
             "Each row is a word that is looked at, from the products of query and key to its "
             "weight; the weights of a word sum to 1.",
@@ -402,147 +330,92 @@ def _trained_figures(matrices: pd.DataFrame, taken: int) -> dict[str, Drawing]:
     }  # fmt: skip
 
 
-def _example(matrices: pd.DataFrame, name: str) -> pd.DataFrame:
-    return matrices[matrices["example"] == name].drop(columns="example")
-
-
 def _walk_figures(matrices: pd.DataFrame) -> dict[str, Drawing]:
     """Published and corrected side by side, a figure a sentence."""
-    found = {}
-    for name, sentence in SENTENCES.items():
-        sides = [
-            _example(matrices, f"{name} {side}").assign(side=side)
-            for side in ("published", "corrected")
-        ]
-        named = sides[1]["step"] == list(WALKED)[-1]
-        best = sides[1][named].nlargest(MOST_NAMED, "value")
-        both = pd.concat([sides[0], sides[1][~named], best])
-        order = both["step"].map(list(WALKED).index)
-        found[f"1. The published walkthrough, and corrected: {name}"] = step_by_step(
-            both.iloc[np.argsort(order, kind="stable")], about=WALKED, side="side", hover="how",
+    return {
+        f"1. The published walkthrough, and corrected: {name}": step_by_step(
+            primer_rows.both_walks(matrices, name), about=WALKED, side="side", hover="how",
             first="Attention weights",
             caption=f"“{sentence}”: what the published code computes, and beside it what it says "
             "that it does, on the same random embeddings. Nothing is learned on either side, so "
             "the word of the corrected code is right by luck only.",
-        )  # fmt: skip
-    return found
-
-
-def _notes_figure(matrices: pd.DataFrame) -> dict[str, Drawing]:
-    return {
-        "2. Queries, keys and values": step_by_step(
-            _example(matrices, "notes"), about=ABOUT, hover="how",
-            caption="One head as in the notes, with random weights: no mask, no output map. "
-            f"“{SENTENCES[SHOWN]}” is multiplied by three maps; each query meets each key; softmax "
-            "makes weights of each row of scores; the weights mix the values.",
         )
+        for name, sentence in SENTENCES.items()
     }  # fmt: skip
 
 
-def _sums_figure(matrices: pd.DataFrame) -> dict[str, Drawing]:
-    weights = _example(matrices, "notes").query("step == 'Weights'")
-    summed = {"its row": "row", "its column": "column"}
-    parts = [
-        weights.groupby(axis, sort=False)["value"].sum().rename_axis("word").reset_index()
-        .assign(sum=series)
-        for series, axis in summed.items()
-    ]  # fmt: skip
+def _one_head_figures(matrices: pd.DataFrame) -> dict[str, Drawing]:
+    sums = primer_rows.sums_of_weights(matrices)
     return {
+        "2. Queries, keys and values": step_by_step(
+            primer_rows.example(matrices, "notes"), about=ABOUT, hover="how",
+            caption="One head as in the notes, with random weights: no mask, no output map. "
+            f"“{SENTENCES[SHOWN]}” is multiplied by three maps; each query meets each key; softmax "
+            "makes weights of each row of scores; the weights mix the values.",
+        ),
         "3. Rows sum to 1, columns do not": bars(
-            pd.concat(parts).rename(columns={"value": "sum of the weights"}), "word",
-            "sum of the weights", series="sum", reference=1,
+            sums.rename(columns={"value": "sum of the weights"}), "word", "sum of the weights",
+            series="sum", reference=1,
             caption="Sums of the weights of that head. A word’s row is what it looks at: softmax "
             "is taken of rows, so each word shares out a weight of 1. A word’s column is how much "
             "it is looked at, which is not fixed. Nothing is summed over heads: each has rows of "
             "its own that sum to 1.",
-        )
+        ),
     }  # fmt: skip
 
 
-def _mask_figure(matrices: pd.DataFrame) -> dict[str, Drawing]:
-    plain, masked = (_example(matrices, name) for name in ("notes", "mask"))
-    masked = masked[masked["step"] != "Scores"].replace({"step": {"Mask": "Scores"}})
-    sides = {"without a mask": plain, "with a mask": masked}
-    both = pd.concat([part.assign(side=side) for side, part in sides.items()])
-    both = [both[both["step"] == step] for step in ("Scores", "Weights", "Mixed values")]
+def _other_words_figures(matrices: pd.DataFrame) -> dict[str, Drawing]:
+    """Which words are looked at: earlier ones, those of another text, by each of several heads."""
+    names = {"row": "vector", "column": "number of the word’s vector"}
     return {
         "4. A mask hides later words": step_by_step(
-            pd.concat(both), about=ABOUT | {"Scores": ABOUT["Mask"]}, side="side", hover="how",
-            first="Weights",
+            primer_rows.with_and_without_mask(matrices), about=ABOUT | {"Scores": ABOUT["Mask"]},
+            side="side", hover="how", first="Weights",
             caption="The same head without and with a mask, as in a language model: no word sees "
             "a later one. The weights of each row are made of what is left, and still sum to 1.",
-        )
-    }  # fmt: skip
-
-
-def _cross_figure(matrices: pd.DataFrame) -> dict[str, Drawing]:
-    return {
+        ),
         "5. Cross-attention looks at another text": step_by_step(
-            _example(matrices, "cross"), about=ABOUT, hover="how", first="Weights",
+            primer_rows.example(matrices, "cross"), about=ABOUT, hover="how", first="Weights",
             caption=f"Queries are of “{SENTENCES[SHOWN]}”, keys and values of "
             f"“{SENTENCES[OTHER]}”; nothing else changes. The weights need not be square, and each "
             "row sums to 1.",
-        )
-    }  # fmt: skip
-
-
-def _proposals_figure(matrices: pd.DataFrame) -> dict[str, Drawing]:
-    rows = _example(matrices, "heads")
-    rows = rows.assign(written=[f"{v:.2f}".replace("-", "−") for v in rows["value"].round(2) + 0.0])
-    rows = rows.rename(columns={"row": "vector", "column": "number of the word’s vector"})
-    return {
+        ),
         "6. Each head proposes a change, and the changes are added": heat_map(
-            rows, "vector", "number of the word’s vector", "value", text="written",
-            label="value", diverging=True,
+            primer_rows.written_proposals(matrices).rename(columns=names), *names.values(), "value",
+            text="written", label="value", diverging=True,
             caption="Several heads with random weights and a mask. Each proposes a change of the "
             f"word “{words(SHOWN)[-2]}”; the changes are added to each other and to the word. That "
             "is the same as setting the heads’ mixtures side by side and using one large output "
             "map, as torch does.",
-        )
+        ),
     }  # fmt: skip
 
 
-def _timed_figure(seconds: np.ndarray) -> dict[str, Drawing]:
-    rows = []
-    for column, way in enumerate(("one after another", "all in one product")):
-        low, middle, high = np.quantile(1000 * seconds[:, :, column], [0.25, 0.5, 0.75], axis=0)
-        parts = {"time (milliseconds)": middle, "low": low, "high": high}
-        rows.append(pd.DataFrame({"heads": HEADS, "way": way} | parts))
+def _cost_figures(seconds: np.ndarray, growth: pd.DataFrame) -> dict[str, Drawing]:
+    times = primer_rows.middle_half(seconds, HEADS)
     return {
         "7. Heads are computed in parallel": curves(
-            pd.concat(rows), "heads", "time (milliseconds)", series="way",
+            times.rename(columns={"milliseconds": "time (milliseconds)"}), "heads",
+            "time (milliseconds)", series="way",
             caption="Time of a layer of attention over 32 words by its number of heads. No head "
             "waits for another, so all of them can be one product; the result is the same. "
             f"Medians of {len(seconds)} repeats; bands hold the middle half of them.",
-        )
-    }  # fmt: skip
-
-
-def _growth_figure(growth: pd.DataFrame) -> dict[str, Drawing]:
-    rows = growth.assign(**{"weights of one head (MiB)": growth["bytes"] / 2**20})
-    return {
+        ),
         "8. The pattern grows with the square of the text": curves(
-            rows, "words", "weights of one head (MiB)",
+            growth.assign(**{"weights of one head (MiB)": growth["bytes"] / 2**20}), "words",
+            "weights of one head (MiB)",
             caption="Memory that the weights of one head take in single precision. Each word has "
             "a weight for each word: twice the words are four times the weights.",
-        )
+        ),
     }  # fmt: skip
 
 
 def _chances_figure(matrices: pd.DataFrame) -> dict[str, Drawing]:
-    parts = []
-    for name in SENTENCES:
-        follows = dict(zip(words(name), words(name)[1:], strict=False))
-        part = _example(matrices, f"trained {name}").query("step == 'Next word'")
-        part = part[part["row"].isin(list(follows))]
-        parts.append(part.assign(row=[f"{word}→{follows[word]}" for word in part["row"]]))
-    rows = pd.concat(parts).rename(
-        columns={"row": "word → its next", "column": "word that is said"}
-    )
+    names = {"row": "word → its next", "column": "word that is said"}
     return {
         "9. Every beginning is predicted at once": heat_map(
-            rows, "word → its next", "word that is said", "value", low=0, high=1,
-            label="probability (each row sums to 1)",
+            primer_rows.chances(matrices).rename(columns=names), *names.values(), "value",
+            low=0, high=1, label="probability (each row sums to 1)",
             caption="What the trained head says after each word of the three sentences. A sentence "
             "is read once: thanks to the mask each row sees the words up to its own only, so one "
             "pass answers for every beginning of the sentence. “the” is answered twice, by what "
@@ -569,8 +442,7 @@ def _looks_figures(seen: pd.DataFrame) -> dict[str, Drawing]:
 
 
 def _right_figure(said: pd.DataFrame) -> dict[str, Drawing]:
-    right = _right(said)
-    shares = right["right"].div(right["count"]).groupby(right["network"])
+    shares = primer_rows.right_words(said).groupby("network")["share"]
     rows = shares.agg(**{"right (share)": "mean", "low": "min", "high": "max"}).loc[list(NETWORKS)]
     return {
         "11. How many next words are right": bars(

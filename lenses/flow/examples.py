@@ -67,6 +67,28 @@ def trained(width: int, d_head: int, attends: bool, seed: int, steps: int, rate:
     return net
 
 
+NETWORKS = ("corrected", "untrained", "alone", "attention")
+"""The walkthrough, one head with random weights, and networks trained without and with one."""
+
+
+def training(
+    width: int, d_head: int, seed: int, steps: int, rate: float
+) -> tuple[dict[str, pd.DataFrame], NextWord]:
+    """What each of NETWORKS says from one seed, errors of the trained head, what it looks at."""
+    made = [(True, 0), (False, steps), (True, steps)]
+    nets = [trained(width, d_head, attends, seed, taken, rate) for attends, taken in made]
+    said = [walked_predictions(seed), *(predictions(net) for net in nets)]
+    told = [rows.assign(network=name) for rows, name in zip(said, NETWORKS, strict=True)]
+    errors = training_errors(nets[-1]).items()
+    agreed = [(case, "float64", seed, error) for case, error in errors]
+    found = {
+        "next_words": pd.concat(told).assign(seed=seed),
+        "agreement": pd.DataFrame(agreed, columns=["case", "precision", "draw", "error"]),
+        "looks": looks(nets[-1]).assign(seed=seed),
+    }
+    return found, nets[-1]
+
+
 def maps_of(net: NextWord) -> Maps:
     """The maps of a trained head, in double precision."""
     return Maps(*(getattr(net, name).detach().double().numpy()[None] for name in MAPS))

@@ -7,13 +7,15 @@ sections 3.2.1 and 3.2.2). In cross-attention keys and values come from another 
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from einops import einsum, rearrange
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import MultiheadAttention
 from torch.nn.functional import scaled_dot_product_attention
@@ -106,6 +108,18 @@ def torch_error(case: str, dtype: str, rng: np.random.Generator) -> float:
     return float(np.max(errors))  # NaN wins
 
 
+def agreement(draws: int, seed: int) -> pd.DataFrame:
+    """The `torch_error` of every case in two precisions, over random words and maps."""
+    rows = [
+        (case, precision, seed + draw)
+        for case in CASES
+        for precision in ("float32", "float64")
+        for draw in range(draws)
+    ]
+    errors = [torch_error(case, kind, np.random.default_rng(draw)) for case, kind, draw in rows]
+    return pd.DataFrame(rows, columns=["case", "precision", "draw"]).assign(error=errors)
+
+
 def relative_error(own: Float[np.ndarray, "*cell"], other: Float[np.ndarray, "*cell"]) -> float:
     """The largest difference over the largest number."""
     return float(np.abs(own - other).max() / np.abs(own).max())
@@ -155,6 +169,33 @@ def heads_seconds(heads: int, repeats: int, seed: int) -> Float[np.ndarray, "rep
     if difference > 1e-3:
         raise ArithmeticError(f"the two ways differ by {difference}: one of them is wrong")
     return np.array([[_seconds(way, x, *maps, W_O) for way in ways] for _ in range(repeats)])
+
+
+def timed(
+    heads: Sequence[int], lengths: Sequence[int], seed: int
+) -> dict[str, Float[np.ndarray, "1 *cell"]]:
+    """Seconds of heads one by one and together, and of the pattern with its bytes.
+
+    Each is computed once before, so that no first time counts.
+    """
+    patterns = [pattern(tokens, 32, seed) for tokens in lengths for _ in range(2)][1::2]
+    taken, seconds = zip(*patterns, strict=True)
+    each = [heads_seconds(count, 2, seed)[1] for count in heads]
+    found = {"heads_seconds": each, "pattern_seconds": seconds, "bytes": taken}
+    return {name: np.array([values]) for name, values in found.items()}
+
+
+def powers_of_time(
+    seconds: Float[np.ndarray, "repeat length"], lengths: Int[np.ndarray, "length"], least: int
+) -> Float[np.ndarray, "repeat"]:
+    """The power of the length that the time grows with, from a length of `least` on.
+
+    A line through the logarithms of each repeat; no repeats where there are no two such lengths.
+    """
+    long = lengths >= least
+    if long.sum() < 2:
+        return np.array([])
+    return np.polyfit(np.log(lengths[long]), np.log(seconds[:, long]).T, 1)[0]
 
 
 def _one_after_another(x: Tensor, *maps: Tensor) -> Tensor:
