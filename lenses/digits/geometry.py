@@ -381,9 +381,9 @@ def clearest_layer(fits: pd.DataFrame) -> tuple[int, float]:
 
 
 def held_most(by_layer: pd.DataFrame) -> pd.Series:
-    """The layer where line and circle together hold most of what tells the digits apart."""
+    """The layer where line and circle together hold most; the first where none is known."""
     own = by_layer.query("weights == 'this model' and component == 'line and circle'")
-    return own.loc[own["share"].idxmax()]
+    return own.iloc[own["share"].fillna(-np.inf).to_numpy().argmax()]
 
 
 def fits(
