@@ -13,6 +13,7 @@ import numpy as np
 
 from experiments._contract.errors import Stopped
 from experiments._contract.files import read_checkpoint, write_checkpoint
+from experiments._contract.memory import give_back
 from experiments._contract.progress import progress, say
 from experiments._contract.rows import Rows
 from experiments._contract.stopping import stopped_by_signals
@@ -126,6 +127,8 @@ class _Checkpoint:
             return
         state = {f"{i}.{k}": v for i, keep in enumerate(self.kept) for k, v in keep.state().items()}
         write_checkpoint(self.path, {"done": np.array(done), **state})
+        del state
+        give_back()
         self._saved = time.monotonic()
 
 

@@ -4,11 +4,12 @@ What varies between prompts is the unit of evidence: a statistic is computed onc
 only then are prompts resampled, so that ten thousand resamples cost a matrix product.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Num, UInt8
+from jaxtyping import Bool, Float, Int, Num
 from scipy import stats
 
 RESAMPLES = 10_000
@@ -16,7 +17,9 @@ FEWEST = 5
 """Prompts below which there is no interval: none that is short enough to be of use covers."""
 CHUNK = 2**24  # float64 numbers held at a time: 128 MB
 BLOCK = 500
-"""Resamples held as float64 at a time, so that memory hardly grows with the prompts."""
+"""Resamples held at a time, or fewer: memory must not grow with the prompts."""
+HELD = 2**17  # numbers of these resamples: 1 MB
+RATIOS = 2**21  # resampled means held at a time: 16 MB
 
 
 class Estimate(NamedTuple):
@@ -96,35 +99,43 @@ def bootstrap(
         estimate = np.where(known, flat, 0).sum(axis=0) / n
     low, high = np.full(flat.shape[1], np.nan), np.full(flat.shape[1], np.nan)
     if prompts >= FEWEST:
-        # Draws with replacement enter a mean only through how often each prompt is drawn.
-        draws = _drawn(prompts, resamples, seed)
         enough = np.flatnonzero(n >= FEWEST)
-        for part in np.array_split(enough, max(1, -(-flat.size * resamples // CHUNK))):
-            low[part], high[part] = _ends(draws, flat[:, part] - estimate[part])
+        for part in np.array_split(enough, max(1, -(-len(enough) * resamples // RATIOS))):
+            # The same draws for every part: to make them again takes less than to keep them.
+            draws = _drawn(prompts, resamples, seed)
+            low[part], high[part] = _ends(draws, resamples, flat[:, part] - estimate[part])
         low, high = low + estimate, high + estimate
     return Intervals(*(x.reshape(cells) for x in (estimate, low, high, n)))
 
 
-def _drawn(prompts: int, resamples: int, seed: int) -> UInt8[np.ndarray, "resample prompt"]:
-    """How often each prompt is drawn: a byte each, since nothing comes up 256 times."""
+def _drawn(
+    prompts: int, resamples: int, seed: int
+) -> Iterator[tuple[slice, Float[np.ndarray, "some prompt"]]]:
+    """How often each prompt is drawn, some resamples at a time, with where they stand.
+
+    Draws with replacement enter a mean only through how often each prompt is drawn.
+    """
     rng, even = np.random.default_rng(seed), np.full(prompts, 1 / prompts)
-    drawn = np.empty((resamples, prompts), dtype=np.uint8)
-    for rows in np.array_split(drawn, -(-resamples // BLOCK)):
-        rows[:] = rng.multinomial(prompts, even, size=len(rows))
-    return drawn
+    size = max(1, min(BLOCK, HELD // prompts))
+    for first in range(0, resamples, size):
+        some = slice(first, min(first + size, resamples))
+        yield some, rng.multinomial(prompts, even, size=some.stop - first).astype(float)
 
 
 def _ends(
-    draws: UInt8[np.ndarray, "resample prompt"], centred: Float[np.ndarray, "prompt cell"]
+    draws: Iterator[tuple[slice, Float[np.ndarray, "some prompt"]]],
+    resamples: int,
+    centred: Float[np.ndarray, "prompt cell"],
 ) -> tuple[Float[np.ndarray, "cell"], Float[np.ndarray, "cell"]]:
     """Ends of the interval of a mean that is zero: the wider of the two, on either side."""
     known = ~np.isnan(centred)
     values, n = np.where(known, centred, 0), known.sum(axis=0)
     error = np.sqrt((values**2).sum(axis=0) / (n - 1) / n)
     student = stats.t.ppf(0.975, n - 1)
-    blocks = np.array_split(draws, -(-len(draws) // BLOCK))
-    ratios = np.concatenate([_studentised(b.astype(float), values, known, error) for b in blocks])
-    below, above = np.quantile(ratios, [0.025, 0.975], axis=0)
+    ratios = np.empty((resamples, centred.shape[1]))
+    for some, drawn in draws:
+        ratios[some] = _studentised(drawn, values, known, error)
+    below, above = np.quantile(ratios, [0.025, 0.975], axis=0, overwrite_input=True)
     return -np.maximum(student, above) * error, np.maximum(student, -below) * error
 
 
@@ -163,7 +174,7 @@ def sign_flip(
     # Flipping all signs gives the same absolute sum up to rounding; it must count as reached.
     reached = observed - 1e-12 * np.abs(flat).sum(axis=0)
     beyond = np.zeros(flat.shape[1])
-    block = max(1, min(BLOCK, CHUNK // max(1, flat.shape[1])))
+    block = max(1, min(BLOCK, HELD // max(1, len(flat)), CHUNK // max(1, flat.shape[1])))
     for first in range(0, resamples, block):
         size = min(block, resamples - first), flat.shape[0]
         beyond += (np.abs(rng.choice([-1.0, 1.0], size=size) @ flat) >= reached).sum(axis=0)
