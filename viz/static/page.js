@@ -91,7 +91,8 @@
     },
     async plotly(box) {
       const { data, layout } = props(box);
-      const config = { responsive: true, displaylogo: false };
+      // Words between two $ are no formula: they are shown as they are.
+      const config = { responsive: true, displaylogo: false, typesetMath: false };
       await Plotly.newPlot(box, data, layout, config);
       await Plotly.relayout(box, inks());
     },
