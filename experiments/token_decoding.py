@@ -407,13 +407,19 @@ class TokenDecoding(Experiment):
         agreement = scores.set_index(["source", "decoder", "norm"])["agreement"]
         same = results.tables["degeneracy"].set_index(["state", "decoder"]).sort_index()
         same = same.loc[(STATES["resid_post"], "unembedding")].set_index("norm")["share"]
-        lowest, lens = same.idxmin(), _named(decoder, norm)
+        lens = _named(decoder, norm)
         logit = f", the logit lens at {best['logit_lens_agreement'].mean():.0%}"
-        return (
+        said = (
             f"In the middle layers the {lens} reads states best: it names the model's own next "
             f"token at {best['agreement'].mean():.0%} of positions"
             f"{'' if lens == 'logit lens' else logit}; the embedding alone, read in the same way, "
-            f"gives {agreement['embedding alone', decoder, norm]:.0%}. The logit lens decodes "
+            f"gives {agreement['embedding alone', decoder, norm]:.0%}."
+        ).replace("%", " %")
+        if same.isna().all():
+            return said
+        lowest = same.idxmin()
+        return said + (
+            " The logit lens decodes "
             f"{same['final norm']:.0%} of a layer's positions to one and the same token; "
             f"the norm “{lowest}” brings this to {same[lowest]:.0%}, but then it names the model's "
             f"token at {agreement['states', 'unembedding', lowest]:.0%}."
