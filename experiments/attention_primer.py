@@ -11,6 +11,7 @@ from pydantic import Field
 
 from experiments import Claim, Experiment, Reading, Results, Table
 from lenses.flow import primer_rows
+from lenses.flow.described_noun import NOUN_STEPS, noun_rows
 from lenses.flow.examples import OTHER, SHOWN, in_numpy, training, untrained, walks
 from lenses.flow.primer import CASES, agreement, powers_of_time, timed
 from lenses.flow.spelled import ABOUT, WALKED
@@ -40,7 +41,7 @@ NETWORKS = {
 COLUMNS = {
     "example": "what is computed: a sentence with `published` or `corrected` (the walkthrough); "
     "`notes`, `mask`, `cross`, `heads` with random weights; `trained` or `meets` (query and keys) "
-    "before a sentence",
+    "before a sentence; `noun` (a language model)",
     "step": "the matrix",
     "row": "the row's word or number",
     "column": "the column's word or number",
@@ -86,6 +87,7 @@ class AttentionPrimer(Experiment):
     """
 
     needs_model: ClassVar[bool] = False
+    takes_model: ClassVar[bool] = True
     related: ClassVar[tuple[str, ...]] = ("adjective_noun", "attention_glimpse")
     runs_on: ClassVar[str] = "no model 10 s"
     quick: ClassVar[dict[str, Any]] = {
@@ -93,7 +95,7 @@ class AttentionPrimer(Experiment):
     }  # fmt: skip
 
     model: str = "none"
-    """Not used: everything is computed here."""
+    """Language model that reads the sentence of the last step; none leaves this step out."""
     trainings: int = Field(5, ge=1)
     """Trainings of the head, and of the network without it."""
     steps: int = Field(200, ge=1)
@@ -155,7 +157,8 @@ class AttentionPrimer(Experiment):
     )
 
     def measure(self, model: "Model | None") -> Results:
-        """Walk, attend, train, and time; no model is needed."""
+        """Walk, attend, train, and time; a model, where one is given, reads a sentence."""
+        noun = noun_rows(model)  # first: a model that cannot read it is refused at once
         tables = {name: self.rows(name) for name in ("next_words", "agreement", "looks", "trained")}
         seeds = range(self.seed, self.seed + self.trainings)
         for seed in self.stream(seeds, keep=tables.values(), label="training"):
@@ -168,7 +171,7 @@ class AttentionPrimer(Experiment):
         for _ in self.stream(range(self.repeats), keep=kept, label="timing"):
             kept.update(**timed(HEADS, lengths, self.seed))
         found = {name: rows.frame() for name, rows in tables.items()}
-        drawn = [walks(self.seed), untrained(self.seed), found.pop("trained")]
+        drawn = [walks(self.seed), untrained(self.seed), found.pop("trained"), *noun]
         agreed = [agreement(self.draws, self.seed), found["agreement"]]
         growth = {"words": lengths, "weights": np.square(lengths), "bytes": kept["bytes"][0]}
         found |= {
@@ -261,6 +264,7 @@ class AttentionPrimer(Experiment):
             | _chances_figure(matrices)
             | _looks_figures(tables["looks"])
             | _right_figure(tables["next_words"])
+            | _noun_figure(matrices, self.model)
         )
 
 
@@ -453,3 +457,15 @@ def _right_figure(said: pd.DataFrame) -> dict[str, Drawing]:
             "wrong. What a language model looks at in a sentence is asked in adjective_noun.",
         )
     }  # fmt: skip
+
+
+def _noun_figure(matrices: pd.DataFrame, model: str) -> dict[str, Drawing]:
+    if (rows := primer_rows.example(matrices, "noun")).empty:
+        return {}
+    drawn = step_by_step(
+        rows, about=NOUN_STEPS, hover="how",
+        caption=f"“a fluffy blue creature …”, read by {model}: where the noun looks in each layer, "
+        "how far that turns its state, and what is predicted next with its adjectives and without. "
+        "One sentence is an example: adjective_noun asks this of many, with controls.",
+    )  # fmt: skip
+    return {"12. A language model reads what describes a noun": drawn}

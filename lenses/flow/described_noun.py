@@ -29,10 +29,8 @@ SENTENCE = "a fluffy blue creature roamed the verdant forest"
 ADJECTIVES, NOUN = ("fluffy", "blue"), "creature"
 NAMED = 5
 """Likeliest next words that are shown, of the noun with its adjectives and without."""
-TOLERANCE = {"float32": 1e-4, "float16": 2e-2, "bfloat16": 5e-2}
-"""How far what is moved from all words may be from what attention writes (relative)."""
 KEPT = ("attn.hook_v", "attn.hook_pattern", "attn.hook_z", "hook_resid_pre", "hook_attn_out")
-ABOUT = {
+NOUN_STEPS = {
     "Attention": f"How much of its attention “{NOUN}” gives to each word, mean over the heads of "
     "a layer. The first one gets what a head has no other use for.",
     "Turn": "By how many degrees the noun's state turns when a layer's attention adds what it "
@@ -87,8 +85,6 @@ class NounRead:
     """What attention moves from each word to the noun."""
     written: Float[Tensor, "layer d_model"]
     """All that attention adds to the noun: moved from all words, and a bias where there is one."""
-    error: float
-    """Largest norm(sum over words of moved + bias - written) / norm(written)."""
 
 
 @torch.inference_mode()
@@ -103,7 +99,7 @@ def read_noun(model: Model, said: Sentence) -> NounRead:
     model.run_with_hooks(said.ids[None], return_type=None, fwd_hooks=hooks)
     v, patterns, z, before, written = kept.values()
     out, member = attention_out(model), torch.nn.functional.one_hot(said.word_of).double()
-    moved, errors = [], []
+    moved = []
     for layer, pattern in enumerate(patterns):
         parts = Written.of(z[layer][:, -1:], out, layer)
         alpha = pattern[0, :, -1].to(parts.heads)
@@ -112,14 +108,9 @@ def read_noun(model: Model, said: Sentence) -> NounRead:
         )
         by_token = einsum(alpha, values, parts.W, "h s, s h d, h d m -> s m") * parts.scale[0, 0]
         moved.append((member.to(alpha).T @ by_token).cpu())
-        whole = written[layer][0, -1].to(alpha)
-        missing = by_token.sum(0) + parts.bias.reshape(-1) - whole
-        errors.append((missing.norm() / whole.norm()).item())
     attention = torch.stack([pattern[0, :, -1].double() @ member for pattern in patterns])
     last = [torch.stack([state[0, -1] for state in kind]).double() for kind in (before, written)]
-    return NounRead(
-        said.words, attention.cpu(), last[0].cpu(), torch.stack(moved), last[1].cpu(), max(errors)
-    )
+    return NounRead(said.words, attention.cpu(), last[0].cpu(), torch.stack(moved), last[1].cpu())
 
 
 def _keep(into: list[Tensor], value: Tensor, hook: object) -> Tensor:
@@ -146,24 +137,14 @@ def next_after_noun(model: Model, said: Sentence) -> Float[Tensor, "reading toke
     return logits[:, -1].float().softmax(-1).cpu()
 
 
-def noun_tables(model: Model | None) -> dict[str, list[pd.DataFrame]]:
-    """Rows of a model's noun for tables called `matrices` and `agreement`; none without a model.
+def noun_rows(model: Model | None) -> list[pd.DataFrame]:
+    """What a model makes of the noun of SENTENCE, as the example `noun`; nothing without a model.
 
+    A row is a cell of a matrix of NOUN_STEPS: step, row, column, value, and how it came about.
     Raises ModelError for a model that does not read the sentence.
     """
     if model is None:
-        return {"matrices": [], "agreement": []}
-    frame, error = noun_cells(model)
-    precision = str(model.cfg.dtype).removeprefix("torch.")
-    agreed = {"case": ["noun"], "precision": [precision], "draw": [0], "error": [error]}
-    return {"matrices": [frame.assign(example="noun")], "agreement": [pd.DataFrame(agreed)]}
-
-
-def noun_cells(model: Model) -> tuple[pd.DataFrame, float]:
-    """Every step of ABOUT as rows of step, row, column, value and how; and the error of read_noun.
-
-    Raises ModelError for a model that does not read the sentence.
-    """
+        return []
     said = up_to_noun(model)
     read, layers = read_noun(model, said), [f"layer {n}" for n in range(model.cfg.n_layers)]
     most = read.attention.max(1)
@@ -176,7 +157,7 @@ def noun_cells(model: Model) -> tuple[pd.DataFrame, float]:
               lambda row, word: decoded[row]),
         _next_cells(model, next_after_noun(model, said)),
     ]  # fmt: skip
-    return pd.concat(parts, ignore_index=True), read.error
+    return [part.assign(example="noun") for part in parts]
 
 
 def _turns(read: NounRead) -> Float[Tensor, "layer word_and_all"]:
@@ -200,6 +181,5 @@ def _decoded(model: Model, read: NounRead) -> list[str]:
 def _next_cells(model: Model, chances: Float[Tensor, "reading token"]) -> pd.DataFrame:
     likeliest: Sequence[int] = chances.topk(NAMED).indices.flatten().unique().tolist()
     order = sorted(likeliest, key=lambda token: -float(chances[0, token]))
-    rows = ["with its adjectives", "without them"]
-    names = [name.strip() or name for name in token_strings(model, order)]
-    return cells("Next word", rows, names, chances[:, order].double().numpy())
+    rows = ["with them", "without them"]
+    return cells("Next word", rows, token_strings(model, order), chances[:, order].double().numpy())

@@ -6,7 +6,9 @@ import pytest
 
 from experiments import Results
 from experiments.attention_primer import AttentionPrimer
+from lenses.flow.described_noun import SENTENCE, noun_rows
 from lenses.flow.walkthrough import FAULTS
+from models.planted.copy import planted_copy
 from prompts.walkthrough import SENTENCES, words
 
 
@@ -111,3 +113,12 @@ def test_every_matrix_is_in_the_table(results):
     assert shapes.loc[("cross", "Weights")].tolist() == [n, len(words("pizza"))]
     assert shapes.loc[("fox published", "Attention weights")].tolist() == [1, 9]
     assert shapes.loc[("fox corrected", "Attention weights")].tolist() == [1, 3]
+
+
+def test_a_model_that_is_given_reads_what_describes_a_noun(experiment, results):
+    model, _ = planted_copy([SENTENCE], ["fluffy"], loud=10.0)
+    matrices = pd.concat([results.tables["matrices"], *noun_rows(model)])
+    read = Results({**results.tables, "matrices": matrices}, results.arrays)
+    drawn = experiment.figures(read).keys() - experiment.figures(results).keys()
+    assert drawn == {"12. A language model reads what describes a noun"}
+    assert experiment.claims(read) == experiment.claims(results)
