@@ -18,6 +18,7 @@ from experiments import (
     TextFile,
     UsageError,
     corrected,
+    percent,
 )
 from lenses.kept import PerPrompt
 from lenses.states.analogies import (
@@ -305,14 +306,14 @@ class Analogies(Experiment):
         outside = results.tables["accuracy"].set_index(["matrix", "space", "method", "relation"])
         outside = outside[outside["query_words"] == "excluded"]["estimate"]
         at = (OUTSIDE, "raw", HONEST, "all")
-        beside = f" GloVe's word vectors find {_percent(outside[at])}." if at in outside else ""
+        beside = f" GloVe's word vectors find {percent(outside[at])}." if at in outside else ""
         return (
             f"In {len(beaten)} of {len(found)} relations source plus the mean "
             "offset of other pairs leads to the target clearly more often than the source alone "
-            f"({_percent(all_found)} against {_percent(all_near)} of {n} pairs). Best is "
-            f"“{found.index[-1]}” ({_percent(found.iloc[-1])}), worst “{found.index[0]}” "
-            f"({_percent(found.iloc[0])}). Where the source itself may be the answer, "
-            f"{_percent(kept)} are found.{beside}"
+            f"({percent(all_found)} against {percent(all_near)} of {n} pairs). Best is "
+            f"“{found.index[-1]}” ({percent(found.iloc[-1])}), worst “{found.index[0]}” "
+            f"({percent(found.iloc[0])}). Where the source itself may be the answer, "
+            f"{percent(kept)} are found.{beside}"
         )
 
     def _beaten(self, results: Results) -> list[str]:
@@ -439,8 +440,8 @@ def _outside_claims(pairs: pd.DataFrame) -> list[Claim]:
     there, here = (right[name].to_numpy() for name in right)
     return [
         Claim.descriptive(
-            f"The mean offset finds {_percent(there.mean())} of targets in GloVe's word vectors "
-            f"and {_percent(here.mean())} of the same targets in raw E.",
+            f"The mean offset finds {percent(there.mean())} of targets in GloVe's word vectors "
+            f"and {percent(here.mean())} of the same targets in raw E.",
             paired_shares(there, here), unit="share of pairs, GloVe less raw E",
         )
     ]  # fmt: skip
@@ -500,10 +501,6 @@ def _against_random(pairs: pd.DataFrame, random: list[pd.DataFrame]) -> pd.DataF
     every["prompt"] = every.groupby(["weights", "method"]).cumcount()
     every["value"] = (every["rank_without"] == 1).astype(float)
     return every[["weights", "method", "prompt", "value"]]
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.0f} %"
 
 
 def _found_rows(results: Results, methods: tuple[str, ...]) -> pd.DataFrame:

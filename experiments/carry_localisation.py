@@ -477,17 +477,11 @@ def _carry_or_digit(place: int, heads: list[str], by: pd.DataFrame, said: dict) 
         f"{_and(heads)} {verb} the {what}, not the {other}, at place {place}: given what a sum "
         f"with the other carry and another digit makes there, the model {follows[what]}. Donors "
         f"with the other carry and the same digit change {changed}.".replace("%", " %"),
-        Estimate(*numbers) if known else None,
-        above=0.5,
-        verdict=WRITTEN.get(cross["writes"], "undecided"),
-        null=cross[f"{other}_rate"],
-        null_note=f"share in which it {follows[other]} instead",
-        unit="share of cross donors",
-        decide=MORE,
-        needs=MORE,
-        label=f"Place {place} · {' + '.join(heads)}",
-        **said,
-    )
+        Estimate(*numbers) if known else None, above=0.5,
+        verdict=WRITTEN.get(cross["writes"], "undecided"), decide=MORE, needs=MORE,
+        null=cross[f"{other}_rate"], null_note=f"share in which it {follows[other]} instead",
+        unit="share of cross donors", label=f"Place {place} · {' + '.join(heads)}", **said,
+    )  # fmt: skip
 
 
 def _by_length(lengths: pd.DataFrame) -> Claim:

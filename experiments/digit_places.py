@@ -1,6 +1,7 @@
 """Does a digit's state carry the word of its decimal place, and do errors follow without it?"""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -63,12 +64,7 @@ MEANS = {
 """Columns that are explained neither in the glossary nor in their own table."""
 
 
-def _table(about: str, key: str, more: str = "", **own: str) -> Table:
-    """A table whose columns are explained in `own`, in MEANS, or in the glossary."""
-    names = f"{key} {more}".replace("?", "").split()
-    return Table(about, key, {name: MEANS[name] for name in names if name in MEANS} | own, more)
-
-
+_table = partial(Table.of, MEANS)
 FORM_PLACES = 3
 """Digits of the sums on which the form of additions is chosen."""
 FEWEST_WORDS = 3
@@ -404,11 +400,10 @@ def _place_beyond(tables: Tables, sample: str) -> Claim:
         return Claim.not_tested("learned", sentence, needs, **named)
     compared = tables["contrasts"].query("sample == @sample")
     compared = compared[compared["statistic"].isin(BEYOND)]
-    p, highest = _hardest(compared)
+    p, highest = decoding.hardest(compared)
     if p.empty:
-        return Claim.not_tested(
-            "learned", sentence, "more digits (--probed, --per-length)", **named
-        )
+        needs = "more digits (--probed, --per-length)"
+        return Claim.not_tested("learned", sentence, needs, **named)
     least = compared[compared["layer"] == p.idxmin()].sort_values("estimate").iloc[0]
     layer, holds = least["layer"], p.min() <= LEVEL and least["low"] > 0
     rival = least["statistic"].removeprefix("place ")
@@ -417,18 +412,6 @@ def _place_beyond(tables: Tables, sample: str) -> Claim:
         decide="more digits (--probed, --per-length)", null_note=_accuracies(probes, layer),
         unit=f"accuracy {rival} at layer {layer:.0f}", **named,
     )  # fmt: skip
-
-
-def _hardest(contrasts: pd.DataFrame) -> tuple[pd.Series, float]:
-    """By layer the p of the control that is hardest to beat, and the most that is possible at all.
-
-    A layer is left out where the p of one control is missing: it could be the hardest.
-    """
-    known = contrasts.groupby("layer").filter(
-        lambda rows: rows[["p", "high"]].notna().all(axis=None)
-    )
-    by_layer = known.groupby("layer")
-    return by_layer["p"].max(), by_layer["high"].min().max()
 
 
 def _accuracies(probes: pd.DataFrame, layer: int) -> str:
@@ -446,11 +429,9 @@ def _treated_as_moved(contrasts: pd.DataFrame) -> Claim:
     Judged against the control that is harder to beat, at the layer where the shift acts most.
     """
     rows = contrasts[contrasts["statistic"].str.startswith("answer moves")]
-    sentence = (
-        "Shifted from the mean state of its place to that of another, a digit is treated as if it "
-        "stood there."
-    )
-    p, highest = _hardest(rows)
+    sentence = "Shifted from the mean state of its place to that of another, a digit is treated "
+    sentence += "as if it stood there."
+    p, highest = decoding.hardest(rows)
     if p.empty:
         return Claim.not_tested("learned", sentence, "more texts (--edits)")
     here = rows[rows["layer"] == p.idxmin()].sort_values("estimate")

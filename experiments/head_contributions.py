@@ -215,6 +215,7 @@ class HeadContributions(TextStudy):
         sums, attention = prompts["output_error"], prompts["attention_error"]
         keyed = dict(list(rows.groupby(["statistic", "aggregation", "control"])))
         most = TOLERANCE[self.dtype]
+        whole = "Each head's attention row sums to 1, or to 1 less what a learned sink takes."
         rises = [
             self._agreement_claim(keyed.get(("agreement_rise", level, control)), level, control)
             for control in ("none", "adjusted")
@@ -222,11 +223,7 @@ class HeadContributions(TextStudy):
         ]
         return [
             Claim.identity("The heads and the bias sum to the block's output.", sums, within=most),
-            Claim.identity(
-                "Each head's attention row sums to 1, or to 1 less what a learned sink takes.",
-                attention,
-                within=most,
-            ),
+            Claim.identity(whole, attention, within=most),
             *corrected([*rises, *self._spread_claims(keyed)]),
         ]
 
@@ -588,8 +585,9 @@ def _text_figures(results: Results) -> dict[str, "Drawing"]:
     pattern = results.arrays["pattern"][layer]
     axes = dict(zip(("layer", "head", "query", "key"), ([layer], *pattern.shape), strict=True))
     pairs = grid(axes, attention=pattern).query("query >= key")
-    parts = results.tables["components"].query("prompt == 0 and whole == 'resid_post'")
-    attention = parts[parts["component"] == "attention"]
+    attention = results.tables["components"].query(
+        "prompt == 0 and whole == 'resid_post' and component == 'attention'"
+    )
     return {
         "Attention": attention_patterns(
             pairs, rows.sort_values("pos")["token"].tolist()[: pattern.shape[-1]],

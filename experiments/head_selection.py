@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from pydantic import Field
 
-from experiments import Claim, Reading, Results, Table, TextStudy, UsageError, corrected
+from experiments import Claim, Reading, Results, Table, TextStudy, UsageError, corrected, percent
 from lenses.heads.circuits import CIRCUITS, TokenPairs, circuits
 from lenses.heads.contributions import attention_patterns as patterns_of
 from lenses.heads.selection import COMPONENTS, KINDS, attention_by_kind, score_shares
@@ -204,16 +204,13 @@ class HeadSelection(TextStudy):
         heads = results.tables["heads"]
         said = (
             f"{_kinds_found(results.tables['best'])} Over all heads, attention scores follow where "
-            f"a token stands ({_percent(shares.get('position', 0))} of their variance) and which "
-            f"token it is ({_percent(shares.get('content', 0))})"
+            f"a token stands ({percent(shares.get('position', 0))} of their variance) and which "
+            f"token it is ({percent(shares.get('content', 0))})"
         )
-        if heads["copies"].isna().all():
-            return f"{said}."
-        most = heads.loc[heads["copies"].idxmax()]
-        return (
-            f"{said}; {_name(most)} copies most: the token read rises above "
-            f"{_percent(most['copies'])} of the others (chance: 50 %)."
-        )
+        for _, most in heads.dropna(subset="copies").nlargest(1, "copies").iterrows():
+            said += f"; {_name(most)} copies most: the token read rises above "
+            said += f"{percent(most['copies'])} of the others (chance: 50 %)"
+        return f"{said}."
 
     def claims(self, results: Results) -> list[Claim]:
         """Which kinds of heads there are, what moves scores beyond chance, and an identity."""
@@ -355,7 +352,7 @@ class HeadSelection(TextStudy):
     def _copy_claim(self, copies: pd.DataFrame) -> Claim:
         return Claim.learned(
             "The best induction head copies: the logit of the token that it attends to rises more "
-            f"than {_percent(COPIES)} of all other logits.",
+            f"than {percent(COPIES)} of all other logits.",
             bootstrap(copies["own_below"].to_numpy(), self.seed).within(0, 1), above=COPIES,
             null=0.5, null_note="a head that writes tokens at random",
             unit=f"share of other tokens' logits that rise less; threshold {COPIES:g}",
@@ -510,7 +507,7 @@ def _kinds_found(best: pd.DataFrame) -> str:
     best = best.sort_values("estimate", ascending=False)
     sure = best[best["low"] > MOSTLY]
     told = [
-        f"{_name(row)} ({_percent(row['estimate'])} to {THERE_IS[row['kind']]})"
+        f"{_name(row)} ({percent(row['estimate'])} to {THERE_IS[row['kind']]})"
         for _, row in (sure if len(sure) else best[:1]).iterrows()
     ]
     if len(sure):
@@ -531,10 +528,6 @@ def _kind_claim(kind: str, row: pd.Series, heads: int) -> Claim:
 
 def _name(row: pd.Series) -> str:
     return f"L{row['layer']:.0f}H{row['head']:.0f}"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
 
 
 def _head_figures(results: Results) -> dict[str, Drawing]:

@@ -115,7 +115,6 @@ class StatePropagation(Experiment):
             MEANS,
             "A row is a state whose right reading is known.",
             key="told case",
-            more="",
             group="cases that differ in the word alone: a relation, or a decimal place",
             source="the text whose last state is taken",
             reader="the text into which it is put",
@@ -161,7 +160,6 @@ class StatePropagation(Experiment):
             MEANS,
             "A row is what the model goes on to write.",
             key="told case layer state",
-            more="",
             reader="the text into which the state is put",
             text="what it writes",
         ),
@@ -169,7 +167,6 @@ class StatePropagation(Experiment):
             MEANS,
             "A row is a case in which something that must be exact was tried.",
             key="told identity case",
-            more="",
             identity="`back`: the first cases, a state is put back where it stood; `last`: "
             "answers, the state after the last block says what the whole text says",
             error="`back`: largest relative error of logits; `last`: 0 where it says the same "

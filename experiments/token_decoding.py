@@ -34,8 +34,8 @@ from lenses.statistics.against_random import above_zero_and_random, random_model
 from lenses.statistics.intervals import bootstrap
 from lenses.texts import ReadText, sampled_additions, texts_to_read
 from models.planted.markov import planted_markov
+from models.planted.writing import ADDITIONS
 from models.text import token_strings
-from prompts.additions import AdditionFormat
 from prompts.passages import passages
 from prompts.texts import shipped_texts
 from viz import Drawing, View, bars, curves, decoded_table, heat_map
@@ -480,18 +480,11 @@ class TokenDecoding(Experiment):
 
     def planted(self) -> "Model":
         """A model of additions whose embedding tells what follows each token."""
-        counted = addition_bigrams(_FORM, 2_000, self.seed)
-        follows = torch.zeros(2 * (len(_FORM.vocabulary),), dtype=torch.float64)
+        counted = addition_bigrams(ADDITIONS, 2_000, self.seed)
+        follows = torch.zeros(2 * (len(ADDITIONS.vocabulary),), dtype=torch.float64)
         follows[np.ix_(counted.first, counted.following)] = counted.counts.double()
         follows = follows / follows.sum(1, keepdim=True).clamp(min=1)
-        return planted_markov(_FORM, follows, seed=self.seed)
-
-
-_FORM = AdditionFormat(
-    digits=6,
-    layout=("<bos>", "a", "+", "b", "=", "c"),
-    vocabulary={sign: number for number, sign in enumerate([*"0123456789+=", "<bos>"])},
-)
+        return planted_markov(ADDITIONS, follows, seed=self.seed)
 
 
 def _named(decoder: str, norm: str) -> str:

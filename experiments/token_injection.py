@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from experiments import Claim, Experiment, Reading, Results, Table, corrected
+from experiments import Claim, Experiment, Reading, Results, Table, corrected, percent
 from lenses.kept import PerPrompt
 from lenses.states.implied import Question, asked_questions, shown
 from lenses.states.injection import (
@@ -229,7 +229,7 @@ class TokenInjection(Experiment):
         keys = ["at", "way", "outcome", "layer"]
         rows = results.tables["success"].set_index(keys).sort_index()
         best = results.tables["held_out"].query("at == 'subject'")
-        within = best.groupby("way")["implied"].mean().map(_percent)
+        within = best.groupby("way")["implied"].mean().map(percent)
         state, random = (rows.loc["subject", "state", o] for o in ("implied", "implied by random"))
         beyond = state.index[state["low"] > random["high"]]
         until = f" up to block {beyond.max()}" if len(beyond) else ""
@@ -238,10 +238,10 @@ class TokenInjection(Experiment):
         said = (
             f"The answer becomes that of another word in {within['state']} of questions when the "
             f"state of the word is exchanged for the other's{until} (best control "
-            f"{_percent(best['best_control'].mean())}). The other word's embedding does so in "
-            f"{_percent(first[0])} before the first block, and in {within['replace']} within the "
+            f"{percent(best['best_control'].mean())}). The other word's embedding does so in "
+            f"{percent(first[0])} before the first block, and in {within['replace']} within the "
             f"model; at the last token the word itself is then said in at most "
-            f"{_percent(last.max())}."
+            f"{percent(last.max())}."
         )
         if results.tables["questions"]["group"].iloc[0].startswith("place "):
             said += " In an adder the words are digits of the first number."
@@ -349,10 +349,6 @@ class TokenInjection(Experiment):
     def planted(self) -> "Model":
         """A model that answers from a word's embedding, wherever in its first blocks it stands."""
         return planted_implied(seed=self.seed)
-
-
-def _percent(part: float) -> str:
-    return f"{100 * part:.0f} %"
 
 
 def _share(values: pd.Series) -> Any:

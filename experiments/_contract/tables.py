@@ -29,7 +29,7 @@ class Table:
 
     @classmethod
     def of(
-        cls, explained: Mapping[str, str], /, about: str, key: str, more: str, **own: str
+        cls, explained: Mapping[str, str], /, about: str, key: str, more: str = "", **own: str
     ) -> "Table":
         """A table whose columns `own` explains, or `explained` for several, or the glossary."""
         names = [name for name in f"{key} {more}".split() if name.rstrip("?") in explained]

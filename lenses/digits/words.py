@@ -288,6 +288,18 @@ def prefix_texts(
     return words, DigitTexts(texts.ids, second), number[known]
 
 
+def hardest(contrasts: pd.DataFrame) -> tuple[pd.Series, float]:
+    """By layer the p of the control that is hardest to beat, and the most that is possible at all.
+
+    A layer is left out where the p of one control is missing: it could be the hardest.
+    """
+    known = contrasts.groupby("layer").filter(
+        lambda rows: rows[["p", "high"]].notna().all(axis=None)
+    )
+    by_layer = known.groupby("layer")
+    return by_layer["p"].max(), by_layer["high"].min().max()
+
+
 def prefix_reading(
     model: Model, own: DigitReading, count: int, seed: int, size: int, stream: Stream
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
