@@ -470,7 +470,7 @@ def _place_or_carry(tables: Tables) -> Claim:
     sentence = "At the hundreds of a sum, the word hundred marks the place and not a carry: it "
     sentence += "tells hundreds from other places better than it tells a carry from none."
     contrasts = tables["contrasts"]
-    rows = _of(contrasts, "place minus carry").set_index("layer")
+    rows = _of(contrasts, "place minus carry").set_index("layer").drop(columns="p")  # it has none
     if rows.empty:
         needs = "a model that has the word, and hundreds with and without a carry (--per-length)"
         return Claim.not_tested("mechanical", sentence, needs)

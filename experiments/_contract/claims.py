@@ -131,25 +131,25 @@ def _judged(
     lies on the other side. `verdict` overrules this where more than one number decides. Without an
     estimate, or without an interval, the claim is not tested and says what it `needs`. `decide`
     says what would decide an undecided one; with `more="prompts (--additions)"` how many of them
-    is extrapolated as well, unless `found` says itself what it lacks. What is judged by a NaN is
-    not tested, whatever `verdict` says: by half an interval, a p, an n, a null or a threshold that
-    is NaN. `p`, `null`, `null_note`, `unit`, `family`, `label`, `check` and `reported` are the
-    claim's fields.
+    is extrapolated as well, unless `found` says itself what it lacks. A null or a threshold that is
+    NaN tests nothing, whatever `verdict` says, and nothing holds by half an interval or by a p or
+    an n that is NaN. `p`, `null`, `null_note`, `unit`, `family`, `label`, `check` and `reported`
+    are the claim's fields.
     """
     numbers = _numbers(found)
     said = {"kind": kind, "sentence": sentence} | numbers | said
     threshold = above if above is not None else below
     said["threshold"] = threshold
     verdict = verdict or getattr(found, "verdict", None)
-    if _lacks_a_number(found, said):
+    if any(_is_nan(said.get(name)) for name in JUDGED_BY):
         said |= {name: None for name in JUDGED_BY if _is_nan(said.get(name))}
         return Claim(**said, verdict="not tested", needs=needs)
     if numbers.get("estimate") is None or (verdict is None and numbers.get("low") is None):
         return Claim(**said, verdict="not tested", needs=needs)
     sign = -1.0 if above is None and below is not None else 1.0
     verdict = verdict or _verdict(numbers["low"], numbers["high"], threshold, sign)
-    if verdict == "not tested":
-        return Claim(**said, verdict=verdict, needs=needs)
+    if verdict == "not tested" or (verdict == "holds" and _lacks_a_number(found)):
+        return Claim(**said, verdict="not tested", needs=needs)
     if verdict == "undecided":
         lacks = getattr(found, "decide", "") or _extrapolated(numbers, threshold, sign, more)
         said["decide"] = "; ".join(filter(None, [decide, lacks]))
@@ -184,11 +184,10 @@ def _extrapolated(numbers: dict[str, Any], threshold: float | None, sign: float,
 JUDGED_BY = ("threshold", "null", "p")
 
 
-def _lacks_a_number(found: Any, said: dict[str, Any]) -> bool:
-    """Whether a number that takes part in the verdict is NaN; an interval may lack both ends."""
+def _lacks_a_number(found: Any) -> bool:
+    """Whether its n, its p or one end of its interval is NaN; the interval may lack both."""
     half = _is_nan(_part(found, "low")) != _is_nan(_part(found, "high"))
-    own = any(_is_nan(_part(found, name)) for name in ("estimate", "n", "p"))
-    return half or own or any(_is_nan(said.get(name)) for name in JUDGED_BY)
+    return half or any(_is_nan(_part(found, name)) for name in ("n", "p"))
 
 
 def _is_nan(value: Any) -> bool:

@@ -9,6 +9,14 @@ from experiments._contract.errors import Stopped
 from experiments._contract.stopping import SIGNS, stopped_by_signals
 
 
+@pytest.fixture(autouse=True)
+def ctrl_c_is_heard():
+    """A shell's background job ignores SIGINT, and what is ignored already stays so."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("sign", SIGNS)
 def test_an_error_that_a_stop_became_is_a_stop(sign):
     def parse():
