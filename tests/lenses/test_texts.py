@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from lenses.texts import (
     distinct,
+    given_texts,
     long_beginnings,
     sampled_additions,
     texts_or_additions,
@@ -163,3 +164,9 @@ def test_an_adder_that_is_given_no_text_reads_additions(adder, tmp_path):
         adder, (), tmp_path / "mine.txt", shipped, 3, 5)] == ["given"]  # fmt: skip
     adder.card = adder.card.model_copy(update={"arithmetic": None})
     assert [text.kind for text in texts_or_additions(adder, (), None, shipped, 3, 5)] == ["shipped"]
+
+
+def test_a_mark_before_a_typed_prompt_is_no_text():
+    """As pasted from a file that begins with one; inside a text it stays."""
+    typed = given_texts(("\ufeffBetter safe", "a\ufeffb"), None)
+    assert [text.text for text in typed] == ["Better safe", "a\ufeffb"]
