@@ -1,5 +1,6 @@
 """The contract of an experiment: its fields are its configuration, its claims are its answer."""
 
+import re
 import sys
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -90,7 +91,7 @@ class Experiment(BaseModel):
 
     model: str = "adder_6d_2l"
     """Model: a card's name, a path to a card, folder or .gguf file, or a hub id."""
-    device: str = Field("cpu", pattern=r"^(cpu|mps|cuda(:\d+)?)$")
+    device: str = "cpu"
     """Where the model runs: cpu, cuda, cuda:1, mps."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Number format of weights and activations; statistics are kept in float64."""
@@ -108,6 +109,14 @@ class Experiment(BaseModel):
         for number in value if isinstance(value, list | tuple) else [value]:
             if isinstance(number, int) and abs(number) > LARGEST:
                 raise ValueError(f"at most {LARGEST:,}, please")
+        return value
+
+    @field_validator("device")
+    @classmethod
+    def _one_device(cls, value: str) -> str:
+        """Refuse what names no device, or several."""
+        if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", value):
+            raise ValueError("give cpu, mps, cuda or, of several, one such as cuda:1")
         return value
 
     @classmethod

@@ -42,7 +42,8 @@ def build(kind: type[Experiment], fields: Mapping[str, Any], where: str) -> Expe
         first = error.errors()[0]
         at = ".".join(map(str, first["loc"])) or "fields"
         got = f" (got {first['input']!r})" if first["loc"] else ""
-        raise UsageError(f"{where}: {kind.name()}, field {at}: {first['msg']}{got}") from error
+        said = first["msg"].removeprefix("Value error, ")
+        raise UsageError(f"{where}: {kind.name()}, field {at}: {said}{got}") from error
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -53,6 +53,15 @@ def test_any_fields_are_taken_or_refused_by_file_and_field(fields):
         assert fields.keys() <= Typed.model_fields.keys()
 
 
+@pytest.mark.parametrize("device", ["auto", "cuda:0,cuda:1", "gpu", "cuda:x"])
+def test_a_device_is_one_that_there_may_be(device):
+    assert refusal({"device": device}) == (
+        f"here.toml: {Typed.name()}, field device: give cpu, mps, cuda or, of several, one such as "
+        f"cuda:1 (got {device!r})"
+    )
+    assert refusal({"device": "cuda:1"}) == ""
+
+
 def test_a_fault_of_a_preset_names_its_file_and_the_command_line_wins(tmp_path):
     preset = tmp_path / "preset.toml"
     preset.write_text("count = 'many'")
