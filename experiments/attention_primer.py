@@ -158,7 +158,7 @@ class AttentionPrimer(Experiment):
 
     def measure(self, model: "Model | None") -> Results:
         """Walk, attend, train, and time; a model, where one is given, reads a sentence."""
-        noun = noun_rows(model)  # first: a model that cannot read it is refused at once
+        noun = noun_rows(model if self.has_model else None)  # first: it may be refused
         tables = {name: self.rows(name) for name in ("next_words", "agreement", "looks", "trained")}
         seeds = range(self.seed, self.seed + self.trainings)
         for seed in self.stream(seeds, keep=tables.values(), label="training"):
