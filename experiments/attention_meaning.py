@@ -20,7 +20,7 @@ from lenses.states.meaning_tables import (
     text_numbers,
     text_rows,
 )
-from lenses.statistics.against_random import above_zero_and_twins, random_models
+from lenses.statistics.against_random import above_zero_and_twins
 from lenses.statistics.grid import in_order
 from lenses.statistics.intervals import bootstrap
 from lenses.statistics.ranking import mean_of_known
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from models import Model
     from viz import Drawing
 
-RANDOM_MODELS = 2
+RANDOM_MODELS = 4
 """Models of the same shape with fresh weights, beside which the claims are shown."""
 LEAST = 6
 """Tokens of the shortest text that is read."""
@@ -247,7 +247,7 @@ class AttentionMeaning(TextStudy):
             Claim.mechanical(
                 sentence, one, unit=f"{UNIT}, minus the same with sources exchanged",
                 null=one and one.random.mean(),
-                null_note=f"mean of {random_models(RANDOM_MODELS)}",
+                null_note=f"mean of {one.note}" if one else "",
                 more="texts (--count, adders --additions)",
                 needs="5 texts or more, in which attention and states vary",
                 family="Meaning moves towards what is attended to more", label=label,

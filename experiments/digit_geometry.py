@@ -208,7 +208,7 @@ def _adds(moves: pd.DataFrame) -> Claim:
     sums, copies = prompts.loc[~copied, "solved"], prompts.loc[copied, "solved"]
     beside = f"; of copies {copies.mean():.2f}" if len(copies) else ""
     return Claim.learned(
-        "The model adds: before any edit, it gets most of the digits that are read right.",
+        "The model adds: before any edit, it gets more than half of the digits that are read right.",
         share(int(sums.sum()), len(sums)), above=MOST, null=0.1, null_note="a random digit",
         unit=f"share of digits{beside}", more="prompts (--edits for each digit)",
     )  # fmt: skip
@@ -253,7 +253,9 @@ def _goes_by_it(sentence: str, found: Gain) -> Claim:
 
 def _held_by_both(by_layer: pd.DataFrame) -> Claim:
     """That line and circle together hold more than half, at the layer where they hold most."""
-    sentence = "At some layer, line and circle together hold most of what tells the digits apart."
+    sentence = (
+        "At some layer, line and circle together hold over half of what tells the digits apart."
+    )
     best = geo.held_most(by_layer)
     values = by_layer.set_index(["weights", "component", "layer"])["share"]
     return Claim.mechanical(

@@ -24,7 +24,7 @@ from viz import Drawing, bars, curves, heat_map, token_chips
 if TYPE_CHECKING:
     from models import Model
 
-RANDOM_MODELS = 2
+RANDOM_MODELS = 4
 """Models of the same shape with fresh weights, whose states are taken apart by their own atoms."""
 ENOUGH = 0.02
 """Share of squared length by which tokens must be ahead of mixed vectors."""

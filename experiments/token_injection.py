@@ -35,7 +35,7 @@ from viz import Figure, curves, heat_map
 if TYPE_CHECKING:
     from models import Model
 
-RANDOM_MODELS = 2
+RANDOM_MODELS = 4
 """Models of the same shape with fresh weights, which may say a word that is put in as well."""
 MOST = 0.05
 """Share of questions in which a random word may produce the target."""
