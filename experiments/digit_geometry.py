@@ -208,7 +208,7 @@ def _adds(moves: pd.DataFrame) -> Claim:
     sums, copies = prompts.loc[~copied, "solved"], prompts.loc[copied, "solved"]
     beside = f"; of copies {copies.mean():.2f}" if len(copies) else ""
     return Claim.learned(
-        "The model adds: before any edit, it gets more than half of the digits that are read right.",
+        "The model adds: before any edit, it gets over half of the digits that are read right.",
         share(int(sums.sum()), len(sums)), above=MOST, null=0.1, null_note="a random digit",
         unit=f"share of digits{beside}", more="prompts (--edits for each digit)",
     )  # fmt: skip
