@@ -189,7 +189,8 @@ def best_run(runs: pd.DataFrame, place: str) -> pd.Series | None:
 
     Where both bring back the same it is the MLPs'.
     """
-    here = runs[runs["put_back_at"] == place].sort_values("component", ascending=False)
+    here = runs[runs["put_back_at"] == place].dropna(subset="estimate")
+    here = here.sort_values("component", ascending=False)
     if set(here["component"]) != set(COMPONENTS):
         return None
     return here.loc[here["estimate"].idxmax()]
