@@ -90,8 +90,8 @@ class InformationFlow(TextStudy):
     """Rule that the page opens with; by default what flow_faithfulness found truest on smollm2."""
     threshold: Literal["none", "top-k", "top-p", "minimum weight"] = "minimum weight"
     """Which links are followed: all, the strongest k, a share p, or those of a least weight."""
-    threshold_value: float = Field(0.001, ge=0)
-    """The k, p or least weight of the threshold."""
+    threshold_value: float = Field(0.0003, ge=0)
+    """The k, p or least weight of the threshold; by default the best of those tried on smollm2."""
     place: int = Field(1, ge=0)
     """Decimal place of the digit that is traced in an adder's answer (0 = units)."""
     heads: int = Field(2, ge=0, le=8)

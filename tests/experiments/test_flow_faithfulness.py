@@ -41,12 +41,16 @@ def test_an_adder_explains_another_digit_of_each_answer(results, adder):
 
 @pytest.mark.real
 @pytest.mark.slow
-def test_information_flow_opens_with_the_rule_that_is_truest_on_smollm2():
-    scores = FlowFaithfulness().measure(load("smollm2")).tables["scores"]
+def test_information_flow_opens_with_the_rule_and_threshold_that_are_best_on_smollm2():
+    tables = FlowFaithfulness().measure(load("smollm2")).tables
+    scores, worth = tables["scores"], tables["thresholds"].set_index("threshold")["worth"]
     areas = scores.query("ablation == 'both'").set_index("order")["estimate"]
     opens = InformationFlow.model_fields["rule"].default
     assert f"the rule that flow_faithfulness found truest on {FlowFaithfulness().model}" in TRUEST
     assert areas[list(RULES)].idxmax() == opens
+    fields = InformationFlow.model_fields
+    cut = f"{fields['threshold'].default} {fields['threshold_value'].default:g}"
+    assert worth.idxmax() == cut
 
 
 def test_scores_are_means_of_the_areas(results):

@@ -183,7 +183,7 @@ def test_a_suite_skips_what_is_finished(counting, command, tmp_path):
         (["run", "counting.py", "--preset", "none.toml"], "none.toml: no such file"),
         (["run", "counting.py", "--preset", "."], ".: is a directory"),
         (["run", "counting.py", "--count"], "--count needs a value"),
-        (["run", "counting.py", "--device", "gpu"], "field device: String should match"),
+        (["run", "counting.py", "--device", "gpu"], "field device: give cpu, mps, cuda"),
         (["run", "addition_accuracy", "--device", "cuda:99"], "device cuda:99: "),
         (["new", "MyQuestion"], "use lower_case_words"),
         (["run", "missing.py"], "missing.py: no such file"),

@@ -66,10 +66,10 @@ def test_intervals_of_what_is_unknown_are_unknown():
     assert found.n.tolist() == [9, 0, 2]
     assert np.isnan(pseudo_values(np.array(1.0), np.array([1.0, np.nan])))[1]
     draws = np.full((50, 1), np.nan)
-    assert np.isnan(stretched(np.array([np.nan]), draws, 9)).all()
+    assert np.isnan(stretched(np.array([np.nan]), draws, 9, (-1, 1))).all()
     assert np.isnan(p_above_zero(np.array([np.nan]), draws, 9)).all()
     some = np.where(RNG.random((50, 1)) < 0.3, np.nan, RNG.normal(9, 1, size=(50, 1)))
-    assert np.isnan(stretched(np.array([np.nan]), some, 9)).all()
+    assert np.isnan(stretched(np.array([np.nan]), some, 9, (-1, 1))).all()
     assert not p_above_zero(np.array([np.nan]), some, 9) < 0.05
     low, high = wilson(np.array([np.nan]), np.array([9]))
     assert np.isnan([low, high]).all()
