@@ -7,9 +7,12 @@ from typing import Any
 from viz.assets import STYLES, place
 from viz.evidence import claim_key, evidence
 from viz.html import write_html
+from viz.labels import shorten
 from viz.manifests import changed_fields
 
 Found = list[tuple[Path, dict[str, Any]]]
+LONGEST = 400
+"""Letters of a question, a model's name or a claim that are shown; its page shows all of them."""
 
 
 def write_matrix(runs: Path, found: Found) -> Path:
@@ -42,7 +45,7 @@ def _table(runs: Path, experiment: str, members: Found) -> dict[str, Any]:
         shown[run[1]["model"]["name"]] = run
     columns = [
         {
-            "model": model or "no model",
+            "model": shorten(model, LONGEST) or "no model",
             "page": f"{folder.relative_to(runs).as_posix()}/index.html",
             "reduced": list(changed_fields(told)),
         }
@@ -51,11 +54,11 @@ def _table(runs: Path, experiment: str, members: Found) -> dict[str, Any]:
     cells = [_cells(told["claims"]) for _, told in shown.values()]
     keys = dict.fromkeys(key for column in cells for key in column)
     rows = [
-        {"sentence": _first(column.get(key) for column in cells)["sentence"],
+        {"sentence": shorten(_first(column.get(key) for column in cells)["sentence"], LONGEST),
          "cells": [column.get(key) for column in cells]}
         for key in keys
     ]  # fmt: skip
-    question = next(iter(shown.values()))[1]["question"]
+    question = shorten(next(iter(shown.values()))[1]["question"], LONGEST)
     return {"experiment": experiment, "question": question, "columns": columns, "rows": rows}
 
 

@@ -147,6 +147,16 @@ def test_the_matrix_has_a_column_for_each_model(tab, real):
     assert shown.complaints() == []
 
 
+def test_a_claim_of_endless_words_is_cut_in_the_matrix(tmp_path):
+    """A browser takes half a minute to lay out a table with a name of 100,000 letters."""
+    long = samples.claim(sentence="<b>" * 40_000)
+    samples.write_run(tmp_path, "long", {}, {}, claims=[long])
+    write_gallery(tmp_path)
+    text = (tmp_path / "matrix.html").read_text("utf-8")
+    assert 300 < text.count("&lt;") * 3 <= 402
+    assert "…" in text
+
+
 def test_the_same_claim_is_found_whatever_came_out():
     one, other = (samples.claim(sentence=f"It looks {n} of 1,{n}00 columns ahead.") for n in (6, 2))
     assert claim_key(one) == claim_key(other)
