@@ -31,7 +31,8 @@ def passages_cut(
 ) -> list[Prompt]:
     """The first tokens of texts (without any, of `count` shipped passages), and how they go on.
 
-    `other` is how the text before goes on; `length` counts the tokens of both parts.
+    `other` is how the text before goes on; `length` counts the tokens of both parts. Of texts that
+    begin alike the first is read.
 
     Raises:
         ModelError: fewer than three texts, or one that is too short or too long.
@@ -41,7 +42,6 @@ def passages_cut(
         tokenize(model, text)[:length]
         for text in own or [passage.text for passage in passages()[:count]]
     ]
-    rows = [rows[number] for number in distinct(rows)]
     least = first + policy.FEWEST
     for number, row in enumerate(rows):
         if len(row) < least:
@@ -49,6 +49,8 @@ def passages_cut(
                 f"prompt {number}: {len(row)} tokens; it takes {least}, the first {first} of "
                 "which are the prompt (--given-tokens)"
             )
+    # What the model says depends on the first tokens alone: texts that share them are one prompt.
+    rows = [rows[number] for number in distinct([row[:first] for row in rows])]
     if len(rows) < 3 or max(map(len, rows)) > model.cfg.n_ctx:
         raise ModelError(f"it takes 3 texts of at most {model.cfg.n_ctx} tokens or more")
     return [

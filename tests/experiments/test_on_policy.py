@@ -8,7 +8,9 @@ from experiments import Results, UsageError
 from experiments.on_policy import OnPolicy
 from lenses.states.fillers import FILLERS, OWN
 from lenses.states.policy import FEWEST
+from lenses.states.replies import passages_cut
 from models import ModelError, load
+from models.text import tokenize
 from prompts.additions import Addition
 
 
@@ -177,6 +179,14 @@ def test_too_little_text_is_refused(adder) -> None:
         OnPolicy(prompts=(short, long, long), given_tokens=12).measure(adder)
     with pytest.raises(ModelError, match="3 texts"):
         OnPolicy(prompts=(long, long), given_tokens=12).measure(adder)
+
+
+@pytest.mark.filterwarnings("ignore::models.text.TextNote")
+def test_texts_that_share_what_the_model_reads_are_one_prompt(adder) -> None:
+    sums = [f"{start}+123456={end}" for start in ("111111", "222222", "333333")
+            for end in ("0000000", "1111111")]  # fmt: skip
+    prompts = passages_cut(adder, sums, None, 0, 15, 22)
+    assert [one.prompt for one in prompts] == [tokenize(adder, one)[:15] for one in sums[::2]]
 
 
 def test_text_that_ends_at_once_is_left_out(adder) -> None:
