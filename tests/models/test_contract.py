@@ -225,4 +225,4 @@ def test_folded_weights_say_the_same(folder, model, tokens):
 def test_bfloat16_is_computed_in_bfloat16(folder):
     model = load(str(folder), dtype="bfloat16")
     assert model.W_O.dtype == torch.bfloat16
-    assert {identity.tolerance for identity in model.identities} == {0, 1e-2}
+    assert {identity.tolerance for identity in model.identities} == {0, 1e-2, 2e-2}
