@@ -133,6 +133,17 @@ def test_cells_say_value_and_number_and_round_down():
     np.testing.assert_array_equal(grid_of(figure), [[0.9999, 1.0], [0.02, np.nan]])
 
 
+def test_a_band_that_would_flatten_the_lines_is_cut_and_says_so():
+    rows = pd.DataFrame({"gate": [0, 1, 2], "loss": [0.0, 1.0, 2.0], "low": [-0.1, 0.9, 1.8],
+                         "high": [0.1, 1.2, 18_000.0]})  # fmt: skip
+    figure = curves(rows, "gate", "loss", caption="").figure()
+    assert figure.axes[0].get_ylim() == pytest.approx((-0.1, 3))
+    assert "bands go on from −0.1 to 18,000" in texts(figure)
+    figure = curves(rows.assign(high=rows["loss"] + 9), "gate", "loss", caption="").figure()
+    assert figure.axes[0].get_ylim()[1] > 11
+    assert not [text for text in texts(figure) if "bands" in text]
+
+
 def test_an_accuracy_near_one_is_drawn_as_its_errors():
     table = pd.DataFrame(
         {"place": [0, 1, 2], "run": [0, 0, 0], "carry": [0, 0, 0], "n": [2000, 2000, 100],

@@ -18,6 +18,8 @@ _ALONE = 7.4
 """Inches: the width of a single panel; a page on a desk enlarges it by half."""
 _MANY_PANELS = 4
 """Panels of curves of which two stand side by side; more stand in threes."""
+_WIDE = 6
+"""Times the range of the lines: bands that are wider are cut."""
 _MANY_POINTS = 2_000
 _MARKED_POINTS = 40
 """Points of a line that are marked; a line of one point is nothing else."""
@@ -150,12 +152,29 @@ def _curves(
             axis.xaxis.get_major_locator().set_params(integer=True)
         if shares:
             axis.set_ylim(-0.03, 1.03)
+        else:
+            _cut_bands(axis, part, y, band)
         axis.grid(True)
         axis.set(xlabel=axis_name(x), ylabel=axis_name(y))
         axis.set_title(label_of(name, "matplotlib"))
     if series:
         finish_legend(figure, axes[0])
     return figure
+
+
+def _cut_bands(axis: Axes, part: pd.DataFrame, y: str, band: tuple[str, str]) -> None:
+    """Where bands would flatten all lines, the axis follows the lines, and says how far they go."""
+    ends = [part[name].dropna() for name in band if name in part]
+    low, high = part[y].min(), part[y].max()
+    if len(ends) < 2 or ends[0].empty or not low < high:
+        return
+    least, most = ends[0].min(), ends[1].max()
+    if most - least <= _WIDE * (high - low):
+        return
+    room = (high - low) / 2
+    axis.set_ylim(max(least, low - room), min(most, high + room))
+    told = f"bands go on from {number(least)} to {number(most)}"
+    axis.text(1, 1.02, told, transform=axis.transAxes, size=8, ha="right")
 
 
 def _are_shares(values: pd.Series, title: str) -> bool:
