@@ -230,7 +230,7 @@ class AdditionAccuracy(Experiment):
         return {
             "Accuracy by cell": cell_grid(
                 tables["cells"],
-                caption="Accuracy of the answer digit at each place after the right digits, by how "
+                caption="How often the answer digit is right (where most are: wrong), by how "
                 "many columns just below it sum to nine (run) and whether a carry comes in. A "
                 "model that looks only so far ahead is right on short runs and fails beyond.",
             ),
