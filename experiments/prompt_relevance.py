@@ -346,11 +346,11 @@ def _dependence(results: Results) -> str:
         return "No prompt has three tokens or more, so no token can be ranked."
     pairs = _inner(results.tables["pairs"].query("prompt == @example.prompt"))
     most = pairs.groupby(["pos", "token"])["drop_edges"].sum().nlargest(2)
-    most = most[most >= most.max() / 10]
-    words = [f"“{token.strip() or token}” ({loss:.1f} nats)" for (_, token), loss in most.items()]
+    most = most[(most > 0) & (most >= most.max() / 10)]
+    words = [f"“{token.strip() or token}” ({loss:.2g} nats)" for (_, token), loss in most.items()]
     which = f" (one of {len(prompts)} prompts)" if len(prompts) > 1 else ""
-    asked = f"After “{example['given']}”{which} the answer “{example['generated']}”"
-    return f"{asked} loses most without {' and '.join(words)}."
+    lost = f"most without {' and '.join(words)}" if words else "nothing without any one token"
+    return f"After “{example['given']}”{which} the answer “{example['generated']}” loses {lost}."
 
 
 def _first_layer(results: Results) -> str:

@@ -37,7 +37,7 @@ class Widget:
     """Scale of the colours: `title`, `low`, `high` and the colours between them as `ramp`."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Drawing:
     """What a figure shows (`data`, tidy), says (`caption`), and looks like.
 
@@ -55,6 +55,10 @@ class Drawing:
     """What all of the figure is about, such as one layer; set above it."""
     on_white: bool = False
     """Whether it was drawn elsewhere and keeps its own inks: on white paper in both themes."""
+
+    def __repr__(self) -> str:
+        """Kind, rows and caption in a line: the data would fill a screen."""
+        return f"<{self.kind} of {len(self.data)} rows: {self.caption}>"
 
     def figure(self, name: Theme = "light") -> Figure:
         """The drawing as a matplotlib figure in one theme."""

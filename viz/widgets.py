@@ -143,7 +143,7 @@ def plotly_widget(figure: dict[str, Any]) -> Widget:
 
 
 def rounded(value: Any) -> Any:
-    """The same JSON with four digits after the point.
+    """The same JSON with four digits after the point, and four that count below 1.
 
     Raises:
         ValueError: a number is not finite; a browser would read no JSON at all.
@@ -155,5 +155,5 @@ def rounded(value: Any) -> Any:
     if isinstance(value, float):
         if value - value != 0:
             raise ValueError(f"an interactive figure cannot show {value}: drop or fill it first")
-        return round(value, _DIGITS)
+        return round(value, _DIGITS) if abs(value) >= 1 else float(f"{value:.{_DIGITS}g}")
     return value

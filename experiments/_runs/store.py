@@ -55,6 +55,9 @@ class Stored(Mapping[str, Any]):
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
+    def __repr__(self) -> str:
+        return f"<{self.kind}: {', '.join(self)}>"
+
 
 class Tables(Stored):
     """A run's tables by name, as DataFrames."""

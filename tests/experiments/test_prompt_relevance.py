@@ -174,6 +174,9 @@ def test_a_prompt_of_ones_own_is_answered_with_its_tokens_and_no_key_is_tested(p
     experiment = PromptRelevance(prompts=(text,), new_tokens=1)
     results = measured(experiment, planted[1])
     assert "loses most without “Max”" in experiment.headline(results)
+    gains = results.tables["pairs"].assign(drop_edges=-1.0)
+    gaining = Results({**results.tables, "pairs": gains}, results.arrays)
+    assert "loses nothing without any one token." in experiment.headline(gaining)
     learned = [claim for claim in experiment.claims(results) if claim.kind == "learned"]
     assert {(c.verdict, c.estimate, c.n) for c in learned} == {("not tested", None, 0)}
     assert all("--prompts" in claim.needs for claim in learned)

@@ -267,8 +267,14 @@ def test_widgets_hold_rounded_numbers_and_harmless_labels(drawings):
     props = drawings["Hostile tokens"].widget.props
     table = drawings["Hostile tokens"].data
     np.testing.assert_allclose(props["values"], table["l2_norm"], atol=5e-5)
-    assert all(value == round(value, 4) for value in props["values"])
+    assert all(len(str(value)) <= 7 for value in props["values"])
     assert all("<" + "\u2060" in token for token in props["tokens"] if "<" in token)
+
+
+def test_small_numbers_are_not_rounded_to_nothing_and_large_ones_stay_exact():
+    table = pd.DataFrame({"token": ["a", "b", "c"], "cosine": [0.0000123456, -0.5, 123456.0]})
+    drawing = colored_tokens(table, "cosine", caption="")
+    assert drawing.widget.props["values"] == [1.235e-05, -0.5, 123456.0]
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])

@@ -60,6 +60,7 @@ def test_a_run_is_a_run_of_numbers_claims_and_figures(asking, first):
     assert isinstance(drawing, Drawing)
     assert isinstance(drawing.figure(), Figure)
     assert drawing.data.equals(found.tables["rows"])
+    assert repr(drawing).endswith(f" of 2 rows: {drawing.caption}>")
     assert "asking on adder_6d_1l" in repr(found)
 
 
@@ -68,6 +69,7 @@ def test_arrays_and_tables_are_read_when_they_are_asked_for(asking, first):
     for path in first.glob("*/*.parquet"):
         path.unlink()
     assert list(found.tables) == ["rows"]
+    assert repr(found.tables) == "<tables: rows>"
     assert found.arrays["sizes"].shape == (3,)
     with pytest.raises(UsageError, match=r"rows\.parquet: damaged"):
         found.tables["rows"]
