@@ -7,7 +7,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --dist loadgroup
 .PHONY: gallery bench test test-faults test-real test-real-large test-slow test-tl3 lint docs browser clean
 
 gallery: .venv/installed
-	$(BIN)/python -m experiments suite configs/suites/gallery.toml
+	$(BIN)/python -m experiments suite configs/suites/gallery.toml --jobs 2
 
 test: .venv/installed browser
 	$(BIN)/ruff check .

@@ -79,7 +79,7 @@ def run(asked: Namespace) -> int:
 def suite(asked: Namespace) -> int:
     """Run what a TOML file lists; what is finished is skipped, what is broken off is resumed."""
     with importing(str(asked.suite), said=not asked.dry_run):
-        from experiments._runs.suite import LastModel, read_suite, run_suite
+        from experiments._runs.suite import LastModel, read_suite, run_by_processes, run_suite
 
         _import(asked.file)
         points = read_suite(asked.suite)
@@ -97,6 +97,8 @@ def suite(asked: Namespace) -> int:
 
         run_on_dask(points, asked.scheduler)
     else:
+        if asked.jobs != 1:
+            run_by_processes(asked.jobs, asked.suite, asked.file)
         run_suite(points)
     return 0
 

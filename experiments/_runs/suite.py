@@ -1,5 +1,8 @@
-"""Several runs from one TOML file, in one process, each model loaded once."""
+"""Several runs from one TOML file; in each process, each model is loaded once."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
@@ -60,6 +63,31 @@ def run_suite(points: list[Experiment]) -> None:
     for point in later:
         print(_done(point, loader, wait=True), flush=True)
     print(write_gallery(RUNS).resolve(), flush=True)
+
+
+def run_by_processes(count: int, path: Path, files: list[Path]) -> None:
+    """Run a suite in several processes that share its runs, each with its share of the cores.
+
+    Raises:
+        UsageError: there is no such number of processes, or one failed; it said why.
+    """
+    cores = os.cpu_count() or 1
+    if not 1 <= count <= cores:
+        raise UsageError(f"--jobs {count}: give 1 to {cores}, the cores of this machine")
+    named = [word for file in files for word in ("--file", str(file))]
+    words = [sys.executable, "-m", "experiments", "suite", str(path), *named]
+    threads = {"OMP_NUM_THREADS": str(max(1, cores // count))}
+    # Each in a session of its own, so that a stop reaches it once: from here.
+    options = {"env": threads | os.environ, "start_new_session": True}
+    workers = [subprocess.Popen(words, stdout=subprocess.DEVNULL, **options) for _ in range(count)]
+    try:
+        failed = sum(worker.wait() != 0 for worker in workers)
+    finally:
+        for worker in workers:
+            worker.terminate()  # does nothing to one that has ended
+            worker.wait()
+    if failed:
+        raise UsageError(f"{failed} of {count} processes failed; what they finished is kept")
 
 
 def _done(point: Experiment, loader: "LastModel", *, wait: bool) -> Path:

@@ -1,9 +1,18 @@
 """A suite's lists stand for their product, and every point is validated before anything runs."""
 
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import pytest
 
 from experiments import UsageError
-from experiments._runs.suite import read_suite
+from experiments._runs.suite import read_suite, run_by_processes
+from viz.manifests import read_manifest, status_of
+
+HOME = Path(__file__).parents[3]
 
 
 def points(tmp_path, text: str) -> list:
@@ -62,3 +71,60 @@ def test_a_list_for_a_field_of_several_values_is_its_value(tmp_path):
 def test_a_wrong_point_is_told_before_anything_runs(text, says, tmp_path):
     with pytest.raises(UsageError, match=says):
         points(tmp_path, text)
+
+
+TWO = """
+[[run]]
+experiment = "addition_accuracy"
+model = "adder_6d_1l"
+per_cell = 2
+uniform = 4
+seed = [0, 1]
+"""
+
+
+def suite_by_two(folder: Path) -> subprocess.Popen:
+    """`suite --jobs 2` in a folder of its own."""
+    (folder / "suite.toml").write_text(TWO)
+    words = [sys.executable, "-m", "experiments", "suite", "suite.toml", "--jobs", "2"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(words, cwd=folder, env=os.environ | {"PYTHONPATH": str(HOME)}, **pipes)
+
+
+def manifests(folder: Path) -> list[Path]:
+    return sorted(folder.glob("runs/addition_accuracy/*/manifest.json"))
+
+
+def test_two_processes_share_the_runs_and_do_each_once(tmp_path):
+    out, err = (asked := suite_by_two(tmp_path)).communicate(timeout=300)
+    assert asked.returncode == 0, err
+    *folders, gallery = out.splitlines()[1:]
+    told = [read_manifest(tmp_path / folder) for folder in folders]
+    assert [one["seeds"] for one in told] == [[0], [1]]
+    assert len(manifests(tmp_path)) == 2
+    assert Path(gallery).exists()
+
+
+@pytest.mark.slow
+def test_a_stop_ends_both_and_the_next_goes_on(tmp_path):
+    asked = suite_by_two(tmp_path)
+    while not manifests(tmp_path) and asked.poll() is None:
+        time.sleep(0.01)
+    asked.terminate()
+    asked.communicate(timeout=60)
+    assert asked.returncode == 143
+    stopped = [path.parent for path in manifests(tmp_path)]
+    assert {status_of(one, read_manifest(one)) for one in stopped} <= {"interrupted", "finished"}
+    out, _ = suite_by_two(tmp_path).communicate(timeout=300)
+    assert len(out.splitlines()) == 4
+
+
+def test_processes_that_fail_are_counted(tmp_path):
+    with pytest.raises(UsageError, match="2 of 2 processes failed"):
+        run_by_processes(2, tmp_path / "missing.toml", [])
+
+
+@pytest.mark.parametrize("count", [0, -1, 1000])
+def test_processes_are_at_most_as_many_as_cores(count, tmp_path):
+    with pytest.raises(UsageError, match=f"--jobs {count}: give 1 to"):
+        run_by_processes(count, tmp_path / "suite.toml", [])
