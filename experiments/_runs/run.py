@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
+from pyarrow.parquet import read_schema
 
 from experiments._contract.errors import MachineFault, UsageError
 from experiments._contract.experiment import Experiment, Frames, Results
@@ -243,18 +244,22 @@ def redraw(folder: Path) -> None:
             checked(folder, name, manifest["files"])
     manifest.pop("error", None)
     experiment = build(registered(manifest["source"], where), manifest["fields"], where)
-    _refuse_without_tables(type(experiment), manifest["files"], where)
+    _refuse_other_tables(folder, type(experiment), manifest["files"])
     with stoppable(), in_one_line(f"{folder} is as it was"), locked(folder / LOCK):
         sweep(folder.parent)
         with replaced(folder) as aside:
             finish(aside, experiment, manifest)
 
 
-def _refuse_without_tables(kind: type[Experiment], files: Mapping[str, Any], where: str) -> None:
-    """Raise UsageError for a manifest that does not list a table of its experiment."""
-    for name in kind.tables:
-        if f"tables/{name}.parquet" not in files:
-            raise UsageError(f"{where}: lists no table {name!r} of {kind.name()}; run it again")
+def _refuse_other_tables(folder: Path, kind: type[Experiment], files: Mapping[str, Any]) -> None:
+    """Raise UsageError for a run whose tables are not those that its experiment has today."""
+    for name, declared in kind.tables.items():
+        path = f"tables/{name}.parquet"
+        if path not in files:
+            raise UsageError(f"{folder}: holds no table {name!r} of {kind.name()}; run it again")
+        columns = read_schema(folder / path).names
+        if columns and (problem := declared.problem(name, columns)):
+            raise UsageError(f"{folder}: {problem}: it was measured by other code; run it again")
 
 
 def find_run(

@@ -123,6 +123,16 @@ def test_draw_redraws_from_disk_alone(counting, command, tmp_path):
     assert command("verify", folder)[0] == 0
 
 
+def test_a_run_whose_tables_were_other_ones_is_not_drawn(counting, command, tmp_path):
+    folder = the_run(tmp_path, command("run", counting)[1])
+    counting.write_text(counting.read_text().replace('"number": "', '"share?": "", "figure": "'))
+    code, _, err = command("draw", folder, "--file", counting)
+    assert code == 2
+    assert "table 'numbers' has no column 'figure'" in err
+    assert "run it again" in err
+    assert (folder / "index.html").exists()
+
+
 def test_a_run_that_only_failed_to_draw_is_drawn_once_that_is_mended(counting, command, tmp_path):
     text = counting.read_text()
     counting.write_text(
