@@ -1,7 +1,6 @@
 """What does self-attention compute, step by step?"""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -12,32 +11,19 @@ from pydantic import Field
 from experiments import Claim, Experiment, Reading, Results, Table
 from lenses.flow import primer_rows
 from lenses.flow.described_noun import NOUN_STEPS, noun_rows
-from lenses.flow.examples import OTHER, SHOWN, in_numpy, training, untrained, walks
-from lenses.flow.primer import CASES, agreement, powers_of_time, timed
-from lenses.flow.spelled import ABOUT, WALKED
+from lenses.flow.examples import NETWORKS, OTHER, SHOWN, TRAINED, example_cells, training
+from lenses.flow.primer import CASES, HEADS, LONG, agreement, growth_table, powers_of_time, timed
+from lenses.flow.spelled import ABOUT, WALKED, about_meeting
 from lenses.flow.walkthrough import FAULTS, fault_table
 from lenses.kept import PerPrompt
 from lenses.statistics.intervals import FEWEST, bootstrap, share
-from prompts.walkthrough import SENTENCES, words
+from prompts.walkthrough import SENTENCES, spaced, words
 from viz import Drawing, attention_patterns, bars, curves, heat_map, step_by_step
 
 if TYPE_CHECKING:
     from models import Model
 
-HEADS = (1, 2, 4, 8, 16, 32)
-"""Numbers of heads that are timed."""
-TOKENS = (64, 128, 256, 512, 1024, 2048)
-"""Lengths of text of which the pattern is measured."""
-LONG = 256
-"""From this length on the time of a pattern is more than that of starting to compute it."""
 TOLERANCE = 1e-6
-NETWORKS = {
-    "corrected": "walkthrough, corrected",
-    "untrained": "one head, before training",
-    "alone": "trained without attention",
-    "attention": "trained with attention",
-}
-"""Networks in words."""
 COLUMNS = {
     "example": "what is computed: a sentence with `published` or `corrected` (the walkthrough); "
     "`notes`, `mask`, `cross`, `heads` with random weights; `trained` or `meets` (query and keys) "
@@ -55,12 +41,8 @@ COLUMNS = {
     "case": "what is computed",
     "precision": "number format: `float32` or `float64`",
     "error": "largest difference over the largest number of the result",
-    "network": "`corrected`: the walkthrough without faults, on random embeddings; `untrained`: "
-    "one head with random weights; `alone`: trained without attention; `attention`: trained with "
-    "one head",
-    "seed": "seed of the training",
+    "network": "; ".join(f"`{name}`: {what}" for name, what in NETWORKS.items()),
     "sentence": "`fox`, `seashells` or `pizza`",
-    "word": "the word",
     "next": "the word that follows",
     "said": "the word that the network gives most probability",
     "probability": "probability of the word that follows",
@@ -114,38 +96,21 @@ class AttentionPrimer(Experiment):
     """Words of the longest text whose pattern is measured; 2,048 take 16 MB."""
 
     tables: ClassVar[Mapping[str, Table]] = {
-        "matrices": _table(
-            "A row is a cell of a matrix of one of the examples that are drawn.",
-            "example step row column",
-            "value how",
-        ),
+        "matrices": _table("A row is a cell of a matrix of one of the examples that are drawn.",
+            "example step row column", "value how"),
         "faults": _table(
             "A row is a fault of the published walkthrough, over random embeddings and sentences.",
-            "fault",
-            "shown mended size corrected_size n",
-        ),
+            "fault", "shown mended size corrected_size n"),
         "agreement": _table(
             "A row is something computed in two ways, by NumPy and by torch or in another order.",
-            "case precision draw",
-            "error",
-        ),
-        "next_words": _table(
-            "A row is a word and what a network says comes after it.",
-            "network seed sentence pos",
-            "word next said probability right",
-            seed="seed of the weights",
-        ),
-        "looks": _table(
-            "A row is a word that looks at another, in a trained head.",
-            "seed sentence query key",
-            "attention",
-        ),
-        "growth": _table(
-            "A row is a text: how much the weights of one head over it take.",
-            "words",
-            "weights bytes",
-        ),
-    }
+            "case precision draw", "error"),
+        "next_words": _table("A row is a word and what a network says comes after it.",
+            "network seed sentence pos", "word next said probability right"),
+        "looks": _table("A row is a word that looks at another, in a trained head.",
+            "seed sentence query key", "attention"),
+        "growth": _table("A row is a text: how much the weights of one head over it take.",
+            "words", "weights bytes"),
+    }  # fmt: skip
     reading: ClassVar[Reading] = Reading(
         causal="no: this shows a computation; that a word needs what it looks at is seen only by "
         "training without attention",
@@ -159,54 +124,42 @@ class AttentionPrimer(Experiment):
     def measure(self, model: "Model | None") -> Results:
         """Walk, attend, train, and time; a model, where one is given, reads a sentence."""
         noun = noun_rows(model if self.has_model else None)  # first: it may be refused
-        tables = {name: self.rows(name) for name in ("next_words", "agreement", "looks", "trained")}
-        seeds = range(self.seed, self.seed + self.trainings)
-        for seed in self.stream(seeds, keep=tables.values(), label="training"):
-            found, head = training(self.width, self.d_head, seed, self.steps, self.learning_rate)
-            if seed == self.seed:
-                found["trained"] = pd.concat([in_numpy(head, name) for name in SENTENCES])
-            for name, rows in found.items():
-                tables[name].append(rows)
-        kept, lengths = PerPrompt(), [tokens for tokens in TOKENS if tokens <= self.longest]
+        rows, kept = {name: self.rows(name) for name in TRAINED}, PerPrompt()
+        for number in self.stream(range(self.trainings), keep=rows.values(), label="training"):
+            how = (self.width, self.d_head, self.seed + number, self.steps, self.learning_rate)
+            for name, part in training(*how, drawn=number == 0).items():
+                rows[name].append(part)
         for _ in self.stream(range(self.repeats), keep=kept, label="timing"):
-            kept.update(**timed(HEADS, lengths, self.seed))
-        found = {name: rows.frame() for name, rows in tables.items()}
-        drawn = [walks(self.seed), untrained(self.seed), found.pop("trained"), *noun]
-        agreed = [agreement(self.draws, self.seed), found["agreement"]]
-        growth = {"words": lengths, "weights": np.square(lengths), "bytes": kept["bytes"][0]}
-        found |= {
-            "matrices": pd.concat(drawn, ignore_index=True),
+            kept.update(**timed(self.longest, self.seed))
+        found = {name: part.frame() for name, part in rows.items()} | {
             "faults": fault_table(self.draws, self.seed),
-            "agreement": pd.concat(agreed, ignore_index=True),
-            "growth": pd.DataFrame(growth),
+            "growth": growth_table(kept["bytes"][0]),
         }
+        found["matrices"] = example_cells(self.seed, found.pop("trained"), *noun)
+        found["agreement"] = agreement(self.draws, self.seed, found["agreement"])
         arrays = {name: kept[name] for name in ("heads_seconds", "pattern_seconds")}
-        return Results({name: found[name] for name in type(self).tables}, arrays)
+        return Results({name: found[name] for name in self.tables}, arrays)
 
     def headline(self, results: Results) -> str:
         """What attention does, what the published code does, and what one head learns."""
         faults = results.tables["faults"].set_index("fault")
-        right = primer_rows.right_words(results.tables["next_words"])
-        said = right.groupby("network")["right"].mean()
-        count = int(right["count"].iloc[0])
+        said = primer_rows.right_words(results.tables["next_words"]).groupby("network").mean()
         return (
             "Self-attention scores each word against every word, turns a word's scores into "
             "weights that sum to 1, and adds the mixture of the values to the word. The published "
             f"walkthrough does not: its weights sum to {1 + faults['size']['no sum']:.1f}, and in "
             "two of three sentences it can only name words of the first. A trained head predicts "
-            f"{said['attention']:.3g} of {count} next words; without attention, "
-            f"{said['alone']:.3g}."
+            f"{said['right']['attention']:.3g} of {said['count']['attention']:.0f} next words; "
+            f"without attention, {said['right']['alone']:.3g}."
         )
 
     def claims(self, results: Results) -> list[Claim]:
         """The faults, what a head learns, what it costs; and that all of it is computed right."""
-        tables, arrays = results.tables, results.arrays
         return [
-            *_faults(tables["faults"]),
-            *self._learned(primer_rows.right_words(tables["next_words"])),
-            self._together(arrays["heads_seconds"]),
-            self._time_grows(arrays["pattern_seconds"], tables["growth"]),
-            *_checks(tables),
+            *_faults(results.tables["faults"]),
+            *self._learned(primer_rows.right_words(results.tables["next_words"])),
+            *self._costs(results),
+            *_checks(results.tables),
         ]
 
     def _learned(self, right: pd.DataFrame) -> list[Claim]:
@@ -232,25 +185,26 @@ class AttentionPrimer(Experiment):
             ),
         ]  # fmt: skip
 
-    def _together(self, seconds: np.ndarray) -> Claim:
-        ratio = seconds[:, -1, 0] / seconds[:, -1, 1]
-        return Claim.mechanical(
-            f"{HEADS[-1]} heads computed in one product take less time than one after another.",
-            bootstrap(ratio, self.seed), above=1, null=1, null_note="the same time",
-            unit="time one after another over time together, 32 words, mean over repeats",
-            needs=f"{FEWEST} repeats or more (--repeats)", more="repeats (--repeats)",
-        )  # fmt: skip
-
-    def _time_grows(self, seconds: np.ndarray, growth: pd.DataFrame) -> Claim:
-        powers = powers_of_time(seconds, growth["words"].to_numpy(), LONG)
-        return Claim.mechanical(
-            "The time of a pattern grows faster than the text.",
-            bootstrap(powers, self.seed), above=1, null=1,
-            null_note="time in proportion to the words; 2 is the square",
-            unit=f"power of the number of words, from {LONG} words on, mean over repeats",
-            needs=f"{FEWEST} repeats or more (--repeats), and texts of 512 words (--longest)",
-            more="repeats (--repeats)",
-        )  # fmt: skip
+    def _costs(self, results: Results) -> list[Claim]:
+        """Of heads one after another and together, and of longer texts."""
+        apart, together = results.arrays["heads_seconds"][:, -1].T
+        powers = powers_of_time(results.arrays["pattern_seconds"])
+        needs, more = f"{FEWEST} repeats or more (--repeats)", "repeats (--repeats)"
+        return [
+            Claim.mechanical(
+                f"{HEADS[-1]} heads computed in one product take less time than one after another.",
+                bootstrap(apart / together, self.seed), above=1, null=1, null_note="the same time",
+                unit="time one after another over time together, 32 words, mean over repeats",
+                needs=needs, more=more,
+            ),
+            Claim.mechanical(
+                "The time of a pattern grows faster than the text.",
+                bootstrap(powers, self.seed), above=1, null=1,
+                null_note="time in proportion to the words; 2 is the square",
+                unit=f"power of the number of words, from {LONG} words on, mean over repeats",
+                needs=f"{needs}, and texts of 512 words (--longest)", more=more,
+            ),
+        ]  # fmt: skip
 
     def figures(self, results: Results) -> dict[str, Drawing]:
         """The trained head first; then the steps from the walkthrough to many heads, in order."""
@@ -261,9 +215,7 @@ class AttentionPrimer(Experiment):
             | _one_head_figures(matrices)
             | _other_words_figures(matrices)
             | _cost_figures(results.arrays["heads_seconds"], tables["growth"])
-            | _chances_figure(matrices)
-            | _looks_figures(tables["looks"])
-            | _right_figure(tables["next_words"])
+            | _next_word_figures(tables)
             | _noun_figure(matrices, self.model)
         )
 
@@ -285,22 +237,18 @@ def _faults(faults: pd.DataFrame) -> list[Claim]:
 
 def _checks(tables: Mapping[str, pd.DataFrame]) -> list[Claim]:
     """NumPy against torch in every case, rows that sum to 1, and the size of a pattern."""
-    agreement, growth = tables["agreement"], tables["growth"]
-    words_of = dict.fromkeys(CASES, "NumPy and torch agree: {}.")
-    words_of["trained head"] = "NumPy and torch agree: the {}."
-    words_of["every beginning by itself"] = (
-        "With the mask, one pass predicts after every word what reading {} gives."
-    )
+    errors, growth = tables["agreement"].groupby("case")["error"], tables["growth"]
+    said = {case: f"NumPy and torch agree: {case}." for case in CASES} | {
+        "trained head": "NumPy and torch agree: the trained head.",
+        "every beginning by itself": "With the mask, one pass predicts after every word what "
+        "reading every beginning by itself gives.",
+    }
     unit = f"largest difference, over the largest number; tolerance {TOLERANCE:g}"
-    found = [
-        Claim.identity(said.format(case), rows["error"], within=TOLERANCE, unit=unit)
-        for case, said in words_of.items()
-        for rows in [agreement[agreement["case"] == case]]
-    ]
+    agrees = partial(Claim.identity, within=TOLERANCE, unit=unit)
     sums = primer_rows.sums_of_rows(tables["matrices"])
     pairs = growth["bytes"] / growth["words"] ** 2 / 4 - 1
     return [
-        *found,
+        *(agrees(sentence, errors.get_group(case)) for case, sentence in said.items()),
         Claim.identity("Every row of weights sums to 1.", (sums - 1).abs(), within=TOLERANCE),
         Claim.identity(
             "A head has one weight for each pair of words: twice the text takes four times the "
@@ -310,12 +258,6 @@ def _checks(tables: Mapping[str, pd.DataFrame]) -> list[Claim]:
 
 
 def _trained_figures(matrices: pd.DataFrame, taken: int) -> dict[str, Drawing]:
-    asked = [f"“{word}”" for word in words(SHOWN)]
-    about = {
-        word: f"The query of {word} meets the key of every word up to itself: their numbers are "
-        "multiplied, added up and divided by the root of their length; softmax makes weights."
-        for word in asked
-    }
     return {
         "Every step of a trained head": step_by_step(
             primer_rows.example(matrices, f"trained {SHOWN}"), about=ABOUT, hover="how",
@@ -326,7 +268,8 @@ def _trained_figures(matrices: pd.DataFrame, taken: int) -> dict[str, Drawing]:
             "are words that are looked at; empty or hatched: hidden by the mask.",
         ),
         "The query of each word meets every key": step_by_step(
-            primer_rows.example(matrices, f"meets {SHOWN}"), about=about, first=asked[-2],
+            primer_rows.example(matrices, f"meets {SHOWN}"),
+            about=about_meeting(words(SHOWN)), first=f"“{words(SHOWN)[-2]}”",
             caption="The same head, word by word: move the slider to choose the word that looks. "
             "Each row is a word that is looked at, from the products of query and key to its "
             "weight; the weights of a word sum to 1.",
@@ -349,7 +292,6 @@ def _walk_figures(matrices: pd.DataFrame) -> dict[str, Drawing]:
 
 
 def _one_head_figures(matrices: pd.DataFrame) -> dict[str, Drawing]:
-    sums = primer_rows.sums_of_weights(matrices)
     return {
         "2. Queries, keys and values": step_by_step(
             primer_rows.example(matrices, "notes"), about=ABOUT, hover="how",
@@ -358,19 +300,17 @@ def _one_head_figures(matrices: pd.DataFrame) -> dict[str, Drawing]:
             "makes weights of each row of scores; the weights mix the values.",
         ),
         "3. Rows sum to 1, columns do not": bars(
-            sums.rename(columns={"value": "sum of the weights"}), "word", "sum of the weights",
+            primer_rows.sums_of_weights(matrices), "word", "sum of the weights",
             series="sum", reference=1,
             caption="Sums of the weights of that head. A word’s row is what it looks at: softmax "
-            "is taken of rows, so each word shares out a weight of 1. A word’s column is how much "
-            "it is looked at, which is not fixed. Nothing is summed over heads: each has rows of "
-            "its own that sum to 1.",
+            "makes it sum to 1. A word’s column is how much it is looked at, which is not fixed. "
+            "Heads are not added up: each has rows of its own that sum to 1.",
         ),
     }  # fmt: skip
 
 
 def _other_words_figures(matrices: pd.DataFrame) -> dict[str, Drawing]:
     """Which words are looked at: earlier ones, those of another text, by each of several heads."""
-    names = {"row": "vector", "column": "number of the word’s vector"}
     return {
         "4. A mask hides later words": step_by_step(
             primer_rows.with_and_without_mask(matrices), about=ABOUT | {"Scores": ABOUT["Mask"]},
@@ -385,8 +325,8 @@ def _other_words_figures(matrices: pd.DataFrame) -> dict[str, Drawing]:
             "row sums to 1.",
         ),
         "6. Each head proposes a change, and the changes are added": heat_map(
-            primer_rows.written_proposals(matrices).rename(columns=names), *names.values(), "value",
-            text="written", label="value", diverging=True,
+            primer_rows.written_proposals(matrices), "vector", "number of the word’s vector",
+            "value", text="written", label="value", diverging=True,
             caption="Several heads with random weights and a mask. Each proposes a change of the "
             f"word “{words(SHOWN)[-2]}”; the changes are added to each other and to the word. That "
             "is the same as setting the heads’ mixtures side by side and using one large output "
@@ -396,11 +336,9 @@ def _other_words_figures(matrices: pd.DataFrame) -> dict[str, Drawing]:
 
 
 def _cost_figures(seconds: np.ndarray, growth: pd.DataFrame) -> dict[str, Drawing]:
-    times = primer_rows.middle_half(seconds, HEADS)
     return {
         "7. Heads are computed in parallel": curves(
-            times.rename(columns={"milliseconds": "time (milliseconds)"}), "heads",
-            "time (milliseconds)", series="way",
+            primer_rows.middle_half(seconds, HEADS), "heads", "time (milliseconds)", series="way",
             caption="Time of a layer of attention over 32 words by its number of heads. No head "
             "waits for another, so all of them can be one product; the result is the same. "
             f"Medians of {len(seconds)} repeats; bands hold the middle half of them.",
@@ -414,48 +352,38 @@ def _cost_figures(seconds: np.ndarray, growth: pd.DataFrame) -> dict[str, Drawin
     }  # fmt: skip
 
 
-def _chances_figure(matrices: pd.DataFrame) -> dict[str, Drawing]:
-    names = {"row": "word → its next", "column": "word that is said"}
+def _next_word_figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, Drawing]:
+    """What a trained head says next, what each word looks at to say so, and how much is right."""
     return {
         "9. Every beginning is predicted at once": heat_map(
-            primer_rows.chances(matrices).rename(columns=names), *names.values(), "value",
-            low=0, high=1, label="probability (each row sums to 1)",
+            primer_rows.chances(tables["matrices"]), "word → its next", "word that is said",
+            "value", low=0, high=1, label="probability (each row sums to 1)",
             caption="What the trained head says after each word of the three sentences. A sentence "
             "is read once: thanks to the mask each row sees the words up to its own only, so one "
-            "pass answers for every beginning of the sentence. “the” is answered twice, by what "
-            "stands before it.",
-        )
+            "pass answers for every beginning. “the” is answered twice, by what stands before it.",
+        ),
+        **_looks_figures(tables["looks"]),
+        "11. How many next words are right": bars(
+            primer_rows.shares_right(tables["next_words"]), "network", "right (share)",
+            caption="Share of the next words of the three sentences that are said, mean over "
+            "trainings; lines go from the lowest to the highest. The corrected walkthrough learns "
+            "nothing and stays at luck. Without attention one of the two words after “the” must be "
+            "wrong.",
+        ),
     }  # fmt: skip
 
 
 def _looks_figures(seen: pd.DataFrame) -> dict[str, Drawing]:
     """The sentences with “the”: the heads of all trainings."""
-    found = {}
-    for name in list(SENTENCES)[:2]:
-        first, *others = words(name)
-        rows = seen[seen["sentence"] == name].assign(layer=0).rename(columns={"seed": "head"})
-        drawn = attention_patterns(
-            rows, [first, *(f" {word}" for word in others)], by_token=True,
+    return {
+        f"10. What each word looks at: {name}": attention_patterns(
+            primer_rows.by_training(seen, name), spaced(name), by_token=True, heading="By training",
             caption=f"Weights of the trained head on “{SENTENCES[name]}”, one pattern a training "
             "(by its seed). Below them, point at a word to see which words its query meets and how "
             "much weight each gets. The heads say the same next words and look at different words "
             "to do so: a pattern shows what is looked at, not that nothing else would do.",
-        )  # fmt: skip
-        found[f"10. What each word looks at: {name}"] = replace(drawn, heading="By training")
-    return found
-
-
-def _right_figure(said: pd.DataFrame) -> dict[str, Drawing]:
-    shares = primer_rows.right_words(said).groupby("network")["share"]
-    rows = shares.agg(**{"right (share)": "mean", "low": "min", "high": "max"}).loc[list(NETWORKS)]
-    return {
-        "11. How many next words are right": bars(
-            rows.rename(NETWORKS).reset_index(), "network", "right (share)",
-            caption="Share of the next words of the three sentences that are said, mean over "
-            "trainings; lines go from the lowest to the highest. The corrected walkthrough learns "
-            "nothing and stays at luck. Without attention one of the two words after “the” must be "
-            "wrong. What a language model looks at in a sentence is asked in adjective_noun.",
         )
+        for name in list(SENTENCES)[:2]
     }  # fmt: skip
 
 

@@ -17,6 +17,12 @@ def words(name: str) -> list[str]:
     return SENTENCES[name].split()
 
 
+def spaced(name: str) -> list[str]:
+    """The words of a sentence as they follow each other: all but the first after a space."""
+    first, *others = words(name)
+    return [first, *(f" {word}" for word in others)]
+
+
 def vocabulary() -> list[str]:
     """Every word of the sentences once, in order of appearance."""
     return list(dict.fromkeys(word for name in SENTENCES for word in words(name)))

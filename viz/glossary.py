@@ -120,6 +120,7 @@ GLOSSARY = {
         "whole",
     ),
     "seconds": Term("time (seconds)", "seconds", "number"),
+    "seed": Term("seed", "seed of the training: of its first weights and its cases", "whole"),
     "share": Term("share", "share of the whole", "number"),
     "skipped": Term("skipped", "why it was not read; empty if it was", "text"),
     "token": Term("token", "the token as text", "text"),
@@ -132,6 +133,7 @@ GLOSSARY = {
         "share of the questions that adding without carries would answer right",
         "number",
     ),
+    "word": Term("word", "the word", "text"),
 }
 """By column name. What only one experiment has is explained in its own tables."""
 

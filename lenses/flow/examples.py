@@ -50,6 +50,11 @@ def untrained(seed: int) -> pd.DataFrame:
     return pd.concat([part.assign(example=name) for name, part in found.items()])
 
 
+def example_cells(seed: int, *others: pd.DataFrame) -> pd.DataFrame:
+    """The cells of all examples: those with random numbers, then others."""
+    return pd.concat([walks(seed), untrained(seed), *others], ignore_index=True)
+
+
 def proposals(said: Sequence[str], x: Float[np.ndarray, "word width"], maps: Maps) -> pd.DataFrame:
     """What each head proposes to add to the last word but one, and the word before and after."""
     at = len(said) - 2
@@ -67,14 +72,24 @@ def trained(width: int, d_head: int, attends: bool, seed: int, steps: int, rate:
     return net
 
 
-NETWORKS = ("corrected", "untrained", "alone", "attention")
-"""The walkthrough, one head with random weights, and networks trained without and with one."""
+NETWORKS = {
+    "corrected": "walkthrough, corrected",
+    "untrained": "one head, before training",
+    "alone": "trained without attention",
+    "attention": "trained with attention",
+}
+"""What is compared, in words: each predicts the next words of the sentences."""
+TRAINED = ("next_words", "agreement", "looks", "trained")
+"""Tables of one training."""
 
 
 def training(
-    width: int, d_head: int, seed: int, steps: int, rate: float
-) -> tuple[dict[str, pd.DataFrame], NextWord]:
-    """What each of NETWORKS says from one seed, errors of the trained head, what it looks at."""
+    width: int, d_head: int, seed: int, steps: int, rate: float, *, drawn: bool
+) -> dict[str, pd.DataFrame]:
+    """What each of NETWORKS says from one seed, errors of the trained head, what it looks at.
+
+    If it is to be `drawn`, every matrix of the trained head as well.
+    """
     made = [(True, 0), (False, steps), (True, steps)]
     nets = [trained(width, d_head, attends, seed, taken, rate) for attends, taken in made]
     said = [walked_predictions(seed), *(predictions(net) for net in nets)]
@@ -86,7 +101,9 @@ def training(
         "agreement": pd.DataFrame(agreed, columns=["case", "precision", "draw", "error"]),
         "looks": looks(nets[-1]).assign(seed=seed),
     }
-    return found, nets[-1]
+    if drawn:
+        found["trained"] = pd.concat([in_numpy(nets[-1], name) for name in SENTENCES])
+    return found
 
 
 def maps_of(net: NextWord) -> Maps:

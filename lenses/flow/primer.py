@@ -7,7 +7,6 @@ sections 3.2.1 and 3.2.2). In cross-attention keys and values come from another 
 """
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,7 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 from einops import einsum, rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import MultiheadAttention
 from torch.nn.functional import scaled_dot_product_attention
@@ -108,8 +107,8 @@ def torch_error(case: str, dtype: str, rng: np.random.Generator) -> float:
     return float(np.max(errors))  # NaN wins
 
 
-def agreement(draws: int, seed: int) -> pd.DataFrame:
-    """The `torch_error` of every case in two precisions, over random words and maps."""
+def agreement(draws: int, seed: int, others: pd.DataFrame) -> pd.DataFrame:
+    """The `torch_error` of every case in two precisions, over random draws; then others."""
     rows = [
         (case, precision, seed + draw)
         for case in CASES
@@ -117,7 +116,8 @@ def agreement(draws: int, seed: int) -> pd.DataFrame:
         for draw in range(draws)
     ]
     errors = [torch_error(case, kind, np.random.default_rng(draw)) for case, kind, draw in rows]
-    return pd.DataFrame(rows, columns=["case", "precision", "draw"]).assign(error=errors)
+    found = pd.DataFrame(rows, columns=["case", "precision", "draw"]).assign(error=errors)
+    return pd.concat([found, others], ignore_index=True)
 
 
 def relative_error(own: Float[np.ndarray, "*cell"], other: Float[np.ndarray, "*cell"]) -> float:
@@ -156,6 +156,13 @@ def by_multihead(
 
 # --- how long it takes, and how much it holds ---
 
+HEADS = (1, 2, 4, 8, 16, 32)
+"""Numbers of heads that are timed."""
+TOKENS = (64, 128, 256, 512, 1024, 2048)
+"""Lengths of text of which the pattern is measured."""
+LONG = 256
+"""From this length on the time of a pattern is more than that of starting to compute it."""
+
 
 @torch.inference_mode()
 def heads_seconds(heads: int, repeats: int, seed: int) -> Float[np.ndarray, "repeat way"]:
@@ -171,28 +178,33 @@ def heads_seconds(heads: int, repeats: int, seed: int) -> Float[np.ndarray, "rep
     return np.array([[_seconds(way, x, *maps, W_O) for way in ways] for _ in range(repeats)])
 
 
-def timed(
-    heads: Sequence[int], lengths: Sequence[int], seed: int
-) -> dict[str, Float[np.ndarray, "1 *cell"]]:
-    """Seconds of heads one by one and together, and of the pattern with its bytes.
+def timed(longest: int, seed: int) -> dict[str, Float[np.ndarray, "1 *cell"]]:
+    """Seconds of HEADS one by one and together, and of patterns with their bytes.
 
-    Each is computed once before, so that no first time counts.
+    Patterns are of TOKENS up to the longest. Each is computed once before, so that no first time
+    counts.
     """
+    lengths = [tokens for tokens in TOKENS if tokens <= longest]
     patterns = [pattern(tokens, 32, seed) for tokens in lengths for _ in range(2)][1::2]
     taken, seconds = zip(*patterns, strict=True)
-    each = [heads_seconds(count, 2, seed)[1] for count in heads]
+    each = [heads_seconds(count, 2, seed)[1] for count in HEADS]
     found = {"heads_seconds": each, "pattern_seconds": seconds, "bytes": taken}
     return {name: np.array([values]) for name, values in found.items()}
 
 
-def powers_of_time(
-    seconds: Float[np.ndarray, "repeat length"], lengths: Int[np.ndarray, "length"], least: int
-) -> Float[np.ndarray, "repeat"]:
-    """The power of the length that the time grows with, from a length of `least` on.
+def growth_table(taken: Float[np.ndarray, "length"]) -> pd.DataFrame:
+    """How many weights a head has over the first of TOKENS, and the bytes that were measured."""
+    lengths = TOKENS[: len(taken)]
+    return pd.DataFrame({"words": lengths, "weights": np.square(lengths), "bytes": taken})
+
+
+def powers_of_time(seconds: Float[np.ndarray, "repeat length"]) -> Float[np.ndarray, "repeat"]:
+    """The power of the length that the time grows with, over the first of TOKENS, from LONG on.
 
     A line through the logarithms of each repeat; no repeats where there are no two such lengths.
     """
-    long = lengths >= least
+    lengths = np.array(TOKENS[: seconds.shape[1]])
+    long = lengths >= LONG
     if long.sum() < 2:
         return np.array([])
     return np.polyfit(np.log(lengths[long]), np.log(seconds[:, long]).T, 1)[0]

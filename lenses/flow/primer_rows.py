@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from lenses.flow.examples import NETWORKS
 from lenses.flow.spelled import WALKED
 from lenses.statistics.grid import in_order
 from prompts.walkthrough import SENTENCES, words
@@ -36,8 +37,8 @@ def sums_of_weights(matrices: pd.DataFrame) -> pd.DataFrame:
     """The weights of the head of the notes, summed over each word's row and over its column."""
     weights = example(matrices, "notes").query("step == 'Weights'")
     sums = [
-        weights.groupby(axis, sort=False)["value"].sum().rename_axis("word").reset_index()
-        .assign(sum=f"its {axis}")
+        weights.groupby(axis, sort=False)["value"].sum().rename_axis("word")
+        .rename("sum of the weights").reset_index().assign(sum=f"its {axis}")
         for axis in ("row", "column")
     ]  # fmt: skip
     return pd.concat(sums)
@@ -57,6 +58,7 @@ def written_proposals(matrices: pd.DataFrame) -> pd.DataFrame:
     """What each head proposes, with its numbers written out."""
     rows = example(matrices, "heads")
     written = [f"{v:.2f}".replace("-", "−") for v in rows["value"].round(2) + 0.0]
+    rows = rows.rename(columns={"row": "vector", "column": "number of the word’s vector"})
     return rows.assign(written=written)
 
 
@@ -65,7 +67,7 @@ def middle_half(seconds: Float[np.ndarray, "repeat heads 2"], heads: Sequence[in
     rows = []
     for column, way in enumerate(("one after another", "all in one product")):
         low, middle, high = np.quantile(1000 * seconds[:, :, column], [0.25, 0.5, 0.75], axis=0)
-        parts = {"milliseconds": middle, "low": low, "high": high}
+        parts = {"time (milliseconds)": middle, "low": low, "high": high}
         rows.append(pd.DataFrame({"heads": heads, "way": way} | parts))
     return pd.concat(rows)
 
@@ -76,8 +78,9 @@ def chances(matrices: pd.DataFrame) -> pd.DataFrame:
     for name in SENTENCES:
         follows = dict(zip(words(name), words(name)[1:], strict=False))
         part = example(matrices, f"trained {name}").query("step == 'Next word'")
-        part = part[part["row"].isin(list(follows))]
-        parts.append(part.assign(row=[f"{word}→{follows[word]}" for word in part["row"]]))
+        part = part[part["row"].isin(list(follows))].rename(columns={"column": "word that is said"})
+        pairs = [f"{word}→{follows[word]}" for word in part.pop("row")]
+        parts.append(part.assign(**{"word → its next": pairs}))
     return pd.concat(parts)
 
 
@@ -86,6 +89,19 @@ def right_words(said: pd.DataFrame) -> pd.DataFrame:
     by = said.groupby(["network", "seed"])["right"]
     found = by.agg(right="sum", count="count").reset_index()
     return found.assign(share=found["right"] / found["count"])
+
+
+def shares_right(said: pd.DataFrame) -> pd.DataFrame:
+    """The share of next words that each of NETWORKS says: mean, lowest and highest of seeds."""
+    shares = right_words(said).groupby("network")["share"]
+    rows = shares.agg(**{"right (share)": "mean", "low": "min", "high": "max"})
+    return rows.loc[list(NETWORKS)].rename(NETWORKS).reset_index()
+
+
+def by_training(seen: pd.DataFrame, name: str) -> pd.DataFrame:
+    """What each word of a sentence looks at, every training as a head of one layer."""
+    rows = seen[seen["sentence"] == name]
+    return rows.assign(layer=0).rename(columns={"seed": "head"})
 
 
 def sums_of_rows(matrices: pd.DataFrame) -> pd.Series:

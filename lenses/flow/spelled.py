@@ -145,6 +145,16 @@ def meets(words: Sequence[str], own: Attended) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
+def about_meeting(words: Sequence[str]) -> dict[str, str]:
+    """What is computed at each step of `meets`."""
+    return {
+        f"“{word}”": f"The query of “{word}” meets the key of every word up to itself: their "
+        "numbers are multiplied, added up and divided by the root of their length; softmax makes "
+        "weights."
+        for word in words
+    }
+
+
 def _products(left: Float[np.ndarray, "row n"], right: Float[np.ndarray, "n column"]) -> How:
     return lambda row, column: product(left[row], right[:, column])
 

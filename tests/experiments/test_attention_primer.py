@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import Results
+from experiments import Claim, Results
 from experiments.attention_primer import AttentionPrimer
 from lenses.flow.described_noun import SENTENCE, noun_rows
 from lenses.flow.walkthrough import FAULTS
@@ -83,9 +83,14 @@ def test_the_pattern_is_the_square(experiment, results):
     assert growth["words"].tolist() == [64, 128, 256, 512]
     assert (growth["bytes"] == 4 * growth["words"] ** 2).all()
     seconds = np.tile(1e-9 * growth["words"].to_numpy(float) ** 2, (6, 1))
-    claim = experiment._time_grows(seconds, growth)
-    assert claim.estimate == pytest.approx(2)
-    assert experiment._time_grows(seconds[:, :3], growth[:3]).verdict == "not tested"
+    assert _power(experiment, results, growth, seconds).estimate == pytest.approx(2)
+    assert _power(experiment, results, growth[:3], seconds[:, :3]).verdict == "not tested"
+
+
+def _power(experiment, results, growth, seconds) -> Claim:
+    arrays = {**results.arrays, "pattern_seconds": seconds}
+    claims = experiment.claims(Results({**results.tables, "growth": growth}, arrays))
+    return next(claim for claim in claims if "time of a pattern" in claim.sentence)
 
 
 def test_the_headline_has_the_numbers(experiment, results):

@@ -110,14 +110,20 @@ def _mono() -> list[str]:
 
 
 def attention_patterns(
-    data: pd.DataFrame, tokens: Sequence[str], *, caption: str, by_token: bool = False
+    data: pd.DataFrame,
+    tokens: Sequence[str],
+    *,
+    caption: str,
+    by_token: bool = False,
+    heading: str = "",
 ) -> Drawing:
     """What each token attends to, by head: circuitsvis, with a still twin.
 
     `data` has the columns layer, head, query, key (positions) and attention, one row a pair
     (pairs that are not there count as 0); `tokens` are the token strings by position. Above 64
     tokens the interactive figure is a plotly heat-map; `by_token` it has the text below, in which
-    one points at a token to see what it attends to. The still one shows up to 12 heads.
+    one points at a token to see what it attends to. The still one shows up to 12 heads. Heads of
+    one layer stand below `heading`, which names the layer where none is given.
     """
     require(data, "layer", "head", "query", "key", "attention")
     patterns = _patterns(data, len(tokens))
@@ -126,7 +132,8 @@ def attention_patterns(
     if len(patterns) > _MOST_PANELS:
         caption += f" The still picture shows the first {_MOST_PANELS} of {len(patterns)} heads."
     layers = sorted(data["layer"].unique())
-    heading = f"Layer {layers[0]}, by head" if len(layers) == 1 else ""
+    if len(layers) == 1:
+        heading = heading or f"Layer {layers[0]}, by head"
 
     def static() -> Figure:
         return attention_figure(dict(list(patterns.items())[:_MOST_PANELS]), tokens, heading)

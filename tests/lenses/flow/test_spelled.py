@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 
 from lenses.flow.primer import Maps, attend, random_maps
-from lenses.flow.spelled import ABOUT, WALKED, cells, meets, of_walk, one_head, product, the_maps
+from lenses.flow.spelled import (
+    ABOUT,
+    WALKED,
+    about_meeting,
+    cells,
+    meets,
+    of_walk,
+    one_head,
+    product,
+    the_maps,
+)
 from lenses.flow.walkthrough import corrected, embeddings, published
 
 WORDS = ["a", "b", "c"]
@@ -81,6 +91,9 @@ def test_a_query_meets_the_keys_before_it():
     assert np.allclose(wide["sum"] / 2**0.5, wide["÷ √2"])
     assert np.allclose(wide["÷ √2"], own.scores[0, 1, :2])
     assert wide["weight"].sum() == pytest.approx(1)
+    told = about_meeting(WORDS)
+    assert list(told) == table["step"].unique().tolist()
+    assert all(f"The query of {word} meets" in text for word, text in told.items())
 
 
 def test_a_walk_says_whose_probability_is_named():
