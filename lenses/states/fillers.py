@@ -25,8 +25,8 @@ from models.text import token_strings
 
 FILLERS = ("given", "greedy", "sampled", "other", "shuffled")
 """What follows a prompt; all others are compared with the first."""
-OWN = ("greedy", "sampled")
-"""Those that the model wrote."""
+OWN = {"greedy": "likeliest text", "sampled": "sampled text"}
+"""Those that the model wrote, in words."""
 CONTROLS = {"position": 0, "position, surprisal": 2, "position, surprisal, history": 4}
 """What is held fixed, and how many of the covariates that takes."""
 MAIN = "position, surprisal"
@@ -210,7 +210,7 @@ def own_text_table(
         axes = {"given": [name], "filler": FILLERS[1:], "statistic": STATISTICS}
         found.append(_known(axes, **_stacked(effects, "estimate", "low", "high", "p_any")))
     rows = pd.concat(found, ignore_index=True).assign(n=len(prompt))
-    return rows[rows["filler"].isin(OWN)].reset_index(drop=True)
+    return rows[rows["filler"].isin(list(OWN))].reset_index(drop=True)
 
 
 def _filled(
@@ -255,3 +255,18 @@ def worst_p(rows: pd.DataFrame, random: pd.DataFrame) -> pd.Series:
     )
     worst = np.maximum(excess, one_more).reindex(rows.index).fillna(1.0)
     return np.maximum(rows["p_any"], worst)
+
+
+def clearest(
+    rows: pd.DataFrame, random: pd.DataFrame, claims: int
+) -> tuple[pd.Series, float | None]:
+    """The row of the statistic whose `worst_p` is smallest; of several, the largest effect.
+
+    Its p is that one, corrected over so many claims (Bonferroni). And what the effect is in random
+    models, on average; None where it varies in none of them.
+    """
+    worst = worst_p(rows, random)
+    best = worst.index[np.lexsort([-rows["estimate"].abs(), worst])[0]]
+    chosen = rows.assign(p=(claims * worst).clip(upper=1)).loc[best]
+    others = random[random["statistic"] == best]
+    return chosen, chosen["estimate"] - others["estimate"].mean() if len(others) else None

@@ -75,11 +75,13 @@ def answered_by(name: str, model: Model, prompts: Sequence[Prompt], device: str)
     """The same with what another model says after the same prompt as `other`.
 
     Its likeliest text is read with this model's tokens; it is empty where prompt and reply
-    together have other tokens than the prompt alone.
+    together have other tokens than the prompt alone. Without a name nothing is changed.
 
     Raises:
         ModelError: there is no such model, or it cannot read the prompts.
     """
+    if not name:
+        return list(prompts)
     donor = load(name, device=device)
     written = [model.tokenizer.decode(p.prompt, skip_special_tokens=True) for p in prompts]
     asked = [tokenize(donor, text) for text in written]

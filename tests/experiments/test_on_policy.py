@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import Results, UsageError
+from experiments import Results
 from experiments.on_policy import OnPolicy
 from lenses.states.fillers import FILLERS, OWN
 from lenses.states.policy import FEWEST
@@ -187,14 +187,6 @@ def test_texts_that_share_what_the_model_reads_are_one_prompt(adder) -> None:
             for end in ("0000000", "1111111")]  # fmt: skip
     prompts = passages_cut(adder, sums, None, 0, 15, 22)
     assert [one.prompt for one in prompts] == [tokenize(adder, one)[:15] for one in sums[::2]]
-
-
-def test_text_that_ends_at_once_is_left_out(adder) -> None:
-    """The adder's end token is its first: what it says there ends the text."""
-    own = {"length": np.array([7, 0, 3, 7, 4])}
-    assert OnPolicy()._kept(adder, own).tolist() == [True, False, False, True, True]
-    with pytest.raises(UsageError, match="ends all but 2 of 3 texts"):
-        OnPolicy()._kept(adder, {"length": np.array([7, 7, 0])})
 
 
 def test_another_models_reply_stands_as_other(adder) -> None:

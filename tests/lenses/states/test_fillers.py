@@ -134,3 +134,22 @@ def test_an_effect_must_lie_beyond_one_more_random_model():
         assert worst[name] == pytest.approx(p)
     assert worst["far"] < 0.01 < 0.2 < worst["near"]
     assert worst["less"] == 1.0
+
+
+def test_the_clearest_statistic_has_the_smallest_of_the_worst_p() -> None:
+    rows = pd.DataFrame(
+        {"estimate": [0.5, -0.9, 0.7], "p_any": [0.2, 0.01, 0.01]}, index=["sink", "cosine", "norm"]
+    )
+    none = pd.DataFrame({"statistic": [], "estimate": [], "p_any": []})
+    best, null = fillers.clearest(rows, none.astype({"statistic": str}), claims=4)
+    assert (best.name, null) == ("cosine", None)  # of two as clear, the larger
+    assert best["p"] == pytest.approx(min(4 * 1.0, 1))  # nothing is known of random models
+    random = pd.DataFrame(
+        [(name, size, 0.02) for name in ("norm", "cosine") for size in (0.6, 0.4)],
+        columns=["statistic", "estimate", "p_any"],
+    )
+    best, null = fillers.clearest(rows, random, claims=4)
+    assert best.name == "norm"  # the cosine is on the other side of its excess
+    assert null == pytest.approx(0.7 - 0.5)
+    worst = fillers.worst_p(rows, random)["norm"]
+    assert best["p"] == pytest.approx(min(4 * worst, 1))
