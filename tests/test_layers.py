@@ -1,6 +1,7 @@
-"""The architecture as tables, checked against every import in the source."""
+"""The architecture as tables, checked against every import; and what is public is explained."""
 
 import ast
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -139,3 +140,47 @@ def test_the_tables_catch_a_wrong_import():
     assert problems("lenses/heads/means.py", {"lenses.states.probes"})
     assert problems("lenses/states/fillers.py", {"models.planted.dialect"})
     assert not problems("lenses/heads/means.py", {"lenses.statistics.grid", "torch"})
+
+
+def unexplained(tree: ast.Module | ast.ClassDef, within: str = "") -> Iterator[tuple[int, str]]:
+    """Line and name of each public function, class and method that has no docstring."""
+    for node in tree.body:
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            continue
+        forms = [ast.unparse(one) for one in node.decorator_list]
+        if node.name.startswith("_") or "overload" in forms:
+            continue  # the function that overloads stand for explains them
+        if not ast.get_docstring(node):
+            yield node.lineno, within + node.name
+        if isinstance(node, ast.ClassDef):
+            yield from unexplained(node, f"{within}{node.name}.")
+
+
+def test_what_is_public_is_explained():
+    bare = [
+        f"{path.relative_to(ROOT)}:{line} {name}: say in a sentence what it is or gives"
+        for path in SOURCES
+        for line, name in unexplained(ast.parse(path.read_text("utf-8")))
+    ]
+    assert not bare, "\n".join(bare)
+
+
+def test_a_missing_docstring_is_seen():
+    source = """
+class A:
+    def told(self):
+        "What it gives."
+    def bare(self): ...
+    @overload
+    def one(self, x: int): ...
+    def _hidden(self): ...
+    class B:
+        "Explained."
+        async def inner(self): ...
+class _Hidden:
+    def unseen(self): ...
+def f():
+    def g(): ...
+"""
+    found = list(unexplained(ast.parse(source)))
+    assert found == [(2, "A"), (5, "A.bare"), (11, "A.B.inner"), (14, "f")]

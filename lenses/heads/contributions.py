@@ -200,6 +200,7 @@ class Layer:
 
     @classmethod
     def of(cls, out: AttentionOut, layer: int) -> "Layer":
+        """The heads of one layer, from what all of them write with."""
         gain = None if out.post_gain is None else out.post_gain[layer].float()
         W = out.gained(layer)
         return cls(out.W_O[layer], out.b_O[layer].float(), gain, out.post_eps, W @ W.mT)
