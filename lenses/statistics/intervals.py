@@ -20,6 +20,8 @@ BLOCK = 500
 """Resamples held at a time, or fewer: memory must not grow with the prompts."""
 HELD = 2**17  # numbers of these resamples: 1 MB
 RATIOS = 2**21  # resampled means held at a time: 16 MB
+LEAST_ERROR = 0.1
+"""Standard error that a resample has at least, as a share of that of all prompts."""
 
 
 class Estimate(NamedTuple):
@@ -86,10 +88,12 @@ def bootstrap(
     """Means over prompts with intervals that cover: the wider of Student's t and bootstrap-t.
 
     Percentiles of resampled means are too narrow for few prompts (they cover .79 to .84 at 5, .88
-    to .92 at 16); Student's t alone is too narrow where numbers are skewed. Below FEWEST prompts
-    there is no interval. A NaN is a prompt that has no estimate in that cell: it is left out, and
-    `n` counts what is left. Every cell sees the same resamples, so differences of cells are best
-    formed per prompt before the call. (Efron & Tibshirani 1993, section 12.5, for bootstrap-t.)
+    to .92 at 16); Student's t alone is too narrow where numbers are skewed. A resample in which
+    nearly all numbers are alike has hardly an error of its own: with LEAST_ERROR ends lie within
+    twenty standard errors, and cover as often. Below FEWEST prompts there is no interval. A NaN
+    is a prompt that has no estimate in that cell: it is left out, and `n` counts what is left.
+    Every cell sees the same resamples, so differences of cells are best formed per prompt before
+    the call. (Efron & Tibshirani 1993, section 12.5, for bootstrap-t.)
     """
     prompts, cells = estimates.shape[0], estimates.shape[1:]
     flat = estimates.reshape(prompts, int(np.prod(cells))).astype(float)
@@ -145,7 +149,7 @@ def _studentised(
     known: Bool[np.ndarray, "prompt cell"],
     error: Float[np.ndarray, "cell"],
 ) -> Float[np.ndarray, "resample cell"]:
-    """Each resample's mean over its own standard error.
+    """Each resample's mean over its own standard error, or over LEAST_ERROR of that of all prompts.
 
     A resample of equal numbers only has none (shares often tie): it takes that of all prompts.
     """
@@ -155,7 +159,7 @@ def _studentised(
         spread = np.maximum((draws @ values**2) / count - mean**2, 0)
         own = np.sqrt(spread / (count - 1))
         tied = ~(own > 1e-6 * error)
-        ratio = mean / np.where(tied, error, own)
+        ratio = mean / np.where(tied, error, np.maximum(own, LEAST_ERROR * error))
     return np.nan_to_num(ratio, posinf=0, neginf=0)
 
 

@@ -72,6 +72,24 @@ def test_intervals_called_95_percent_cover_the_truth(shape, n) -> None:
     assert ((found.low <= 0) & (found.high >= 0)).mean() >= 0.93
 
 
+def test_one_far_number_among_others_that_are_nearly_alike_does_not_set_the_ends_anywhere() -> None:
+    values = np.r_[0.27, 1e-6 * np.arange(15)][:, None]
+    found, error = bootstrap(values), values.std(ddof=1) / np.sqrt(16)
+    assert found.low[0] == pytest.approx(values.mean() - stats.t.ppf(0.975, 15) * error, rel=1e-6)
+    assert found.high[0] == pytest.approx(values.mean() + 10 * error, rel=0.1)
+
+
+@pytest.mark.parametrize("n", [16, 31])
+def test_numbers_that_are_mostly_nothing_are_covered_by_intervals_with_an_end(n) -> None:
+    rng = np.random.default_rng(n)
+    drawn = (rng.random((n, 3_000)) < 0.3) * rng.exponential(size=(n, 3_000))
+    drawn += 0.01 * rng.normal(size=drawn.shape)
+    found = bootstrap(drawn, resamples=2_000)
+    error = drawn.std(axis=0, ddof=1) / np.sqrt(n)
+    assert ((found.low <= 0.3) & (found.high >= 0.3)).mean() >= 0.93
+    assert (found.high - found.estimate <= 20 * error).all()
+
+
 @pytest.mark.parametrize("values", [[1, 1, 1, 1, 0.95], [0, 0, 0, 0, 0, 0, 0, 1], [1.0] * 6])
 def test_numbers_that_tie_have_an_interval_of_their_own_size(values) -> None:
     numbers = np.array(values)[:, None]
