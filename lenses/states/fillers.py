@@ -16,9 +16,10 @@ from jaxtyping import Bool, Float, Int
 from lenses.states.certainty import BINS, ratio
 from lenses.states.policy import STATISTICS, over_layers, overlap, read, standardised, surprisals
 from lenses.statistics.against_random import as_high_by_luck
-from lenses.statistics.fixed_effects import Effects, filler_effects
+from lenses.statistics.fixed_effects import Effects, filler_effects, filler_slopes
 from lenses.statistics.grid import grid
 from lenses.statistics.intervals import benjamini_hochberg, bootstrap
+from lenses.statistics.ranking import mean_of_known
 from lenses.statistics.resampled import pseudo_values
 from models import Model
 from models.text import token_strings
@@ -75,6 +76,12 @@ class Filled:
         every = (self.values, *(self.values - random for random in self.random))
         return [filler_effects(values, held, self.known, seed) for values in every]
 
+    def every_other(self, first: int) -> "Filled":
+        """Half of the prompts: every second one from the first."""
+        half = slice(first, None, 2)
+        parts = (self.known, self.covariates, self.layers, self.values)
+        return Filled(*(part[half] for part in parts), [random[half] for random in self.random])
+
 
 def _known(axes: dict[str, int | Sequence], **values: np.ndarray) -> pd.DataFrame:
     """Tidy rows; undefined estimates left out."""
@@ -107,39 +114,50 @@ def excess_table(controls: dict[str, list[Effects]], prompts: int) -> pd.DataFra
     return _known(axes | {"statistic": STATISTICS}, **values).assign(n=prompts)
 
 
-def explained_table(controls: dict[str, list[Effects]], prompts: int) -> pd.DataFrame:
+def explained_table(filled: Filled, seed: int) -> pd.DataFrame:
     """Share of the effects with position alone that is gone with surprisal held fixed, too.
 
-    1 - <held, plain> / <plain, plain> over the statistics that differ (p_any up to FOUND) with
-    position alone in these weights. Of these (`own`) and of each random model; rows where nothing
-    differs are left out.
+    1 - <held, plain> / <plain, plain> over the statistics that differ with position alone in these
+    weights (p_any up to FOUND). Which do is seen in one half of the prompts, and the share is
+    measured in the other; then the halves change places, and the mean is taken. Of these weights
+    (`own`) and of each random model; rows where nothing differs are left out.
     """
-    plain, held = controls["position"], controls[MAIN]
-    rows, found = [], plain[0].p_any <= FOUND
-    for number in range(len(plain)):
-        was, left = _effects(plain, number), _effects(held, number)
-        estimate, without = (_gone(found, *pair) for pair in zip(was, left, strict=True))
-        ends = bootstrap(pseudo_values(estimate, without))
+    halves = filled.every_other(0), filled.every_other(1)
+    found = [half.compared("position", seed)[0].p_any <= FOUND for half in reversed(halves)]
+    rows = []
+    for number in range(1 + len(filled.random)):
+        parts = [_gone(*pair, number) for pair in zip(halves, found, strict=True)]
+        ends = bootstrap(np.concatenate([pseudo_values(*part) for part in parts]), seed)
         weights = {"weights": ["own" if number == 0 else f"random {number - 1}"]}
-        told = {"estimate": estimate, "low": ends.low, "high": ends.high}
+        told = {"estimate": mean_of_known(np.stack([whole for whole, _ in parts], axis=-1))}
+        told |= {"low": ends.low, "high": ends.high, "n": ends.n}
         rows.append(_known(weights | {"filler": FILLERS[1:]}, **told))
-    return pd.concat(rows, ignore_index=True).assign(n=prompts)
-
-
-def _effects(found: list[Effects], number: int) -> list[np.ndarray]:
-    """Effects in one model (0: these weights) [filler cell], and those without each prompt."""
-    pairs = [(found[0].estimate, found[number].estimate)]
-    pairs.append((found[0].without, found[number].without))
-    return [np.nan_to_num(own - excess if number else own) for own, excess in pairs]
+    return pd.concat(rows, ignore_index=True)
 
 
 def _gone(
+    half: Filled, found: Bool[np.ndarray, "filler cell"], number: int
+) -> tuple[Float[np.ndarray, "filler"], Float[np.ndarray, "prompt filler"]]:
+    """The share that is gone in one model (0: these weights); then without each prompt.
+
+    NaN of fillers in which no statistic was found.
+    """
+    values = (half.values, *half.random)[number]
+    plain, held = (
+        filler_slopes(values, half.covariates[..., : CONTROLS[name]], half.known)
+        for name in ("position", MAIN)
+    )
+    whole, without = (_share_gone(found, *pair) for pair in zip(plain, held, strict=True))
+    return whole, without
+
+
+def _share_gone(
     found: Bool[np.ndarray, "filler cell"],
     was: Float[np.ndarray, "*prompt filler cell"],
     left: Float[np.ndarray, "*prompt filler cell"],
 ) -> Float[np.ndarray, "*prompt filler"]:
     """1 - the projection of what is left on what was, over what was found; NaN for nothing."""
-    was = np.where(found, was, 0)
+    was, left = np.where(found, np.nan_to_num(was), 0), np.nan_to_num(left)
     with np.errstate(invalid="ignore"):
         return 1 - (was * left).sum(axis=-1) / (was**2).sum(axis=-1)
 

@@ -114,7 +114,7 @@ class OwnText:
             "effects": fillers.effect_table(controls, n),
             "layers": fillers.layer_table(filled, self.seed),
             "against_random": fillers.excess_table(controls, n),
-            "explained": fillers.explained_table(controls, n),
+            "explained": fillers.explained_table(filled, self.seed),
             "certainty": fillers.certainty_table(filled, entropy),
             "positive_control": planted_control(planted),
         }

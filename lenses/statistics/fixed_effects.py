@@ -38,8 +38,6 @@ class Effects:
     """The same, of the largest of all cells in each exchange (max-T, in standard deviations)."""
     detectable: Float[np.ndarray, "filler cell"]
     """The smallest effect whose p_any would be at most .05 in four of five cases."""
-    without: Float[np.ndarray, "prompt filler cell"]
-    """Estimates without each of the prompts."""
 
 
 def filler_effects(
@@ -55,14 +53,22 @@ def filler_effects(
     """
     defined = ~np.isnan(values).any(axis=(0, 1, 2))
     fit = _Fit.of(values[..., defined], covariates, known)
-    estimate = fit.slopes(np.ones((1, len(values))))[0]
-    without = np.full((len(values), *estimate.shape), np.nan)
-    if len(values) >= FEWEST:
-        without = fit.slopes(leave_one_out(len(values)))
+    estimate, without = fit.effects()
     found = bootstrap(pseudo_values(estimate, without), seed)
     p, p_any, detectable = _exchanged(fit, estimate, np.random.default_rng(seed))
-    parts = (estimate, found.low, found.high, p, p_any, detectable, without)
+    parts = (estimate, found.low, found.high, p, p_any, detectable)
     return Effects(*(_with_undefined(part, defined) for part in parts))
+
+
+def filler_slopes(
+    values: Float[np.ndarray, "prompt filler pos cell"],
+    covariates: Float[np.ndarray, "prompt filler pos covariate"],
+    known: Bool[np.ndarray, "prompt pos"],
+) -> tuple[Float[np.ndarray, "filler cell"], Float[np.ndarray, "prompt filler cell"]]:
+    """The estimates of `filler_effects`, and these without each of the prompts."""
+    defined = ~np.isnan(values).any(axis=(0, 1, 2))
+    estimate, without = _Fit.of(values[..., defined], covariates, known).effects()
+    return _with_undefined(estimate, defined), _with_undefined(without, defined)
 
 
 @dataclass(frozen=True)
@@ -85,6 +91,14 @@ class _Fit:
         spread = np.sqrt((centred[1] ** 2).sum(axis=(0, 1, 2)) / kept.sum())
         centred[1] = centred[1] / np.where(spread > 0, spread, 1)
         return cls(np.concatenate(centred[:2], axis=-1), centred[2], fillers)
+
+    def effects(self) -> tuple[np.ndarray, np.ndarray]:
+        """Slopes of the fillers; then without each prompt, NaN below FEWEST of them."""
+        prompts = len(self.y)
+        estimate = self.slopes(np.ones((1, prompts)))[0]
+        if prompts < FEWEST:
+            return estimate, np.full((prompts, *estimate.shape), np.nan)
+        return estimate, self.slopes(leave_one_out(prompts))
 
     def slopes(self, weight: Float[np.ndarray, "draw prompt"]) -> np.ndarray:
         """The fillers' [draw filler cell], each prompt counting as often as its weight says."""

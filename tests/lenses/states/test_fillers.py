@@ -1,7 +1,5 @@
 """Tables of what fillers change, by hand and on a planted model."""
 
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -52,27 +50,39 @@ def test_excess_is_own_less_random(filled, controls) -> None:
         assert row.estimate == pytest.approx(expected)
 
 
-def test_explained_is_the_share_that_goes_away_of_what_is_found(controls) -> None:
-    p_any = np.ones((4, len(STATISTICS)))
-    p_any[0, [1, 2]] = 0.01
-    own = replace(controls["position"][0], p_any=p_any)
-    rows = fillers.explained_table(controls | {"position": [own, *controls["position"][1:]]}, 6)
-    rows = rows.set_index(["weights", "filler"])
-    was, left = (controls[name][0].estimate[0, [1, 2]] for name in ("position", MAIN))
-    assert rows.loc[("own", "greedy"), "estimate"] == pytest.approx(1 - was @ left / (was @ was))
-    assert set(rows.index) == {(w, "greedy") for w in ("own", "random 0", "random 1")}
-    assert (rows["low"] <= rows["estimate"]).all()
+def of_shape(prompts: int, *shape: int) -> tuple[int, ...]:
+    return prompts, len(FILLERS), 8, *shape
+
+
+def test_explained_is_measured_where_its_statistics_were_not_chosen() -> None:
+    """Statistic 0 differs in the even prompts alone: it is measured in the odd ones alone."""
+    rng = np.random.default_rng(0)
+    surprisal = rng.gamma(2, 1, of_shape(40)) + np.arange(len(FILLERS))[:, None]
+    layers = rng.normal(size=of_shape(40, len(STATISTICS), 1))
+    layers[::2, 1, :, 0] += 5
+    filled = Filled.of(surprisal, np.zeros(of_shape(40, 2)), layers, [])
+    rows = fillers.explained_table(filled, 0).set_index("filler")
+    odd = filled.every_other(1)
+    was, left = (
+        fillers.filler_slopes(odd.values, odd.covariates[..., :held], odd.known)[0][0, 0]
+        for held in (0, 2)
+    )
+    assert rows.loc["greedy", "estimate"] == pytest.approx(1 - left / was)
+    assert rows.loc["greedy", "n"] == 20
 
 
 def test_what_follows_surprisal_alone_is_explained_whatever_noise_stands_beside_it() -> None:
     rng = np.random.default_rng(0)
-    surprisal = rng.gamma(2, 1, (30, len(FILLERS), 8)) + np.arange(len(FILLERS))[:, None]
-    layers = rng.normal(size=(30, len(FILLERS), 8, len(STATISTICS), 1))
+    surprisal = rng.gamma(2, 1, of_shape(30)) + np.arange(len(FILLERS))[:, None]
+    layers = rng.normal(size=of_shape(30, len(STATISTICS), 1))
     layers[..., 0, 0] += 2 * surprisal
-    filled = Filled.of(surprisal, np.zeros((*surprisal.shape, 2)), layers, [])
-    rows = fillers.explained_table({name: filled.compared(name, 0) for name in CONTROLS}, 30)
+    filled = Filled.of(surprisal, np.zeros(of_shape(30, 2)), layers, [layers, layers])
+    rows = fillers.explained_table(filled, 0)
     assert rows["estimate"].between(0.8, 1.2).all()
-    assert len(rows) == 4
+    assert set(rows["weights"]) == {"own", "random 0", "random 1"}
+    assert len(rows) == 3 * 4
+    assert (rows["n"] == 30).all()
+    assert (rows["low"] <= rows["estimate"]).all()
 
 
 def test_layers_are_effects_of_each_layer(filled) -> None:

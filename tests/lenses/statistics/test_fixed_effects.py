@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lenses.statistics import fixed_effects as within
-from lenses.statistics.fixed_effects import filler_effects
+from lenses.statistics.fixed_effects import filler_effects, filler_slopes
 
 PROMPTS, FILLERS, LENGTH, CELLS = 6, 4, 7, 3
 
@@ -48,13 +48,13 @@ def test_estimates_are_those_of_a_fit_with_every_dummy(values, covariates, held)
 
 
 def test_estimates_without_a_prompt_are_fits_of_the_others(values, covariates) -> None:
-    found = filler_effects(values, covariates, EVERYWHERE)
+    _, found = filler_slopes(values, covariates, EVERYWHERE)
     for number in range(PROMPTS):
         rest = np.delete(np.arange(PROMPTS), number)
         padded = np.append(rest, rest[0])  # the design has a place for each of six prompts
         known = np.arange(PROMPTS)[:, None] < np.full(LENGTH, PROMPTS - 1)
         expected = by_all_dummies(values[padded], covariates[padded], known)
-        np.testing.assert_allclose(found.without[number], expected, atol=1e-6)
+        np.testing.assert_allclose(found[number], expected, atol=1e-6)
 
 
 def test_below_five_prompts_there_is_no_interval(values, covariates) -> None:
