@@ -126,6 +126,7 @@ class AdjectiveNoun(Experiment):
             columns={
                 "frame": "the frame in which the head is measured",
                 "estimate": "attention of that head in this frame, own less control",
+                "p": "one-sided p of the mean of these; heads chosen anew as signs are flipped",
             },
             more="layer head",
         ),
@@ -209,7 +210,7 @@ class AdjectiveNoun(Experiment):
             {
                 "sentences": noun_tables.sentence_rows(read, both, skipped),
                 "attention": own.attention(),
-                "best": best,
+                "best": best.assign(p=own.p_of_best()),
                 "distances": noun_tables.by_distance(both, distances, frames, self.seed),
                 "movement": own.movement(),
                 "edges": noun_tables.edge_table(edges["share"], self.seed),
@@ -275,9 +276,7 @@ class AdjectiveNoun(Experiment):
         """Judged on frames in which the head was not chosen."""
         best = results.tables["best"]
         layer, head = chosen_most(best)
-        found = bootstrap(best["estimate"].to_numpy(), self.seed)
-        table = results.tables["attention"].set_index(["layer", "head"])
-        p = float(table["p_any"][layer, head])
+        found, p = bootstrap(best["estimate"].to_numpy(), self.seed), float(best["p"].iloc[0])
         same = ((best["layer"] == layer) & (best["head"] == head)).sum()
         return Claim.learned(
             "A head attends from a noun to the noun's own adjective more than to the same word "
@@ -289,7 +288,7 @@ class AdjectiveNoun(Experiment):
             p=p,
             null=values.drop("own").to_numpy().mean(),
             null_note=f"{random_models(RANDOM_MODELS)}; the estimate is of the head that "
-            f"is best in the other frames: {same} of {len(best)} times this one, whose p it is",
+            f"is best in the other frames ({same} of {len(best)} times this one), and so is p",
             unit="attention, own less control",
             decide="more frames (prompts/adjectives.toml)",
         )

@@ -12,7 +12,7 @@ from lenses.flow.edge_patching import PATCHED, EdgeReading, each_edge, read_edge
 from lenses.heads.contributions import attention_patterns
 from lenses.kept import PerPrompt
 from lenses.statistics.correlations import spearman
-from lenses.statistics.frames import best_elsewhere, frame_means, p_any
+from lenses.statistics.frames import best_elsewhere, frame_means, p_any, p_elsewhere
 from lenses.statistics.grid import grid
 from lenses.statistics.intervals import benjamini_hochberg, bootstrap, sign_flip
 from models import Model
@@ -58,6 +58,10 @@ class NounTables:
         heads = self.difference.shape[-1]
         where = {"layer": chosen // heads, "head": chosen % heads}
         return pd.DataFrame({"frame": self.frames} | where | {"estimate": value})
+
+    def p_of_best(self) -> float:
+        """p of the mean estimate of `best`, which counts that a head was chosen."""
+        return p_elsewhere(self._flat, self.seed)
 
     def attention(self) -> pd.DataFrame:
         """Own, control and their difference by layer and head, with interval, p, q and p_any."""

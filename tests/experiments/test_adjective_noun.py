@@ -95,9 +95,10 @@ def test_the_headline_says_no_without_such_a_head(experiment, results):
 
 
 def test_a_head_that_luck_may_explain_is_undecided(experiment, results):
-    heads = results.tables["attention"].assign(p_any=0.2)
-    claim = experiment.claims(Results({**results.tables, "attention": heads}))[0]
+    best = results.tables["best"].assign(p=0.2, estimate=np.linspace(0.5, 0.6, 6))
+    claim = experiment.claims(Results({**results.tables, "best": best}))[0]
     assert claim.verdict == "undecided"
+    assert claim.p == 0.2
     assert claim.decide == "more frames (prompts/adjectives.toml)"
 
 

@@ -1,8 +1,10 @@
+from itertools import product
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from lenses.statistics.frames import best_elsewhere, frame_means, p_any
+from lenses.statistics.frames import best_elsewhere, frame_means, p_any, p_elsewhere
 from lenses.statistics.intervals import sign_flip
 
 
@@ -48,3 +50,23 @@ def test_chance_rarely_makes_any_of_many_cells_significant():
     rng = np.random.default_rng(2)
     found = [p_any(rng.normal(size=(12, 50)), seed, 400).min() <= 0.05 for seed in range(200)]
     assert np.mean(found) < 0.1
+
+
+def test_p_of_what_was_chosen_elsewhere_counts_every_flip_of_few_frames():
+    values = np.random.default_rng(3).normal(0.6, 1, (5, 4))
+    own = best_elsewhere(values)[1].sum()
+    flips = [np.array(signs)[:, None] * values for signs in product([-1, 1], repeat=5)]
+    exact = np.mean([best_elsewhere(one)[1].sum() >= own - 1e-9 for one in flips])
+    assert p_elsewhere(values, resamples=8000) == pytest.approx(exact, abs=0.02)
+
+
+def test_chance_rarely_makes_what_was_chosen_elsewhere_significant():
+    rng = np.random.default_rng(4)
+    found = [p_elsewhere(rng.normal(size=(12, 50)), seed, 400) <= 0.05 for seed in range(200)]
+    assert 0.01 < np.mean(found) < 0.1
+
+
+def test_a_cell_that_differs_in_every_frame_is_found_elsewhere():
+    values = np.random.default_rng(5).normal(size=(12, 50))
+    values[:, 7] += 3
+    assert p_elsewhere(values) < 0.01
