@@ -17,6 +17,8 @@ from viz.style import color_map, ink_on
 
 WIDTH = 6.4
 """Inches: the widest figure, a column of text on a desk and readable on a phone."""
+DESK = 9.6
+"""Inches: panels of points and lines that stand side by side, as wide as a page on a desk."""
 
 _HATCHED = "not defined: hatched"
 
@@ -46,10 +48,12 @@ def _is_text(column: pd.Series) -> bool:
     return column.dtype.kind in "OU" or str(column.dtype) in ("str", "category")
 
 
-def panels(count: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
-    """A figure of `count` panels of that size (inches): side by side where they fit."""
+def panels(
+    count: int, width: float, height: float, within: float = WIDTH
+) -> tuple[Figure, list[Axes]]:
+    """A figure of `count` panels of that size (inches): side by side where they fit `within`."""
 
-    columns = max(1, min(count, int(WIDTH // width)))
+    columns = max(1, min(count, int(within / width + 1e-9)))
     rows = -(-count // columns)
     columns = -(-count // rows)
     figure = Figure(figsize=(columns * width, rows * height), layout="constrained")

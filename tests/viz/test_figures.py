@@ -476,3 +476,32 @@ def test_steps_spread_by_their_logarithm_show_step_zero():
     assert at == sorted(at)
     assert at[3] - at[2] == pytest.approx(at[2] - at[1])
     assert axis.get_xlim()[0] == 0
+
+
+def test_a_band_lies_behind_its_category_and_is_named() -> None:
+    """Of two measures, random weights reach 0 to 1 and 2 to 3."""
+    table = pd.DataFrame(
+        {
+            "measure": ["a", "b"],
+            "lead": [1.5, 0.5],
+            "band_low": [0.0, 2.0],
+            "band_high": [1.0, 3.0],
+        },
+        index=[0, 0],
+    )
+    drawing = bars(table, "measure", "lead", caption="", band="random weights")
+    figure = drawing.figure()
+    (band,) = figure.axes[0].collections
+    assert [line.tolist() for line in band.get_segments()] == [[[0, 0], [1, 0]], [[2, 1], [3, 1]]]
+    assert [text.get_text() for text in figure.legends[-1].get_texts()] == ["random weights"]
+    assert drawing.alt.endswith("Highest a (1.5), lowest b (0.5).")
+
+
+def test_many_panels_stand_beside_each_other_and_name_their_axes_once() -> None:
+    rows = [(panel, x, x) for panel in "abc" for x in range(4)]
+    table = pd.DataFrame(rows, columns=["panel", "step", "loss"])
+    figure = curves(table, "step", "loss", facet="panel", caption="").figure()
+    assert len({axis.get_subplotspec().rowspan.start for axis in figure.axes}) == 1
+    assert [bool(axis.get_ylabel()) for axis in figure.axes] == [True, False, False]
+    assert figure.get_supxlabel() == "step"
+    assert figure.get_figwidth() < 10

@@ -1,23 +1,43 @@
 """Points, lines and bars with their intervals."""
 
+from textwrap import fill
 from typing import Any
 
 import pandas as pd
+from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, ScalarFormatter, StrMethodFormatter
 
-from viz.canvas import WIDTH, panels, require, split
+from viz.canvas import DESK, panels, require, split
 from viz.drawing import Drawing
 from viz.glossary import axis_name
 from viz.labels import label as label_of
 from viz.labels import number, shorten
 from viz.style import color_map, palette
 
-_ALONE = 7.4
-"""Inches: the width of a single panel; a page on a desk enlarges it by half."""
-_MANY_PANELS = 4
-"""Panels of curves of which two stand side by side; more stand in threes."""
+_ALONE = 5.6
+"""Inches: the width of a single panel of curves; a page on a desk enlarges it by half."""
+_NARROW = 4.4
+"""Inches: the least width of a panel of bars, which is that of a phone."""
+_SIZES = {
+    1: (_ALONE, 3.2),
+    2: (3.7, 3.0),
+    3: (DESK / 3, 2.8),
+    5: (DESK / 3, 2.3),
+    6: (DESK / 3, 2.3),
+}
+"""Inches: a panel of curves by how many there are."""
+_SMALL = (DESK / 4, 2.3)
+"""Inches: a panel of four, or of more than six."""
+CHANCE = "chance"
+"""A series that is no finding but what to compare with: dashed, in the ink of the words."""
+_LETTERS = 24
+"""Of the name of an axis along a panel, in a line."""
+_ALIKE = 3
+"""Times the range of a panel: others that go no further share its scale."""
+_LONGEST = 34
+"""Letters of a category's name."""
 _WIDE = 6
 """Times the range of the lines: bands that are wider are cut."""
 _MANY_POINTS = 2_000
@@ -119,7 +139,10 @@ def curves(
 
     def static() -> Figure:
         drawn = _curves(split(data, facet), (x, y), series, (low, high), log_x, reference)
-        for axis in drawn.axes if log_y else []:
+        if not log_y:
+            _share_scale([axis for axis in drawn.axes if axis.get_visible()])
+            return drawn
+        for axis in drawn.axes:
             axis.set_yscale("log")
             axis.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
             axis.yaxis.set_minor_formatter(NullFormatter())
@@ -139,8 +162,7 @@ def _curves(
     reference: float | None,
 ) -> Figure:
     x, y = axes_of
-    width = _ALONE if len(parts) == 1 else 3.2 if len(parts) <= _MANY_PANELS else WIDTH / 3
-    figure, axes = panels(len(parts), width, min(width, 3.2))
+    figure, axes = panels(len(parts), *_SIZES.get(len(parts), _SMALL), DESK)
     shares = _are_shares(pd.concat(part[y] for part in parts.values()), axis_name(y))
     for axis, (name, part) in zip(axes, parts.items(), strict=True):
         _lines(axis, part, axes_of, series, band)
@@ -155,11 +177,31 @@ def _curves(
         else:
             _cut_bands(axis, part, y, band)
         axis.grid(True)
-        axis.set(xlabel=axis_name(x), ylabel=axis_name(y))
         axis.set_title(label_of(name, "matplotlib"))
+    _name_axes(figure, axes, axis_name(x), axis_name(y))
     if series:
         finish_legend(figure, axes[0])
     return figure
+
+
+def _name_axes(figure: Figure, axes: list[Axes], x: str, y: str) -> None:
+    """What both axes are: of several panels x once, and y at the left ones."""
+    if len(axes) == 1:
+        axes[0].set(xlabel=x, ylabel=y)
+        return
+    figure.supxlabel(x, size=rcParams["axes.labelsize"])
+    for axis in axes:
+        if axis.get_subplotspec().is_first_col():
+            axis.set_ylabel(fill(y, _LETTERS))
+
+
+def _share_scale(axes: list[Axes]) -> None:
+    """Panels that go about as far have one scale, so that they can be compared."""
+    lows, highs = zip(*(axis.get_ylim() for axis in axes), strict=True)
+    least = min(high - low for low, high in zip(lows, highs, strict=True))
+    if max(highs) - min(lows) <= _ALIKE * least:
+        for axis in axes:
+            axis.set_ylim(min(lows), max(highs))
 
 
 def _cut_bands(axis: Axes, part: pd.DataFrame, y: str, band: tuple[str, str]) -> None:
@@ -178,9 +220,10 @@ def _cut_bands(axis: Axes, part: pd.DataFrame, y: str, band: tuple[str, str]) ->
 
 
 def _are_shares(values: pd.Series, title: str) -> bool:
-    """Whether an axis goes from 0 to 1: its title names a share, of which some is above a half."""
+    """Whether an axis goes from 0 to 1: it is named a share, of which some is above a half."""
     known = values.dropna()
-    return "share" in title and len(known) > 0 and known.min() >= 0 and 0.5 < known.max() <= 1
+    named = "share" in title or "accuracy" in title
+    return named and len(known) > 0 and known.min() > -1e-6 and 0.5 < known.max() <= 1
 
 
 def _lines(
@@ -201,6 +244,8 @@ def _lines(
         shift = 0.5 * (place - (len(lines) - 1) / 2) / len(lines) if apart else 0.0
         style = {"color": colour, "marker": marker, "markersize": 4}
         style |= {"linestyle": "none"} if apart else {}
+        if str(line) == CHANCE and not apart:
+            style = {"color": axis.title.get_color(), "linestyle": "--", "linewidth": 1.2}
         axis.plot(points[x] + shift, points[y], label=label_of(line, "matplotlib"), **style)
         if band[0] in points and band[1] in points:
             _band(axis, points[x] + shift, [points[end].astype(float) for end in band], colour)
@@ -219,7 +264,7 @@ def _band(axis: Axes, x: pd.Series, ends: list[pd.Series], colour: Any) -> None:
 def _spread(axis: Axes, x: pd.Series) -> None:
     """A logarithmic axis that has a zero: linear up to the smallest number above it."""
 
-    axis.set_xscale("symlog", linthresh=float(x[x > 0].min()), linscale=0.3)
+    axis.set_xscale("symlog", linthresh=float(x[x > 0].min()), linscale=0.5)
     axis.set_xlim(left=float(x.min()))
     axis.xaxis.set_major_formatter(ScalarFormatter())
 
@@ -235,19 +280,43 @@ def bars(
     low: str = "low",
     high: str = "high",
     reference: float | None = None,
+    band: str = "",
 ) -> Drawing:
     """A point for each `category` (and `series`) with its interval from `low` to `high`.
 
     Without those columns there is no interval. `reference` is a value to compare with, such as
-    chance, drawn as a line. Shares have an axis from 0 to 1.
+    chance, drawn as a line. `band` names what the columns band_low and band_high hold, such as
+    random weights: it is drawn pale behind the points. Shares have an axis from 0 to 1.
     """
-    require(data, category, value, *[name for name in (series, facet) if name])
+    banded = ["band_low", "band_high"] if band else []
+    require(data, category, value, *[name for name in (series, facet) if name], *banded)
 
     def static() -> Figure:
-        return _dots(split(data, facet), category, value, series, (low, high), reference)
+        figure = _dots(split(data, facet), category, value, series, (low, high), reference)
+        if band:
+            _lay_bands(figure, split(data, facet), category, band)
+        return figure
 
     alt = f"{axis_name(value)} of {data[category].nunique()} values of {axis_name(category)}."
+    known = data.dropna(subset=value)
+    if len(known):
+        found = known[value].to_numpy()
+        ends = (known.iloc[at] for at in (found.argmax(), found.argmin()))
+        ends = (f"{one[category]} ({number(one[value])})" for one in ends)
+        alt += " Highest {}, lowest {}.".format(*ends)
     return Drawing(caption, data, static, kind="bars", alt=alt)
+
+
+def _lay_bands(figure: Figure, parts: dict[str, pd.DataFrame], category: str, name: str) -> None:
+    """A pale band behind each category of each panel, and its name above them."""
+    names = list(dict.fromkeys(pd.concat(parts.values())[category]))
+    style = {"color": rcParams["grid.color"], "linewidth": 11, "zorder": 0.5}
+    for axis, part in zip(figure.axes, parts.values(), strict=False):
+        places = [names.index(one) for one in part[category]]
+        axis.hlines(places, part["band_low"], part["band_high"], label=name, **style)
+    for old in figure.legends[:]:
+        old.remove()
+    finish_legend(figure, figure.axes[0])
 
 
 def _dots(
@@ -259,10 +328,10 @@ def _dots(
     reference: float | None,
 ) -> Figure:
     names = list(dict.fromkeys(pd.concat(parts.values())[category]))
-    longest = max(len(shorten(str(name), 28)) for name in names)
-    width = 3.4 + 0.075 * longest if len(parts) > 1 else _ALONE
+    longest = max(len(shorten(str(name), _LONGEST)) for name in names)
+    width = max(_NARROW, 2.6 + 0.075 * longest)
     figure, axes = panels(
-        len(parts), width, 1.1 + (0.34 if len(names) <= 12 else 0.26) * len(names)
+        len(parts), width, 1.1 + (0.34 if len(names) <= 12 else 0.26) * len(names), DESK
     )
     shares = _are_shares(pd.concat(part[value] for part in parts.values()), axis_name(value))
     for axis, (title, part) in zip(axes, parts.items(), strict=True):
@@ -289,7 +358,7 @@ def _dots(
 
 
 def _finish_dots(axis: Axes, names: list, value: str, title: str) -> None:
-    shown = [label_of(shorten(str(name), 28), "matplotlib") for name in names]
+    shown = [label_of(shorten(str(name), _LONGEST), "matplotlib") for name in names]
     axis.set_yticks(range(len(names)), shown)
     axis.set_ylim(len(names) - 0.5, -0.5)
     axis.grid(True, axis="x")
@@ -308,5 +377,6 @@ def _colours(count: int) -> list:
 def finish_legend(figure: Figure, axis: Axes) -> None:
     """One legend above all panels, of what one of them shows."""
     handles, names = axis.get_legend_handles_labels()
-    columns = min(len(names), 4)
+    widest = 0.45 + 0.08 * max(map(len, names), default=0)  # inches
+    columns = max(1, min(len(names), int(figure.get_figwidth() / widest)))
     figure.legend(handles, names, loc="outside upper left", ncols=columns, handlelength=1.4)
