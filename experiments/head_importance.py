@@ -15,7 +15,7 @@ from lenses.heads import standings
 from lenses.heads.importance import MEASURES, SIGNED, Reader
 from lenses.heads.league import SCOPES, League
 from lenses.heads.means import mean_of_known
-from lenses.heads.standings import BETTER, NOT_TESTED
+from lenses.heads.standings import LEVEL
 from lenses.kept import PerPrompt
 from lenses.patching.single_heads import MODES, OUTCOMES, gate_effects, read_clean, replacements
 from lenses.statistics.against_random import random_models
@@ -43,9 +43,12 @@ RANDOM_MODELS = 4
 GATES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
 GATED = 6
 """Heads whose gate is swept: those whose zero ablation changes nll most."""
+LEAD = "lead in rank correlation over the better baseline"
+RANKED = "rank correlation"
+SHOWN = 8
+"""Measures, and heads, of the first two figures."""
 CONTROL = {"prompts": 12, "length": 8, "new_tokens": 4}
 """What the planted model reads and writes."""
-LEVEL = 0.05
 BEATS = (
     "predicts what removing a head does better than layer index and share of length do, and by "
     "more than with random weights"
@@ -58,10 +61,8 @@ WORDS = {
     "direct_logit": "direct effect on the logit", "gradient_x_result": "gradient × result",
     "gradient_x_deviation": "gradient × (result − mean)", "output_gain": "gain of the output",
     "zero": "zero instead", "mean": "its mean instead", "resample": "another text's instead",
-    "own": "own weights", "random 0": "random weights, 1st", "random 1": "random weights, 2nd",
-    "random 2": "random weights, 3rd", "random 3": "random weights, 4th",
 }  # fmt: skip
-"""Names of measures, ways of removal and weights, as figures and sentences say them."""
+"""Names of measures and ways of removal, as figures and sentences say them."""
 MEASURE = {"measure": "the measure of a head"}
 EFFECT = {
     "mode": "what replaces the head's output: `zero`, its `mean`, or another text's (`resample`)",
@@ -190,29 +191,13 @@ class HeadImportance(TextStudy):
         )
 
     def headline(self, results: Results) -> str:
-        """The best measure if it beats the baselines; else that none is shown to."""
+        """The best measure if it beats the baselines; else that none is shown to; then heads."""
         found = _judged(results, "generated")
-        best, ranks = found.iloc[0], "ranks the heads of a layer with a correlation of"
-        ahead, held = found[found["ahead"]], found[found["verdict"] == "holds"]
-        if np.isnan(best["difference"]):
+        if np.isnan(found["difference"].iloc[0]):
             return "Nothing can be said: within a layer, removing any head changes the loss alike."
-        if len(held):
-            return (
-                "These predict what removing a head does better than its share of length and its "
-                f"layer index, beyond random weights: {', '.join(map(_words, held.index))}. The "
-                f"first {ranks} {held['against'].iloc[0]}."
-            )
-        if len(ahead):
-            return (
-                f"The best predictor of what removing a head does, {_words(ahead.index[0])}, "
-                f"{ranks} {ahead['against'].iloc[0]}. But with random weights its lead may be as "
-                "large, so it is not shown to come from what was learned."
-            )
-        return (
-            "No measure is shown to beat a head's share of length or its layer index at predicting "
-            f"what its removal does. The best one here, {_words(best.name)}, {ranks} "
-            f"{best['against']}, {_doubt(best, len(found))[1]}."
-        )
+        first = _costliest(results).iloc[0]
+        costs = f"Removing {first['head']} costs most: {first['delta_nll']:.3g} nats of loss."
+        return f"{_best_measure(found)} {costs}"
 
     def claims(self, results: Results) -> list[Claim]:
         """The control; then whether any measure, and each of them, beats the baselines."""
@@ -224,9 +209,10 @@ class HeadImportance(TextStudy):
             *(_measure_claim(row, len(each)) for row in each),
         ]
 
-    def figures(self, results: Results) -> dict[str, "Drawing | pd.DataFrame"]:
-        """Leads over the baselines, the league, effects, gates, and the planted control."""
-        return _league_figures(results) | _effect_figures(results) | _control_figure(results)
+    def figures(self, results: Results) -> dict[str, "Drawing"]:
+        """Leads, the costliest heads, every head, gates, and the league of measures."""
+        first = _lead_figure(results) | _head_figure(results)
+        return first | _effect_figures(results) | _league_figure(results)
 
     def _texts(self, model: "Model") -> tuple[list[ReadText], list[str]]:
         """What the model is given with what it adds, and the answers as text (empty: none)."""
@@ -428,33 +414,9 @@ def _control_claim(control: pd.DataFrame) -> Claim:
 
 
 def _judged(results: Results, phase: str) -> pd.DataFrame:
-    """A row a measure, the largest lead over the better baseline first, with its verdict.
-
-    It holds beyond the baselines, every random model and one more, and fails short of either.
-    """
+    """A row a measure, the largest lead over the better baseline first, with its verdict."""
     main = f"{IS_MAIN} and phase == {phase!r}"
-    leads, scores = (results.tables[name].query(main) for name in ("leads", "scores"))
-    leads = leads[(leads["against"] == BETTER) & ~leads["measure"].isin(NOT_TESTED)]
-    kind = leads["weights"].str.replace(r" \d+$", "", regex=True)
-    own, random, less = (
-        leads[kind == name].set_index("measure") for name in ("own", "random", "own less random")
-    )
-    one_more = standings.one_more_leads(random, less).reindex(own.index)
-    less = less.sort_values("difference").groupby(level=0).head(1).reindex(own.index)
-    ahead, score = (own["low"] > 0) & (own["q"] <= LEVEL), scores.set_index("measure")["spearman"]
-    verdicts = {
-        "not tested": own["low"].isna() | less["low"].isna(),
-        "holds": ahead & (less["low"] > 0) & (one_more <= LEVEL),
-        "fails": (own["high"] < 0) | (less["high"] < 0),
-    }
-    share, index = score["norm_share"], score["layer_index"]
-    base = f"({share:.2f} for share of length, {index:.2f} for layer index)"
-    found = own.assign(
-        ahead=ahead, verdict=np.select(list(verdicts.values()), list(verdicts), "undecided"),
-        random=random.groupby(level=0)["difference"].agg(list), one_more=one_more,
-        against=[f"{value:.2f} {base}" for value in score[own.index]],
-    )  # fmt: skip
-    return found.sort_values("difference", ascending=False, kind="stable")
+    return standings.judged(*(results.tables[name].query(main) for name in ("leads", "scores")))
 
 
 def _doubt(own: pd.Series, measures: int) -> tuple[dict[str, str], str]:
@@ -471,6 +433,29 @@ def _doubt(own: pd.Series, measures: int) -> tuple[dict[str, str], str]:
     if own["q"] > LEVEL:
         return {"decide": f"more prompts: {chance}"}, f"but {chance}"
     return {"decide": "more prompts and random models: random weights may lead as far"}, ""
+
+
+def _best_measure(found: pd.DataFrame) -> str:
+    """Which measure predicts best what removing a head does, in a sentence or two."""
+    best, ahead, held = found.iloc[0], found[found["ahead"]], found[found["verdict"] == "holds"]
+    ranks = "ranks the heads of a layer with a correlation of"
+    if len(held):
+        return (
+            "These predict what removing a head does better than its share of length and its "
+            f"layer index, beyond random weights: {', '.join(map(_words, held.index))}. The "
+            f"first {ranks} {held['against'].iloc[0]}."
+        )
+    if len(ahead):
+        return (
+            f"The best predictor of what removing a head does, {_words(ahead.index[0])}, "
+            f"{ranks} {ahead['against'].iloc[0]}. But with random weights its lead may be as "
+            "large, so it is not shown to come from what was learned."
+        )
+    return (
+        "No measure is shown to beat a head's share of length or its layer index at predicting "
+        f"what its removal does. The best one here, {_words(best.name)}, {ranks} "
+        f"{best['against']}, {_doubt(best, len(found))[1]}."
+    )
 
 
 def _some_claim(found: pd.DataFrame, phase: str) -> Claim:
@@ -518,48 +503,60 @@ def _said(row: pd.Series) -> dict[str, Any]:
     }
 
 
-def _league_figures(results: Results) -> dict[str, "Drawing"]:
-    """The leads, and how measures rank effects, within layers and over all heads."""
-    scores = results.tables["scores"]
-    main = scores[(scores["scope"] == MAIN["scope"]) & (scores["outcome"] == MAIN["outcome"])]
-    leads = results.tables["leads"].query(f"{IS_MAIN} and against == @BETTER")
-    leads = leads[~leads["weights"].str.startswith("own less")]
-    own = leads[leads["weights"] == "own"].groupby("measure")["difference"].mean()
-    leads = _ordered(leads, own).rename(columns={"difference": "lead"})
-    scores = _ordered(scores, main.groupby("measure")["spearman"].mean())
-    scores = scores.rename(columns={"spearman": "rank correlation"})
-    shown, how = ["measure", "phase", "low", "high", "n"], {"facet": "phase", "reference": 0.0}
-    drawn = {
-        "Lead of each measure over the better baseline": bars(
-            leads[[*shown, "weights", "lead"]], "measure", "lead", series="weights", **how,
-            caption="Rank correlation with the change of loss (heads replaced by their mean, each "
-            "layer by itself), minus that of share of length or layer index, whichever is better. "
-            "Only what leads with the model's own weights, and by more than with random weights, "
-            "says something about what was learned.",
+def _lead_figure(results: Results) -> dict[str, "Drawing"]:
+    """The best measures, beside the two baselines and random weights."""
+    found = _judged(results, "generated").head(SHOWN)
+    random = np.array(found["random"].tolist())
+    rows = found[["difference", "low", "high", "n"]].rename(columns={"difference": LEAD})
+    rows = rows.assign(measure=list(map(_words, found.index)))
+    rows["band_low"], rows["band_high"] = random.min(axis=1), random.max(axis=1)
+    return {
+        f"The {len(rows)} measures that lead most": bars(
+            rows, "measure", LEAD, reference=0.0, band=random_models(random.shape[1]),
+            caption="How much better a measure ranks the heads of a layer, by what their removal "
+            "changes, than the better one of share of length and layer index does (dashed: no "
+            "better). Line: 95 % over prompts. To count, a line must lie right of the dashed one, "
+            "and beyond the pale bar: what models reach that learned nothing.",
         )
     }  # fmt: skip
-    for title, scope, outcome, caption in (
-        ("Change of loss, within layers", "within layers", "delta_nll",
-         "Rank correlation (Spearman), among the heads of a layer, with the change of loss when a "
-         "head is removed in three ways: means over layers, 95 % intervals over prompts. A random "
-         "score shows what is left to chance."),
-        ("KL, within layers", "within layers", "kl",
-         "The same for how far the distribution moves (KL), which has no sign."),
-        ("Change of loss, all heads", "pooled", "delta_nll",
-         "Change of loss again, the heads of all layers ranked together: here layer index alone "
-         "says something, and so does whatever goes with depth."),
-    ):  # fmt: skip
-        rows = scores[(scores["scope"] == scope) & (scores["outcome"] == outcome)]
-        rows, value = rows[[*shown, "mode", "rank correlation"]], "rank correlation"
-        drawn[title] = bars(rows, "measure", value, series="mode", caption=caption, **how)
-    return drawn
 
 
-def _ordered(rows: pd.DataFrame, standing: pd.Series) -> pd.DataFrame:
-    """Rows by the standing of their measure, the best first, with names in words."""
-    rows = rows.sort_values("measure", key=lambda names: -names.map(standing), kind="stable")
-    named = [name for name in ("measure", "mode", "weights") if name in rows]
-    return rows.assign(**{name: rows[name].map(_words) for name in named})
+def _costliest(results: Results) -> pd.DataFrame:
+    """The heads without which generated tokens lose most, named, the first one first."""
+    effects = results.tables["effects"].query("mode == @MAIN['mode'] and phase == 'generated'")
+    rows = effects.sort_values("delta_nll", ascending=False).head(SHOWN)
+    return rows.assign(head=[f"L{row.layer}H{row.head}" for row in rows.itertuples()])
+
+
+def _head_figure(results: Results) -> dict[str, "Drawing"]:
+    """The heads whose removal costs most, beside the same change in random directions."""
+    rows = _costliest(results).rename(columns={"delta_nll": "change of loss (nats)"})
+    rows["band_low"] = rows["null_delta_nll"].clip(upper=0)
+    rows["band_high"] = rows["null_delta_nll"].clip(lower=0)
+    return {
+        "The heads whose removal costs most": bars(
+            rows, "head", "change of loss (nats)", reference=0.0,
+            band="the same change in random directions",
+            caption="How much the loss of the next token rises when a head's output is replaced by "
+            "its mean over the other texts: L0H3 is head 3 of layer 0, both counted from 0. Line: "
+            "95 % over prompts. A head matters where its point lies far beyond the pale bar.",
+        )
+    }  # fmt: skip
+
+
+def _league_figure(results: Results) -> dict[str, "Drawing"]:
+    """How well every measure ranks the change of loss within layers, the best first."""
+    rows = results.tables["scores"].query(IS_MAIN).rename(columns={"spearman": RANKED})
+    rows = rows.sort_values(["phase", RANKED], ascending=[True, False])
+    rows = rows.assign(measure=rows["measure"].map(_words))
+    return {
+        "Every measure": bars(
+            rows, "measure", RANKED, series="phase", reference=0.0,
+            caption="Rank correlation (Spearman), among the heads of a layer, of each measure with "
+            "the change of loss when a head is replaced by its mean: means over layers, 95 % "
+            "intervals over prompts. A random score shows what is left to chance.",
+        )
+    }  # fmt: skip
 
 
 def _effect_figures(results: Results) -> dict[str, "Drawing"]:
@@ -588,13 +585,3 @@ def _explored(results: Results) -> pd.DataFrame:
     effects["measure"] = effects["of"].map(names) + " (nats), " + effects["mode"].map(_words)
     measures = results.tables["measures"].assign(measure=lambda rows: rows["measure"].map(_words))
     return pd.concat([effects, measures])[["measure", *keys, "estimate"]].sort_values("phase")
-
-
-def _control_figure(results: Results) -> dict[str, pd.DataFrame]:
-    """How everything ranks the one head that matters."""
-    control = results.tables["control"]
-    worst = control.groupby(["kind", "scored_by"], sort=False)["rank"].max().reset_index()
-    worst["scored_by"] = worst["scored_by"].map(_words)
-    title = f"The planted head that alone matters: its rank among {control['n'].iloc[0]} heads"
-    names = {"scored_by": "scored by", "rank": "worst rank (1 is right)"}
-    return {title: worst.rename(columns=names)[["scored by", "worst rank (1 is right)"]]}

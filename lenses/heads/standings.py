@@ -18,6 +18,9 @@ BETTER = "the better"
 """Of the baselines: what leads are over in the claims."""
 NOT_TESTED = (*BASELINES, "random_score")
 
+LEVEL = 0.05
+"""Of a p, corrected over measures."""
+
 
 def leads(
     league: League, weights: str, modes: Sequence[str], phase: str, less: League | None = None
@@ -53,6 +56,34 @@ def one_more_leads(random: pd.DataFrame, less: pd.DataFrame) -> pd.Series:
     found = random["difference"].groupby(level=0)
     own = found.mean() + less["difference"].groupby(level=0).mean()
     return pd.Series({name: as_high_by_luck(own[name], x.to_numpy()) for name, x in found})
+
+
+def judged(leads: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
+    """A row a measure, the largest lead over the better baseline first, with its verdict.
+
+    It holds beyond the baselines, every random model and one more, and fails short of either.
+    """
+    leads = leads[(leads["against"] == BETTER) & ~leads["measure"].isin(NOT_TESTED)]
+    kind = leads["weights"].str.replace(r" \d+$", "", regex=True)
+    own, random, less = (
+        leads[kind == name].set_index("measure") for name in ("own", "random", "own less random")
+    )
+    one_more = one_more_leads(random, less).reindex(own.index)
+    less = less.sort_values("difference").groupby(level=0).head(1).reindex(own.index)
+    ahead, score = (own["low"] > 0) & (own["q"] <= LEVEL), scores.set_index("measure")["spearman"]
+    verdicts = {
+        "not tested": own["low"].isna() | less["low"].isna(),
+        "holds": ahead & (less["low"] > 0) & (one_more <= LEVEL),
+        "fails": (own["high"] < 0) | (less["high"] < 0),
+    }
+    share, index = score["norm_share"], score["layer_index"]
+    base = f"({share:.2f} for share of length, {index:.2f} for layer index)"
+    found = own.assign(
+        ahead=ahead, verdict=np.select(list(verdicts.values()), list(verdicts), "undecided"),
+        random=random.groupby(level=0)["difference"].agg(list), one_more=one_more,
+        against=[f"{value:.2f} {base}" for value in score[own.index]],
+    )  # fmt: skip
+    return found.sort_values("difference", ascending=False, kind="stable")
 
 
 def _ahead(league: League, found: np.ndarray) -> np.ndarray:

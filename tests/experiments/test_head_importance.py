@@ -210,11 +210,26 @@ def test_the_headline_is_that_of_the_best_measure_and_the_first_figure_shows_it(
     score = scores.query("outcome == 'delta_nll'").set_index("measure")["spearman"]
     assert f"with a correlation of {score[found.index[0]]:.2f} " in said
     figures = experiment.figures(results)
-    assert next(iter(figures)) == "Lead of each measure over the better baseline"
-    first = figures["Lead of each measure over the better baseline"].data
-    random = {f"random weights, {which}" for which in ("1st", "2nd", "3rd", "4th")}
-    assert set(first["weights"]) == {"own weights", *random}
+    assert next(iter(figures)) == "The 8 measures that lead most"
+    first = figures["The 8 measures that lead most"].data
+    leads = first["lead in rank correlation over the better baseline"]
+    assert leads.tolist() == found["difference"].tolist()[:8]
+    assert first["band_low"].tolist() == [min(row) for row in found["random"]][:8]
+    assert first["band_high"].tolist() == [max(row) for row in found["random"]][:8]
     assert not [name for name in first["measure"] if "_" in name]
+
+
+def test_the_heads_whose_removal_costs_most_are_named_in_order(results, experiment) -> None:
+    effects = results.tables["effects"].query("mode == 'mean' and phase == 'generated'")
+    worst = effects.loc[effects["delta_nll"].idxmax()]
+    name = f"L{worst['layer']:.0f}H{worst['head']:.0f}"
+    costs = f"Removing {name} costs most: {worst['delta_nll']:.3g} nats of loss."
+    assert experiment.headline(results).endswith(costs)
+    shown = experiment.figures(results)["The heads whose removal costs most"].data
+    assert shown["head"].iloc[0] == name
+    assert shown["change of loss (nats)"].is_monotonic_decreasing
+    random = shown["band_high"] + shown["band_low"]
+    assert random.tolist() == shown["null_delta_nll"].tolist()
 
 
 def test_each_measure_has_a_claim_of_one_family(results, experiment) -> None:
@@ -238,7 +253,9 @@ def leads(own: float, random: float, q: float = 1e-4, by_lot: float = 1e-4) -> R
     ]
     scores = [{"measure": m, "spearman": 0.0, **at} for m in ("m", *BASELINES)]
     control = [{"kind": "effect", "phase": "prompt", "scored_by": "zero", "rank": 1.0, "n": 12}]
+    effects = [{"layer": 0, "head": 1, "delta_nll": 0.5, **at}]
     tables = {"leads": rows, "scores": scores, "control": control, "measures": [at]}
+    tables["effects"] = effects
     return Results(tables={name: pd.DataFrame(rows) for name, rows in tables.items()})
 
 
