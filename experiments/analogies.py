@@ -307,13 +307,16 @@ class Analogies(Experiment):
         outside = outside[outside["query_words"] == "excluded"]["estimate"]
         at = (OUTSIDE, "raw", HONEST, "all")
         beside = f" GloVe's word vectors find {percent(outside[at])}." if at in outside else ""
+        ends = (
+            f" Best is “{found.index[-1]}” ({percent(found.iloc[-1])}), worst “{found.index[0]}” "
+            f"({percent(found.iloc[0])})."
+        )
         return (
-            f"In {len(beaten)} of {len(found)} relations source plus the mean "
-            "offset of other pairs leads to the target clearly more often than the source alone "
-            f"({percent(all_found)} against {percent(all_near)} of {n} pairs). Best is "
-            f"“{found.index[-1]}” ({percent(found.iloc[-1])}), worst “{found.index[0]}” "
-            f"({percent(found.iloc[0])}). Where the source itself may be the answer, "
-            f"{percent(kept)} are found.{beside}"
+            f"In {len(beaten)} of {len(found)} relations, a word plus the mean offset of other "
+            "pairs leads to its partner clearly more often than the word alone does "
+            f"({percent(all_found)} against {percent(all_near)} of {n} pairs)."
+            f"{ends if found.iloc[-1] > found.iloc[0] else ''} Where the word itself may be the "
+            f"answer, {percent(kept)} are found.{beside}"
         )
 
     def _beaten(self, results: Results) -> list[str]:

@@ -395,7 +395,7 @@ def _place_beyond(tables: Tables, sample: str) -> Claim:
     if probes.empty:
         needs = "texts that tell how long their numbers are (--model smollm2)"
     elif probes.query("read == 'pos and digit'")["balanced"].max() > 0.99:
-        needs = "numbers of several lengths: here pos tells the place (--model adder_1to6d)"
+        needs = "numbers of several lengths: here position tells the place (--model adder_1to6d)"
     if needs:
         return Claim.not_tested("learned", sentence, needs, **named)
     compared = tables["contrasts"].query("sample == @sample")
@@ -547,6 +547,7 @@ def rank_figures(tables: Tables) -> dict[str, Drawing]:
 def probe_figures(tables: Tables) -> dict[str, Drawing]:
     """Probes of the place and of the digit, and what goes with errors."""
     transfer, probes = tables["transfer"], place_probes.beside_states(tables["probes"])
+    probes = probes.replace({"read": {"pos and digit": "position and digit"}})
     errors = tables["errors"].dropna(subset=["estimate"]).rename(columns={"estimate": "log_odds"})
     found = {
         "Probes of the place": curves(

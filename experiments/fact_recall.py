@@ -342,6 +342,7 @@ def _tracing_figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, Drawing]:
     states, runs, traced = tables["states"], tables["runs"], tables["traced"]
     names, lost = {"attention": "attention outputs", "mlp": "MLP outputs"}, traced["lost"].mean()
     runs = runs.assign(component=runs["component"].map(names))
+    back = "share of probability brought back"
     return {
         "From where the answer comes back": heat_map(
             states.rename(columns={"estimate": "back"}), "put_back_at", "layer", "back",
@@ -352,7 +353,7 @@ def _tracing_figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, Drawing]:
             "bring the answer back.",
         ),
         "Which outputs bring it back": curves(
-            runs.rename(columns={"estimate": "brought_back"}), "first_layer", "brought_back",
+            runs.rename(columns={"estimate": back}), "first_layer", back,
             series="component", facet="put_back_at",
             caption="With another subject, what attention or the MLPs of a few neighbouring layers "
             "wrote in the clean run is put back at one token; x is the first of the layers. "

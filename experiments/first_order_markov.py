@@ -220,11 +220,11 @@ class FirstOrderMarkov(Experiment):
         repeats = results.tables["words"]["repeats"].mean()
         rules = results.tables["ngrams"].set_index("rule")["estimate"]
         return (
-            f"{verdict or 'Not decided'}: added to word frequencies, embedding times unembedding "
-            f"tells {percent(added['E'])} of what bigram counts tell (with the token itself "
-            f"left out {percent(added['E, not itself'])}; after the first MLP "
-            f"{percent(added['effective E'])}; the whole model, shown one token, "
-            f"{percent(added['whole model'])}). As it is, its likeliest next token is the token "
+            f"{verdict or 'Not decided'}: of what counts of token pairs (bigrams) tell beyond word "
+            f"frequencies, embedding times unembedding tells {percent(added['E'])}. Without the "
+            f"token itself it tells {percent(added['E, not itself'])}, after the first MLP "
+            f"{percent(added['effective E'])}; the whole model, shown one token, tells "
+            f"{percent(added['whole model'])}. As it is, its likeliest next token is the token "
             f"itself in {percent(repeats)} of cases. A zero-layer model trained here on the same "
             f"counts tells {percent(told['zero-layer, trained', 'as it is', 'all'])}. Of what the "
             f"whole model finds likeliest in the passages read, bigrams tell "
@@ -327,17 +327,17 @@ def _rule_claims(rows: pd.DataFrame) -> list[Claim]:
 
 def _shares_figure(results: Results) -> Drawing:
     rows = results.tables["predictors"].rename(columns={"estimate": "share_told"})
-    counts = rows["source"] + rows["counts"].map({"all": "", "training": " (training counts)"})
+    counts = rows["source"] + rows["counts"].map({"all": "", "training": ", own counts"})
     fit = rows["fit"].where(rows["scale"].notna(), "reference")
     rows = rows.assign(predictor=counts, fit=fit)
     return bars(
         rows.query("fit != 'as it is' and predictor != 'uniform' and share_told > -1"),
         "predictor", "share_told", series="fit", reference=0.0,
         caption="Share of bigram information: 0 is told by word frequencies alone (line), 1 by the "
-        "counts. E: embedding times unembedding, softmax(norm(E) U). Effective E: after the first "
-        "MLP. With frequencies: added to log word frequencies, with a factor fitted on other "
-        "words. What lies below -1 is left out here and stands in the last table. Lines: 95 % over "
-        "first words.",
+        "counts. E: embedding times unembedding, softmax(norm(E) U), after the first MLP if "
+        "effective; scaled by one factor fitted on other words (temperature), and added to log "
+        "word frequencies. Own counts: those it was trained on. What lies below -1 stands in the "
+        "last table. Lines: 95 % over first words.",
     )  # fmt: skip
 
 

@@ -189,16 +189,16 @@ class FlowFaithfulness(TextStudy):
         rule, found = best_rule(best), self.claims(results)[2]
         own, random = best["area"].mean(), best["random"].mean()
         told = {
-            "holds": f"The one by the rule “{rule}” comes nearest",
+            "holds": f"The diagram by the rule “{rule}” comes nearest",
             "fails": f"None; even “{rule}”, the best rule, is no better than a diagram with "
             "random shares",
         }.get(found.verdict, f"Not decided; the best rule is “{rule}”")
         worth = results.tables["thresholds"].sort_values("worth").iloc[-1]
         return (
-            f"{told}: keeping what it draws leaves {own:.2f} more of the answer's probability than "
-            f"removing it, on average ({random:.2f} for a diagram with random shares). Cut "
-            f"at {worth['threshold']} it draws {worth['mass']:.0%} of what attention and MLPs add "
-            f"in this model, and these parts alone keep {worth['estimate']:.0%}."
+            f"{told}: the model keeps {own:.2f} more of the answer's probability with only what "
+            f"it draws than without it, on average ({random:.2f} for random shares). Cut at "
+            f"{worth['threshold']} it draws {worth['mass']:.0%} of what attention and MLPs add in "
+            f"this model, and these parts alone keep {worth['estimate']:.0%}."
         ).replace("%", " %")
 
     def claims(self, results: Results) -> list[Claim]:

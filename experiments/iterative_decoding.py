@@ -184,10 +184,9 @@ class IterativeDecoding(TextStudy):
         return (
             f"{verdict}: five token vectors explain {percent(mean[name, 'states'])} of "
             f"a state's squared length ({percent(mean[name, 'random vectors'])} of a random "
-            f"vector's) and, beyond the token read there and the mean state, "
-            f"{percent(mean[name, BEYOND])} of what is left, against "
-            f"{percent(mean[name, BY_MIXED])} for vectors mixed at random from tokens. "
-            f"A token's vector is {VECTOR[name]}."
+            f"vector's). Once the token read there and the mean state are taken out, they explain "
+            f"{percent(mean[name, BEYOND])} of what is left; vectors mixed at random from tokens "
+            f"explain {percent(mean[name, BY_MIXED])}. A token's vector is {VECTOR[name]}."
         )
 
     def claims(self, results: Results) -> list[Claim]:

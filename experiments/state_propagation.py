@@ -258,10 +258,10 @@ class StatePropagation(Experiment):
         layer = int(best["layer"].mode().iloc[0])
         if claim.verdict != "holds" or not beyond:
             return f"{DOES_NOT[told]} ({share} after block {layer}, best control {control})."
-        return (
-            f"{DOES[told]}: {share} after block {layer}, best control {control}; beyond all "
-            f"controls from {min(beyond)} to {max(beyond)} blocks."
-        )
+        found = f"{DOES[told]}: {share} after block {layer}, best control {control}"
+        if min(beyond) == max(beyond):
+            return f"{found}."
+        return f"{found}; beyond all controls after blocks {min(beyond)} to {max(beyond)}."
 
     def claims(self, results: Results) -> list[Claim]:
         """Two identities; what is told beyond the controls; what the model knows when asked."""

@@ -490,7 +490,8 @@ class TokenDecoding(Experiment):
 def _named(decoder: str, norm: str) -> str:
     if decoder == "unembedding":
         return "logit lens" if norm == "final norm" else f"unembedding ({norm})"
-    return decoder if norm == "final norm" else f"{decoder} ({norm})"
+    told = "without a norm" if norm == "none" else f"norm: {norm}"
+    return decoder if norm == "final norm" else f"{decoder} ({told})"
 
 
 def _view(results: Results) -> View:
