@@ -4,7 +4,7 @@ Each method gives a table. Loops go through `Experiment.stream`, so that a run c
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from lenses.addition.donors import CELL as CELL_OF_PAIRS
 from lenses.addition.donors import SITE, donor_table, localised
 from lenses.addition.edges import edge_table, edges_of
 from lenses.addition.emergence import CELL
+from lenses.addition.exchanges import Exchanges, exchanges, read_pairs
 from lenses.addition.probes import probe_table
 from lenses.addition.sets import joint_sets
 from lenses.addition.sufficiency import (
@@ -97,38 +98,49 @@ class Battery:
         luck.update(of_cells=np.zeros((1, LUCKY_DRAWS)))
         numbered = list(enumerate(cells(self.style)))
         for number, cell in self.stream(numbered, (pairs, counts, luck), "interchanges"):
-            found = self._contrast(cell, self.seed)
+            found = self._solved(cell, self.seed)
             told = {**vars(cell), "read_place": cell.read_place, "wanted": self.per_cell}
-            pairs.append(pd.DataFrame([told | {"n": max(0, len(found) - self.screen)}]))
-            if len(found) >= FEWEST + self.screen:
+            fresh = max(0, len(found or ()) - self.screen)
+            pairs.append(pd.DataFrame([told | {"n": fresh}]))
+            if found and fresh >= FEWEST:
                 rng = np.random.default_rng([self.seed, number])
-                told, most = roles.interchanges(self.model, found, self.screen, self.at_once, rng)
+                told, most = roles.interchanges(self.model, found, self.screen, rng)
                 counts.append(told)
                 luck.update(of_cells=most[None])
         return pairs.frame(), counts.frame(), luck["of_cells"].max(axis=0)
 
-    def _contrast(self, cell: Cell, seed: int) -> Contrast:
-        count = self.screen + self.per_cell
-        return contrast(self.model, self.style, cell, count, seed, self.at_once, solved=self.solved)
+    def _solved(self, cell: Cell, seed: int, *, alone: bool = False) -> Exchanges | None:
+        how = (self.screen + self.per_cell, seed, self.at_once)
+        return exchanges(self.model, self.style, cell, *how, solved=self.solved, alone=alone)
 
     def joint(self, pairs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Smallest sets of heads, and single edges, of every cell that one carry or sum decides."""
         enough = pairs[(pairs["n"] >= FEWEST) & pairs["pair"].isin(["local", "cascade", "base"])]
         there = [Cell(*row) for row in enough[["pair", "place", "run", "prefix"]].to_numpy()]
         joint, edges = self.rows("joint"), self.rows("edges")
+        known: dict[Cell, Contrast | None] = {}
         for cell in self.stream(there, (joint, edges), "joint sets"):
-            found = self._contrast(cell, self.seed + 1)
-            if len(found) < FEWEST + self.screen:
+            found = self._solved(cell, self.seed + 1, alone=True)
+            known[cell] = found and found.found
+            if len(found or ()) < FEWEST + self.screen:
                 continue
             spares = ("local", cell.place - 1) if cell.pair == "base" else ("base", cell.read_place)
-            spared, other = Cell(*spares, 0, "same"), None
-            if spared in there:
-                other = self._contrast(spared, self.seed + 1)
-            sets = joint_sets(self.model, found, other, self.screen, self.at_once)
+            spared = Cell(*spares, 0, "same")
+            other = self._spared(spared, known) if spared in there else None
+            sets = joint_sets(self.model, found, other, self.screen)
             joint.append(sets)
             single = edges_of(self.model, sets["members"])
-            edges.append(edge_table(self.model, found, single, self.at_once))
+            edges.append(edge_table(self.model, found, single))
         return joint.frame(), edges.frame()
+
+    def _spared(self, cell: Cell, known: dict[Cell, Contrast | None]) -> Exchanges | None:
+        """Pairs of what a set should spare, without null sources; those known are solved."""
+        if cell not in known:
+            found = self._solved(cell, self.seed + 1, alone=True)
+            known[cell] = found and found.found
+            return found
+        pairs = known[cell] and replace(known[cell], others=None)
+        return pairs and read_pairs(self.model, pairs, self.at_once, alone=True)
 
     def donors(self, interchanges: pd.DataFrame, joint: pd.DataFrame) -> pd.DataFrame:
         """What localised sites make of the digit when they come from donors, on fresh pairs."""
@@ -137,11 +149,10 @@ class Battery:
             (Cell(*cell), some[SITE]) for cell, some in sites.groupby(CELL_OF_PAIRS, sort=False)
         ]
         for cell, some in self.stream(every, rows, "cross donors"):
-            found = self._contrast(cell, self.seed + 4)
-            if len(found) >= FEWEST:
+            found = self._solved(cell, self.seed + 4, alone=True)
+            if len(found or ()) >= FEWEST:
                 members = list(some.itertuples(index=False, name=None))
-                how = (members, self.seed, self.at_once)
-                rows.append(donor_table(self.model, found, *how, solved=self.solved))
+                rows.append(donor_table(self.model, found, members, self.seed, solved=self.solved))
         return rows.frame()
 
     def attention(self) -> pd.DataFrame:
@@ -150,8 +161,7 @@ class Battery:
         places = range(style.digits + 1 if style.pad else style.digits)
         for place in self.stream(places, rows, "attention"):
             cell = Cell("local", place - 1, 0, "same") if place else Cell("base", 0, 0, "same")
-            how = (self.per_cell, self.seed, self.at_once)
-            found = contrast(model, style, cell, *how, solved=False)
+            found = contrast(style, cell, self.per_cell, self.seed)
             rows.append(staircase(model, found, self.seed, self.at_once))
         return rows.frame()
 

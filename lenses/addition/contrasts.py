@@ -1,6 +1,6 @@
 """Minimal pairs that a model solves, in tokens, and what an interchange between them does."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
@@ -10,20 +10,8 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int, Num
 from scipy import stats
 
-from lenses.patching.interchange import (
-    Activations,
-    Reading,
-    Said,
-    Site,
-    activations,
-    activations_and_logits,
-    exchanged,
-    said_at_once,
-    untouched,
-)
-from lenses.patching.resumed import Resumable
+from lenses.patching.interchange import Reading
 from lenses.statistics.intervals import benjamini_hochberg, largest_by_luck, wilson
-from models import Model
 from prompts.additions import NUMBERS, AdditionFormat, Sums
 from prompts.pairs import (
     TOGGLED,
@@ -45,9 +33,6 @@ own right ones; or the clean one's in both, which tell nothing of the source."""
 
 DIRECTIONS = ("in", "out", "either")
 """The source has the carry and the clean one has not; the reverse; pairs that differ in none."""
-
-ROUNDS = 12
-"""Times that pairs are drawn for a model that solves few of them."""
 
 SPARE = 4
 """Unpadded pairs drawn for each that is wanted: answers of one length are kept."""
@@ -214,33 +199,17 @@ def cells(style: AdditionFormat) -> list[Cell]:
     return found
 
 
-def contrast(
-    model: Model,
-    style: AdditionFormat,
-    cell: Cell,
-    count: int,
-    seed: int,
-    batch_size: int,
-    *,
-    solved: bool = True,
-) -> Contrast:
-    """Up to `count` pairs of a cell; with `solved`, only those that the model gets right.
+def contrast(style: AdditionFormat, cell: Cell, count: int, seed: int) -> Contrast:
+    """`count` pairs of a cell, whatever a model makes of them."""
+    return next(draws(style, cell, count, seed))
 
-    Right are the digit that is read in the clean sum, in the source and in the null source. Pairs
-    are drawn until there are enough, at most ROUNDS times `count`, and no longer than there is a
-    prospect of FEWEST.
-    """
+
+def draws(style: AdditionFormat, cell: Cell, count: int, seed: int) -> Iterator[Contrast]:
+    """`count` pairs of a cell, again and again others."""
     kinds = every_kind(style.digits, padded=style.pad)
     rng = np.random.default_rng([seed, kinds.index((cell.pair, cell.place, cell.run))])
-    found = _drawn(style, cell, count, rng)
-    if not solved:
-        return found
-    found = _solved(model, found, batch_size)
-    for rounds in range(1, ROUNDS):
-        if len(found) >= count or len(found) * ROUNDS < FEWEST * rounds:
-            break
-        found = found.joined(_solved(model, _drawn(style, cell, count, rng), batch_size))
-    return found[:count]
+    while True:
+        yield _drawn(style, cell, count, rng)
 
 
 def _drawn(style: AdditionFormat, cell: Cell, count: int, rng: np.random.Generator) -> Contrast:
@@ -260,17 +229,6 @@ def _drawn(style: AdditionFormat, cell: Cell, count: int, rng: np.random.Generat
     return found[np.flatnonzero(pairs.clean.carry[:, -1] == 0)[:wanted]]
 
 
-def _solved(model: Model, found: Contrast, batch_size: int) -> Contrast:
-    """The pairs of which the model says the right digit in each member."""
-    place = found.cell.read_place
-    for member, digit in (("clean", 0), ("source", 1), ("null", 0)):
-        tokens = getattr(found, member)
-        if tokens is not None and len(found):
-            said = untouched(model, tokens, found.read, batch_size)
-            found = found[said.token[0, :, place] == found.read.tokens[:, digit]]
-    return found
-
-
 COUNTS = (
     "n",
     "flips",
@@ -286,62 +244,6 @@ COUNTS = (
 changes of the read digit by the source, and by the null source; pairs in which a digit changes that
 arithmetic leaves alone; flips where the null source changes nothing, and the reverse; sums of
 LD_patched - LD_clean and of LD_source - LD_clean."""
-
-
-def counted(model: Model, found: Contrast, sites: Sequence[Site], batch_size: int) -> pd.DataFrame:
-    """Counts for each site (its index in `sites`) and direction, after interchanges there."""
-    return by_direction(each_pair(model, found, sites, batch_size), found.direction)
-
-
-def each_pair(
-    model: Model, found: Contrast, sites: Sequence[Site], batch_size: int
-) -> dict[str, Num[np.ndarray, "site n"]]:
-    """What is counted, of every pair at every site."""
-    return Exchanges(model, found, batch_size).each_pair(sites)
-
-
-class Exchanges:
-    """Pairs whose members a model has read, once for interchanges at any sites."""
-
-    def __init__(self, model: Model, found: Contrast, batch_size: int) -> None:
-        self.found, at = found, found.read.at
-        self._clean = Resumable(model, found.clean, at, batch_size)
-        self._source, target = activations_and_logits(model, found.source, at, batch_size)
-        self._null = None if found.null is None else activations(model, found.null, batch_size)
-        logits = self._clean.logits, target
-        self.before, self.target = (said_at_once(some, found.read) for some in logits)
-
-    def _patched(self, source: Activations | None, sites: Sequence[Site]) -> Said:
-        if source is None:
-            return self.before
-        at = np.array([self.found.positions[site.token] for site in sites])
-        at = at.reshape(len(sites), len(self.found))
-        return exchanged(self._clean, source, sites, at, self.found.read)
-
-    def flips(self, sites: Sequence[Site]) -> Float[np.ndarray, "site"]:
-        """Share of the pairs in which the read digit becomes the source's."""
-        return self._flipped(self._patched(self._source, sites)).mean(1)
-
-    def _flipped(self, after: Said) -> Bool[np.ndarray, "site n"]:
-        place, target = self.found.cell.read_place, self.found.read.tokens[:, 1]
-        before = self.before.token[:, :, place]
-        return (after.token[:, :, place] == target) & (before != target)
-
-    def each_pair(self, sites: Sequence[Site]) -> dict[str, Num[np.ndarray, "site n"]]:
-        """What is counted, of every pair at every site."""
-        found, before, place = self.found, self.before, self.found.cell.read_place
-        after, other = (self._patched(source, sites) for source in (self._source, self._null))
-        flips = self._flipped(after)
-        nulls = np.broadcast_to(other.token != before.token, after.token.shape)[:, :, place]
-        own = ((after.token != before.token) & found.left_alone).any(2)
-        return {
-            "n": np.ones(flips.shape), "flips": flips,
-            "changes": (after.token != before.token)[:, :, place],
-            "null_changes": nulls, "own_changes": own,
-            "flip_only": flips & ~nulls, "null_only": nulls & ~flips,
-            "moved": after.margin - before.margin,
-            "apart": np.broadcast_to(self.target.margin - before.margin, flips.shape),
-        }  # fmt: skip
 
 
 def by_direction(

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from lenses.addition.contrasts import FEWEST, Contrast
+from lenses.addition.contrasts import FEWEST
+from lenses.addition.exchanges import Exchanges
 from lenses.addition.found import named
 from lenses.addition.roles import MOVES, SPARES, is_large, pooled
 from lenses.addition.sets import head_name, heads_of
-from lenses.patching.interchange import Site, activations, interchange, untouched
+from lenses.patching.interchange import Site, activations_and_logits
 from lenses.statistics.intervals import wilson
 from models import Model
 from prompts.additions import AdditionFormat
@@ -49,10 +50,9 @@ def localised(
 
 def donor_table(
     model: Model,
-    found: Contrast,
+    pairs: Exchanges,
     members: Sequence[tuple[str, str]],
     seed: int,
-    batch_size: int,
     *,
     solved: bool,
 ) -> pd.DataFrame:
@@ -66,39 +66,36 @@ def donor_table(
     sites = [_site(model, *site) for site in members]
     tables = []
     for kind in DONORS:
-        shares = _shares(model, found, kind, sites, rng, batch_size, solved)
+        shares = _shares(model, pairs, kind, sites, rng, solved)
         tables.append(pd.DataFrame(members, columns=SITE).assign(donor=kind, **shares))
     table = pd.concat(tables, ignore_index=True)
     written = {site: writes(rows) for site, rows in table.groupby(SITE)}
-    cell = {name: getattr(found.cell, name) for name in (*CELL, "read_place")}
+    cell = {name: getattr(pairs.found.cell, name) for name in (*CELL, "read_place")}
     named = [written[site] for site in table[SITE].itertuples(index=False, name=None)]
     return pd.DataFrame(cell, index=table.index).join(table).assign(writes=named)
 
 
 def _shares(
     model: Model,
-    found: Contrast,
+    pairs: Exchanges,
     kind: Donor,
     sites: Sequence[Site],
     rng: np.random.Generator,
-    batch_size: int,
     solved: bool,
 ) -> dict[str, np.ndarray]:
     """Shares of one kind of donors, with Wilson intervals, for each site."""
-    donors, place, ids = donors_of(found.pairs, kind, rng), found.cell.read_place, found.style
-    some = found[donors.rows]
-    tokens = some.written(donors.sums)
-    own, by_carry = ids.digit_ids[donors.own], ids.digit_ids[donors.by_carry]
-    if solved and len(some):
-        said = untouched(model, tokens, some.read, batch_size).token[0, :, place]
-        right = np.flatnonzero(said == own)
-        some, tokens, own, by_carry = some[right], tokens[right], own[right], by_carry[right]
+    donors, ids = donors_of(pairs.found.pairs, kind, rng), pairs.found.style.digit_ids
+    some, own, by_carry = pairs[donors.rows], ids[donors.own], ids[donors.by_carry]
     said = np.zeros((len(sites), 0), dtype=int)
     if len(some):
-        at = np.array([some.positions[site.token] for site in sites])
-        given = activations(model, tokens, batch_size)
-        said = interchange(model, some.clean, given, sites, at, some.read, batch_size)
-        said = said.token[:, :, place]
+        tokens = some.found.written(donors.sums)[:, : len(some.clean.pos)]
+        how = (some.read.at, some.clean.batch_size)
+        given, logits = activations_and_logits(model, tokens, *how)
+        answered = logits[:, some.read.compared].argmax(-1).cpu().numpy()
+        right = np.flatnonzero((answered == own) | (not solved))
+        some, own, by_carry = some[right], own[right], by_carry[right]
+    if len(some):
+        said = some.after(given[right], sites).token[:, :, some.read.compared]
     n, values = np.full(len(sites), len(some)), {"n": len(some)}
     for name, wanted in (("carry", by_carry), ("digit", own), ("same", some.read.tokens[:, 0])):
         count = (said == wanted).sum(1)

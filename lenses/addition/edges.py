@@ -18,10 +18,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lenses.addition.contrasts import Contrast
+from lenses.addition.exchanges import Exchanges
 from lenses.addition.roles import is_large
 from lenses.addition.sets import heads_of
-from lenses.patching.interchange import Activations, activations, untouched
-from lenses.patching.resumed import Change, Resumable, alike
+from lenses.patching.resumed import Change, alike
 from lenses.statistics.intervals import wilson
 from models import Model
 from models.parts import AttentionOut, attention_out, is_parallel, mlp_norms
@@ -54,17 +54,17 @@ def edges_of(model: Model, sets: Iterable[str]) -> list[Edge]:
 
 @torch.inference_mode()
 def through_edges(
-    model: Model, found: Contrast, edges: Sequence[Edge], batch_size: int
+    model: Model, pairs: Exchanges, edges: Sequence[Edge]
 ) -> Int[np.ndarray, "edge n read"]:
     """What is said when one edge, at the pos that is read, carries what it does in the source."""
-    at = found.read.at[:, found.cell.read_place]
+    clean, found = pairs.clean, pairs.found
+    at = pairs.read.at[:, pairs.read.compared]
     pos = torch.from_numpy(at).to(model.cfg.device)
-    delta, mlps = _deltas(model, found, pos, batch_size), _Mlps(model, found, pos, batch_size)
-    clean = Resumable(model, found.clean, found.read.at, batch_size)
+    delta, mlps = _deltas(model, pairs, pos), _Mlps(model, found, pos, clean.batch_size)
     number, row = (axis.ravel() for axis in np.indices((len(edges), len(found))))
     layer, head, mlp = np.array(edges).T[:, number]
     said, order = [], []
-    for which in alike(np.stack([mlp, at[row]]), batch_size):
+    for which in alike(np.stack([mlp, at[row]]), clean.batch_size):
         rows, *of = (torch.from_numpy(x[which]).to(pos.device) for x in (row, layer, head))
         into, start = int(mlp[which[0]]), int(at[row[which[0]]])
         new = mlps.told(into, rows, delta[of[0], rows, of[1]])
@@ -73,7 +73,7 @@ def through_edges(
         said.append(clean.changed(change).argmax(-1))
         order.append(which)
     back = np.argsort(np.concatenate(order))
-    return torch.cat(said).cpu().numpy()[back].reshape(len(edges), *found.read.at.shape)
+    return torch.cat(said).cpu().numpy()[back].reshape(len(edges), *pairs.read.at.shape)
 
 
 def _put(
@@ -86,42 +86,28 @@ def _put(
     return act
 
 
-def edge_table(
-    model: Model, found: Contrast, edges: Sequence[Edge], batch_size: int
-) -> pd.DataFrame:
+def edge_table(model: Model, pairs: Exchanges, edges: Sequence[Edge]) -> pd.DataFrame:
     """Flips of the digit that is read, by the source's value of each edge alone."""
-    cell = found.cell
+    cell, n = pairs.found.cell, len(pairs)
     if not edges:
         return pd.DataFrame()
-    said = through_edges(model, found, edges, batch_size)[:, :, cell.read_place]
-    before = untouched(model, found.clean, found.read, batch_size).token[0, :, cell.read_place]
-    target = found.read.tokens[:, 1]
-    flips = ((said == target) & (before != target)).sum(1)
-    low, high = wilson(flips, np.full(len(edges), len(found)))
+    flips = pairs.flipped(through_edges(model, pairs, edges)).sum(1)
+    low, high = wilson(flips, np.full(len(edges), n))
     what = {"pair": cell.pair, "run": cell.run, "read_place": cell.read_place}
-    return pd.DataFrame(edges).assign(
-        **what, flip=flips / len(found), low=low, high=high, n=len(found)
-    )
+    return pd.DataFrame(edges).assign(**what, flip=flips / n, low=low, high=high, n=n)
 
 
 def _deltas(
-    model: Model, found: Contrast, pos: Int[Tensor, "n"], batch_size: int
+    model: Model, pairs: Exchanges, pos: Int[Tensor, "n"]
 ) -> Float[Tensor, "layer n head d_model"]:
     """How each head's result differs between source and clean, at the pos that is read."""
     out, rows = attention_out(model), torch.arange(len(pos), device=pos.device)
     clean, source = (
-        _at(activations(model, tokens, batch_size), rows, pos)
-        for tokens in (found.clean, found.source)
+        torch.stack([z[rows, pos] for z in acts.z]) for acts in (pairs.clean, pairs.source)
     )
     axes = "layer n head d_head, layer head d_head d_model -> layer n head d_model"
     delta = einsum(source - clean, torch.stack(out.W_O), axes)
     return delta if out.post_gain is None else delta * _post_scale(out, clean)[:, :, None]
-
-
-def _at(
-    acts: Activations, rows: Int[Tensor, "n"], pos: Int[Tensor, "n"]
-) -> Float[Tensor, "layer n head d_head"]:
-    return torch.stack([z[rows, pos] for z in acts.z])
 
 
 def _post_scale(

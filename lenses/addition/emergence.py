@@ -61,7 +61,7 @@ def head_roles(model: Model, style: AdditionFormat, count: int, seed: int) -> pd
     asked = [cell for cell in cells(style) if cell.pair in ("local", "base", "tristate")]
     found = []
     for cell in (cell for cell in asked if cell.prefix != "own"):
-        pairs = contrast(model, style, cell, count, seed, AT_ONCE, solved=False)
+        pairs = contrast(style, cell, count, seed)
         found.append(_interchanged(model, pairs))
     table = roles(pd.concat(found, ignore_index=True)).drop(columns=["token", "pos"])
     return table.sort_values(["layer", "head", "place"], ignore_index=True)

@@ -15,9 +15,9 @@ from lenses.addition.contrasts import (
     LUCKY_DRAWS,
     Contrast,
     by_direction,
-    each_pair,
     luck_of,
 )
+from lenses.addition.exchanges import Exchanges
 from lenses.addition.sets import LARGEST, heads_of
 from lenses.patching.interchange import Site
 from lenses.statistics.grid import in_order
@@ -71,7 +71,7 @@ def heads_at(model: Model, token: str) -> list[Site]:
 
 
 def interchanges(
-    model: Model, found: Contrast, screen: int, batch_size: int, rng: np.random.Generator
+    model: Model, pairs: Exchanges, screen: int, rng: np.random.Generator
 ) -> tuple[pd.DataFrame, Float[np.ndarray, "draw"]]:
     """Counts for every site of a cell, in both directions, and the largest excess luck gives them.
 
@@ -83,15 +83,16 @@ def interchanges(
     reach (MLPs and residual streams where the digit is said), and then the single heads of layers
     that move something.
     """
-    tokens, large = list(found.positions), is_large(model)
+    found, large = pairs.found, is_large(model)
+    tokens = list(found.positions)
     if large:
         told = max(found.tokens_at[f"{name}{found.pairs.column}"][0] for name in "ab")
         sites = whole_layers(model, [t for t, pos in found.positions.items() if pos[0] >= told])
     else:
         sites = every_site(model, tokens)
-    tried, fresh = found[np.arange(screen)], found[np.arange(screen, len(found))]
-    screened = each_pair(model, tried, sites, batch_size)
-    first = by_direction(screened, tried.direction)
+    tried, fresh = pairs[:screen], pairs[screen:]
+    screened = tried.each_pair(sites)
+    first = by_direction(screened, tried.found.direction)
     moved = first.groupby("site")[["changes", "null_changes", "own_changes"]].sum().max(axis=1)
     said = [not large and site.token == tokens[-1] for site in sites]
     again = [i for i in range(len(sites)) if moved[i] >= 2 or said[i]]
@@ -100,14 +101,14 @@ def interchanges(
         again += range(len(sites), len(sites) + len(opened))
         sites += opened
     if not again:
-        return _described(first, sites, found), _luck(tried, screened, rng)
-    measured = each_pair(model, fresh, [sites[i] for i in again], batch_size)
-    second = by_direction(measured, fresh.direction)
+        return _described(first, sites, found), _luck(tried.found, screened, rng)
+    measured = fresh.each_pair([sites[i] for i in again])
+    second = by_direction(measured, fresh.found.direction)
     second["site"] = np.array(again)[second["site"]]
     kept = first[~first["site"].isin(again)]
     both = pd.concat([kept, second]).sort_values(["site", "direction"], ignore_index=True)
     idle = {name: value[kept["site"].unique()] for name, value in screened.items()}
-    luck = np.maximum(_luck(tried, idle, rng), _luck(fresh, measured, rng))
+    luck = np.maximum(_luck(tried.found, idle, rng), _luck(fresh.found, measured, rng))
     return _described(both, sites, found), luck
 
 

@@ -5,7 +5,6 @@ heads is then enough, and none is needed.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from itertools import chain, combinations
 from math import comb
 
@@ -13,7 +12,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from lenses.addition.contrasts import Contrast, Exchanges, by_direction
+from lenses.addition.contrasts import Contrast
+from lenses.addition.exchanges import Exchanges
 from lenses.patching.interchange import Site
 from lenses.statistics.intervals import wilson
 from models import Model
@@ -45,7 +45,7 @@ def heads_of(members: str) -> Members:
 
 
 def joint_sets(
-    model: Model, found: Contrast, other: Contrast | None, screen: int, batch_size: int
+    model: Model, pairs: Exchanges, other: Exchanges | None, screen: int
 ) -> pd.DataFrame:
     """Sets of heads, where the digit is read, that give it the source's value.
 
@@ -56,28 +56,22 @@ def joint_sets(
     and no smaller set in it was found to. The set of all heads flips
     pairs of equal prefix by construction, so it is no evidence (`all_heads`).
     """
-    token = list(found.positions)[-1]
+    token = list(pairs.found.positions)[-1]
     heads = [(layer, h) for layer in range(model.cfg.n_layers) for h in range(model.cfg.n_heads)]
-    tried, fresh = found[np.arange(screen)], found[np.arange(screen, len(found))]
+    tried, fresh = pairs[:screen], pairs[screen:]
 
     def sites(sets: Sequence[Members]) -> list[Site]:
         return [Site(token, heads=members) for members in sets]
 
-    def counts(pairs: Exchanges, sets: Sequence[Members]) -> pd.DataFrame:
-        told = by_direction(pairs.each_pair(sites(sets)), pairs.found.direction)
-        return told.drop(columns="direction").groupby("site").sum()
+    def counts(sets: Sequence[Members]) -> pd.DataFrame:
+        told = fresh.each_pair(sites(sets))
+        return pd.DataFrame({name: told[name].sum(1) for name in ("n", "flips", "null_changes")})
 
-    few, many = (
-        Exchanges(model, pairs, batch_size) for pairs in (replace(tried, others=None), fresh)
-    )
-    sets, own, searched = _smallest(
-        heads, lambda sets: few.flips(sites(sets)), lambda sets: counts(many, sets)
-    )
+    sets, own, searched = _smallest(heads, lambda sets: tried.flips(sites(sets)), counts)
     rest = [tuple(head for head in heads if head not in members) for members in sets]
-    complement, spared = many.flips(sites(rest)), None
-    if other is not None:
-        spared = counts(Exchanges(model, replace(other, others=None), batch_size), sets)
-    return _rows(found, sets, own, complement, spared).assign(
+    complement = fresh.flips(sites(rest))
+    spared = np.nan if other is None else other.changes(sites(sets))
+    return _rows(pairs.found, sets, own, complement, spared).assign(
         all_heads=[not others for others in rest], searched=searched
     )
 
@@ -159,7 +153,7 @@ def _rows(
     sets: Sequence[Members],
     own: pd.DataFrame,
     complement: Float[np.ndarray, "set"],
-    spared: pd.DataFrame | None,
+    spared: Float[np.ndarray, "set"] | float,
 ) -> pd.DataFrame:
     """One row a set, from the counts of its interchanges."""
     cell = found.cell
@@ -173,7 +167,7 @@ def _rows(
             "size": list(map(len, sets)),
             "flip": flip, "low": low, "high": high, "null_change": null,
             "complement_flip": complement,
-            "other_change": np.nan if spared is None else spared["changes"] / spared["n"],
+            "other_change": spared,
             "n": own["n"].astype(int),
             "minimal": _explains(own),
         }

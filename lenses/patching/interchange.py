@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from lenses.patching.resumed import HOOKS, Change, Resumable, alike
+from lenses.patching.resumed import HOOKS, Change, Resumable, Rows, alike
 from models import Model
 from models.passes import Hooks, reading
 
@@ -42,6 +42,16 @@ class Activations:
     """Empty where the model has no MLPs."""
     resid: list[Float[Tensor, "n pos d_model"]]
 
+    def __getitem__(self, rows: Rows) -> "Activations":
+        """Those of some of the prompts."""
+        kinds = (self.z, self.mlp, self.resid)
+        return Activations(*([act[rows] for act in acts] for acts in kinds))
+
+    def joined(self, more: "Activations") -> "Activations":
+        """Those of these prompts and then of those."""
+        kinds = ((self.z, more.z), (self.mlp, more.mlp), (self.resid, more.resid))
+        return Activations(*([torch.cat(x) for x in zip(*kind, strict=True)] for kind in kinds))
+
 
 @dataclass(frozen=True)
 class Said:
@@ -62,6 +72,10 @@ class Reading:
     compared: int
     """In which of these reads the two tokens are compared."""
     tokens: Int[np.ndarray, "n 2"]
+
+    def alone(self) -> "Reading":
+        """Where two tokens are compared, and nowhere else."""
+        return Reading(self.at[:, [self.compared]], 0, self.tokens)
 
 
 def activations(model: Model, tokens: Int[np.ndarray, "n pos"], batch_size: int) -> Activations:

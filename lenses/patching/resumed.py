@@ -9,20 +9,24 @@ blocks are computed, from the first that changes on.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from einops import einsum, rearrange, repeat
-from jaxtyping import Float, Int
+from einops import rearrange, repeat
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from models import Model
 from models.hooked import HAS_BRIDGE
 from models.parts import has_child, is_parallel
 from models.passes import Hooks, reading, run_from
+
+Rows = slice | Int[np.ndarray, "row"] | Bool[np.ndarray, "n"]
+"""Which of some prompts."""
 
 Edit = Callable[[str, int, Tensor, Int[np.ndarray, "pos"]], Tensor]
 """From the kind of a component (`z`, `mlp`, `resid`), its layer, what it computed [row pos *act]
@@ -65,6 +69,26 @@ class Resumable:
         self.logits = self._read(tokens)
         """Clean, at each read [n read vocab]."""
         self.parts = self._parts()
+
+    def __len__(self) -> int:
+        return len(self.at)
+
+    def __getitem__(self, rows: Rows) -> "Resumable":
+        """Some of the prompts, which need not be read again."""
+        some = copy(self)
+        some.at, some.logits = self.at[rows], self.logits[rows]
+        some.z, some.resid = ([act[rows] for act in acts] for acts in (self.z, self.resid))
+        some.parts = self.parts[rows] if self.parts else None
+        return some
+
+    def joined(self, more: "Resumable") -> "Resumable":
+        """These prompts and then those."""
+        both, pairs = copy(self), [(self.z, more.z), (self.resid, more.resid)]
+        both.at = np.concatenate([self.at, more.at])
+        both.logits = torch.cat([self.logits, more.logits])
+        both.z, both.resid = ([torch.cat(x) for x in zip(*acts, strict=True)] for acts in pairs)
+        both.parts = self.parts and more.parts and self.parts.joined(more.parts)
+        return both
 
     @torch.inference_mode()
     def _read(self, tokens: Int[np.ndarray, "n pos"]) -> Float[Tensor, "n read vocab"]:
@@ -136,7 +160,7 @@ class Resumable:
             if new is None:
                 z = self.z[layer][rows[:, None], self._to(pos)]
             else:
-                z = parts.attended(layer, rows, new, start, self._to(pos))
+                z = parts.attended(layer, rows, new, start, pos)
                 stream = _placed(stream, new, start, self._to(pos))
             new = parts.block(layer, z, stream, partial(_at, change.edit, layer, pos))
         return self._said(change.row, pos, parts.logits(new))
@@ -188,6 +212,14 @@ def _placed(
     return torch.where(is_new.view(1, -1, *[1] * (clean.ndim - 2)), shown, clean)
 
 
+class _Projected(NamedTuple):
+    """Queries, keys and values of a layer, each as products read them: rows in one piece."""
+
+    q: Float[Tensor, "row pos head d_head"]
+    k: Float[Tensor, "row head d_head pos"]
+    v: Float[Tensor, "row head pos d_head"]
+
+
 class _Parts:
     """What the blocks of a model with learned positions are made of, and what they computed."""
 
@@ -202,10 +234,18 @@ class _Parts:
         is_plain = model.cfg.positional_embedding_type == "standard" and not is_parallel(model)
         return HAS_BRIDGE and has_parts and is_plain
 
-    def _projected(
-        self, layer: int, stream: Float[Tensor, "row pos d_model"]
-    ) -> tuple[Float[Tensor, "row pos head d_head"], ...]:
-        """Queries, keys and values."""
+    def __getitem__(self, rows: Rows) -> "_Parts":
+        some = copy(self)
+        some.clean = [_Projected(*(part[rows] for part in parts)) for parts in self.clean]
+        return some
+
+    def joined(self, more: "_Parts") -> "_Parts":
+        both = copy(self)
+        layers = zip(self.clean, more.clean, strict=True)
+        both.clean = [_Projected(*map(torch.cat, zip(*pair, strict=True))) for pair in layers]
+        return both
+
+    def _projected(self, layer: int, stream: Float[Tensor, "row pos d_model"]) -> "_Projected":
         block, heads = self.model.blocks[layer], self.model.cfg.n_heads
         normed = block.ln1(stream) if has_child(block, "ln1") else stream
         found = []
@@ -215,7 +255,9 @@ class _Parts:
             )
             group = heads // wide.shape[2]
             found.append(repeat(wide, "row pos head d -> row pos (head group) d", group=group))
-        return tuple(found)
+        axes = ("row pos head d -> row head d pos", "row pos head d -> row head pos d")
+        k, v = (rearrange(x, to).contiguous() for x, to in zip(found[1:], axes, strict=True))
+        return _Projected(found[0], k, v)
 
     def attended(
         self,
@@ -223,20 +265,22 @@ class _Parts:
         rows: Int[Tensor, "row"],
         new: Float[Tensor, "row new d_model"],
         start: int,
-        pos: Int[Tensor, "pos"],
+        pos: Int[np.ndarray, "pos"],
     ) -> Float[Tensor, "row pos head d_head"]:
-        """z at some pos, where streams from `start` on are new."""
+        """z at some pos in order, where streams from `start` on are new.
+
+        Keys and values are those up to the last pos; what lies beyond is seen by none.
+        """
         clean, changed = self.clean[layer], self._projected(layer, new)
-        every = torch.arange(clean[0].shape[1], device=new.device)
-        q = _placed(clean[0][rows[:, None], pos], changed[0], start, pos)
-        k, v = (
-            _placed(old[rows], now, start, every)
-            for old, now in zip(clean[1:], changed[1:], strict=True)
-        )
-        scores = einsum(q, k, "row query head d, row key head d -> row head query key")
-        later = every > pos[:, None]
-        pattern = (scores / q.shape[-1] ** 0.5).masked_fill(later, -torch.inf).softmax(dim=-1)
-        return einsum(pattern, v, "row head query key, row key head d -> row query head d")
+        at, stop = torch.from_numpy(pos).to(new.device), int(pos[-1]) + 1
+        there, known = slice(start, start + new.shape[1]), max(0, stop - start)
+        q = _placed(clean.q[rows[:, None], at], changed.q, start, at)
+        k, v = clean.k[rows, ..., :stop], clean.v[rows, :, :stop]
+        k[..., there], v[:, :, there] = changed.k[..., :known], changed.v[:, :, :known]
+        later = torch.arange(stop, device=new.device) > at[:, None]
+        scores = rearrange(q, "row query head d -> row head query d") @ k / q.shape[-1] ** 0.5
+        z = scores.masked_fill(later, -torch.inf).softmax(dim=-1) @ v
+        return rearrange(z, "row head query d -> row query head d")
 
     def block(
         self,

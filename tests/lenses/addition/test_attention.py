@@ -34,7 +34,7 @@ def test_mass_is_the_patterns_own():
 def test_the_planted_heads_make_a_staircase(place):
     planted = planted_carry(places=3, seed=0)
     model = planted.model
-    found = contrast(model, model.card.arithmetic, Cell("local", place - 1, 0, "same"), 30, 0, 64)
+    found = contrast(model.card.arithmetic, Cell("local", place - 1, 0, "same"), 30, 0)
     table = staircase(model, found, 0, 64).set_index(["layer", "head", "column"])
     assert table.loc[(*planted.base, place), "mass"] > 0.99
     (carry,) = planted.heads[place]
@@ -50,7 +50,7 @@ def test_the_planted_heads_make_a_staircase(place):
 
 def test_pairs_without_a_carry_have_no_difference():
     model = load("adder_6d_1l")
-    found = contrast(model, model.card.arithmetic, Cell("base", 0, 0, "same"), 24, 0, 64)
+    found = contrast(model.card.arithmetic, Cell("base", 0, 0, "same"), 24, 0)
     table = staircase(model, found, 0, 64)
     assert table["carry_difference"].isna().all()
     assert table["mass"].notna().all()

@@ -13,11 +13,11 @@ from lenses.addition.contrasts import (
     Cell,
     cells,
     contrast,
-    counted,
     luck_of,
     rates,
     token_positions,
 )
+from lenses.addition.exchanges import exchanges, read_pairs
 from lenses.patching.interchange import Site
 from models import load, untrained
 from models.planted.carry import planted_carry
@@ -31,7 +31,11 @@ def planted():
 
 def drawn(planted, cell, count=40, **options):
     model = planted.model
-    return contrast(model, model.card.arithmetic, cell, count, 0, 64, **options)
+    return exchanges(model, model.card.arithmetic, cell, count, 0, 64, **options).found
+
+
+def counted(model, found, sites):
+    return read_pairs(model, found, 64).counts(sites)
 
 
 @pytest.mark.parametrize("operands", ["msb", "lsb"])
@@ -71,20 +75,21 @@ def test_an_exact_model_solves_all_pairs_and_an_untrained_one_few(planted):
     assert len(drawn(planted, cell)) == 40
     twin = untrained(planted.model, 0)
     style = planted.model.card.arithmetic
-    found = contrast(twin, style, cell, 40, 0, 64)
-    assert len(found) < FEWEST
-    assert len(contrast(twin, style, cell, 40, 0, 64, solved=False)) == 40
+    found = exchanges(twin, style, cell, 40, 0, 64)
+    assert len(found or ()) < FEWEST
+    assert len(contrast(style, cell, 40, 0)) == 40
+    assert len(exchanges(twin, style, cell, 40, 0, 64, solved=False)) == 40
 
 
 def test_pairs_that_are_kept_are_solved():
     model = load("adder_6d_1l")
     style = model.card.arithmetic
     cell = Cell("cascade", 0, 3, "same")
-    found = contrast(model, style, cell, 30, 0, 64)
-    everything = contrast(model, style, cell, 30, 0, 64, solved=False)
+    found = exchanges(model, style, cell, 30, 0, 64).found
+    everything = contrast(style, cell, 30, 0)
     assert 0 < len(found) <= 30
     assert (found.pairs.clean.a != everything.pairs.clean.a[: len(found)]).any()
-    counts = counted(model, found, [Site("A5", resid=(0,))], 64)
+    counts = counted(model, found, [Site("A5", resid=(0,))])
     # The source says its own right digit, so its whole residual stream flips every pair.
     assert counts["flips"].sum() == counts["n"].sum() == len(found)
 
@@ -105,7 +110,7 @@ def test_counts_where_what_must_happen_is_known(planted):
     (carry,), base = planted.heads[2], planted.base
     sites = [Site("A3", heads=(carry,)), Site("A3", heads=(base,)), Site("A3", resid=(0,))]
     found = drawn(planted, Cell("local", 1, 0, "same"), 30)
-    table = counted(planted.model, found, sites, 64)
+    table = counted(planted.model, found, sites)
     assert table["n"].sum() == 3 * 30
     by_site = table.groupby("site")[["flips", "changes", "null_changes", "own_changes"]].sum()
     assert by_site["flips"].tolist() == [30, 0, 30]
@@ -117,7 +122,7 @@ def test_counts_where_what_must_happen_is_known(planted):
 
 def test_swapped_digits_change_nothing_and_have_no_test(planted):
     found = drawn(planted, Cell("swap", 1, 0, "same"))
-    counts = counted(planted.model, found, [Site("A2", resid=(0,))], 64)
+    counts = counted(planted.model, found, [Site("A2", resid=(0,))])
     assert (counts["changes"] == 0).all()
     assert found.null is None
     table = rates(counts.assign(pair="swap"), np.zeros(9))
@@ -164,7 +169,7 @@ def test_a_language_format_is_read_where_answers_have_two_lengths():
 def test_unpadded_pairs_are_read_at_one_token_where_everything_can_be_moved():
     style = load("adder_1to6d").card.arithmetic
     for cell in cells(style):
-        some = contrast(None, style, cell, 20, 0, 64, solved=False)
+        some = contrast(style, cell, 20, 0)
         assert len(some) == 20, cell
         read = some.read.at[:, cell.read_place]
         np.testing.assert_array_equal(list(some.positions.values())[-1], read)
@@ -174,7 +179,7 @@ def test_unpadded_pairs_are_read_at_one_token_where_everything_can_be_moved():
 def test_the_residual_stream_where_an_unpadded_digit_is_said_flips_it():
     model = load("adder_1to6d")
     style = model.card.arithmetic
-    some = contrast(model, style, Cell("base", 5, 0, "same"), 24, 0, 64)
+    some = exchanges(model, style, Cell("base", 5, 0, "same"), 24, 0, 64).found
     last = Site(list(some.positions)[-1], resid=(model.cfg.n_layers - 1,))
-    counts = counted(model, some, [last], 64)
+    counts = counted(model, some, [last])
     assert counts["flips"].sum() == counts["n"].sum() >= 20

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lenses.addition.contrasts import Cell, contrast
+from lenses.addition.contrasts import Cell
 from lenses.addition.donors import (
     donor_table,
     localised,
@@ -12,6 +12,7 @@ from lenses.addition.donors import (
     sets_with_writes,
     writes,
 )
+from lenses.addition.exchanges import exchanges
 from models import load, untrained
 from models.planted.carry import planted_carry
 
@@ -20,12 +21,13 @@ CELLS = [Cell("local", 0, 0, "same"), Cell("cascade", 0, 1, "same")]
 
 def told(model, cell, *, count=60, solved=True):
     """What every head, MLP and pair of heads of the first block writes where the digit is read."""
-    found = contrast(model, model.card.arithmetic, cell, count, 0, 256, solved=solved)
+    how = (count, 0, 256)
+    found = exchanges(model, model.card.arithmetic, cell, *how, solved=solved, alone=True)
     heads = [f"L{layer}H{h}" for layer in range(model.cfg.n_layers) for h in range(3)]
     mlps = [f"L{layer} mlp" for layer in range(model.cfg.n_layers)]
-    token = list(found.positions)[-1]
+    token = list(found.found.positions)[-1]
     sites = [(token, name) for name in (*heads, *mlps, "L0H0 L0H1")]
-    return donor_table(model, found, sites, 0, 256, solved=solved)
+    return donor_table(model, found, sites, 0, solved=solved)
 
 
 def named(table, what):

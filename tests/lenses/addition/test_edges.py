@@ -5,8 +5,9 @@ import pytest
 import torch
 from torch.nn.functional import layer_norm
 
-from lenses.addition.contrasts import Cell, contrast
+from lenses.addition.contrasts import Cell
 from lenses.addition.edges import Edge, edge_table, edges_of, every_edge, through_edges
+from lenses.addition.exchanges import exchanges
 from models import load
 from models.planted.carry import planted_carry
 
@@ -27,14 +28,15 @@ def test_of_a_large_model_edges_are_those_of_heads_that_were_found(monkeypatch):
 @torch.no_grad()
 def test_an_edge_is_a_share_of_the_input_at_a_frozen_norm():
     model = load("adder_6d_2l")
-    found = contrast(model, model.card.arithmetic, Cell("local", 2, 0, "same"), 6, 0, 64)
+    pairs = exchanges(model, model.card.arithmetic, Cell("local", 2, 0, "same"), 6, 0, 5)
+    found = pairs.found
     pos, place = found.read.at[:, 3], 3
     names = [f"blocks.{i}.{n}" for i in (0, 1) for n in ("attn.hook_z", "hook_resid_mid")]
     clean, source = (torch.from_numpy(t) for t in (found.clean, found.source))
     _, here = model.run_with_cache(clean, names_filter=names)
     _, there = model.run_with_cache(source, names_filter=names)
     edges = [Edge(0, 0, 0), Edge(0, 0, 1), Edge(1, 1, 1), Edge(0, 1, 0)]
-    said = through_edges(model, found, edges, 5)
+    said = through_edges(model, pairs, edges)
     for number, edge in enumerate(edges):
         ln = model.blocks[edge.mlp].ln2.original_component
         for row in range(6):
@@ -58,8 +60,8 @@ def test_the_planted_head_speaks_to_the_mlp_of_its_layer(seed):
     planted = planted_carry(places=3, seed=seed)
     model = planted.model
     cell = Cell("local", 1, 0, "same")
-    found = contrast(model, model.card.arithmetic, cell, 30, 0, 64)
-    table = edge_table(model, found, every_edge(model), 256)
+    found = exchanges(model, model.card.arithmetic, cell, 30, 0, 64, alone=True)
+    table = edge_table(model, found, every_edge(model))
     moved = table[table["flip"] > 0]
     (head,) = planted.heads[2]
     assert [(r.layer, r.head, r.mlp, r.flip) for r in moved.itertuples()] == [(*head, 0, 1.0)]

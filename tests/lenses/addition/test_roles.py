@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lenses.addition.contrasts import Cell, cells, contrast, counted, rates
+from lenses.addition.contrasts import Cell, cells, rates
+from lenses.addition.exchanges import exchanges, read_pairs
 from lenses.addition.roles import SITE, every_site, interchanges, kept_heads, roles, shared_roles
 from models import load
 from models.planted.carry import planted_carry
@@ -75,14 +76,14 @@ def test_sites_after_the_last_attention_stand_where_the_digit_is_said():
 
 def test_the_screen_loses_nothing_that_moves():
     model = load("adder_6d_1l")
-    found = contrast(model, model.card.arithmetic, Cell("local", 2, 0, "same"), 60, 0, 256)
-    table, _ = interchanges(model, found, 20, 256, np.random.default_rng(0))
+    found = exchanges(model, model.card.arithmetic, Cell("local", 2, 0, "same"), 60, 0, 256)
+    table, _ = interchanges(model, found, 20, np.random.default_rng(0))
     whole = table.groupby(SITE, sort=False)[["n", "flips"]].sum()
     # With one layer every site is at the token that is read, and gets the 40 fresh pairs.
     assert (whole["n"] == 40).all()
-    fresh = found[np.arange(20, 60)]
-    sites = every_site(model, list(found.positions))
-    naive = counted(model, fresh, sites, 256).groupby("site")["flips"].sum()
+    fresh = read_pairs(model, found.found[np.arange(20, 60)], 256)
+    sites = every_site(model, list(found.found.positions))
+    naive = fresh.counts(sites).groupby("site")["flips"].sum()
     assert whole["flips"].tolist() == naive.tolist()
 
 
@@ -91,9 +92,7 @@ def test_the_planted_heads_are_named_and_no_others(seed):
     planted = planted_carry(places=2, seed=seed, heads=3)
     model, style = planted.model, planted.model.card.arithmetic
     counts = [
-        interchanges(
-            model, contrast(model, style, cell, 36, 0, 512), 12, 512, np.random.default_rng(0)
-        )
+        interchanges(model, exchanges(model, style, cell, 36, 0, 512), 12, np.random.default_rng(0))
         for cell in cells(style)
         if cell.pair != "swap"
     ]
@@ -114,9 +113,9 @@ def test_the_planted_heads_are_named_and_no_others(seed):
 def test_a_large_model_in_which_nothing_moves_is_not_opened(monkeypatch):
     planted = planted_carry(places=2, seed=0, heads=4)
     model, style = planted.model, planted.model.card.arithmetic
-    found = contrast(model, style, Cell("swap", 0, 0, "same"), 36, 0, 512)
+    found = exchanges(model, style, Cell("swap", 0, 0, "same"), 36, 0, 512)
     monkeypatch.setattr("lenses.addition.roles.LARGE", 7)
-    table, luck = interchanges(model, found, 12, 512, np.random.default_rng(0))
+    table, luck = interchanges(model, found, 12, np.random.default_rng(0))
     assert "head" not in set(table["kind"])
     assert (table["n"] == 12).all()
     assert not luck.any()
@@ -125,10 +124,10 @@ def test_a_large_model_in_which_nothing_moves_is_not_opened(monkeypatch):
 def test_a_large_model_is_opened_layer_by_layer(monkeypatch):
     planted = planted_carry(places=2, seed=0, heads=4)
     model, style = planted.model, planted.model.card.arithmetic
-    found = contrast(model, style, Cell("local", 0, 0, "same"), 36, 0, 512)
+    found = exchanges(model, style, Cell("local", 0, 0, "same"), 36, 0, 512)
     monkeypatch.setattr("lenses.addition.roles.LARGE", 7)
-    table, _ = interchanges(model, found, 12, 512, np.random.default_rng(0))
-    tokens = list(found.positions)
+    table, _ = interchanges(model, found, 12, np.random.default_rng(0))
+    tokens = list(found.found.positions)
     assert list(dict.fromkeys(table["token"])) == tokens[tokens.index("b0") :]
     assert set(table.loc[table["token"] != "A2", "kind"]) == {"layer"}, "they move nothing there"
     table = table[table["token"] == "A2"]

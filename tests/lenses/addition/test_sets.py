@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from lenses.addition import sets as joint
-from lenses.addition.contrasts import Cell, contrast
+from lenses.addition.contrasts import Cell
+from lenses.addition.exchanges import exchanges
 from lenses.addition.sets import heads_of, joint_sets
 from models.planted.carry import planted_carry
 
@@ -76,10 +77,10 @@ def test_planted_heads_are_the_one_smallest_set(shared, seed):
     planted = planted_carry(places=3, shared=shared, seed=seed, heads=4)
     model, style = planted.model, planted.model.card.arithmetic
     local, base = (
-        contrast(model, style, Cell(pair, place, 0, "same"), 60, 0, 256)
+        exchanges(model, style, Cell(pair, place, 0, "same"), 60, 0, 256, alone=True)
         for pair, place in (("local", 1), ("base", 2))
     )
-    row = joint_sets(model, local, base, 20, 256)
+    row = joint_sets(model, local, base, 20)
     assert len(row) == 1
     row = row.iloc[0]
     assert heads_of(row["members"]) == planted.heads[2]
@@ -88,5 +89,5 @@ def test_planted_heads_are_the_one_smallest_set(shared, seed):
     assert (row["flip"], row["n"], row["size"]) == (1, 40, 1 + shared)
     assert row["null_change"] == row["complement_flip"] == row["other_change"] == 0
     assert row["low"] == pytest.approx(0.9124, abs=1e-4)
-    row = joint_sets(model, base, local, 20, 256).iloc[0]
+    row = joint_sets(model, base, local, 20).iloc[0]
     assert heads_of(row["members"]) == (planted.base,)
