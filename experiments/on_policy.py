@@ -124,8 +124,8 @@ class OnPolicy(TextStudy):
             "control random_model filler statistic", "estimate low high p_any n",
             estimate="difference less that in the random model"),
         "explained": _table("A row is how far surprisal explains the differences of a filler.",
-            "weights filler", "estimate low high n", estimate="share of the differences with position "
-            "alone that is gone with surprisal held fixed, too; which differ is seen in others"),
+            "weights filler", "estimate low high n", estimate="share of the differences with "
+            "position alone (found in other prompts) that is gone with surprisal held fixed, too"),
         "certainty": _table(
             "A row is how certain predictions are on the model's own text against another.",
             "weights filler against held", "estimate low high p n",
