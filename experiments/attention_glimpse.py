@@ -195,9 +195,9 @@ class AttentionGlimpse(Experiment):
             *self._checks(results, ends["right_weight"]["shuffled answers"]),
         ]
 
-    def _over(self, values: pd.Series) -> Intervals:
-        """The mean over trainings with its interval; of few trainings there is none."""
-        return bootstrap(values.to_numpy(float), self.seed)
+    def _over(self, values: pd.Series, least: float = 0) -> Intervals:
+        """The mean share over trainings with its interval; of few trainings there is none."""
+        return bootstrap(values.to_numpy(float), self.seed).within(least, 1)
 
     def _answers(self, own: pd.Series, first: pd.Series) -> Claim:
         return Claim.learned(
@@ -212,7 +212,7 @@ class AttentionGlimpse(Experiment):
     def _better(self, accuracy: pd.DataFrame, rival: str) -> Claim:
         return Claim.learned(
             f"With attention more new cases are answered than by {RIVALS[rival]}.",
-            self._over(accuracy["attention"] - accuracy[rival]), above=0, null=0,
+            self._over(accuracy["attention"] - accuracy[rival], least=-1), above=0, null=0,
             null_note="no difference, as between networks that were not trained",
             unit="difference of the shares of new cases answered, mean over trainings",
             family="With attention against without", label=rival, needs=NEEDS, more=MORE,

@@ -289,8 +289,9 @@ def _any_head(results: Results) -> Claim:
         "The best head's attention goes with movement, position held fixed, more than that of the "
         f"best head does by chance or with random weights ({head_name(best)}).",
         best, unit=UNIT, p=best["p_any"], null=best["largest_by_chance"],
-        null_note="sources exchanged: 95 % of the best heads are below; best head with random "
-        f"weights: {random:.2f}",
+        null_note="chosen on these texts, so that the number is an overestimate; sources "
+        "exchanged: 95 % of the best heads are below; best head with random weights: "
+        f"{random:.2f}",
         verdict="undecided" if undecided else "holds",
         decide="more texts" if by_chance else "more texts: models with random weights have such a "
         "head too",

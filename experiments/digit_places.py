@@ -157,8 +157,8 @@ class DigitPlaces(Experiment):
     reading: ClassVar[Reading] = Reading(
         causal="shifted states: yes, the answer is read; words, probes and errors: no",
         assumes="the word that a state decodes to is what it carries; mean states stand for places",
-        stressed="by other words, traded labels, codes, carries, random weights, and directions "
-        "of other places or at random",
+        stressed="by other words, traded labels, codes, carries, one model with random weights "
+        "(elsewhere four), and directions of other places or at random",
         not_shown="that the model uses the word of a place, or errs because it is missing",
     )
 

@@ -14,7 +14,7 @@ from lenses.states.concept_tables import BEYOND, BY_MIXED, SHARES, above_embeddi
 from lenses.states.concepts import OF_TOKENS, depths_of
 from lenses.states.pursuits import MOST
 from lenses.statistics.against_random import above_zero_and_others
-from lenses.statistics.intervals import bootstrap
+from lenses.statistics.intervals import mean_with_p
 from lenses.texts import ReadText, texts_or_additions
 from models.planted.concepts import planted_concepts
 from models.planted.writing import ADDITIONS
@@ -197,7 +197,12 @@ class IterativeDecoding(TextStudy):
         learned = [self._beyond(*told, rows) for told, rows in groups if told[0] in OF_TOKENS]
         sets = results.tables["against_random"].groupby("atoms", sort=False)
         ahead = [self._ahead(name, rows) for name, rows in sets]
-        return [*learned, *corrected(ahead, MORE), _degenerate(results), *_checks(results)]
+        return [
+            *corrected(learned, MORE),
+            *corrected(ahead, MORE),
+            _degenerate(results),
+            *_checks(results),
+        ]
 
     def _beyond(self, name: str, third: str, rows: pd.DataFrame) -> Claim:
         """Against vectors of the same mean and covariance, beyond own token and mean state."""
@@ -207,7 +212,7 @@ class IterativeDecoding(TextStudy):
             f"In the {third} of depths, five tokens of {name} explain more of what a state holds "
             "beyond its own token and the mean state than five random vectors with the same mean "
             f"and covariance do, by over {percent(ENOUGH)} of its squared length.",
-            bootstrap(difference, self.seed),
+            mean_with_p(difference, ENOUGH, self.seed) if len(difference) else None,
             above=ENOUGH,
             null=0.0,
             null_note="as much as random vectors with the same mean and covariance, which explain "

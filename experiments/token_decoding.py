@@ -10,28 +10,27 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from experiments import Claim, Experiment, Reading, Results, Table, TextFile, UsageError
+from experiments import (
+    Claim,
+    Experiment,
+    Reading,
+    Results,
+    Table,
+    TextFile,
+    UsageError,
+    corrected,
+)
 from lenses.flow.bigram_counts import addition_bigrams
 from lenses.kept import PerPrompt
-from lenses.states.bake_off import (
-    LENS_NAMES,
-    PUSHED,
-    SHORTEST,
-    Plan,
-    decode_text,
-    plan_of,
-    push_text,
-    score_texts,
-    states_of_each,
-    statistics,
-)
+from lenses.states import bake_off
+from lenses.states.bake_off import LENS_NAMES, PUSHED, SHORTEST, Plan
 from lenses.states.decoders import Lenses, arrays_of, lenses_of, second_decoder
 from lenses.states.decoding import MeanStates, Site
 from lenses.states.decoding_tables import LENSES, STATES, DecodingTables
 from lenses.states.jacobian import SKIPPED, MeanJacobians, text_jacobians
 from lenses.states.ridge import SecondMoments
 from lenses.statistics.against_random import above_zero_and_random, random_models
-from lenses.statistics.intervals import bootstrap
+from lenses.statistics.intervals import mean_with_p
 from lenses.texts import ReadText, sampled_additions, texts_to_read
 from models.planted.markov import planted_markov
 from models.planted.writing import ADDITIONS
@@ -294,19 +293,19 @@ class TokenDecoding(Experiment):
     def measure(self, model: "Model") -> Results:
         """Fit lenses on reference texts; then decode prompts, score texts, push, and compare."""
         texts = self._texts(model)
-        plan = plan_of(model, self.cells // sum(len(text.ids) for text in texts.shown))
+        plan = bake_off.plan_of(model, self.cells // sum(len(text.ids) for text in texts.shown))
         second, W_E = second_decoder(model)
         lenses = self._lenses(model, plan.where, texts.fitted, plan, W_E)
         shown = PerPrompt()
         for text in self.stream(texts.shown, shown, "decoding"):
-            shown.update(**decode_text(model, lenses, text.ids, TOP))
+            shown.update(**bake_off.decode_text(model, lenses, text.ids, TOP))
         found = self._scored(model, lenses, plan, texts.scored, "scoring")
         pushes = self._pushed(model, lenses, plan.pushed, texts, "pushing")
         named = [shown["ids"], shown["ranked"], found["top"], *(text.ids for text in texts.shown)]
         ids = np.unique(np.concatenate([np.ravel(each) for each in named])).clip(min=0)
         words = dict(zip(ids.tolist(), token_strings(model, ids), strict=True))
         tables = DecodingTables(plan, words, LENSES | {"E": second}, self.seed)
-        own = statistics(found, plan, pushes)
+        own = bake_off.statistics(found, plan, pushes)
         told = tables.of_texts(found, pushes, shown, [text.ids for text in texts.shown])
         arrays = arrays_of(lenses)
         del lenses, W_E, shown, found  # random models take as much again
@@ -343,7 +342,7 @@ class TokenDecoding(Experiment):
         rows = [where.index(site) for site in streams]
         means, moments = MeanStates(), SecondMoments()
         for batch in self.stream(refs, [means, moments], label, self.batch_size):
-            each = states_of_each(model, batch, where)
+            each = bake_off.states_of_each(model, batch, where)
             states = torch.cat([states[:, SKIPPED:] for states in each], dim=1)
             means.update(states, torch.zeros(states.shape[1], device=states.device))
             moments.update(states[rows], states[-1])
@@ -367,7 +366,7 @@ class TokenDecoding(Experiment):
         for batch in self.stream(texts, kept, label, self.batch_size):
             rngs = [np.random.default_rng((self.seed, text.number)) for text in batch]
             ids = [text.ids for text in batch]
-            kept.update(**score_texts(model, lenses, plan, ids, rngs))
+            kept.update(**bake_off.score_texts(model, lenses, plan, ids, rngs))
         return kept
 
     def _pushed(
@@ -377,7 +376,7 @@ class TokenDecoding(Experiment):
         kept = PerPrompt()
         for text in self.stream(texts.scored[:PUSHED_TEXTS], kept, label):
             rng = np.random.default_rng((self.seed, text.number, 1))
-            kept.update(effects=push_text(model, lenses, where, text.ids, rng)[None])
+            kept.update(effects=bake_off.push_text(model, lenses, where, text.ids, rng)[None])
         return kept
 
     def _against_random(
@@ -391,7 +390,7 @@ class TokenDecoding(Experiment):
             lenses = self._lenses(twin, where, texts.fitted[:TWIN_TEXTS], label=label).short()
             found = self._scored(twin, lenses, plan, texts.scored, label)
             pushes = self._pushed(twin, lenses, middle, texts, label)
-            every[f"random {number}"] = statistics(found, plan, pushes)
+            every[f"random {number}"] = bake_off.statistics(found, plan, pushes)
         rows = [
             {"weights": weights, "statistic": name, "text": text, "value": value}
             for weights, known in every.items()
@@ -441,7 +440,8 @@ class TokenDecoding(Experiment):
             ),
             self._says_what_comes(wide["next token"]),
         ]
-        return [*found, *(self._mechanical(name, wide[name]) for name in CLAIMED if name in wide)]
+        named = [self._mechanical(name, wide[name]) for name in CLAIMED if name in wide]
+        return [*found, *corrected(named, MORE)]
 
     def _says_what_comes(self, values: pd.DataFrame) -> Claim:
         """Judged against random weights, which know nothing of the text."""
@@ -460,7 +460,8 @@ class TokenDecoding(Experiment):
     def _mechanical(self, name: str, values: pd.DataFrame) -> Claim:
         family, sentence, label, unit = CLAIMED[name]
         random = values.filter(like="random ", axis="index").to_numpy()
-        found = bootstrap(values.loc["own"].dropna().to_numpy(), self.seed)
+        own = values.loc["own"].dropna().to_numpy()
+        found = mean_with_p(own, seed=self.seed) if len(own) else None
         return Claim.mechanical(
             sentence, found, above=0.0, null=random.mean() if len(random) else None,
             null_note=f"{random_models(RANDOM_MODELS)}; not every decoder", unit=unit, more=MORE,

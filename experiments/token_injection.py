@@ -300,7 +300,8 @@ class TokenInjection(Experiment):
         )
         hit = (said["token"] == said["implied"]).groupby([said["put"], said["case"]]).mean()
         return Claim.mechanical(
-            "Random words, put in at the word of a question, do not produce the target.",
+            f"Random words, put in at the word of a question, produce the target in under "
+            f"{percent(MOST)} of changes.",
             bootstrap(hit["random"].to_numpy(), self.seed),
             below=MOST,
             null=float(hit["word"].mean()),

@@ -36,6 +36,7 @@ def test_attention_learns_and_its_rivals_do_not(experiment, results):
     assert looks.estimate > 0.8
     assert looks.null == pytest.approx(1 / 8, abs=0.05)
     assert follows.estimate > 0.95 > 0.3 > follows.null
+    assert follows.high <= 1  # a share
     assert all(check.check for check in checks)
 
 

@@ -1,9 +1,12 @@
 """States as sums of tokens: on an adder, on a planted model, and with random weights."""
 
+import numpy as np
 import pytest
 
 from experiments import Results, UsageError, iterative_decoding
 from experiments.iterative_decoding import IterativeDecoding
+from lenses.states import concept_tables
+from lenses.statistics.intervals import mean_with_p
 from lenses.texts import ReadText
 from models import load, untrained
 
@@ -57,6 +60,24 @@ def test_in_the_planted_model_states_are_sums_of_three_tokens(planted):
     experiment = IterativeDecoding(**SMALL)
     assert experiment.headline(planted).startswith("Yes: five token vectors explain")
     assert set(verdicts(planted).values()) == {"holds"}
+
+
+def test_p_of_each_depth_counts_the_others(results):
+    """A lead over random vectors that luck may explain among as many depths is undecided."""
+    states = results.tables["states"].copy()
+    of_states = states["vectors"] == concept_tables.BEYOND
+    rng = np.random.default_rng(0)
+    by_prompt = {number: rng.normal(0.1, 0.08) for number in states["prompt"].unique()}
+    near = states["prompt"].map(by_prompt)
+    mixed = states["vectors"] == concept_tables.BY_MIXED
+    states.loc[mixed, "explained_5"] = 0.0
+    states.loc[of_states, "explained_5"] = near[of_states]
+    found = IterativeDecoding(**SMALL).claims(Results({**results.tables, "states": states}))
+    learned = [claim for claim in found if claim.kind == "learned"]
+    assert len(learned) > 1
+    alone = mean_with_p(np.array(list(by_prompt.values())), 0.02, 0).p
+    assert [claim.p for claim in learned] == pytest.approx([alone] * len(learned))
+    assert {claim.verdict for claim in learned} == {"holds" if alone <= 0.05 else "undecided"}
 
 
 def test_with_random_weights_tokens_tell_no_more_than_mixed_vectors(adder):

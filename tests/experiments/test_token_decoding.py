@@ -5,8 +5,15 @@ import pytest
 import torch
 
 from experiments import Results, UsageError
-from experiments.token_decoding import JACOBIAN_TOKENS, PUSHED_TEXTS, SHOWN, TokenDecoding
+from experiments.token_decoding import (
+    CLAIMED,
+    JACOBIAN_TOKENS,
+    PUSHED_TEXTS,
+    SHOWN,
+    TokenDecoding,
+)
 from lenses.states.bake_off import POSITIONS
+from lenses.statistics.intervals import benjamini_hochberg, sign_flip
 from models import load, untrained
 from tests.models.tiny import LLAMA, save, tiny
 
@@ -132,6 +139,18 @@ def test_claims_tell_states_from_random_vectors(experiment, results):
     assert claims["ridge lens"].estimate == pytest.approx(difference)
     assert claims["ridge lens"].null is not None
     assert claims["Jacobian lens"].null is None
+
+
+def test_p_of_lenses_and_pushes_is_corrected_for_all_of_them(experiment, results):
+    claims = [c for c in experiment.claims(results) if c.kind == "mechanical"]
+    rows = results.tables["against_random"].query("weights == 'own'")
+    alone = [
+        sign_flip(rows[rows["statistic"] == name]["value"].dropna().to_numpy()).item()
+        for name in CLAIMED
+        if name in set(rows["statistic"])
+    ]
+    assert len(claims) == len(alone) > 5
+    assert [claim.p for claim in claims] == pytest.approx(benjamini_hochberg(np.array(alone)))
 
 
 def test_the_headline_names_the_lens_its_share_and_what_lowers_degeneracy(experiment, results):
