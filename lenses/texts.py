@@ -1,5 +1,6 @@
 """What a model reads: texts or sampled additions as tokens, and what the model adds to them."""
 
+import unicodedata
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -81,13 +82,18 @@ def _alike(texts: Mapping[int, tuple[int, ...]], what: str) -> list[str]:
         notes.append(f"All {len(texts)} {what} begin with the same {shared} tokens")
     beyond = {number: row[shared:] for number, row in texts.items()}
     if groups := long_beginnings(beyond):
-        more = f"; and {len(groups) - NAMED} groups more" if len(groups) > NAMED else ""
         notes.append(
             f"{sum(map(len, groups))} of {len(texts)} {what} share a long beginning with another "
-            f"(numbers {'; '.join(map(_listed, groups[:NAMED]))}{more}): each counts once, but "
-            "they tell less than as many independent ones"
+            f"({_numbers(groups)}): each counts once, but they tell less than as many independent "
+            "ones"
         )
     return notes
+
+
+def _numbers(groups: Sequence[Sequence[int]]) -> str:
+    """The first groups by the numbers in them, and how many more there are."""
+    more = f"; and {len(groups) - NAMED} groups more" if len(groups) > NAMED else ""
+    return f"numbers {'; '.join(map(_listed, groups[:NAMED]))}{more}"
 
 
 def long_beginnings(texts: Mapping[int, tuple[int, ...]]) -> list[list[int]]:
@@ -134,10 +140,27 @@ def texts_to_read(
     chosen = given_texts(prompts, file) or shipped
     names = [text.where or f"prompt {number}" for number, text in enumerate(chosen)]
     rows = tokenize_prompts(model, [text.text for text in chosen], extra, names)
+    origins = distinct(rows)
+    if groups := _written_alike({origin: chosen[origin].text for origin in origins}):
+        warnings.warn(
+            f"{sum(map(len, groups))} of {len(origins)} prompts differ from another only in spaces "
+            f"or in how letters are encoded ({_numbers(groups)}): each counts once, but they tell "
+            "less than as many independent ones",
+            TextNote,
+            stacklevel=2,
+        )
     return [
         ReadText(number, chosen[origin].kind, rows[origin], origin=origin)
-        for number, origin in enumerate(distinct(rows))
+        for number, origin in enumerate(origins)
     ]
+
+
+def _written_alike(texts: Mapping[int, str]) -> list[list[int]]:
+    """Groups of texts that look the same but for spaces: Unicode's NFKC, in words."""
+    groups: dict[str, list[int]] = {}
+    for number, text in texts.items():
+        groups.setdefault(" ".join(unicodedata.normalize("NFKC", text).split()), []).append(number)
+    return [group for group in groups.values() if len(group) > 1]
 
 
 def given_texts(prompts: Sequence[str], file: Path | None) -> list[Text]:

@@ -19,6 +19,7 @@ from lenses.texts import (
 from models import ModelError, load
 from models.text import TextNote
 from prompts.texts import Text
+from tests.models.tiny import LLAMA, save, tiny
 
 SUM = "000012+000007="
 
@@ -58,6 +59,29 @@ def test_texts_with_a_long_beginning_are_named_beside_the_copies():
     assert copies.startswith("1 of 5 prompts are copies")
     assert beginnings.startswith("2 of 4 prompts share a long beginning with another (numbers 0 ")
     assert "0 and 2)" in beginnings
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tiny")
+    return load(str(save(folder, tiny("llama", **LLAMA))))
+
+
+def test_texts_that_only_look_the_same_are_named(reader):
+    """A composed and a decomposed accent, and spaces at an end: other tokens, the same words."""
+    prompts = ("caf\u00e9", "An oak", "cafe\u0301", "A tide", "A tide ", "A\u00a0tide")
+    with pytest.warns(TextNote) as told:
+        texts = texts_to_read(reader, prompts, None, (), 0)
+    assert len(texts) == 6
+    assert [str(note.message) for note in told] == [
+        "5 of 6 prompts differ from another only in spaces or in how letters are encoded (numbers "
+        "0 and 2; 3, 4 and 5): each counts once, but they tell less than as many independent ones"
+    ]
+
+
+def test_texts_that_differ_in_a_letter_are_not_named(reader, recwarn):
+    texts_to_read(reader, ("A tide", "a tide", "A tides"), None, (), 0)
+    assert not [note for note in recwarn if note.category is TextNote]
 
 
 @pytest.mark.parametrize(
