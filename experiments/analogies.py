@@ -110,7 +110,7 @@ class Analogies(Experiment):
             columns={
                 "relation": "name of the relation",
                 "given": "pairs that were given",
-                "skipped": "pairs a word of which is not one token",
+                "skipped": "pairs a word of which is not one token, and copies in other letters",
             },
             more="n",
         ),
@@ -423,14 +423,14 @@ _FORM = AdditionFormat(
 
 
 def _readable(one: WordPairs, ids: Mapping[str, int], space: str) -> Relation:
-    """The pairs of different words that are one token each."""
-    words = [
-        pair
-        for pair in dict.fromkeys(one.pairs)
-        if all(space + word in ids for word in pair) and plain(pair[0]) != plain(pair[1])
-    ]
-    rows = [[ids[space + word] for word in pair] for pair in words]
-    return Relation(one.name, tuple(words), np.array(rows, dtype=np.int64).reshape(-1, 2))
+    """The pairs of different words that are one token each; in other letters, a pair is a copy."""
+    words: dict[tuple[str, str], tuple[str, str]] = {}
+    for pair in one.pairs:
+        source, target = map(plain, pair)
+        if source != target and all(space + word in ids for word in pair):
+            words.setdefault((source, target), pair)
+    rows = [[ids[space + word] for word in pair] for pair in words.values()]
+    return Relation(one.name, tuple(words.values()), np.array(rows, dtype=np.int64).reshape(-1, 2))
 
 
 def _outside_claims(pairs: pd.DataFrame) -> list[Claim]:

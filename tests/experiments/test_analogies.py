@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from experiments import Results, UsageError
-from experiments.analogies import Analogies
+from experiments.analogies import Analogies, _readable
 from models import load, untrained
+from prompts.analogies import WordPairs
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +49,15 @@ def test_the_published_error_finds_more_also_where_nothing_was_learned(adder):
     rows = results.tables["against_random"].query("weights != 'own'")
     found = rows.groupby("method")["value"].mean()
     assert found["mean with the test pair"] > found["mean offset"]
+
+
+def test_a_pair_in_other_letters_is_a_copy():
+    words = ["France", "france", "Paris", "paris", "PARIS", "Rome", "Italy"]
+    ids = {f" {word}": number for number, word in enumerate(words)}
+    pairs = (("France", "Paris"), ("france", "paris"), ("Italy", "Rome"), ("Paris", "PARIS"))
+    found = _readable(WordPairs("capital", (*pairs, *pairs, ("Spain", "Madrid"))), ids, " ")
+    assert found.words == (("France", "Paris"), ("Italy", "Rome"))
+    assert found.ids.tolist() == [[0, 2], [6, 5]]
 
 
 def test_words_that_are_not_one_token_are_counted(adder, tmp_path):
