@@ -316,8 +316,8 @@ def _where_it_comes_back(results: Results) -> str:
     lost = f" Of {results.tables['traced']['lost'].mean():.2f} of its probability that is lost,"
     most = f"{lost} {' and '.join(parts)} bring back most." if parts else ""
     return (
-        f"the answer can be brought back at the subject's last token {at_subject}, and at the last "
-        f"token {at_last}.{most}"
+        "where its subject is exchanged, one clean state brings the answer back "
+        f"at the subject's last token {at_subject}, and at the last token {at_last}.{most}"
     )
 
 

@@ -512,7 +512,8 @@ def _lead_figure(results: Results) -> dict[str, "Drawing"]:
     rows["band_low"], rows["band_high"] = random.min(axis=1), random.max(axis=1)
     return {
         f"The {len(rows)} measures that lead most": bars(
-            rows, "measure", LEAD, reference=0.0, band=random_models(random.shape[1]),
+            rows, "measure", LEAD, reference=0.0,
+            band=f"{random.shape[1]} models with random weights",
             caption="How much better a measure ranks the heads of a layer, by what their removal "
             "changes, than the better one of share of length and layer index does (dashed: no "
             "better). Line: 95 % over prompts. To count, a line must lie right of the dashed one, "

@@ -458,7 +458,7 @@ def _disagreement(results: Results, rule: str) -> str:
     told = f"The answer is by {rule}, {TRUEST if rule == 'projection' else 'one of seven rules'}"
     if own is None or not others:
         return f"{told}."
-    return f"{told}; of the other rules some name {' or '.join(others)} first."
+    return f"{told}; other rules put {' or '.join(others)} first."
 
 
 def _place(tables: Mapping[str, pd.DataFrame], pos: int) -> str:

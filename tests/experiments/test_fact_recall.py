@@ -79,7 +79,7 @@ def test_the_claims_of_the_planted_model_hold(of_planted):
 
 def test_the_headline_names_layers_and_the_rival(of_planted):
     said = FactRecall().headline(of_planted)
-    assert said.startswith("The model knows 127 of 127 facts; the answer can be brought back")
+    assert said.startswith("The model knows 127 of 127 facts; where its subject is exchanged, one ")
     assert (
         "at the subject's last token up to layer 1, and at the last token from layer 2 on" in said
     )

@@ -239,6 +239,20 @@ def test_pages_are_accessible(tab, runs, page, scheme):
     assert shown.serious() == []
 
 
+def test_a_table_without_columns_is_said_to_be_empty_and_is_accessible(tab, tmp_path):
+    tables = {"heads": samples.heads(2, 2), "forms": pd.DataFrame()}
+    page = write_page(*samples.write_run(tmp_path, "empty", {}, tables))
+    shown = tab(bypass_csp=True).open(page)
+    shown.page.evaluate(
+        "document.querySelectorAll('details').forEach((box) => { box.open = true; })"
+    )
+    shown.page.wait_for_timeout(300)
+    assert shown.page.locator(".tabulator").count() == 1
+    assert "nothing of this kind was measured" in shown.page.locator("#table-forms").inner_text()
+    assert shown.serious() == []
+    assert shown.complaints() == []
+
+
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("page", [FULL, "addition_accuracy/cells/index.html", "index.html"])
 def test_what_is_read_stays_where_it_is(tab, runs, page, width):

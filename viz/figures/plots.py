@@ -187,7 +187,7 @@ def _curves(
 def _name_axes(figure: Figure, axes: list[Axes], x: str, y: str) -> None:
     """What both axes are: of several panels x once, and y at the left ones."""
     if len(axes) == 1:
-        axes[0].set(xlabel=x, ylabel=y)
+        axes[0].set(xlabel=x, ylabel=fill(y, _LETTERS + 6))
         return
     figure.supxlabel(x, size=rcParams["axes.labelsize"])
     for axis in axes:
@@ -335,19 +335,11 @@ def _dots(
     )
     shares = _are_shares(pd.concat(part[value] for part in parts.values()), axis_name(value))
     for axis, (title, part) in zip(axes, parts.items(), strict=True):
-        lines = split(part, series)
-        for place, (line, points) in enumerate(lines.items()):
-            shift = (place - (len(lines) - 1) / 2) * 0.6 / len(lines)
-            places = [names.index(name) + shift for name in points[category]]
-            colour = _colours(len(lines))[place]
-            axis.plot(points[value], places, "o", ms=5.5, color=colour,
-                      label=label_of(line, "matplotlib"))  # fmt: skip
-            if ends[0] in points and ends[1] in points:
-                low, high = (points[end].astype(float) for end in ends)
-                axis.hlines(places, low, high, color=colour, linewidth=1.8)
+        _points(axis, split(part, series), (category, value), names, ends)
         if reference is not None:
             axis.axvline(reference, linestyle="--", linewidth=1.2, color=axis.title.get_color())
-        _finish_dots(axis, names, axis_name(value), title)
+        letters = int((width - 0.075 * longest - 0.3) / 0.08)
+        _finish_dots(axis, names, fill(axis_name(value), letters), title)
         if shares:
             axis.set_xlim(-0.03, 1.03)
         if part[category].dtype.kind in "iuf":  # words speak for themselves
@@ -355,6 +347,25 @@ def _dots(
     if series:
         finish_legend(figure, axes[0])
     return figure
+
+
+def _points(
+    axis: Axes,
+    lines: dict[str, pd.DataFrame],
+    columns: tuple[str, str],
+    names: list,
+    ends: tuple[str, str],
+) -> None:
+    """The points of each series at their categories, side by side, with their intervals."""
+    category, value = columns
+    for place, (line, points) in enumerate(lines.items()):
+        shift = (place - (len(lines) - 1) / 2) * 0.6 / len(lines)
+        places = [names.index(name) + shift for name in points[category]]
+        colour, known = _colours(len(lines))[place], label_of(line, "matplotlib")
+        axis.plot(points[value], places, "o", ms=5.5, color=colour, label=known)
+        if ends[0] in points and ends[1] in points:
+            low, high = (points[end].astype(float) for end in ends)
+            axis.hlines(places, low, high, color=colour, linewidth=1.8)
 
 
 def _finish_dots(axis: Axes, names: list, value: str, title: str) -> None:

@@ -299,6 +299,7 @@
   function tables() {
     for (const details of document.querySelectorAll("details.table")) {
       const box = details.querySelector(".grid-table");
+      if (!box) continue;  // a table without columns
       const build = () => { if (details.open && !box.childElementCount) table(box); };
       details.addEventListener("toggle", build);
       build();
