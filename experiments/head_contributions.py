@@ -1,6 +1,7 @@
 """How, and how much, does each head contribute to what its attention block writes?"""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -12,7 +13,7 @@ from experiments import Claim, Estimate, Reading, Results, Table, TextStudy, Usa
 from lenses.heads import contributions as lens
 from lenses.heads.agreement import LEVELS, prompt_agreement
 from lenses.heads.agreement import PHASES as SPANS
-from lenses.heads.contributions import COMPONENTS, Contributions, HeadMeasures
+from lenses.heads.contributions import Contributions, HeadMeasures
 from lenses.heads.means import (
     HEAD_MEASURES,
     SPREADS,
@@ -22,10 +23,17 @@ from lenses.heads.means import (
     means_by_prompt,
     with_difference,
 )
+from lenses.heads.token_rows import (
+    component_rows,
+    contribution_rows,
+    means_by,
+    of_first_prompts,
+    sample_of_phases,
+)
 from lenses.kept import PerPrompt
 from lenses.statistics.against_random import as_high_by_luck, random_models
 from lenses.statistics.correlations import CORRELATIONS
-from lenses.statistics.grid import crossed, grid
+from lenses.statistics.grid import grid
 from lenses.statistics.intervals import Intervals, benjamini_hochberg, bootstrap, sign_flip
 from lenses.statistics.random_directions import random_direction_cosines
 from lenses.texts import ReadText, continued, sampled_additions, texts_to_read
@@ -171,8 +179,8 @@ class HeadContributions(TextStudy):
         for batch in self.stream(texts, (per_token, components, own), told, self.batch_size):
             for text, one, nats in self._read(reading, batch):
                 tokens = _token_rows(model, text)
-                per_token.append(_contribution_rows(tokens, one))
-                components.append(_component_rows(tokens, one))
+                per_token.append(contribution_rows(tokens, one))
+                components.append(component_rows(tokens, one))
                 own.update(**self._summary(model, text, one, nats))
         example = torch.tensor(texts[0].ids[:EXAMPLE_TOKENS], device=model.cfg.device)
         return Results(
@@ -229,8 +237,12 @@ class HeadContributions(TextStudy):
 
     def figures(self, results: Results) -> dict[str, "Drawing"]:
         """Each measure by head, then the agreement of two of them, layers, and one text."""
-        by_layer, by_text = _layer_figures(results), _text_figures(results)
-        explored = {"Heads by every measure": _explorer(results, 0 if self.include_first else 1)}
+        rows, parts = (
+            of_first_prompts(results.pieces(name), EXPLORED_PROMPTS)
+            for name in ("contributions", "components")
+        )
+        by_layer, by_text = _layer_figures(results), _text_figures(results, rows, parts)
+        explored = {"Heads by every measure": _explorer(results, rows, self._first())}
         return explored | self._agreement_figures(results) | by_layer | by_text
 
     def _texts(self, model: "Model") -> list[ReadText]:
@@ -267,8 +279,11 @@ class HeadContributions(TextStudy):
 
     def _chosen(self, text: ReadText) -> np.ndarray:
         """Which tokens count in means and claims, by phase [phase pos]."""
-        counted = np.arange(len(text.ids)) >= (0 if self.include_first else 1)
+        counted = np.arange(len(text.ids)) >= self._first()
         return np.stack([~text.generated & counted, text.generated & counted])
+
+    def _first(self) -> int:
+        return 0 if self.include_first else 1
 
     def _summary(
         self, model: "Model", text: ReadText, one: Contributions, nats: np.ndarray
@@ -445,11 +460,9 @@ class HeadContributions(TextStudy):
         levels, spans = both.aggregation.map(LEVEL_WORDS), both.phase.replace(SPAN_WORDS)
         both = both.assign(level=levels + ", " + spans, correlation=both.estimate)
         both = both.sort_values(["aggregation", "heads"], ascending=[False, True], kind="stable")
-        counted = results.tables["contributions"].query("pos > 0 or @self.include_first")
-        points = pd.concat(
-            rows.sample(min(len(rows), DRAWN_POINTS), random_state=self.seed)
-            for _, rows in counted.groupby("phase", sort=False)
-        )
+        shown = ["phase", "layer", "head", "prompt", "pos", "l2_norm", "cosine"]
+        pieces = partial(results.pieces, "contributions")
+        points = sample_of_phases(pieces, shown, self._first(), DRAWN_POINTS, self.seed)
         beside = found[(found.aggregation == "token") & found.phase.isin(PHASES)]
         return {
             "Agreement of cosine and L2 norm": bars(
@@ -461,8 +474,7 @@ class HeadContributions(TextStudy):
                 "Bars: 95 % intervals over prompts.",
             ),
             "Cosine against L2 norm": scatter(
-                points[["phase", "layer", "head", "prompt", "pos", "l2_norm", "cosine"]],
-                "l2_norm", "cosine", facet="phase", correlations=beside,
+                points, "l2_norm", "cosine", facet="phase", correlations=beside,
                 caption=f"A point is a head at a token (at most {DRAWN_POINTS:,} drawn at random "
                 "per phase). The correlations are means over prompts of all their points.",
             ),
@@ -474,29 +486,6 @@ def _token_rows(model: "Model", text: ReadText) -> pd.DataFrame:
     phase = np.where(text.generated, *reversed(PHASES))
     named = {"token_id": text.ids, "token": token_strings(model, text.ids), "phase": phase}
     return pd.DataFrame({"prompt": text.number, "pos": np.arange(len(text.ids)), **named})
-
-
-def _contribution_rows(tokens: pd.DataFrame, one: Contributions) -> pd.DataFrame:
-    layers, heads = one.l2_norm.shape[2:]
-    values = {name: getattr(one, name).numpy().ravel() for name in HEAD_MEASURES}
-    for name in ("l1_proximity_defined", "attention_entropy_defined"):
-        values[name] = getattr(one, name).numpy().ravel().repeat(heads)
-    return crossed(tokens, {"layer": layers, "head": heads}, **values)
-
-
-def _component_rows(tokens: pd.DataFrame, one: Contributions) -> pd.DataFrame:
-    """Shares of the block's output, and of what attention writes; each sums to 1."""
-    layers, bias = one.component_share.shape[2], one.bias_share[0].numpy()
-    parts = {
-        "resid_post": (COMPONENTS, one.component_share),
-        "attn_out": (COMPONENTS[:2], np.stack([1 - bias, bias], axis=-1)),
-    }
-    frames = []
-    for whole, (names, share) in parts.items():
-        axes = {"layer": layers, "component": names, "whole": [whole]}
-        l2_norm = one.component_norm[..., : len(names)]
-        frames.append(crossed(tokens, axes, share=share, l2_norm=l2_norm))
-    return pd.concat(frames, ignore_index=True)
 
 
 def _prompt_rows(model: "Model", texts: list[ReadText], own: PerPrompt) -> pd.DataFrame:
@@ -538,9 +527,8 @@ def _verdict(found: Intervals, p: np.ndarray) -> str:
     return "holds" if own > 0 and above > 0 else "undecided"
 
 
-def _explorer(results: Results, first: int) -> "Drawing":
+def _explorer(results: Results, rows: pd.DataFrame, first: int) -> "Drawing":
     """Every measure of every head: over all texts, in single texts, and token by token in one."""
-    rows = results.tables["contributions"]
     means = results.tables["heads"].assign(prompt="all")
     shown = pd.concat([means, means_by_prompt(rows.query("pos >= @first"), EXPLORED_PROMPTS)])
     pattern, text = results.arrays["pattern"], rows[rows["prompt"] == 0]
@@ -558,8 +546,10 @@ def _explorer(results: Results, first: int) -> "Drawing":
 
 def _layer_figures(results: Results) -> dict[str, "Drawing"]:
     spread = results.tables["head_spread"].dropna(subset="variance_ratio")
-    whole = results.tables["components"].query("whole == 'resid_post' and pos > 0")
-    shares = whole.groupby(["phase", "layer", "component"], as_index=False)["share"].mean()
+    keys, needed = ["phase", "layer", "component"], ["whole", "pos", "share"]
+    pieces = results.pieces("components", [*keys, *needed])
+    counted = (rows.query("whole == 'resid_post' and pos > 0") for rows in pieces)
+    shares = means_by(counted, keys, "share")
     shares = shares.sort_values("phase", ascending=False, kind="stable")  # the prompt comes first
     shares["component"] = shares["component"].map(PART_WORDS)
     return {
@@ -577,17 +567,17 @@ def _layer_figures(results: Results) -> dict[str, "Drawing"]:
     }  # fmt: skip
 
 
-def _text_figures(results: Results) -> dict[str, "Drawing"]:
+def _text_figures(
+    results: Results, rows: pd.DataFrame, parts: pd.DataFrame
+) -> dict[str, "Drawing"]:
     """The first text, in the layer where the heads' shares are least equal."""
     spread = results.tables["head_spread"]
     layer = int(spread.groupby("layer")["share_entropy"].mean().idxmin())
-    rows = results.tables["contributions"].query("prompt == 0 and layer == 0 and head == 0")
+    rows = rows.query("prompt == 0 and layer == 0 and head == 0")
     pattern = results.arrays["pattern"][layer]
     axes = dict(zip(("layer", "head", "query", "key"), ([layer], *pattern.shape), strict=True))
     pairs = grid(axes, attention=pattern).query("query >= key")
-    attention = results.tables["components"].query(
-        "prompt == 0 and whole == 'resid_post' and component == 'attention'"
-    )
+    attention = parts.query("prompt == 0 and whole == 'resid_post' and component == 'attention'")
     return {
         "Attention": attention_patterns(
             pairs, rows.sort_values("pos")["token"].tolist()[: pattern.shape[-1]],

@@ -6,7 +6,7 @@ import stat
 from collections.abc import Mapping
 from datetime import datetime
 from fcntl import LOCK_NB, LOCK_SH, flock
-from hashlib import sha256
+from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -146,11 +146,24 @@ def checked_bytes(folder: Path, name: str, files: Mapping[str, Mapping[str, Any]
     """The bytes of a file of a run (raises ManifestError unless they are as the manifest says)."""
     path = folder / name
     content = path.read_bytes() if path.is_file() and not path.is_symlink() else b""
-    if name not in files or sha256(content).hexdigest() != files[name]["sha256"]:
+    _refuse_other(path, sha256(content).hexdigest(), files.get(name))
+    return content
+
+
+def refuse_changed(folder: Path, name: str, files: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise ManifestError unless a file of a run, read piece by piece, is as the manifest says."""
+    path, digest = folder / name, ""
+    if path.is_file() and not path.is_symlink():
+        with path.open("rb") as file:
+            digest = file_digest(file, "sha256").hexdigest()
+    _refuse_other(path, digest, files.get(name))
+
+
+def _refuse_other(path: Path, digest: str, told: Mapping[str, Any] | None) -> None:
+    if told is None or digest != told["sha256"]:
         raise ManifestError(
             f"{path}: damaged or changed since it was written, so it is not read; run it again"
         )
-    return content
 
 
 def changed_fields(manifest: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from viz.assets import place
 from viz.citation import bibtex, methods
 from viz.evidence import KINDS, evidence
-from viz.files import remove, write_atomically
+from viz.files import remove, written_aside
 from viz.glossary import axis_name
 from viz.html import duration, moment, write_html
 from viz.labels import label, script_json
@@ -30,6 +30,8 @@ MOST_ROWS = 100_000
 """Of a table that a page can show whole."""
 
 _PREVIEW_ROWS = 300
+_ROWS_AT_ONCE = 2_000
+"""Rows of a page's table in memory while they are written."""
 
 _READING = {
     "causal": "Is it causal?",
@@ -152,10 +154,13 @@ def _write_rows(folder: Path, table: Mapping[str, Any]) -> str:
     """Every row of a table as a script, which a page opened from disk can load; its path."""
     path = folder / "rows" / f"{table['name']}.js"
     path.parent.mkdir(exist_ok=True)
-    whole = pq.read_table(folder / table["parquet"], page_checksum_verification=True)
-    frame = whole.to_pandas()
-    rows = script_json(_cells(frame))
-    write_atomically(path, f"carrylens.rows({script_json(table['name'])},{rows});\n".encode())
+    with written_aside(path) as aside, aside.open("w", encoding="utf-8") as script:
+        script.write(f"carrylens.rows({script_json(table['name'])},[")
+        with pq.ParquetFile(folder / table["parquet"], page_checksum_verification=True) as file:
+            for number, group in enumerate(file.iter_batches(_ROWS_AT_ONCE)):
+                rows = script_json(_cells(group.to_pandas()))
+                script.write("," * (number > 0) + rows[1:-1])
+        script.write("]);\n")
     return f"rows/{path.name}"
 
 

@@ -39,6 +39,14 @@ class Frames(Mapping[str, pd.DataFrame]):
         table = self.stored[name]
         return table.frame() if isinstance(table, Rows) else table
 
+    def pieces(self, name: str, columns: list[str] | None = None) -> Iterator[pd.DataFrame]:
+        """See `Results.pieces`."""
+        table = self.stored[name]
+        if isinstance(table, Rows):
+            yield from table.pieces(columns)
+        else:
+            yield table if columns is None else table[columns]
+
     def __iter__(self) -> Iterator[str]:
         return iter(self.stored)
 
@@ -59,6 +67,10 @@ class Results:
     def __post_init__(self) -> None:
         if isinstance(self.tables, dict):
             object.__setattr__(self, "tables", Frames(self.tables))
+
+    def pieces(self, name: str, columns: list[str] | None = None) -> Iterator[pd.DataFrame]:
+        """A long table, or some columns of it, in groups of rows: numbered as in the whole."""
+        return self.tables.pieces(name, columns)
 
 
 class Experiment(BaseModel):

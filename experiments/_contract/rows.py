@@ -1,6 +1,7 @@
 """Tables that grow batch by batch and live on disk."""
 
 import io
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -114,9 +115,17 @@ class Rows:
                 raise damaged(path)
         return paths
 
+    def pieces(self, columns: list[str] | None = None) -> Iterator[pd.DataFrame]:
+        """The table as it was written, part by part; rows are numbered as in the whole."""
+        start = 0
+        for path in self.parts():
+            rows = pd.read_parquet(path, columns=columns)
+            yield rows.set_axis(range(start, start + len(rows)))
+            start += len(rows)
+
     def frame(self) -> pd.DataFrame:
         """The whole table, in memory; without rows or columns where nothing was added."""
-        parts = [pd.read_parquet(path) for path in self.parts()]
+        parts = list(self.pieces())
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
     def _part(self, number: int) -> Path:

@@ -46,7 +46,7 @@ from experiments._runs.starting import loading, threads_for
 from experiments._runs.store import (
     Arrays,
     Tables,
-    checked,
+    refuse_changed_file,
     write_arrays,
     write_manifest,
     write_tables,
@@ -241,7 +241,7 @@ def redraw(folder: Path) -> None:
     refuse_strange(folder)
     for name in manifest["files"]:
         if name.startswith(("tables/", "arrays/")):
-            checked(folder, name, manifest["files"])
+            refuse_changed_file(folder, name, manifest["files"])
     manifest.pop("error", None)
     experiment = build(registered(manifest["source"], where), manifest["fields"], where)
     _refuse_other_tables(folder, type(experiment), manifest["files"])

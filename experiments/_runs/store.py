@@ -16,7 +16,7 @@ from experiments._contract.files import write_safetensors
 from experiments._contract.rows import Rows, as_arrow
 from experiments._contract.tables import Table
 from viz.files import write_atomically, written_aside
-from viz.manifests import ManifestError, checked_bytes, sealed
+from viz.manifests import ManifestError, checked_bytes, refuse_changed, sealed
 
 Files = Mapping[str, Mapping[str, Any]]
 CSV_ROWS = 50_000
@@ -67,6 +67,16 @@ class Tables(Stored):
     def _of(self, name: str, content: bytes) -> pd.DataFrame:
         return pd.read_parquet(io.BytesIO(content))
 
+    def pieces(self, name: str, columns: list[str] | None = None) -> Iterator[pd.DataFrame]:
+        """See `Results.pieces`; the file's hash is compared before anything is read."""
+        path, start = f"{self.kind}/{name}{self.end}", 0
+        refuse_changed_file(self._folder, path, self._files)
+        with pq.ParquetFile(self._folder / path, page_checksum_verification=True) as file:
+            for group in file.iter_batches(GROUP_ROWS, columns=columns):
+                rows = group.to_pandas()
+                yield rows.set_axis(range(start, start + len(rows)))
+                start += len(rows)
+
 
 class Arrays(Stored):
     """A run's arrays by name."""
@@ -85,6 +95,18 @@ def checked(folder: Path, name: str, files: Files) -> bytes:
     """
     try:
         return checked_bytes(folder, name, files)
+    except ManifestError as error:
+        raise UsageError(str(error)) from None
+
+
+def refuse_changed_file(folder: Path, name: str, files: Files) -> None:
+    """Compare a file of a run with the manifest, without holding all of it.
+
+    Raises:
+        UsageError: its bytes are not those of which the manifest has the hash.
+    """
+    try:
+        refuse_changed(folder, name, files)
     except ManifestError as error:
         raise UsageError(str(error)) from None
 

@@ -37,7 +37,10 @@ def test_a_changed_table_is_neither_drawn_nor_signed(folder):
     table["number"] += 1
     table.to_parquet(path, index=False)
     before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-    for act in (lambda: redraw(folder), lambda: open_run(folder).tables["numbers"]):
+    tables = open_run(folder).tables
+    for act in (
+        lambda: redraw(folder), lambda: tables["numbers"], lambda: next(tables.pieces("numbers")),
+    ):  # fmt: skip
         with pytest.raises(UsageError, match=r"numbers\.parquet: damaged or changed"):
             act()
     assert before == {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}

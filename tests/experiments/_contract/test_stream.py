@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import Table
+from experiments import Results, Table
+from experiments._contract.experiment import Frames
 from experiments._contract.rows import Rows
 from experiments._contract.stream import Session
 from experiments._runs.finding import find
@@ -41,6 +42,21 @@ def test_the_parts_of_a_table_leave_no_trace_in_its_file(tmp_path):
         write_tables(tmp_path / name, {"numbers": rows}, {"numbers": NUMBERS})
     one, many = ((tmp_path / n / "tables/numbers.parquet").read_bytes() for n in ("one", "many"))
     assert one == many
+
+
+def test_pieces_of_a_long_table_have_the_numbers_of_the_whole(tmp_path):
+    whole = pd.DataFrame({"number": np.arange(50_000), "half": np.arange(50_000) / 2})
+    rows = Rows("numbers", tmp_path / "parts")
+    for start in range(0, 50_000, 7_000):
+        rows.append(whole[start : start + 7_000])
+    declared = Table("A number.", columns={"number": "it", "half": "half of it"})
+    write_tables(tmp_path, {"numbers": rows}, {"numbers": declared})
+    for tables in (Frames({"numbers": rows}), Tables(tmp_path, files_of(tmp_path))):
+        parts = list(Results(tables).pieces("numbers"))
+        assert len(parts) > 1
+        pd.testing.assert_frame_equal(pd.concat(parts), whole)
+        halves = pd.concat(Results(tables).pieces("numbers", ["half"]))
+        pd.testing.assert_frame_equal(halves, whole[["half"]])
 
 
 def test_short_tables_have_a_csv_and_long_ones_have_none(tmp_path):
