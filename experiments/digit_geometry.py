@@ -151,7 +151,7 @@ class DigitGeometry(Experiment):
             (True, True): "follow a line and a circle",
             (True, False): "follow a line; a circle is not shown",
             (False, True): "follow a circle; a line is not shown",
-            (False, False): "look like a cloud: no line and no circle stands out",
+            (False, False): "show neither a line nor a circle beyond doubt",
         }[told[LINE] == "holds", told[CIRCLE] == "holds"]
         best, succeeds = geo.held_most(tables["by_layer"]), []
         for reads, won in shifts.success_where_clearest(tables["edits"], tables["fits"]).items():
@@ -161,7 +161,7 @@ class DigitGeometry(Experiment):
             f"The ten digits {shape}. Line and circle together explain {best['share']:.0%} of what "
             f"tells them apart at layer {best['layer']}; shifting a digit along both changes the "
             f"answer as it should for {', for '.join(succeeds)}."
-        )
+        ).replace("%", " %")
 
     def claims(self, results: Results) -> list[Claim]:
         """Does it add, is there a line, a circle, or a cloud, and does the model go by them?"""
@@ -228,7 +228,7 @@ def _pattern(sentence: str, component: str, shares: pd.DataFrame, edits: pd.Data
     return Claim.learned(
         sentence, Estimate(*best[["share", "low", "high"]], n=geo.DIGITS, p=best["p"]),
         verdict="holds" if best["p"] <= LEVEL else "fails" if best["p"] >= 0.5 else "undecided",
-        null=best["null"], null_note=note, decide=MORE_MODELS,
+        null=best["null"], null_note=note.replace("%", " %"), decide=MORE_MODELS,
         unit=f"share explained of what a {rest} leaves; n digits",
     )  # fmt: skip
 

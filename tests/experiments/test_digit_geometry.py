@@ -82,9 +82,9 @@ def test_every_row_of_the_planted_tables_is_there(planted):
 def test_the_headline_of_the_planted_adder_says_both_shapes_and_both_columns(planted):
     said = planted[0].headline(planted[2])
     assert said.startswith("The ten digits follow a line and a circle. Line and circle together")
-    assert "explain 100% of what tells them apart at layer 0" in said
+    assert "explain 100 % of what tells them apart at layer 0" in said
     for reads in MOVES:
-        assert f"the {reads} in 100% of prompts (permuted labels: " in said
+        assert f"the {reads} in 100 % of prompts (permuted labels: " in said
 
 
 def test_results_do_not_depend_on_the_batch_size(planted):
@@ -106,7 +106,7 @@ def test_a_pattern_is_judged_by_its_permutations(p, verdict):
     claim = _pattern("A line.", "line beyond circle", a_share_row(p), edits)
     assert claim.verdict == verdict
     assert claim.p == p
-    assert "all of the difference, 0% of digits are read as the new digit" in claim.null_note
+    assert "all of the difference, 0 % of digits are read as the new digit" in claim.null_note
     assert bool(claim.decide) == (verdict == "undecided")
 
 
