@@ -35,9 +35,14 @@ and at which pos, to what goes on."""
 HOOKS = {"z": "attn.hook_z", "mlp": "hook_mlp_out", "resid": "hook_resid_post"}
 """Where the kinds of components are seen."""
 
-EXACT, CHECKED = 1e-4, 8
-"""How far logits of parts may lie from the model's own, as a share of the largest; on how many of
-the prompts that is checked."""
+TURNS = ("attn.hook_cos", "attn.hook_sin")
+"""Where rotary positions are seen."""
+
+EXACT = {"float32": 1e-4, "bfloat16": 1e-2, "float16": 1e-2}
+"""How far logits of parts may lie from the model's own, as a share of the largest (as in
+`models.verification`)."""
+CHECKED = 8
+"""Prompts on which that is checked."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,8 @@ class Resumable:
         self.z: list[Tensor] = []
         self.resid: list[Tensor] = []
         """What enters each layer [n pos d_model]."""
+        self.turns: list[list[Tensor]] = []
+        """Cosines, then sines, of rotary positions in each layer [1 pos d_head]; empty without."""
         self.logits = self._read(tokens)
         """Clean, at each read [n read vocab]."""
         self.parts = self._parts()
@@ -93,8 +100,9 @@ class Resumable:
     @torch.inference_mode()
     def _read(self, tokens: Int[np.ndarray, "n pos"]) -> Float[Tensor, "n read vocab"]:
         layers = range(self.last + 1)
+        turns = [name for name in TURNS if f"blocks.0.{name}" in self.model.hook_dict]
         kept: dict[str, list[list[Tensor]]] = {
-            name: [[] for _ in layers] for name in ("attn.hook_z", "hook_resid_pre")
+            name: [[] for _ in layers] for name in ("attn.hook_z", "hook_resid_pre", *turns)
         }
         hooks: Hooks = [
             (f"blocks.{layer}.{name}", partial(_keep, into[layer]))
@@ -106,20 +114,22 @@ class Resumable:
             chunk = slice(start, start + self.batch_size)
             with reading(self.model, self._to(self.at[chunk])):
                 logits.append(self.model.run_with_hooks(self._to(tokens[chunk]), fwd_hooks=hooks))
+        self.turns = [[parts[0] for parts in kept.pop(name)] for name in turns]
         self.z, self.resid = ([torch.cat(parts) for parts in acts] for acts in kept.values())
         return torch.cat(logits)
 
     @torch.inference_mode()
     def _parts(self) -> "_Parts | None":
         """The parts of the model's blocks, if they give its clean logits."""
-        if not _Parts.are_known(self.model):
+        if not _Parts.are_known(self.model, self.turns):
             return None
-        parts = _Parts(self.model, self.resid)
+        parts = _Parts(self.model, self.resid, self.turns)
         some = np.arange(len(self.at))[:CHECKED]
         every = Change(some, 0, range(len(self.pos)), _nothing)
         expected = self.logits[: len(some)]
         off = self._of_parts(parts, every, new=self.resid[0][: len(some)]) - expected
-        return parts if bool(off.abs().max() <= EXACT * expected.abs().max()) else None
+        exact = EXACT[str(expected.dtype).removeprefix("torch.")]
+        return parts if bool(off.abs().max() <= exact * expected.abs().max()) else None
 
     @torch.inference_mode()
     def changed(self, change: Change) -> Float[Tensor, "row read vocab"]:
@@ -221,18 +231,25 @@ class _Projected(NamedTuple):
 
 
 class _Parts:
-    """What the blocks of a model with learned positions are made of, and what they computed."""
+    """What a model's blocks are made of, with learned or rotary positions; what they computed."""
 
-    def __init__(self, model: Model, resid: Sequence[Float[Tensor, "n pos d_model"]]) -> None:
+    def __init__(
+        self,
+        model: Model,
+        resid: Sequence[Float[Tensor, "n pos d_model"]],
+        turns: Sequence[Sequence[Float[Tensor, "1 pos d_head"]]],
+    ) -> None:
         self.model: Any = model
-        self.clean = [self._projected(layer, stream) for layer, stream in enumerate(resid)]
+        self.turns = turns
+        self.clean = [self._projected(layer, stream, 0) for layer, stream in enumerate(resid)]
 
     @staticmethod
-    def are_known(model: Model) -> bool:
+    def are_known(model: Model, turns: Sequence[Sequence[Tensor]]) -> bool:
         """Whether a model is of the kind for which this is worth a try."""
         has_parts = all(hasattr(model.blocks[0].attn, name) for name in "qkvo")
-        is_plain = model.cfg.positional_embedding_type == "standard" and not is_parallel(model)
-        return HAS_BRIDGE and has_parts and is_plain
+        is_learned = model.cfg.positional_embedding_type == "standard"
+        is_turned = bool(turns) and turns[0][0].shape[-1] == model.cfg.d_head
+        return HAS_BRIDGE and has_parts and not is_parallel(model) and (is_learned or is_turned)
 
     def __getitem__(self, rows: Rows) -> "_Parts":
         some = copy(self)
@@ -245,7 +262,10 @@ class _Parts:
         both.clean = [_Projected(*map(torch.cat, zip(*pair, strict=True))) for pair in layers]
         return both
 
-    def _projected(self, layer: int, stream: Float[Tensor, "row pos d_model"]) -> "_Projected":
+    def _projected(
+        self, layer: int, stream: Float[Tensor, "row pos d_model"], start: int
+    ) -> _Projected:
+        """Queries, keys and values at every pos from `start` on."""
         block, heads = self.model.blocks[layer], self.model.cfg.n_heads
         normed = block.ln1(stream) if has_child(block, "ln1") else stream
         found = []
@@ -253,11 +273,24 @@ class _Parts:
             wide = rearrange(
                 project(normed), "row pos (head d) -> row pos head d", d=self.model.cfg.d_head
             )
+            if project is not block.attn.v:
+                wide = self._turned(layer, wide, start)
             group = heads // wide.shape[2]
             found.append(repeat(wide, "row pos head d -> row pos (head group) d", group=group))
         axes = ("row pos head d -> row head d pos", "row pos head d -> row head pos d")
         k, v = (rearrange(x, to).contiguous() for x, to in zip(found[1:], axes, strict=True))
         return _Projected(found[0], k, v)
+
+    def _turned(
+        self, layer: int, wide: Float[Tensor, "row pos head d_head"], start: int
+    ) -> Float[Tensor, "row pos head d_head"]:
+        """Queries or keys turned by their pos, in a model with rotary positions."""
+        if not self.turns:
+            return wide
+        stop = start + wide.shape[1]
+        cos, sin = (by_layer[layer][:, start:stop, None] for by_layer in self.turns)
+        first, second = wide.chunk(2, dim=-1)
+        return wide * cos + torch.cat([-second, first], dim=-1) * sin
 
     def attended(
         self,
@@ -271,7 +304,7 @@ class _Parts:
 
         Keys and values are those up to the last pos; what lies beyond is seen by none.
         """
-        clean, changed = self.clean[layer], self._projected(layer, new)
+        clean, changed = self.clean[layer], self._projected(layer, new, start)
         at, stop = torch.from_numpy(pos).to(new.device), int(pos[-1]) + 1
         there, known = slice(start, start + new.shape[1]), max(0, stop - start)
         q = _placed(clean.q[rows[:, None], at], changed.q, start, at)
@@ -279,7 +312,8 @@ class _Parts:
         k[..., there], v[:, :, there] = changed.k[..., :known], changed.v[:, :, :known]
         later = torch.arange(stop, device=new.device) > at[:, None]
         scores = rearrange(q, "row query head d -> row head query d") @ k / q.shape[-1] ** 0.5
-        z = scores.masked_fill(later, -torch.inf).softmax(dim=-1) @ v
+        pattern = scores.masked_fill(later, -torch.inf).softmax(dim=-1, dtype=torch.float32)
+        z = pattern.to(v.dtype) @ v
         return rearrange(z, "row head query d -> row query head d")
 
     def block(

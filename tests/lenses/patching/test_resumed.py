@@ -10,7 +10,7 @@ from tests.lenses.blocks import configs, tiny
 
 TOKENS = np.random.default_rng(0).integers(0, 50, (4, 9))
 READ = np.array([[2, 5, 7], [1, 5, 8], [3, 4, 8], [0, 6, 8]])
-BY_PARTS = {"gpt2"}
+BY_PARTS = {"gpt2", "grouped queries"}
 KINDS = configs(layers=3)
 
 
