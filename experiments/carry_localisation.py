@@ -126,7 +126,8 @@ class CarryLocalisation(Experiment):
     sites that cannot move anything by construction: those before the first token that differs, and
     those after the last layer's attention at other tokens than the one read. Every site is first
     tried on `screen` pairs; where nothing moves, `n` is that number. In models of more than 64
-    heads whole layers are tried, then single heads of the layers that move something.
+    heads whole layers are tried, then single heads of the layers that move something, and only
+    heads that move one of the `screen` pairs are measured on the rest.
 
     Then sets of heads are exchanged together. A set moves the carry where it flips at least 95 %
     of fresh pairs, and no smaller set in it does. Only sets of up to three heads, and of up to

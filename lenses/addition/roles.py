@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from lenses.addition.contrasts import (
     COUNTS,
@@ -81,25 +81,11 @@ def interchanges(
     and wherever the digit is said, fresh pairs take their place: all that are left. Of a large
     model only whole layers are tried, at the tokens that both digits of the changed column can
     reach (MLPs and residual streams where the digit is said), and then the single heads of layers
-    that move something.
+    that move something, on the same pairs; a head that moves one of them gets fresh pairs.
     """
-    found, large = pairs.found, is_large(model)
-    tokens = list(found.positions)
-    if large:
-        told = max(found.tokens_at[f"{name}{found.pairs.column}"][0] for name in "ab")
-        sites = whole_layers(model, [t for t, pos in found.positions.items() if pos[0] >= told])
-    else:
-        sites = every_site(model, tokens)
     tried, fresh = pairs[:screen], pairs[screen:]
-    screened = tried.each_pair(sites)
-    first = by_direction(screened, tried.found.direction)
-    moved = first.groupby("site")[["changes", "null_changes", "own_changes"]].sum().max(axis=1)
-    said = [not large and site.token == tokens[-1] for site in sites]
-    again = [i for i in range(len(sites)) if moved[i] >= 2 or said[i]]
-    if large:
-        opened = [Site(sites[i].token, heads=(head,)) for i in again for head in sites[i].heads]
-        again += range(len(sites), len(sites) + len(opened))
-        sites += opened
+    sites, screened, again = (_by_layer if is_large(model) else _by_site)(model, tried)
+    found, first = pairs.found, by_direction(screened, tried.found.direction)
     if not again:
         return _described(first, sites, found), _luck(tried.found, screened, rng)
     measured = fresh.each_pair([sites[i] for i in again])
@@ -110,6 +96,41 @@ def interchanges(
     idle = {name: value[kept["site"].unique()] for name, value in screened.items()}
     luck = np.maximum(_luck(tried.found, idle, rng), _luck(fresh.found, measured, rng))
     return _described(both, sites, found), luck
+
+
+Screened = tuple[list[Site], dict[str, np.ndarray], list[int]]
+"""Sites, what is counted of every pair at each, and which of them get fresh pairs."""
+
+
+def _by_site(model: Model, tried: Exchanges) -> Screened:
+    """Every site, tried by itself."""
+    tokens = list(tried.found.positions)
+    sites = every_site(model, tokens)
+    screened = tried.each_pair(sites)
+    moved = _moved(screened)
+    again = [i for i, site in enumerate(sites) if moved[i] >= 2 or site.token == tokens[-1]]
+    return sites, screened, again
+
+
+def _by_layer(model: Model, tried: Exchanges) -> Screened:
+    """Whole layers, then the heads of those that move something."""
+    found = tried.found
+    told = max(found.tokens_at[f"{name}{found.pairs.column}"][0] for name in "ab")
+    sites = whole_layers(model, [t for t, pos in found.positions.items() if pos[0] >= told])
+    screened = tried.each_pair(sites)
+    again = np.flatnonzero(_moved(screened) >= 2).tolist()
+    opened = [Site(sites[i].token, heads=(head,)) for i in again for head in sites[i].heads]
+    if opened:
+        single = tried.each_pair(opened)
+        again += (len(sites) + np.flatnonzero(_moved(single))).tolist()
+        screened = {name: np.concatenate([screened[name], single[name]]) for name in screened}
+    return sites + opened, screened, again
+
+
+def _moved(values: dict[str, np.ndarray]) -> Int[np.ndarray, "site"]:
+    """In how many pairs each site changes a digit, by the kind of change in which it does most."""
+    kinds = ("changes", "null_changes", "own_changes")
+    return np.max([values[name].sum(1) for name in kinds], axis=0)
 
 
 def _luck(

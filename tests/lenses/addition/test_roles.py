@@ -137,6 +137,8 @@ def test_a_large_model_is_opened_layer_by_layer(monkeypatch):
     assert set(heads["head"]) == set(range(4))
     moved = heads.groupby("head")["flips"].sum()
     assert moved[moved > 0].to_dict() == {head: 24}
+    tried = heads.groupby("head")["n"].sum()
+    assert tried.to_dict() == {h: 24 if h == head else 12 for h in range(4)}, "idle ones: screened"
     tried = table.groupby(["kind", "layer"])["n"].sum()
     assert tried["layer", layer] == 24
     assert tried["layer", 1 - layer] == 12
