@@ -186,7 +186,8 @@ class AdditionAccuracy(Experiment):
     def headline(self, results: Results) -> str:
         """How many sums are right, and where the model is weakest."""
         cells, whole = results.tables["cells"], results.tables["answers"].iloc[0]
-        text = f"The model answers {whole['correct']:.0f} of {whole['n']:.0f} random sums correctly"
+        asked = f"{whole['n']:.0f} random {cells['place'].max()}-digit sums"
+        text = f"The model answers {whole['correct']:.0f} of {asked} correctly"
         text += _in_form(results.tables["forms"])
         if cells["low"].isna().all():
             return f"{text}.".replace("%", " %")
@@ -196,7 +197,8 @@ class AdditionAccuracy(Experiment):
         if failing:
             text += (
                 f". Its weakest spot: {_digits_of(worst)} are right {worst['accuracy']:.0%} of the "
-                f"time; {failing} of {len(cells)} cells (place, run of nines, carry) fail."
+                f"time; {failing} of {len(cells)} cells (place, run of nines, carry) "
+                f"{'fails' if failing == 1 else 'fail'}."
             )
         elif open_:
             text += (
@@ -269,14 +271,14 @@ def _in_form(forms: pd.DataFrame) -> str:
 
 
 def _digits_of(cell: pd.Series) -> str:
-    """The digits of a cell in words: `at place 5, carries over 4 nines`."""
+    """The digits of a cell in words: `at place 5 (0 = units), carries over 4 nines`."""
     place, run, carry = (int(cell[name]) for name in CELL)
     nines = "one nine" if run == 1 else f"{run} nines"
     if run:
-        kind = f"carries over {nines}" if carry else f"digits above {nines} and without a carry"
+        kind = f"carries over {nines}" if carry else f"digits above {nines} that get no carry"
     else:
         kind = "carries from the column just below" if carry else "digits without a carry"
-    return f"at place {place}, {kind}"
+    return f"at place {place} (0 = units), {kind}"
 
 
 def _adds(answers: pd.Series) -> Claim:

@@ -65,7 +65,7 @@ def test_a_model_that_loses_cascades_fails_the_claims_about_them(forgetful):
     verdicts = [claim.verdict for claim in experiment.claims(results)]
     assert verdicts == ["holds", "fails", "fails", "holds", "holds"]
     lost = "carries over one nine are right 0 % of the time; 15 of 49 cells"
-    assert f"at place 2, {lost}" in experiment.headline(results)
+    assert f"at place 2 (0 = units), {lost}" in experiment.headline(results)
 
 
 def test_whole_answers_and_mistakes_are_those_of_plain_arithmetic(forgetful):
@@ -110,7 +110,9 @@ def test_the_exact_adder_makes_no_mistake():
     assert (ahead["look_ahead"] == ahead["longest"]).all()
     verdicts = [claim.verdict for claim in experiment.claims(results)]
     assert verdicts == ["holds", "holds", "holds", "holds", "fails"]
-    assert "500 of 500 random sums correctly, and every digit" in experiment.headline(results)
+    assert "500 of 500 random 6-digit sums correctly, and every digit" in experiment.headline(
+        results
+    )
 
 
 def test_few_questions_leave_a_cell_undecided_and_say_how_many_decide():
