@@ -235,7 +235,7 @@ class InformationFlow(TextStudy):
         charts = dict(zip(given, map(self._flow_figure, every), strict=True))
         return {
             "Where the token came from": flow_texts(charts),
-            "What the last token fetches, by each rule": _fetched_figure(tables),
+            **_fetched_figure(tables),
             **_key_figures(tables["origins"]),
             "Which rules find a path that is known": _control_figure(tables["controls"]),
             "Which states the prediction hangs on": _gradient_figure(tables["cells"]),
@@ -527,17 +527,17 @@ def _control_claims(rows: pd.DataFrame, seed: int) -> list[Claim]:
     return claims
 
 
-def _fetched_figure(tables: Mapping[str, pd.DataFrame]) -> "Drawing":
+def _fetched_figure(tables: Mapping[str, pd.DataFrame]) -> dict[str, "Drawing"]:
     inputs = tables["cells"].drop_duplicates("pos")[["pos", "input"]]
     words = {row.pos: f"{row.pos} {row.input}" for row in inputs.itertuples()}
     axes = {"rule": list(RULES), "source": sorted(words)[:-1]}
     rows = grid(axes).merge(fetched_rows(tables["links"]), how="left").fillna({"share": 0.0})
     rows["token"] = rows["source"].map(words)
-    return heat_map(
+    return {} if rows.empty else {"What the last token fetches, by each rule": heat_map(
         rows, "rule", "token", "share", low=0.0, label="share of what is fetched",
         caption="The drawn text: of what its last token takes from other tokens, the share that "
         "comes from each, by each rule (threshold as above; the first token is left out).",
-    )  # fmt: skip
+    )}  # fmt: skip
 
 
 def _key_figures(origins: pd.DataFrame) -> dict[str, "Drawing"]:

@@ -579,7 +579,7 @@ def _rank_figures(results: Results) -> dict[str, Drawing]:
 def _part_figure(results: Results) -> dict[str, Drawing]:
     mean = results.tables["parts"].query("pos > 0").groupby(["layer", "part"], sort=False)
     rows = mean["share"].mean().reset_index()
-    return {
+    return {} if rows.empty else {
         "What attention and MLP make of a state": curves(
             rows, "layer", "share", series="part",
             caption="Share of the state after a block, along itself, that was there before, that "

@@ -10,6 +10,7 @@ from experiments.head_redundancy import HeadRedundancy
 from lenses.flow.keyed_texts import given_keyed
 from models import load
 from models.text import tokenize
+from tests.models.tiny import LLAMA, save, tiny
 
 STUDIES = [find(name) for name in names() if issubclass(find(name), TextStudy)]
 WITH_TEXTS = [kind for kind in STUDIES if hasattr(kind, "_texts")]
@@ -23,6 +24,12 @@ SUMS = [f"{number:06d}+{2 * number:06d}=" for number in range(1234, 1240)]
 @pytest.fixture(scope="module")
 def adder():
     return load("adder_6d_1l")
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tiny")
+    return load(str(save(folder, tiny("llama", **LLAMA))))
 
 
 @pytest.fixture
@@ -63,3 +70,19 @@ def test_too_few_texts_of_ones_own_are_refused(kind, least, adder):
 def test_a_file_that_is_not_there_is_told_when_the_fields_are_read(tmp_path):
     with pytest.raises(ValueError, match=r"no file .*none\.csv; correct the path"):
         HeadRedundancy(prompts_file=tmp_path / "none.csv:text")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["information_flow", "token_decoding"])
+def test_a_prompt_of_one_token_has_fewer_figures(name, reader):
+    kind = find(name)
+    experiment = kind(prompts=("A",), **kind.quick)
+    results = experiment.measure(reader)
+    assert experiment.headline(results)
+    assert experiment.figures(results)
+
+
+def test_heads_are_not_compared_in_a_text_of_one_token(reader):
+    texts = ("A tide came in", "An oak tree stood", "B", "He ran over the hill")
+    with pytest.raises(UsageError, match="prompt 2: 1 tokens; it takes 5 or more"):
+        HeadRedundancy(prompts=texts).measure(reader)
