@@ -60,7 +60,7 @@ def test_the_planted_model_is_a_bigram_model(experiment, planted):
     for source in ("E", "effective E", "whole model"):
         assert told(planted, source, "as it is") > 0.99
     assert told(planted, "E shuffled") < 0.5
-    assert experiment.headline(planted).startswith("In part: added to word frequencies")
+    assert experiment.headline(planted).startswith("In part: of what counts of token pairs")
     words = planted.tables["words"]
     assert (words["by_embedding"] == words["by_model"]).all()
 
