@@ -57,6 +57,7 @@ def sample_of_phases(
 
 def means_by(pieces: Pieces, keys: Sequence[str], value: str) -> pd.DataFrame:
     """The mean of `value` for each combination of `keys`, in order."""
-    parts = [rows.groupby(list(keys))[value].agg(["sum", "count"]) for rows in pieces]
+    exact = (rows.astype({value: float}) for rows in pieces)
+    parts = [rows.groupby(list(keys))[value].agg(["sum", "count"]) for rows in exact]
     total = pd.concat(parts).groupby(level=list(keys)).sum()
     return (total["sum"] / total["count"]).rename(value).reset_index()
