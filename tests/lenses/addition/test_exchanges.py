@@ -11,18 +11,18 @@ from lenses.patching.interchange import Site, untouched
 from models import load
 
 CELL = Cell("cascade", 0, 1, "same")
-HALF = "adder_6d_2l"
+ADDER = "adder_6d_2l"
 
 
 @pytest.fixture(scope="module")
 def adder():
-    return load(HALF)
+    return load(ADDER)
 
 
 @pytest.fixture(scope="module")
 def forgetful():
     """An adder that cannot say 0 to 4: it solves some pairs only."""
-    model = load(HALF)
+    model = load(ADDER)
     head = model.unembed.original_component
     head.weight.data[:5] = 0
     return model

@@ -62,6 +62,19 @@ def test_a_change_is_as_in_a_whole_pass(model, clean, layer, what, pos) -> None:
     torch.testing.assert_close(found, whole(model, row, layer, pos, what), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("layer", range(3))
+def test_some_of_the_prompts_and_their_union_are_as_all_of_them(clean, layer) -> None:
+    pos = range(3, 5)
+
+    def found(prompts, *row):
+        return prompts.changed(Change(np.array(row), layer, pos, added(layer, pos, "z")))
+
+    torch.testing.assert_close(found(clean[np.array([3, 1])], 1, 0, 1), found(clean, 1, 3, 1))
+    torch.testing.assert_close(found(clean[1:][:2], 0, 1), found(clean, 1, 2))
+    both = clean[:1].joined(clean[np.array([False, True, True, True])])
+    torch.testing.assert_close(found(both, 0, 1, 2, 3), found(clean, 0, 1, 2, 3))
+
+
 def test_what_cannot_be_reached_is_not_computed(clean) -> None:
     def refuse(*_):
         raise AssertionError
