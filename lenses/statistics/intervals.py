@@ -6,6 +6,7 @@ only then are prompts resampled, so that ten thousand resamples cost a matrix pr
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +23,7 @@ HELD = 2**17  # numbers of these resamples: 1 MB
 RATIOS = 2**21  # resampled means held at a time: 16 MB
 LEAST_ERROR = 0.1
 """Standard error that a resample has at least, as a share of that of all prompts."""
+KEPT = 2**19  # numbers of one set of draws that is kept for the next call: 4 MB, or 52 prompts
 
 
 class Estimate(NamedTuple):
@@ -112,13 +114,29 @@ def bootstrap(
     return Intervals(*(x.reshape(cells) for x in (estimate, low, high, n)))
 
 
-def _drawn(
-    prompts: int, resamples: int, seed: int
-) -> Iterator[tuple[slice, Float[np.ndarray, "some prompt"]]]:
+Draws = tuple[slice, Float[np.ndarray, "some prompt"]]
+
+
+def _drawn(prompts: int, resamples: int, seed: int) -> Iterator[Draws]:
     """How often each prompt is drawn, some resamples at a time, with where they stand.
 
-    Draws with replacement enter a mean only through how often each prompt is drawn.
+    Draws with replacement enter a mean only through how often each prompt is drawn. To draw takes
+    five times as long as all the rest, so the draws of few prompts are kept: most calls of an
+    experiment are about the same prompts.
     """
+    few = prompts * resamples <= KEPT
+    return iter(_of_few(prompts, resamples, seed) if few else _draw(prompts, resamples, seed))
+
+
+@lru_cache(maxsize=4)
+def _of_few(prompts: int, resamples: int, seed: int) -> list[Draws]:
+    found = list(_draw(prompts, resamples, seed))
+    for _, drawn in found:
+        drawn.setflags(write=False)
+    return found
+
+
+def _draw(prompts: int, resamples: int, seed: int) -> Iterator[Draws]:
     rng, even = np.random.default_rng(seed), np.full(prompts, 1 / prompts)
     size = max(1, min(BLOCK, HELD // prompts))
     for first in range(0, resamples, size):
@@ -127,7 +145,7 @@ def _drawn(
 
 
 def _ends(
-    draws: Iterator[tuple[slice, Float[np.ndarray, "some prompt"]]],
+    draws: Iterator[Draws],
     resamples: int,
     centred: Float[np.ndarray, "prompt cell"],
 ) -> tuple[Float[np.ndarray, "cell"], Float[np.ndarray, "cell"]]:

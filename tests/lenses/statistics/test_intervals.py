@@ -219,3 +219,19 @@ def test_an_interval_ends_where_a_share_does() -> None:
     assert found.high > 1
     cut = found.within(0, 1)
     assert (cut.high, cut.low, cut.estimate) == (1, found.low, found.estimate)
+
+
+def test_draws_of_few_prompts_are_kept_and_are_those_that_are_made():
+    for prompts in (8, 52, 60):  # of 60 too many numbers are drawn to keep them
+        made = list(statistics._draw(prompts, 10_000, 3))
+        for _ in range(2):
+            drawn = list(statistics._drawn(prompts, 10_000, 3))
+            assert [some for some, _ in drawn] == [some for some, _ in made]
+            assert all(np.array_equal(a, b) for (_, a), (_, b) in zip(drawn, made, strict=True))
+    one, again = (next(statistics._drawn(8, 10_000, 3))[1] for _ in range(2))
+    assert one is again
+    assert not one.flags.writeable
+    many, anew = (next(statistics._drawn(60, 10_000, 3))[1] for _ in range(2))
+    assert many is not anew
+    other = next(statistics._drawn(8, 10_000, 4))[1]
+    assert not np.array_equal(one, other)
