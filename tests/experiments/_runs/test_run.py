@@ -8,6 +8,22 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from tests.forks import Forks
+
+
+@pytest.fixture(scope="module")
+def forks():
+    """A process that has imported the libraries, and forks for each command."""
+    found = Forks()
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def command(forks, tmp_path):
+    """Runs a command to its end: exit code, stdout, stderr."""
+    return lambda *words: forks.command(words, tmp_path)
+
 
 def manifest(folder: Path) -> dict:
     return json.loads((folder / "manifest.json").read_text())
