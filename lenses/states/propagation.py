@@ -25,6 +25,8 @@ from models import Model
 PUT = ("own", "another", "shuffled")
 """States that are put in: the case's, that of a case with another answer, the case's in another
 order."""
+PUT_BACK = 8
+"""Cases, the first ones, in which a state is put back: few are enough for what must be exact."""
 CONTROLS = ("another", "shuffled", "none")
 STATES = (*PUT, "none", "text", "decoded")
 """And what needs none: the reader alone, the same in words, and the own state decoded at once."""
@@ -65,10 +67,11 @@ def read_cases(
     vectors = put_in(model, cases, chosen, depths, seed)
     said = [reader(depth, vectors[:, at]).argmax(-1).T for at, depth in enumerate(depths)]
     back = torch.full((len(mine), len(depths)), torch.nan, dtype=torch.float64)
-    if 0 in chosen:  # once is enough for what must be exact
+    if min(chosen) < PUT_BACK:
         back = torch.stack(
             [_error(text, *pair) for pair in zip(depths, text.states, strict=True)], 1
         )
+        back[torch.tensor(chosen) >= PUT_BACK] = torch.nan
     centre = torch.zeros(len(depths), model.cfg.d_model)
     _, decoded = Decoder(model, centre).likeliest(vectors[0], Readout())
     found = (torch.stack(said, 1), decoded[..., 0].T, reader.alone.argmax(-1),

@@ -1,5 +1,6 @@
 """States that are read by other texts: on a planted model, on an adder, and without a reader."""
 
+import pandas as pd
 import pytest
 
 from experiments import Results, UsageError
@@ -25,6 +26,15 @@ def of_adder() -> Results:
 
 def experiment_of_adder() -> StatePropagation:
     return StatePropagation(model="adder_6d_2l", additions=24, written=1)
+
+
+def test_how_many_cases_are_read_together_changes_no_table(of_adder):
+    small = StatePropagation(model="adder_6d_2l", additions=24, written=1, batch_size=3)
+    tables = small.measure(load("adder_6d_2l")).tables
+    for name in of_adder.tables:
+        pd.testing.assert_frame_equal(tables[name], of_adder.tables[name], rtol=1e-4, atol=1e-6)
+    tried = of_adder.tables["identities"].query("identity == 'back'")
+    assert (tried.groupby("told")["case"].nunique() == 8).all()
 
 
 def test_what_is_planted_is_told_and_where(of_planted):
