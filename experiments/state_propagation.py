@@ -167,7 +167,7 @@ class StatePropagation(Experiment):
             MEANS,
             "A row is a case in which something that must be exact was tried.",
             key="told identity case",
-            identity="`back`: the first cases, a state is put back where it stood; `last`: "
+            identity="`back`: the first eight cases, a state is put back where it stood; `last`: "
             "answers, the state after the last block says what the whole text says",
             error="`back`: largest relative error of logits; `last`: 0 where it says the same "
             "token, 1 where not",
