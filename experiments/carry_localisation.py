@@ -136,7 +136,7 @@ class CarryLocalisation(Experiment):
     own digit is another. At last all heads without a role are replaced by their means.
     """
 
-    runs_on: ClassVar[str] = "adder 4 min, language model minutes"
+    runs_on: ClassVar[str] = "adder 3 min, language model minutes"
     quick: ClassVar[dict[str, Any]] = {
         "per_cell": 24, "screen": 4, "uniform": 20, "per_ablation": 1, "probed": 50,
     }  # fmt: skip
