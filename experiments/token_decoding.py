@@ -10,16 +10,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from experiments import (
-    Claim,
-    Experiment,
-    Reading,
-    Results,
-    Table,
-    TextFile,
-    UsageError,
-    corrected,
-)
+from experiments import Claim, Experiment, Reading, Results, Table, TextFile, UsageError, corrected
 from lenses.flow.bigram_counts import addition_bigrams
 from lenses.kept import PerPrompt
 from lenses.states import bake_off

@@ -132,7 +132,7 @@ def test_where_pos_tells_the_place_probes_decide_nothing(adder) -> None:
     for sample in ("announced", "answers"):
         found = claim(adder, f"{sample} hold their place")
         assert found.verdict == "not tested"
-        assert "pos tells the place" in found.needs
+        assert "position tells the place" in found.needs
 
 
 def test_the_headline_says_words_errors_and_numbers(planted, adder) -> None:
