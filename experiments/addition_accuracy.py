@@ -232,7 +232,7 @@ class AdditionAccuracy(Experiment):
         return {
             "Accuracy by cell": cell_grid(
                 tables["cells"],
-                caption="How often the answer digit is right (where most are: wrong), by how "
+                caption="How often the answer digit is right (wrong, where most are right), by how "
                 "many columns just below it sum to nine (run) and whether a carry comes in. A "
                 "model that looks only so far ahead is right on short runs and fails beyond.",
             ),
@@ -331,7 +331,8 @@ def _every_cell_is_solved(cells: pd.DataFrame) -> Claim:
     worst, high = cells.loc[row], cells.loc[row, "high"]
     if high < SOLVED:
         high = marked.at_most(cells)[row]
-    where = f"accuracy in the weakest cell: {_digits_of(worst)}"
+    where = f"accuracy in the weakest of {len(cells)} cells: {_digits_of(worst)}"
+    where += "; the interval's upper end allows for the choice" if high < SOLVED else ""
     return Claim.learned(
         sentence,
         Estimate(worst["accuracy"], worst["low"], high, int(worst["n"])),

@@ -65,8 +65,21 @@ def check(name: str, *, device: str = "cpu") -> list[Identity]:
     return examined(name, device=device).identities
 
 
+_FAR = 2**31
+"""From a seed to the one that takes its place: further than any number of twins."""
+
+
 def untrained(model: Model, seed: int) -> Model:
-    """A twin of a model with fresh weights: same shape, card and tokenizer; nothing learned."""
+    """A twin of a model with fresh weights: same shape, card and tokenizer; nothing learned.
+
+    Another seed takes the place of one that gives the model's own weights, as it does where the
+    model is itself untrained and was made from that seed.
+    """
+    twin = _fresh(model, seed)
+    return _fresh(model, seed + _FAR) if torch.equal(twin.W_E, model.W_E) else twin
+
+
+def _fresh(model: Model, seed: int) -> Model:
     dtype, device = model.cfg.dtype, torch.device(model.cfg.device)
     folded = model.processing == "folded"
     if isinstance(model.blueprint, NativeConfig):

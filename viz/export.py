@@ -21,12 +21,15 @@ _SMALLEST = 0.7
 _DPI = 300
 
 
-def export(drawing: Drawing, path: Path, *, width: float | None = None, title: str = "") -> Path:
+def export(
+    drawing: Drawing, path: Path | str, *, width: float | None = None, title: str = ""
+) -> Path:
     """Write a drawing, or as .csv its data, in the format of the path's suffix.
 
     `width` is in inches: a narrower figure is laid out anew, its text at most 30 % smaller.
     `title` stands above it; without one there is none, since a paper has its own.
     """
+    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".csv":
         storable(drawing.data).to_csv(path, index=False)

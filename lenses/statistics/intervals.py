@@ -89,6 +89,8 @@ def bootstrap(
 ) -> Intervals:
     """Means over prompts with intervals that cover: the wider of Student's t and bootstrap-t.
 
+    Of [prompt] the four are plain numbers; of [prompt cell] they are arrays [cell].
+
     Percentiles of resampled means are too narrow for few prompts (they cover .79 to .84 at 5, .88
     to .92 at 16); Student's t alone is too narrow where numbers are skewed. A resample in which
     nearly all numbers are alike has hardly an error of its own: with LEAST_ERROR ends lie within
@@ -111,7 +113,7 @@ def bootstrap(
             draws = _drawn(prompts, resamples, seed)
             low[part], high[part] = _ends(draws, resamples, flat[:, part] - estimate[part])
         low, high = low + estimate, high + estimate
-    return Intervals(*(x.reshape(cells) for x in (estimate, low, high, n)))
+    return Intervals(*(x.reshape(cells)[()] for x in (estimate, low, high, n)))
 
 
 Draws = tuple[slice, Float[np.ndarray, "some prompt"]]

@@ -211,6 +211,7 @@ def test_untrained_twin_has_the_shape_and_nothing_else(model, tokens):
     assert torch.equal(logits[0], logits[1])
     assert not torch.allclose(logits[0], logits[2], atol=1e-3)
     assert not torch.allclose(logits[0], logits[3], atol=1e-3)
+    assert not torch.equal(untrained(twin, 1).W_E, twin.W_E), "a model is no twin of itself"
 
 
 def test_folded_weights_say_the_same(folder, model, tokens):

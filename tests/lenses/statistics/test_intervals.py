@@ -1,6 +1,7 @@
 from itertools import product
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -42,6 +43,12 @@ def test_bootstrap_finds_the_normal_interval_of_a_mean() -> None:
     assert np.allclose(found.low, found.estimate - 1.96 * error, atol=0.1 * error.max())
     assert np.allclose(found.high, found.estimate + 1.96 * error, atol=0.1 * error.max())
     assert (found.n == 400).all()
+
+
+def test_one_number_a_prompt_gives_plain_numbers() -> None:
+    found = bootstrap(np.arange(6.0))
+    rows = pd.DataFrame([{"low": found.low, "n": found.n}])
+    assert (rows["low"].dtype, rows["n"].dtype) == (np.float64, np.int64)
 
 
 def test_bootstrap_is_the_wider_of_t_and_of_resampled_t_one_by_one() -> None:
