@@ -494,8 +494,8 @@ def _example_figures(results: Results) -> dict[str, "Drawing"]:
             caption=f"The prompt {text}. On top the truth: what the answer loses without each "
             "token, when edges to it are cut or its embedding is replaced. Below, measures that "
             "need no knocking out: attention of layer 0, mean over layers, the same weighted by "
-            f"values, integrated gradients. {ends.format('row')} The last row averages attention "
-            "over all rows that see a token, not only over those that write the answer.",
+            f"values, integrated gradients (if they converge). {ends.format('row')} The last row "
+            "averages attention over all rows that see a token, not only those that answer.",
         ),
         "Generated against prompt tokens": heat_map(
             _panels(pairs), "written", "read", "share", facet="panel", low=0, high=1,
@@ -508,9 +508,10 @@ def _example_figures(results: Results) -> dict[str, "Drawing"]:
 
 
 def _strips(rows: pd.DataFrame) -> pd.DataFrame:
-    """One row for each of STRIPS and token, in this order."""
+    """One row for each of STRIPS and token, in this order; none for a measure that was refused."""
     by = dict(list(_named(rows).groupby(["measure", "layers"])))
-    parts = [_scaled(by[about]).assign(measure=name) for name, about in STRIPS.items()]
+    strips = {name: by[about] for name, about in STRIPS.items() if about in by}
+    parts = [_scaled(strip).assign(measure=name) for name, strip in strips.items()]
     return pd.concat(parts, ignore_index=True)[["measure", "read", "role", "share", "value"]]
 
 

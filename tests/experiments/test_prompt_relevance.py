@@ -226,3 +226,14 @@ def test_every_relevance_has_a_label(results):
     assert len(set(told)) == len(told)
     stored = results.tables["scores"].query("measure != 'random'")
     assert set(stored["measure"]) == {label.measure for label in told}
+
+
+def test_a_measure_that_is_refused_for_a_prompt_is_left_out_of_its_picture(results):
+    rows = results.tables["relevance"]
+    refused = rows[rows["measure"] != "integrated_gradients"]
+    figures = PromptRelevance(additions=5).figures(
+        Results({**results.tables, "relevance": refused}, results.arrays)
+    )
+    shown = figures["One prompt, token by token"].data["measure"].unique()
+    assert len(shown) > 2
+    assert "gradients" not in shown
