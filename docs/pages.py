@@ -10,43 +10,30 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from answers import Answer, answers, escaped, finished  # beside this file
+
 from experiments._runs import registry
 from experiments._runs.finding import find
-from models import cards
-from viz.manifests import ManifestError, read_manifest
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 MADE = HERE / "experiments"
-Runs = dict[str, list[dict[str, Any]]]
+Manifests = list[dict[str, Any]]
 
 
 def write_pages(runs: Path = ROOT / "runs") -> None:
     """Write `docs/experiments/*.md` and `docs/questions.md` anew."""
     MADE.mkdir(exist_ok=True)
-    known, finished = registry.names(), finished_runs(runs)
+    known, told = registry.names(), list(finished(runs))
     for old in MADE.glob("*.md"):
         old.unlink()
     for name in known:
-        _write(MADE / f"{name}.md", "\n".join(experiment_page(name, finished.get(name, []))))
+        _write(MADE / f"{name}.md", "\n".join(experiment_page(name, _of(name, told))))
     _write(MADE / "index.md", "\n".join(index_page(known)))
-    _write(HERE / "questions.md", "\n".join(questions_page(finished)))
+    _write(HERE / "questions.md", "\n".join(questions_page(answers(runs))))
 
 
-def finished_runs(runs: Path) -> Runs:
-    """Manifests of finished runs of shipped models by experiment, the newest first."""
-    shipped, found = {card.name for card in cards()} | {"", "none"}, {}
-    for path in sorted(runs.glob("[!.]*/*/manifest.json"), reverse=True):
-        try:
-            told = read_manifest(path.parent)
-        except ManifestError:
-            continue  # `verify` tells what is damaged
-        if told["status"] == "finished" and told["model"]["name"] in shipped:
-            found.setdefault(told["experiment"], []).append(told)
-    return found
-
-
-def experiment_page(name: str, runs: list[dict[str, Any]]) -> Iterator[str]:
+def experiment_page(name: str, runs: Manifests) -> Iterator[str]:
     """The question, how it is answered, fields, tables, how to read it, and an example."""
     kind = find(name)
     yield f"# {name}\n\n**{registry.question(name)}**\n"
@@ -71,12 +58,12 @@ def experiment_page(name: str, runs: list[dict[str, Any]]) -> Iterator[str]:
     yield from _example(runs)
 
 
-def _example(runs: list[dict[str, Any]]) -> Iterator[str]:
+def _example(runs: Manifests) -> Iterator[str]:
     """The newest run of a shipped model: its command, its answer, its evidence."""
     if not runs:
         return
     told = runs[0]
-    yield f"## An example\n\n```text\n{told['command']}\n```\n\n{_text(told['headline'])}\n"
+    yield f"## An example\n\n```text\n{told['command']}\n```\n\n{escaped(told['headline'])}\n"
     yield "| verdict | claim | estimate | 95 % interval | n |\n|---|---|---|---|---|"
     for claim in told["claims"]:
         if claim["check"]:
@@ -84,8 +71,12 @@ def _example(runs: list[dict[str, Any]]) -> Iterator[str]:
         ends = "" if claim["low"] is None else f"{claim['low']:.3g} to {claim['high']:.3g}"
         value = "" if claim["estimate"] is None else f"{claim['estimate']:.3g}"
         about = f"{claim['label']}: " if claim["label"] else ""
-        said = _cell(_text(about + claim["sentence"]))
+        said = escaped(about + claim["sentence"])
         yield f"| {claim['verdict'] or 'found'} | {said} | {value} | {ends} | {claim['n']:,} |"
+
+
+def _of(name: str, told: Manifests) -> Manifests:
+    return [one for one in told if one["experiment"] == name]
 
 
 def index_page(names: list[str]) -> Iterator[str]:
@@ -97,33 +88,30 @@ def index_page(names: list[str]) -> Iterator[str]:
     yield f"\n```{{toctree}}\n:hidden:\n\n{listed}\n```"
 
 
-def questions_page(runs: Runs) -> Iterator[str]:
-    """Questions of the research notes, the experiments for them, and what runs here answered."""
+def questions_page(kept: list[Answer]) -> Iterator[str]:
+    """Questions of the research notes, the experiments for them, and what was found."""
     yield "# Questions and answers\n"
     yield (
         "The questions that this project began with, the experiment that asks each of them, and "
-        "its answer on models that have a card here. Answers are taken from the finished runs "
-        "in `runs/` when this page is built (`make gallery` makes some); a blank was not run.\n"
+        "its answer on models that have a card here. Answers are kept in `docs/answers.json`; "
+        "those of finished runs in `runs/` take their place when this page is built.\n"
     )
-    yield "| question | experiment | model | answer |\n|---|---|---|---|"
+    yield "| question | experiment | model | answer | claims |\n|---|---|---|---|---|"
     for asked in tomllib.loads((HERE / "questions.toml").read_text("utf-8"))["question"]:
         name = asked["experiment"]
-        link = f"[{name}](experiments/{name}.md)"
-        newest: dict[str, dict[str, Any]] = {}
-        for told in runs.get(name, []):
-            newest.setdefault(told["model"]["name"], told)
-        answers = [(model, _cell(_text(told["headline"]))) for model, told in newest.items()]
-        for model, answer in answers or [("", "")]:
-            yield f"| {asked['words']} | {link} | {model} | {answer} |"
+        start = f"| {asked['words']} | [{name}](experiments/{name}.md) |"
+        rows = [_found(answer) for answer in kept if answer["experiment"] == name]
+        yield from (f"{start} {row} |" for row in rows or [" | | "])
+
+
+def _found(answer: Answer) -> str:
+    """Model, headline, and how many claims hold, fail or stay open."""
+    counts = ", ".join(f"{count} {verdict}" for verdict, count in answer["verdicts"].items())
+    return f"{answer['model']} | {escaped(answer['headline'])} | {counts}"
 
 
 def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
-
-
-def _text(text: str) -> str:
-    """Text as Markdown shows it: what a model says may hold its signs."""
-    return "".join(f"\\{sign}" if sign in r"\`*_<>[]#$" else sign for sign in text)
 
 
 def _write(path: Path, text: str) -> None:

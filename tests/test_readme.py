@@ -1,5 +1,6 @@
 """What the README shows is what there is."""
 
+import json
 import re
 import shlex
 import tomllib
@@ -13,6 +14,7 @@ from experiments.__main__ import _parser
 from experiments._new import TEMPLATES
 from experiments._runs import registry
 from experiments._runs.words import leading, split
+from models import cards
 
 ROOT = Path(__file__).parent.parent
 SUITES = ("arithmetic", "heads", "representations", "flow")
@@ -98,9 +100,22 @@ def test_every_experiment_shown_exists():
     assert set(shown) - {"NAME"} <= set(registry.names())
 
 
-def test_every_experiment_is_told_of_and_is_in_a_suite():
-    rows = [line.split("`")[1] for line in README.splitlines() if line.endswith("? |")]
-    assert rows == registry.names()
+def test_the_table_of_answers_is_that_of_the_kept_answers(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    import answers
+
+    kept = json.loads(answers.KEPT.read_text("utf-8"))
+    assert answers.with_table(README, kept) == README
+    shipped = {card.name for card in cards()} | {""}
+    for answer in kept:
+        assert answer["model"] in shipped, answer
+        assert answer["headline"], answer
+        words = shlex.split(answer["command"].partition("-m experiments run ")[2])
+        registry.refuse_unknown_fields(words[0], split(words[1:]), answer["command"])
+    assert {answer["experiment"] for answer in kept} == set(registry.names())
+
+
+def test_every_experiment_is_in_a_suite():
     suites = (ROOT / "configs/suites" / f"{name}.toml" for name in SUITES)
     runs = [run for suite in suites for run in tomllib.loads(suite.read_text("utf-8"))["run"]]
     named = [run["experiment"] for run in runs]
