@@ -37,7 +37,7 @@ RANDOM_MODELS = 4
 """Models of the same shape with fresh weights, beside which every mechanical claim is shown."""
 RANDOM_REMOVED = 2
 """Of them, those whose heads are removed too."""
-SHORTEST = 5  # tokens of a text: likeness takes four, the first aside
+SHORTEST = 5  # tokens of a text
 GROUP = 4
 """Texts whose tokens are compared with each other."""
 ALIKE = 0.5
@@ -254,11 +254,11 @@ class HeadRedundancy(TextStudy):
         if model.card.arithmetic is None or given:
             shipped = shipped_texts()[: self.count]
             texts = texts_to_read(model, self.prompts, self.prompts_file, shipped, 0)
+            texts = [one for one in texts if given or len(one.ids) >= SHORTEST]
             if len(texts) < GROUP:  # half of them choose the pairs, the others tell their cost
                 raise UsageError(f"prompts: {len(texts)} different texts; it takes {GROUP} or more")
             if short := [text for text in texts if len(text.ids) < SHORTEST]:
-                few = f"prompt {short[0].origin}: {len(short[0].ids)} tokens"
-                raise UsageError(f"{few}; it takes {SHORTEST} or more")
+                raise UsageError(f"prompt {short[0].origin}: it takes {SHORTEST} tokens or more")
             return texts
         sums = sampled_additions(model.card.arithmetic, self.additions, self.seed)
         return [replace(one, new=one.expected) for one in sums]
