@@ -98,7 +98,7 @@ def suite(asked: Namespace) -> int:
         run_on_dask(points, asked.scheduler)
     else:
         if asked.jobs != 1:
-            run_by_processes(asked.jobs, asked.suite, asked.file)
+            run_by_processes(min(asked.jobs, len(points)), asked.suite, asked.file)
         run_suite(points)
     return 0
 

@@ -155,9 +155,7 @@ def read_pairs(
             continue
         if not len(found):
             return None
-        tokens = tokens[
-            :, : read.at.max() + 1
-        ]  # whatever stands later is seen by none that is read
+        tokens = tokens[:, : read.at.max() + 1]  # what stands later is seen by none that is read
         if member == "clean":
             kept[member] = clean = Resumable(model, tokens, read.at, batch_size)
             logits = clean.logits

@@ -83,10 +83,10 @@ seed = [0, 1]
 """
 
 
-def suite_by_two(folder: Path) -> subprocess.Popen:
-    """`suite --jobs 2` in a folder of its own."""
+def suite_by_two(folder: Path, jobs: str = "2") -> subprocess.Popen:
+    """A suite of two runs in a folder of its own, by so many processes, or as many as runs."""
     (folder / "suite.toml").write_text(TWO)
-    words = [sys.executable, "-m", "experiments", "suite", "suite.toml", "--jobs", "2"]
+    words = [sys.executable, "-m", "experiments", "suite", "suite.toml", "--jobs", jobs]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(words, cwd=folder, env=os.environ | {"PYTHONPATH": str(HOME)}, **pipes)
 
@@ -96,7 +96,7 @@ def manifests(folder: Path) -> list[Path]:
 
 
 def test_two_processes_share_the_runs_and_do_each_once(tmp_path):
-    out, err = (asked := suite_by_two(tmp_path)).communicate(timeout=300)
+    out, err = (asked := suite_by_two(tmp_path, "1000")).communicate(timeout=300)
     assert asked.returncode == 0, err
     *folders, gallery = out.splitlines()[1:]
     told = [read_manifest(tmp_path / folder) for folder in folders]
@@ -124,7 +124,7 @@ def test_processes_that_fail_are_counted(tmp_path):
         run_by_processes(2, tmp_path / "missing.toml", [])
 
 
-@pytest.mark.parametrize("count", [0, -1, 1000])
-def test_processes_are_at_most_as_many_as_cores(count, tmp_path):
-    with pytest.raises(UsageError, match=f"--jobs {count}: give 1 to"):
+@pytest.mark.parametrize("count", [0, -1])
+def test_there_is_a_process_at_least(count, tmp_path):
+    with pytest.raises(UsageError, match=f"--jobs {count}: give 1 or more"):
         run_by_processes(count, tmp_path / "suite.toml", [])
