@@ -57,7 +57,7 @@ MEANS = {
     "score": "log-probability of the place's word minus the mean of the other places' words (nats)",
     "statistic": "what is estimated",
     "decoded_place": "the place whose word comes first",
-    "read": "what the probe reads: states, random weights, pos and digit, or the control task",
+    "read": "what the probe reads: states, random weights, position and digit, or the control task",
     "train_place": "place of the digits that the probe is trained on",
     "test_place": "place of the digits that it is tested on",
 }
@@ -394,7 +394,7 @@ def _place_beyond(tables: Tables, sample: str) -> Claim:
     probes, needs = tables["probes"].query("sample == @sample"), ""
     if probes.empty:
         needs = "texts that tell how long their numbers are (--model smollm2)"
-    elif probes.query("read == 'pos and digit'")["balanced"].max() > 0.99:
+    elif probes.query("read == 'position and digit'")["balanced"].max() > 0.99:
         needs = "numbers of several lengths: here position tells the place (--model adder_1to6d)"
     if needs:
         return Claim.not_tested("learned", sentence, needs, **named)
@@ -416,7 +416,7 @@ def _place_beyond(tables: Tables, sample: str) -> Claim:
 
 def _accuracies(probes: pd.DataFrame, layer: int) -> str:
     """The balanced accuracies behind a claim."""
-    here = probes[(probes["layer"] == layer) | (probes["read"] == "pos and digit")]
+    here = probes[(probes["layer"] == layer) | (probes["read"] == "position and digit")]
     told = ", ".join(f"{read} {value:.2f}" for read, value in here[["read", "balanced"]].to_numpy())
     chance = 1 / here["labels"].max()
     rival = "the rival that is hardest to beat; balanced accuracy"
@@ -547,7 +547,6 @@ def rank_figures(tables: Tables) -> dict[str, Drawing]:
 def probe_figures(tables: Tables) -> dict[str, Drawing]:
     """Probes of the place and of the digit, and what goes with errors."""
     transfer, probes = tables["transfer"], place_probes.beside_states(tables["probes"])
-    probes = probes.replace({"read": {"pos and digit": "position and digit"}})
     errors = tables["errors"].dropna(subset=["estimate"]).rename(columns={"estimate": "log_odds"})
     found = {
         "Probes of the place": curves(

@@ -12,7 +12,7 @@ from lenses.statistics.intervals import bootstrap, sign_flip, wilson
 
 TESTED = ("announced", "generated")
 """Samples in which the place can be known."""
-JUDGED = ("pos and digit", "random weights")
+JUDGED = ("position and digit", "random weights")
 """What the states' accuracy must exceed."""
 COMPARED = (*JUDGED, "control task")
 """What else it is compared with: the last difference is the probe's selectivity. A control label
@@ -46,7 +46,7 @@ def probe_tables(
 
 def beside_states(probes: pd.DataFrame) -> pd.DataFrame:
     """What a probe without states reaches, at every layer, to be drawn beside the others."""
-    without = probes["read"] == "pos and digit"
+    without = probes["read"] == "position and digit"
     layers = probes.loc[~without, ["sample", "layer"]].drop_duplicates()
     level = layers.merge(probes[without].drop(columns="layer"), on="sample")
     return pd.concat([probes[~without], level], ignore_index=True)
@@ -73,7 +73,7 @@ def _told(
     inputs = {
         "states": (_states(own, rows), place),
         "random weights": (_states(twin, rows), place),
-        "pos and digit": (_without_states(digits), place),
+        "position and digit": (_without_states(digits), place),
         "control task": (_states(own, rows), control),
     }
     return {

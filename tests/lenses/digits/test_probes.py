@@ -30,13 +30,13 @@ def test_a_place_that_is_there_is_found_and_nothing_else(placed) -> None:
         assert table[sample, "states", 1] > 0.95
         assert table[sample, "states", 2] < 0.3
         assert table[sample, "random weights", 1] < 0.3
-        assert table[sample, "pos and digit", 2] < 0.7
+        assert table[sample, "position and digit", 2] < 0.7
         assert table[sample, "control task", 1] < 0.7
 
 
 def test_contrasts_are_differences_of_accuracy_with_a_corrected_p(placed) -> None:
     contrasts = placed[1].set_index(["sample", "statistic", "layer"])
-    for name in ("pos and digit", "random weights", "control task"):
+    for name in ("position and digit", "random weights", "control task"):
         row = contrasts.loc[("announced", f"place beyond {name}", 1)]
         assert row["low"] > 0.2
         assert row["p"] < 0.001
@@ -48,7 +48,7 @@ def test_what_pos_and_digit_tell_is_not_beyond_them() -> None:
     index = DIGITS["index"].to_numpy()
     own = reading(states=states(np.eye(12)[index]))
     contrasts = probe_tables(own, reading(seed=1), 300, seed=0)[1]
-    rows = contrasts.query("statistic == 'place beyond pos and digit' and layer == 1")
+    rows = contrasts.query("statistic == 'place beyond position and digit' and layer == 1")
     assert (rows["p"] > 0.05).all()
 
 
