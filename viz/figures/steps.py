@@ -22,6 +22,8 @@ _CELL = (0.27, 0.22)
 """Inches: width and height of a cell; a number of five signs fits."""
 _NAMES = 0.75
 """Inches: for the names of rows, which are written where they change."""
+_LETTER = 0.085
+"""Inches: of a heading."""
 _GAP = 0.3
 _ABOVE = (0.5, 0.95)
 """Inches: for a heading and names of columns, as they are and turned."""
@@ -123,7 +125,7 @@ def _still(panels: list[_Panel]) -> Figure:
             place = (left / WIDTH, (top - over - high) / sum(heights))
             axis = figure.add_axes((*place, wide / WIDTH, high / sum(heights)))
             _matrix(axis, panel, named=_room(line, number) != _GAP)
-            left += wide
+            left += _span(panel)
         top -= height
     return figure
 
@@ -139,6 +141,11 @@ def _size(panel: _Panel) -> tuple[float, float]:
     return wide, _CELL[1] * len(panel.rows)
 
 
+def _span(panel: _Panel) -> float:
+    """Inches that a matrix takes across: its heading may be wider than its cells."""
+    return max(_size(panel)[0], _LETTER * len(panel.title))
+
+
 def _room(line: list[_Panel], number: int) -> float:
     """Inches before a matrix: names of rows stand there where they are not those before it."""
     if number == 0:
@@ -150,7 +157,7 @@ def _lines(panels: list[_Panel]) -> list[list[_Panel]]:
     lines: list[list[_Panel]] = []
     for panel in panels:
         longer = [*lines[-1], panel] if lines else [panel]
-        wide = sum(_size(one)[0] + _room(longer, number) for number, one in enumerate(longer))
+        wide = sum(_span(one) + _room(longer, number) for number, one in enumerate(longer))
         if lines and wide + _NAMES + 0.05 <= WIDTH:
             lines[-1] = longer
         else:

@@ -52,6 +52,17 @@ def test_matrices_stay_inside_the_figure():
     assert not any(a.overlaps(b) for a, b in pairs)
 
 
+def test_headings_that_are_wider_than_their_matrix_do_not_meet():
+    steps = [f"Mixed values, {word} a mask" for word in ("without", "with", "once more without")]
+    long = pd.DataFrame([(step, "a", "1", 1.0) for step in steps], columns=list(DATA)[:4])
+    figure = step_by_step(long, about=dict.fromkeys(steps, "x"), caption="").figure()
+    figure.draw_without_rendering()
+    boxes = [axis._left_title.get_window_extent() for axis in figure.axes]
+    pairs = [(a, b) for n, a in enumerate(boxes) for b in boxes[:n]]
+    assert not any(a.overlaps(b) for a, b in pairs)
+    assert max(box.x1 for box in boxes) <= figure.bbox.x1
+
+
 def widget(**how):
     return step_by_step(DATA, about=ABOUT, caption="", **how).widget.props
 
