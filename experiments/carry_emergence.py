@@ -34,6 +34,7 @@ SIGNS = {**{str(digit): digit for digit in range(10)}, "+": 10, "=": 11, "<bos>"
 """The vocabulary of the adders trained here."""
 MOST_AT_FIRST = 0.05
 """More than this share of heads with a role at step 0 would mean that the method finds ghosts."""
+ROW = "head of the first seed"  # which those of other seeds are most like
 LETTERS = {"none": "·", "carry": "c", "base_add": "b", "both": "cb", "combiner": "n"}
 """How roles are written into the cells of a figure."""
 PARTS = {
@@ -510,10 +511,9 @@ def learning(loss: pd.DataFrame, cells: pd.DataFrame) -> dict[str, Drawing]:
 def side_by_side_figures(roles: pd.DataFrame, ablation: pd.DataFrame) -> dict[str, Drawing]:
     """Roles of the trained heads side by side, and what is lost without them."""
     ends = side_by_side(roles)
-    lost = lost_without(ablation).merge(
-        ends[["seed", "layer", "head", "row", "panel"]].drop_duplicates()
-    )
-    grid = {"rows": "row", "columns": "place", "facet": "panel", "low": 0, "high": 1}
+    named = ends[["seed", "layer", "head", ROW, "panel"]].drop_duplicates()
+    lost = lost_without(ablation).merge(named)
+    grid = {"rows": ROW, "columns": "place", "facet": "panel", "low": 0, "high": 1}
     return {
         "Heads that move the carry": heat_map(
             ends, value="carry_flip", text="letter", label="share of carries that flip", **grid,
@@ -571,10 +571,10 @@ def side_by_side(roles: pd.DataFrame) -> pd.DataFrame:
         for layer, row in enumerate(partners):
             mine = (heads["seed"] == seed) & (heads["layer"] == layer)
             like = {int(head): number for number, head in enumerate(row)}
-            heads.loc[mine, "row"] = [f"layer {layer}, {like[h]}" for h in heads.loc[mine, "head"]]
+            heads.loc[mine, ROW] = [f"L{layer}H{like[h]}" for h in heads.loc[mine, "head"]]
     heads["letter"] = heads["role"].map(LETTERS)
     heads["panel"] = _named(heads["seed"])
-    return heads.sort_values(["seed", "row", "place"], ignore_index=True)
+    return heads.sort_values(["seed", ROW, "place"], ignore_index=True)
 
 
 def lost_without(ablation: pd.DataFrame) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 """Figures without pyplot: panels of a stated size, one colour bar, and what cannot be drawn."""
 
 from collections.abc import Sequence
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ DESK = 9.6
 """Inches: panels of points and lines that stand side by side, as wide as a page on a desk."""
 
 _HATCHED = "not defined: hatched"
+_LETTER = 0.085
+"""Inches: of the name of a scale."""
 
 
 def require(data: pd.DataFrame, *columns: str) -> None:
@@ -49,14 +52,17 @@ def _is_text(column: pd.Series) -> bool:
 
 
 def panels(
-    count: int, width: float, height: float, within: float = WIDTH
+    count: int, width: float, height: float, within: float = WIDTH, *, square: bool = False
 ) -> tuple[Figure, list[Axes]]:
-    """A figure of `count` panels of that size (inches): side by side where they fit `within`."""
+    """A figure of `count` panels of that size (inches): side by side where they fit `within`.
 
+    Panels of `square` cells are drawn together: they leave room that others would take.
+    """
     columns = max(1, min(count, int(within / width + 1e-9)))
     rows = -(-count // columns)
     columns = -(-count // rows)
-    figure = Figure(figsize=(columns * width, rows * height), layout="constrained")
+    figure = Figure(figsize=(columns * width, rows * height))
+    figure.set_layout_engine("compressed" if square else "constrained")
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for spare in grid[count:]:
         spare.set_visible(False)
@@ -141,7 +147,9 @@ def colour_bar(figure: Figure, axes: Sequence[Axes], title: str, undefined: bool
     bar.locator = MaxNLocator(2 if has_long_labels else 6)
     bar.update_ticks()
     bar.ax.tick_params(length=2)
-    bar.set_label(f"{title}   ({_HATCHED})" if undefined else title)
+    told = f"{title}   ({_HATCHED})" if undefined else title
+    letters = int(0.7 * figure.get_figwidth() / _LETTER)  # the bar may stand aside
+    bar.set_label(told if len(told) <= letters else fill(told, letters))
 
 
 def _beyond(meshes: Sequence[ScalarMappable]) -> str:

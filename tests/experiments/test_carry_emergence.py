@@ -15,6 +15,7 @@ from experiments.carry_emergence import (
     LEARNED,
     LETTERS,
     NOTHING,
+    ROW,
     CarryEmergence,
     side_by_side,
 )
@@ -157,7 +158,7 @@ def test_heads_stand_in_the_rows_of_those_they_match() -> None:
     roles = course(base=10, carry=40, runs=160, attention=20).tables["roles"]
     table = side_by_side(roles)
     for letter in ("c", "b"):
-        rows = table[table["letter"] == letter].groupby("panel")["row"].unique()
+        rows = table[table["letter"] == letter].groupby("panel")[ROW].unique()
         assert len({tuple(row) for row in rows}) == 1  # the same one row in each panel
     assert table.groupby("panel").size().tolist() == [2 * HEADS * (PLACES + 1)] * 3
 

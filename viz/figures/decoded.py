@@ -79,7 +79,8 @@ def _still(data: pd.DataFrame, read: list[str]) -> Figure:
     heat(axis, values, (False, 0.0, 1.0), written=text, size=5.2)
     ticks(axis, "y", [f"{layer:g}" for layer in layers], _CELL[1] * len(layers), rotation=0)
     ticks(axis, "x", [shorten(read[pos], 10) for pos in positions], 99, rotation=90, size=7.5)
-    axis.set(xlabel="the text that is read", ylabel="layers passed")
+    axis.set_xlabel("the text that is read")
+    axis.set_ylabel("layers\npassed", rotation=0, ha="right", va="center")
     colour_bar(figure, [axis], "probability of the token in the box", False)
     return figure
 

@@ -71,7 +71,7 @@ def heads_figure(data: pd.DataFrame, value: str, title: str, facet: str | None) 
     layers, heads, _ = next(iter(grids.values()))
     cell = min(0.56, (WIDTH - 1) / len(heads), _TALLEST / len(layers))
     width, height = cell * len(heads) + 0.75, cell * len(layers) + 0.75
-    figure, axes = panels(len(grids), max(width, 2.6), height)
+    figure, axes = panels(len(grids), max(width, 2.6), height, square=True)
     figure.set_figheight(figure.get_figheight() + 0.7)
     scale = limits(_all_values(grids), title)
     for axis, (name, (rows, columns, values)) in zip(axes, grids.items(), strict=True):

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter, ScalarFormatter, StrMethodFormatter
+from matplotlib.ticker import MaxNLocator, NullFormatter, ScalarFormatter, StrMethodFormatter
 
 from viz.canvas import DESK, panels, require, split
 from viz.drawing import Drawing
@@ -373,6 +373,7 @@ def _finish_dots(axis: Axes, names: list, value: str, title: str) -> None:
     axis.set_yticks(range(len(names)), shown)
     axis.set_ylim(len(names) - 0.5, -0.5)
     axis.grid(True, axis="x")
+    axis.xaxis.set_major_locator(MaxNLocator(5))
     axis.set_xlabel(value)
     axis.set_title(label_of(title, "matplotlib"))
 

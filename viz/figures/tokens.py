@@ -159,7 +159,7 @@ def attention_figure(
     """Heat maps from query rows to key columns, a panel a head; in the open theme."""
     one = len(patterns) == 1
     size = min(5.6, max(3.0, 0.2 * len(tokens) + 1)) if one else 2.1
-    figure, axes = panels(len(patterns), size, size)
+    figure, axes = panels(len(patterns), size, size, square=True)
     figure.set_figheight(figure.get_figheight() + 0.7)
     later = np.triu(np.ones((len(tokens), len(tokens)), dtype=bool), 1)
     for axis, (name, pattern) in zip(axes, patterns.items(), strict=True):
