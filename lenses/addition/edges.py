@@ -103,7 +103,8 @@ def _deltas(
     """How each head's result differs between source and clean, at the pos that is read."""
     out, rows = attention_out(model), torch.arange(len(pos), device=pos.device)
     clean, source = (
-        torch.stack([z[rows, pos] for z in acts.z]) for acts in (pairs.clean, pairs.source)
+        torch.stack([z[rows, pos - acts.first] for z in acts.z])
+        for acts in (pairs.clean, pairs.source)
     )
     axes = "layer n head d_head, layer head d_head d_model -> layer n head d_model"
     delta = einsum(source - clean, torch.stack(out.W_O), axes)

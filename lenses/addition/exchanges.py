@@ -148,19 +148,20 @@ def read_pairs(
     model: Model, found: Contrast, batch_size: int, *, solved: bool = False, alone: bool = False
 ) -> Exchanges | None:
     """These pairs as a model reads them, or those of them that it gets right; None of none."""
+    if not len(found):
+        return None
     kept: dict[str, Any] = {}
+    first = min(pos.min() for name, pos in found.tokens_at.items() if not name.startswith("#"))
     for member, digit in MEMBERS:
         tokens, read = getattr(found, member), _read(found, alone)
-        if tokens is None:
+        if tokens is None or not len(found):
             continue
-        if not len(found):
-            return None
         tokens = tokens[:, : read.at.max() + 1]  # what stands later is seen by none that is read
         if member == "clean":
-            kept[member] = clean = Resumable(model, tokens, read.at, batch_size)
+            kept[member] = clean = Resumable(model, tokens, read.at, batch_size, first)
             logits = clean.logits
         else:
-            kept[member], logits = activations_and_logits(model, tokens, read.at, batch_size)
+            kept[member], logits = activations_and_logits(model, tokens, read.at, batch_size, first)
         kept[f"{member} says"] = logits
         said = logits[:, read.compared].argmax(-1).cpu().numpy()
         right = said == read.tokens[:, digit]

@@ -41,16 +41,19 @@ class Activations:
     mlp: list[Float[Tensor, "n pos d_model"]]
     """Empty where the model has no MLPs."""
     resid: list[Float[Tensor, "n pos d_model"]]
+    first: int = 0
+    """The first pos that was kept."""
 
     def __getitem__(self, rows: Rows) -> "Activations":
         """Those of some of the prompts."""
         kinds = (self.z, self.mlp, self.resid)
-        return Activations(*([act[rows] for act in acts] for acts in kinds))
+        return Activations(*([act[rows] for act in acts] for acts in kinds), self.first)
 
     def joined(self, more: "Activations") -> "Activations":
         """Those of these prompts and then of those."""
         kinds = ((self.z, more.z), (self.mlp, more.mlp), (self.resid, more.resid))
-        return Activations(*([torch.cat(x) for x in zip(*kind, strict=True)] for kind in kinds))
+        cat = ([torch.cat(x) for x in zip(*kind, strict=True)] for kind in kinds)
+        return Activations(*cat, self.first)
 
 
 @dataclass(frozen=True)
@@ -85,9 +88,13 @@ def activations(model: Model, tokens: Int[np.ndarray, "n pos"], batch_size: int)
 
 @torch.inference_mode()
 def activations_and_logits(
-    model: Model, tokens: Int[np.ndarray, "n pos"], at: Int[np.ndarray, "n read"], batch_size: int
+    model: Model,
+    tokens: Int[np.ndarray, "n pos"],
+    at: Int[np.ndarray, "n read"],
+    batch_size: int,
+    first: int = 0,
 ) -> tuple[Activations, Float[Tensor, "n read vocab"]]:
-    """The same and, in the same pass, the logits at some pos."""
+    """The same, kept from the pos `first` on, and in the same pass the logits at some pos."""
     found: dict[str, list[list[Tensor]]] = {}
     hooks: Hooks = []
     for kind, name in HOOKS.items():
@@ -95,7 +102,8 @@ def activations_and_logits(
         layers = [layer for layer in layers if layer in model.hook_dict]
         found[kind] = [[] for _ in layers]
         hooks += [
-            (layer, partial(_keep, into)) for layer, into in zip(layers, found[kind], strict=True)
+            (layer, partial(_keep, into, first))
+            for layer, into in zip(layers, found[kind], strict=True)
         ]
     logits = []
     for start in range(0, len(tokens), batch_size):
@@ -104,11 +112,11 @@ def activations_and_logits(
         with reading(model, reads):
             logits.append(model.run_with_hooks(batch, fwd_hooks=hooks))
     acts = {kind: [torch.cat(parts) for parts in layers] for kind, layers in found.items()}
-    return Activations(**acts), torch.cat(logits)
+    return Activations(**acts, first=first), torch.cat(logits)
 
 
-def _keep(into: list[Tensor], act: Tensor, hook: object) -> None:
-    into.append(act.clone())
+def _keep(into: list[Tensor], first: int, act: Tensor, hook: object) -> None:
+    into.append(act[:, first:].clone())
 
 
 @torch.inference_mode()
@@ -243,7 +251,8 @@ class _Exchange:
             return act
         to = partial(torch.as_tensor, device=act.device)
         here = to(rows), to(index[rows])
-        new = getattr(self.source, kind)[layer][to(self.row[rows]), to(self.at[rows])]
+        kept = to(self.row[rows]), to(self.at[rows] - self.source.first)
+        new = getattr(self.source, kind)[layer][kept]
         wanted = to(chosen[rows])
         wanted = wanted[..., None] if act.ndim == 4 else wanted
         act[here] = torch.where(wanted, new.to(act.dtype), act[here])

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from einops import rearrange, repeat
+from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -63,19 +63,24 @@ class Resumable:
 
     def __init__(
         self, model: Model, tokens: Int[np.ndarray, "n pos"], at: Int[np.ndarray, "n read"],
-        batch_size: int,
+        batch_size: int, first: int = 0,
     ) -> None:  # fmt: skip
+        """Prompts in which nothing changes before the pos `first`."""
         self.model, self.at, self.batch_size = model, at, batch_size
         self.last, self.device = model.cfg.n_layers - 1, model.cfg.device
         self.pos = np.arange(tokens.shape[1])
+        self.first = 0
+        """What stands before is kept as keys and values only."""
         self.z: list[Tensor] = []
         self.resid: list[Tensor] = []
-        """What enters each layer [n pos d_model]."""
+        """What enters each layer [n pos d_model], from `first` on."""
         self.turns: list[list[Tensor]] = []
         """Cosines, then sines, of rotary positions in each layer [1 pos d_head]; empty without."""
         self.logits = self._read(tokens)
         """Clean, at each read [n read vocab]."""
         self.parts = self._parts()
+        if self.parts:  # whole blocks need whole streams
+            self._keep_from(first)
 
     def __len__(self) -> int:
         return len(self.at)
@@ -131,9 +136,16 @@ class Resumable:
         exact = EXACT[str(expected.dtype).removeprefix("torch.")]
         return parts if bool(off.abs().max() <= exact * expected.abs().max()) else None
 
+    def _keep_from(self, first: int) -> None:
+        self.first = self.parts.first = first
+        for acts in (self.z, self.resid, self.parts.q):
+            acts[:] = [act[:, first:].clone() for act in acts]
+
     @torch.inference_mode()
     def changed(self, change: Change) -> Float[Tensor, "row read vocab"]:
         """Logits at each read when that changes."""
+        if change.pos.start < self.first:
+            raise ValueError(f"pos {change.pos.start} was not kept; the first kept is {self.first}")
         reached = self.at[change.row] >= change.pos.start
         if change.layer == self.last:
             reached &= self.at[change.row] < change.pos.stop
@@ -166,9 +178,10 @@ class Resumable:
             pos = np.arange(start, stop)
             if layer == self.last:
                 pos = reads[(reads >= start) & (reads < stop)]
-            stream = self.resid[layer][rows[:, None], self._to(pos)]
+            kept = rows[:, None], self._to(pos - self.first)
+            stream = self.resid[layer][kept]
             if new is None:
-                z = self.z[layer][rows[:, None], self._to(pos)]
+                z = self.z[layer][kept]
             else:
                 z = parts.attended(layer, rows, new, start, pos)
                 stream = _placed(stream, new, start, self._to(pos))
@@ -222,12 +235,28 @@ def _placed(
     return torch.where(is_new.view(1, -1, *[1] * (clean.ndim - 2)), shown, clean)
 
 
+def _z(
+    q: Float[Tensor, "row query head d_head"],
+    k: Float[Tensor, "row key_head d_head key"],
+    v: Float[Tensor, "row key_head key d_head"],
+    later: Bool[Tensor, "query key"],
+) -> Float[Tensor, "row query head d_head"]:
+    """What heads read; several in turn may share keys and values."""
+    shared = {"group": q.shape[2] // k.shape[1], "query": q.shape[1]}
+    q = rearrange(q, "row query (head group) d -> row head (group query) d", **shared)
+    scores = q @ k / q.shape[-1] ** 0.5
+    scores = rearrange(scores, "row head (group query) key -> row head group query key", **shared)
+    pattern = scores.masked_fill(later, -torch.inf).softmax(dim=-1, dtype=torch.float32)
+    z = pattern.to(v.dtype).flatten(2, 3) @ v
+    return rearrange(z, "row head (group query) d -> row query (head group) d", **shared)
+
+
 class _Projected(NamedTuple):
-    """Queries, keys and values of a layer, each as products read them: rows in one piece."""
+    """Queries, keys and values of a layer; keys and values as products read them: in one piece."""
 
     q: Float[Tensor, "row pos head d_head"]
-    k: Float[Tensor, "row head d_head pos"]
-    v: Float[Tensor, "row head pos d_head"]
+    k: Float[Tensor, "row key_head d_head pos"]
+    v: Float[Tensor, "row key_head pos d_head"]
 
 
 class _Parts:
@@ -241,7 +270,10 @@ class _Parts:
     ) -> None:
         self.model: Any = model
         self.turns = turns
-        self.clean = [self._projected(layer, stream, 0) for layer, stream in enumerate(resid)]
+        self.first = 0
+        """The first pos of which queries are kept."""
+        clean = [self._projected(layer, stream, 0) for layer, stream in enumerate(resid)]
+        self.q, self.k, self.v = (list(part) for part in zip(*clean, strict=True))
 
     @staticmethod
     def are_known(model: Model, turns: Sequence[Sequence[Tensor]]) -> bool:
@@ -252,21 +284,21 @@ class _Parts:
         return HAS_BRIDGE and has_parts and not is_parallel(model) and (is_learned or is_turned)
 
     def __getitem__(self, rows: Rows) -> "_Parts":
-        some = copy(self)
-        some.clean = [_Projected(*(part[rows] for part in parts)) for parts in self.clean]
+        some, kinds = copy(self), (self.q, self.k, self.v)
+        some.q, some.k, some.v = ([act[rows] for act in acts] for acts in kinds)
         return some
 
     def joined(self, more: "_Parts") -> "_Parts":
         both = copy(self)
-        layers = zip(self.clean, more.clean, strict=True)
-        both.clean = [_Projected(*map(torch.cat, zip(*pair, strict=True))) for pair in layers]
+        pairs = ((self.q, more.q), (self.k, more.k), (self.v, more.v))
+        both.q, both.k, both.v = ([torch.cat(x) for x in zip(*acts, strict=True)] for acts in pairs)
         return both
 
     def _projected(
         self, layer: int, stream: Float[Tensor, "row pos d_model"], start: int
     ) -> _Projected:
         """Queries, keys and values at every pos from `start` on."""
-        block, heads = self.model.blocks[layer], self.model.cfg.n_heads
+        block = self.model.blocks[layer]
         normed = block.ln1(stream) if has_child(block, "ln1") else stream
         found = []
         for project in (block.attn.q, block.attn.k, block.attn.v):
@@ -275,8 +307,7 @@ class _Parts:
             )
             if project is not block.attn.v:
                 wide = self._turned(layer, wide, start)
-            group = heads // wide.shape[2]
-            found.append(repeat(wide, "row pos head d -> row pos (head group) d", group=group))
+            found.append(wide)
         axes = ("row pos head d -> row head d pos", "row pos head d -> row head pos d")
         k, v = (rearrange(x, to).contiguous() for x, to in zip(found[1:], axes, strict=True))
         return _Projected(found[0], k, v)
@@ -304,17 +335,13 @@ class _Parts:
 
         Keys and values are those up to the last pos; what lies beyond is seen by none.
         """
-        clean, changed = self.clean[layer], self._projected(layer, new, start)
+        changed = self._projected(layer, new, start)
         at, stop = torch.from_numpy(pos).to(new.device), int(pos[-1]) + 1
         there, known = slice(start, start + new.shape[1]), max(0, stop - start)
-        q = _placed(clean.q[rows[:, None], at], changed.q, start, at)
-        k, v = clean.k[rows, ..., :stop], clean.v[rows, :, :stop]
+        q = _placed(self.q[layer][rows[:, None], at - self.first], changed.q, start, at)
+        k, v = self.k[layer][rows, ..., :stop], self.v[layer][rows, :, :stop]
         k[..., there], v[:, :, there] = changed.k[..., :known], changed.v[:, :, :known]
-        later = torch.arange(stop, device=new.device) > at[:, None]
-        scores = rearrange(q, "row query head d -> row head query d") @ k / q.shape[-1] ** 0.5
-        pattern = scores.masked_fill(later, -torch.inf).softmax(dim=-1, dtype=torch.float32)
-        z = pattern.to(v.dtype) @ v
-        return rearrange(z, "row head query d -> row query head d")
+        return _z(q, k, v, torch.arange(stop, device=new.device) > at[:, None])
 
     def block(
         self,

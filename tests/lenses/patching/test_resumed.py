@@ -75,6 +75,19 @@ def test_some_of_the_prompts_and_their_union_are_as_all_of_them(clean, layer) ->
     torch.testing.assert_close(found(both, 0, 1, 2, 3), found(clean, 0, 1, 2, 3))
 
 
+@pytest.mark.parametrize("layer", range(3))
+def test_what_stands_before_every_change_need_not_be_kept(model, clean, layer) -> None:
+    some = Resumable(model, TOKENS, READ, 3, first=4)
+    assert {act.shape[1] for act in some.z + some.resid} == {5 if some.parts else 9}
+    for pos in (range(4, 5), range(5, 9)):
+        change = Change(np.array([3, 0]), layer, pos, added(layer, pos, "z"))
+        assert torch.equal(some.changed(change), clean.changed(change))
+    if some.parts:
+        change = Change(np.array([0]), layer, range(3, 4), added(layer, range(3, 4), "z"))
+        with pytest.raises(ValueError, match="pos 3 was not kept; the first kept is 4"):
+            some.changed(change)
+
+
 def test_what_cannot_be_reached_is_not_computed(clean) -> None:
     def refuse(*_):
         raise AssertionError
