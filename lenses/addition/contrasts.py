@@ -169,7 +169,7 @@ def _joined(some: Pairs, more: Pairs) -> Pairs:
 
 
 def token_positions(style: AdditionFormat, sums: Sums) -> dict[str, Int[np.ndarray, "n"]]:
-    """Pos of each token by its name: `a2`, `+`, `A3`, or `#pos` for what is not in the layout's.
+    """Pos of each token by its name: `a2`, `+`, `A3`, or its text and pos, as in `␣ (19)`.
 
     Addends have all `style.digits` digits; answer digits that are not always written are left out.
     """
@@ -177,7 +177,7 @@ def token_positions(style: AdditionFormat, sums: Sums) -> dict[str, Int[np.ndarr
     for item in style.layout[: style.layout.index("c")]:
         places = list(range(style.digits)) if item in NUMBERS else [None]
         for place in places[::-1] if style.operands == "msb" else places:
-            sign = f"#{pos}" if item.startswith("#") else item
+            sign = f"{item[1:].replace(' ', '␣')} ({pos})" if item.startswith("#") else item
             named[sign if place is None else f"{item}{place}"] = np.full(len(sums), pos)
             pos += 1
     at = style.write(sums).at

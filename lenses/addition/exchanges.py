@@ -151,7 +151,8 @@ def read_pairs(
     if not len(found):
         return None
     kept: dict[str, Any] = {}
-    first = min(pos.min() for name, pos in found.tokens_at.items() if not name.startswith("#"))
+    addends = [f"{name}{place}" for name in "ab" for place in range(found.style.digits)]
+    first = min(found.tokens_at[digit].min() for digit in addends)
     for member, digit in MEMBERS:
         tokens, read = getattr(found, member), _read(found, alone)
         if tokens is None or not len(found):

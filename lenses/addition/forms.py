@@ -14,7 +14,7 @@ from lenses.kept import PerPrompt
 from lenses.statistics.intervals import FEWEST, bootstrap, wilson
 from lenses.texts import likeliest
 from models import Model, ModelError
-from models.text import TextNote, TooLongError, refuse_too_long, tokenize
+from models.text import TextNote, TooLongError, refuse_too_long, token_strings, tokenize
 from prompts.additions import Addition, AdditionFormat, Sums
 from prompts.forms import CHAT, Form, plain_forms
 
@@ -221,9 +221,14 @@ def style_of(model: Model, form: Form, places: int) -> AdditionFormat:
         raise _no_single_digits(model, form)
     lines = [form.solved(a, b) for a, b in zip(trial.a, trial.b, strict=True)]
     first = [int(number[0]) for number in (trial.a, trial.b, trial.answer)]
-    layout = _layout(tokenize(model, lines[0]), digits, [len(str(number)) for number in first])
+    items = _layout(tokenize(model, lines[0]), digits, [len(str(number)) for number in first])
     vocabulary = {str(digit): token for digit, token in enumerate(digits)}
-    vocabulary |= {item: int(item[1:]) for item in layout if item not in ("a", "b", "c")}
+    signs = [item for item in items if isinstance(item, int)]
+    named = {
+        token: f"#{name}" for token, name in zip(signs, token_strings(model, signs), strict=True)
+    }
+    layout = tuple(named.get(item, item) for item in items)
+    vocabulary |= {name: token for token, name in named.items()}
     style = AdditionFormat(digits=places, pad=False, layout=layout, vocabulary=vocabulary)
     nines = np.array([10**places - 1])
     length = style.write(Sums(nines, nines, places)).tokens.shape[1]
@@ -241,12 +246,12 @@ def _no_single_digits(model: Model, form: Form) -> ModelError:
     )
 
 
-def _layout(ids: list[int], digits: list[int], widths: Sequence[int]) -> tuple[str, ...]:
-    """The items of an addition's layout: its last three numbers as a, b, c, the rest as `#id`."""
-    items: list[str] = []
+def _layout(ids: list[int], digits: list[int], widths: Sequence[int]) -> list[str | int]:
+    """The items of an addition's layout: its last three numbers as a, b, c, the rest as ids."""
+    items: list[str | int] = []
     for name, width in zip("cba", reversed(widths), strict=True):
         items.append(name)
         ids = ids[:-width]
         while ids and ids[-1] not in digits and name != "a":
-            items.append(f"#{ids.pop()}")
-    return (*(f"#{token}" for token in ids), *reversed(items))
+            items.append(ids.pop())
+    return [*ids, *reversed(items)]

@@ -23,7 +23,9 @@ _NONE = "none"
 _BOX = 0.22
 """Inches: the height of a component's box."""
 _BARE = 3
-"""Tokens before the first with a component that are still drawn."""
+"""Tokens, or layers, before the first with a component that are still drawn."""
+_LETTER = 0.12
+"""Inches: of a token's name."""
 _GAP = 0.9
 """Boxes: the space between two layers."""
 
@@ -52,9 +54,8 @@ def model_map(data: pd.DataFrame, *, caption: str) -> Drawing:
 
 def _map(data: pd.DataFrame, found: pd.DataFrame) -> Figure:
 
-    positions, layers = sorted(data["pos"].unique()), sorted(data["layer"].unique())
-    bare = max(0, positions.index(found["pos"].min()) - 1) if len(found) else 0
-    bare, positions = (bare, positions[bare:]) if bare > _BARE else (0, positions)
+    bare, positions = _without_bare(data["pos"], found["pos"])
+    below, layers = _without_bare(data["layer"], found["layer"])
     boxes = found.groupby(["layer", "pos"]).size().groupby("layer").max()
     tall = [int(boxes.get(layer, 1)) for layer in layers]
     base = [0.0, *accumulate(height + _GAP for height in tall)]
@@ -68,8 +69,17 @@ def _map(data: pd.DataFrame, found: pd.DataFrame) -> Figure:
     _finish(axis, data.drop_duplicates("pos").set_index("pos")["token"], positions, base[-1])
     if bare:
         axis.set_xlabel(f"token ({bare} before these have no part in it)")
+    if below:
+        axis.set_ylabel(f"layer ({below} below have no part)")
     _name_roles(figure, [role for role in _ROLES if role in set(found["role"])])
     return figure
+
+
+def _without_bare(every: pd.Series, found: pd.Series) -> tuple[int, list]:
+    """How many there are long before the first with a component, and the rest in order."""
+    ordered = sorted(every.unique())
+    bare = max(0, ordered.index(found.min()) - 1) if len(found) else 0
+    return (bare, ordered[bare:]) if bare > _BARE else (0, ordered)
 
 
 def _layer(axis: Axes, found: pd.DataFrame, positions: list, bottom: float, height: int) -> None:
@@ -100,7 +110,7 @@ def _colour(role: str) -> str:
 
 def _finish(axis: Axes, tokens: pd.Series, positions: list, top: float) -> None:
     shown = [label_of(shorten(str(tokens[pos]), 10), "matplotlib") for pos in positions]
-    turned = max(map(len, shown)) > 2
+    turned = max(map(len, shown)) * _LETTER * len(positions) > axis.figure.get_figwidth() - 0.9
     size = min(9.0, 0.8 * 72 * (WIDTH - 0.9) / len(positions))
     axis.set_xticks(range(len(positions)), shown, rotation=90 if turned else 0, size=size)
     axis.set(xlim=(-0.6, len(positions) - 0.4), ylim=(-0.5, top))

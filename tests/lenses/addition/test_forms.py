@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from lenses.addition.contrasts import token_positions
 from lenses.addition.forms import (
     CHOSEN_ON,
     addition_format,
@@ -176,6 +177,18 @@ def test_smollm2_reads_additions_as_they_are_written():
             written.tokens, sums.a, sums.b, written.at.max(axis=1) + 1, strict=True
         ):
             assert model.tokenizer.decode(torch.tensor(row[:end])) == form.solved(a, b)
+
+
+def test_signs_of_a_form_are_called_by_their_text_and_pos() -> None:
+    model = adding_only(r"\n(\d+)\+(\d+)=()$")
+    style = style_of(model, CLOSE.showing(sums_apart(1, 0)[0]), 1)
+    sums = Addition(1, 5, 5, padded=False).sums
+    named = token_positions(style, sums)
+    written = style.write(sums).tokens[0]
+    assert [name for name in named if not name.startswith("A")][-4:] == [
+        "a0", "+ (8)", "b0", "= (10)",
+    ]  # fmt: skip
+    assert model.tokenizer.decode(torch.tensor(written[[8, 10]])) == "+="
 
 
 def test_every_form_is_asked_of_sums_that_chose_none(close):
