@@ -1,7 +1,7 @@
 """Which additions does the model get right?"""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -53,6 +53,8 @@ class AdditionAccuracy(Experiment):
     """
 
     runs_on: ClassVar[str] = "adder 10 s, language model 5 to 20 min"
+    quick: ClassVar[dict[str, Any]] = {"per_cell": 8, "uniform": 40}
+
     batch_size: int = Field(128, ge=1)
     """Questions in one forward pass."""
     places: int | None = Field(None, ge=2, le=17)

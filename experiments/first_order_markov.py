@@ -10,7 +10,7 @@ from pydantic import Field
 from experiments import Claim, Experiment, Reading, Results, Table, TextFile, UsageError, percent
 from lenses.flow import markov_tables
 from lenses.flow.bigram_counts import Bigrams, addition_bigrams, counted_words
-from lenses.flow.ngrams import LONGEST, SOME, passages_of, rules_against
+from lenses.flow.ngrams import LONGEST, PUBLISHED, SOME, passages_of, rules_against
 from lenses.statistics.against_random import random_models
 from lenses.statistics.intervals import bootstrap
 from models.planted.markov import planted_markov
@@ -311,17 +311,16 @@ class FirstOrderMarkov(Experiment):
 
 def _rule_claims(rows: pd.DataFrame) -> list[Claim]:
     """How much of what the model says n-grams tell: honestly, and the best of all rules."""
-    rules = rows.set_index("rule")
+    rules, end = rows.set_index("rule"), "says what the whole model finds likeliest next."
     said = {
-        LONGEST: "The longest n-gram (up to 4) that was counted says what the whole model finds "
-        "likeliest next.",
-        SOME: "One of eight n-gram rules, whichever fits, says what the whole model finds "
-        "likeliest next (published, counted in all training texts: 68 to 79 %).",
+        LONGEST: (f"The longest n-gram (up to 4) that was counted {end}", None),
+        SOME: (f"One of eight n-gram rules, whichever fits, {end}", PUBLISHED),
     }
     unit = "share of tokens; as often by chance, against another passage: {:.2g}"
+    units = {name: unit.format(rules["elsewhere"][name]) for name in said}
     return [
-        Claim.descriptive(sentence, rules.loc[name], unit=unit.format(rules["elsewhere"][name]))
-        for name, sentence in said.items()
+        Claim.descriptive(sentence, rules.loc[name], unit=units[name], reported=reported)
+        for name, (sentence, reported) in said.items()
     ]
 
 

@@ -11,7 +11,7 @@ from pydantic import Field
 from experiments import Claim, Estimate, Reading, Results, Table, TextStudy, corrected
 from lenses.states import fillers, own_text, own_text_rows, replies
 from lenses.states.fillers import MAIN, OWN
-from lenses.states.own_text_rows import APART, TIMES, in_words, spaced
+from lenses.states.own_text_rows import APART, LOWER, TIMES, in_words, spaced
 from lenses.states.policy import FEWEST, STATISTICS
 from lenses.statistics.against_random import random_models
 from models.planted.dialect import planted_dialect
@@ -206,7 +206,7 @@ class OnPolicy(TextStudy):
             "the surprisal of the token just read held fixed.",
             None if np.isnan(rows.loc["own", "low"]) else rows.loc["own"], below=1.0,
             **_if_alike(results, filler, shared),
-            null=rows.drop(index="own")["estimate"].mean(),
+            null=rows.drop(index="own")["estimate"].mean(), reported=LOWER,
             null_note="random weights that read the same texts, at the model's own surprisals",
             unit="entropy of the next token on own text, as a share of that on the other",
             needs="5 prompts or more, and texts that share a range of surprisal",

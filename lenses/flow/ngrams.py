@@ -26,6 +26,8 @@ RULES: dict[str, tuple[int, ...]] = {
 """How many tokens back each rule looks."""
 LONGEST, SOME = "longest that was counted", "any of the eight rules"
 SUFFIXES = ("4-gram", "trigram", "bigram", "unigram")
+PUBLISHED = (0.68, "2407.12034: Wikipedia, more rules, counted in all training texts")
+"""How often one of the published rules says what a model does; 79 % for small stories."""
 REACH = 3
 """Tokens that the longest rule looks back at; no token nearer to the beginning is predicted."""
 SEGMENT = 64
