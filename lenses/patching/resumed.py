@@ -193,6 +193,8 @@ class Resumable:
     ) -> Float[Tensor, "row read vocab"]:
         """Clean logits, and in their place the changed ones of the pos [row pos vocab]."""
         at = self.at[row]
+        if at.shape[1] == len(pos) and (at == pos).all():  # of a large vocabulary each copy counts
+            return logits
         index = np.searchsorted(pos, at).clip(max=len(pos) - 1)
         rows, reads = np.nonzero(pos[index] == at)
         said, where = self.logits[self._to(row)], self._to(rows)
