@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
-import torch
 from pydantic import Field
 
 from experiments import Claim, Reading, Results, Table, TextStudy, corrected
+from lenses.flow.controls import carried_rows, copied_rows
 from lenses.flow.decoded import decoded
 from lenses.flow.gradients import state_gradients
-from lenses.flow.keyed_texts import answered_texts, given_keyed, positions
-from lenses.flow.origins import Found, TracedText, head_share, origin_rows, row_errors, traced_texts
+from lenses.flow.keyed_texts import answered_texts, given_keyed
+from lenses.flow.origins import Found, TracedText, origin_rows, row_errors, traced_texts
 from lenses.flow.splits import RULES, splits
 from lenses.flow.tables import cell_rows, fetched_rows, link_rows, node_rows, page_arrays
 from lenses.flow.trace import Threshold, trace, without_sink
@@ -22,10 +22,10 @@ from lenses.flow.vocabulary import PARTS, vocabulary_shares
 from lenses.kept import PerPrompt
 from lenses.statistics.against_random import AgainstRandom, above_zero_and_twins
 from lenses.statistics.grid import grid
-from lenses.statistics.intervals import bootstrap
+from lenses.statistics.intervals import bootstrap, share
 from models.planted.carry import planted_carry
 from models.planted.copy import planted_copy
-from models.text import token_strings, tokenize
+from models.text import token_strings
 from prompts.additions import Addition
 from prompts.relevance import keyed_prompts
 from viz import along_text, bars, flow_blocks, flow_chart, flow_texts, heat_map, label
@@ -45,15 +45,19 @@ LOUD = 10.0
 CONTROLS = {
     "copy": "a copying head that writes as much as each of the others",
     "loud copy": f"a copying head that writes {LOUD:.0f} times as much as each of the others",
-    "carry": "the head that moves the carry in an adder",
+    "carry column": "adders; whether block 0's thickest link comes from the column that carries",
+    "carry head": "the same adders; what the carry's head moves, of all that its block moves",
 }
 """Planted models, and what is known of each."""
+CARRY_TRUEST: Rule = "norms"
+"""The rule that flow_faithfulness finds truest on such adders."""
+CHANCE = 2 / 9
+"""At most: the two digits of a column among the tokens up to the answer digit."""
 TRUEST = "the rule that flow_faithfulness found truest on smollm2, with its 16 shipped prompts"
-RANDOM_MODELS = 4
-TWINS_READ = 24
-"""Prompts, at most, that models with random weights read."""
-TRIED = 8
-"""Texts that each planted model reads."""
+RANDOM_MODELS, TWINS_READ = 4, 24
+"""Models with random weights; prompts, at most, that they read."""
+TRIED, ADDERS = 8, 4
+"""Texts that each planted model reads, of an adder at each place; planted adders."""
 ROWS_WITHIN = 1e-5
 TOLERANCE = {"float32": 1e-4, "float16": 2e-2, "bfloat16": 5e-2}
 NEEDS = "5 prompts or more whose answer is a word they state"
@@ -139,10 +143,10 @@ class InformationFlow(TextStudy):
             "A row is a text read by a planted model: the share of the flow on the true path.",
             key="control rule prompt",
             columns={
-                "control": "planted model: copy, loud copy or carry",
+                "control": "planted model, and what is known of it",
                 "rule": "how a state is divided",
-                "found": "copy: weight from the copied word; carry: what the carry's head moves, "
-                "of all that its block's attention moves",
+                "found": "copy: weight from the copied word; carry column: 1 where the thickest "
+                "link of block 0 comes from it; carry head: its share of what block 0 moves",
             },
         ),
         "cells": Table(
@@ -182,12 +186,12 @@ class InformationFlow(TextStudy):
     reading: ClassVar[Reading] = Reading(
         causal="no: states are taken apart as sums; flow_faithfulness cuts what a diagram leaves "
         "out and sees whether the prediction stays",
-        assumes="a part matters as much as the rule says: by its length, by its direction in the "
-        "sum, or by the traced token's gradient",
+        assumes="a part matters as much as the rule says: by its length, its direction in the sum, "
+        "or the traced token's gradient; which rule is truest differs by model (flow_faithfulness)",
         stressed="three planted models in which the true path is known; four models with random "
         "weights; the tokens beside the key",
-        not_shown="that the token would change without a link; or what a token that was fetched "
-        "had itself collected before, which the flow follows further down",
+        not_shown="that the token would change without a link; which head of a link did it, where "
+        "others write as much; what a token that was fetched had itself collected before",
     )
 
     def measure(self, model: "Model") -> Results:
@@ -304,8 +308,7 @@ class InformationFlow(TextStudy):
             "nodes": node_rows(flows),
             "links": link_rows(flows),
         }
-        told = {"key": np.array(text.key, dtype=np.int64)}
-        told |= {"clipped": Found.of(found, text).clipped}
+        told = {"key": np.array(text.key, dtype=np.int64), "clipped": Found.of(found, text).clipped}
         told |= {"vocabulary": vocabulary_shares(model, text.tokens).numpy()}
         return tables, page_arrays(found) | told
 
@@ -373,34 +376,14 @@ def _controls(seed: int) -> pd.DataFrame:
     """What each rule finds in planted models, text by text."""
     shipped = [p for p in keyed_prompts() if p.kind == "planted"][:TRIED]
     texts, keys = [p.text for p in shipped], [p.key for p in shipped]
-    rows = []
-    for control, loud in (("copy", 1.0), ("loud copy", LOUD)):
-        model, _ = planted_copy(texts, keys, loud=loud, seed=seed)
-        for number, (text, key) in enumerate(zip(texts, keys, strict=True)):
-            ids = tokenize(model, text)
-            (at,) = positions(model, ids, text, key)
-            found = splits(model, torch.tensor(ids))
-            traced = {r: trace(split, model.cfg.n_layers, -1) for r, split in found.by_rule.items()}
-            rows += [(control, r, number, float(x.sources[at].sum())) for r, x in traced.items()]
-    columns = ["control", "rule", "prompt", "found"]
-    return pd.DataFrame([*rows, *_carry_rows(seed)], columns=columns)
-
-
-def _carry_rows(seed: int) -> list[tuple[str, str, int, float]]:
-    """Of what block 0 of a planted adder moves into digits with a carry: its carry head's part."""
-    planted, place = planted_carry(seed=seed), 1
-    form, heads = planted.model.card.arithmetic, [head for _, head in planted.heads[place]]
-    sums = Addition(form.digits, 16 * TRIED, seed).sums
-    written = form.write(sums[np.flatnonzero(sums.carry[:, place])[:TRIED]])
-    rows = []
-    for number, (tokens, at) in enumerate(zip(written.tokens, written.at[:, place], strict=True)):
-        found = splits(planted.model, torch.from_numpy(tokens[:at].copy()),
-                       heads=planted.model.cfg.n_heads)  # fmt: skip
-        rows += [
-            ("carry", rule, number, head_share(split, trace(split, 2, -1), 0, heads))
-            for rule, split in found.by_rule.items()
-        ]
-    return rows
+    frames = [copied_rows(planted_copy(texts, keys, loud=loud, seed=seed)[0], texts, keys, name)
+              for name, loud in (("copy", 1.0), ("loud copy", LOUD))]  # fmt: skip
+    for number in range(ADDERS):
+        planted = planted_carry(seed=seed + number)
+        sums = Addition(planted.model.card.arithmetic.digits, 16 * TRIED, seed + number).sums
+        rows = carried_rows(planted.model, planted.heads, sums, TRIED)
+        frames.append(rows.assign(prompt=rows["prompt"] + 100 * number))
+    return pd.concat(frames)
 
 
 def _prompt_rows(
@@ -408,13 +391,12 @@ def _prompt_rows(
 ) -> pd.DataFrame:
     """What was read and traced, with the checks of each text."""
     checks = own["checks"]
-    said = [token_strings(model, [text.target])[0] for text in texts]
     names = ("row_error", "head_error", "attention_error", "probability")
     return pd.DataFrame({
         "prompt": [text.number for text in texts],
         "kind": [text.kind for text in texts],
         "given": ["".join(token_strings(model, text.ids)) for text in texts],
-        "traced": said,
+        "traced": token_strings(model, [text.target for text in texts]),
         "decisive": [_words(model, text) for text in texts],
         "counts": [text.number in counted for text in texts],
         "given_tokens": [len(text.ids) for text in texts],
@@ -456,9 +438,8 @@ def _disagreement(results: Results, rule: str) -> str:
         for source, rules in named.items() if source != own
     ]  # fmt: skip
     told = f"The answer is by {rule}, {TRUEST if rule == 'projection' else 'one of seven rules'}"
-    if own is None or not others:
-        return f"{told}."
-    return f"{told}; other rules put {' or '.join(others)} first."
+    first = f"; other rules put {' or '.join(others)} first" if own is not None and others else ""
+    return f"{told}{first}."
 
 
 def _place(tables: Mapping[str, pd.DataFrame], pos: int) -> str:
@@ -509,29 +490,49 @@ def _identities(prompts: pd.DataFrame, tolerance: float) -> list[Claim]:
 
 def _control_claims(rows: pd.DataFrame, seed: int) -> list[Claim]:
     """Which rules find a path that is known, and which miss it."""
-    claims = []
-    for control, about in CONTROLS.items():
-        own = rows[rows["control"] == control]
-        wide = own.pivot(index="prompt", columns="rule", values="found")
-        means = wide.mean()
+    claims, found = [], rows.pivot(index="prompt", columns=["control", "rule"], values="found")
+    for control in ("copy", "loud copy"):
+        means = found[control].mean()
         finding = [rule for rule in RULES if means.get(rule, 0) > FOUND]
         missing = [f"{rule} ({means[rule]:.2f})" for rule in RULES if rule not in finding]
         best = max(RULES, key=lambda rule: means.get(rule, 0))
         told = f"Found by {', '.join(finding) or 'none'}; missed by {', '.join(missing) or 'none'}."
         claims.append(Claim.mechanical(
-            f"In a planted model with {about}, a rule leads more than {FOUND:.0%} of the flow "
-            f"along the true path. {told}",
-            bootstrap(wide[best].to_numpy(), seed).within(0, 1), above=FOUND, check=True,
+            f"In a planted model with {CONTROLS[control]}, a rule leads more than {FOUND:.0%} of "
+            f"the flow along the true path. {told}",
+            bootstrap(found[control][best].to_numpy(), seed).within(0, 1), above=FOUND, check=True,
             unit=f"share on the true path by the rule {best}", more="texts",
         ))  # fmt: skip
-    return claims
+    return [*claims, *_carry_claims(found["carry column"], found["carry head"], seed)]
+
+
+def _carry_claims(columns: pd.DataFrame, heads: pd.DataFrame, seed: int) -> list[Claim]:
+    """What the diagrams of an adder show of its carry: the column, not the head."""
+    tried, best = columns[CARRY_TRUEST].dropna(), heads.mean().fillna(0).idxmax()
+    told = ", ".join(f"{rule} {columns[rule].mean():.2f}" for rule in RULES)
+    return [
+        Claim.mechanical(
+            f"In {ADDERS} planted adders block 0's thickest link into an answer digit comes more "
+            "often than by chance from the column that makes its carry, by the rule "
+            f"{CARRY_TRUEST}, which flow_faithfulness finds truest there. By every rule: {told}.",
+            share(int(tried.sum()), len(tried)), above=CHANCE, null=CHANCE, check=True,
+            null_note="a token drawn by chance, at most", unit="share of additions",
+            more="additions", needs="one addition or more",
+        ),
+        Claim.descriptive(
+            "No rule shows which head moves this carry: it is one of six that write as much, and "
+            f"nothing reads the others; it gets {heads[best].mean():.2f} at most ({best}). Rules "
+            "by gradient draw nothing there, as the step that makes the carry a bit is flat.",
+            bootstrap(heads[best].to_numpy(), seed).within(0, 1), unit="of what block 0 moves",
+        ),
+    ]  # fmt: skip
 
 
 def _fetched_figure(tables: Mapping[str, pd.DataFrame]) -> dict[str, "Drawing"]:
     inputs = tables["cells"].drop_duplicates("pos")[["pos", "input"]]
     words = {row.pos: f"{row.pos} {row.input}" for row in inputs.itertuples()}
-    axes = {"rule": list(RULES), "source": sorted(words)[:-1]}
-    rows = grid(axes).merge(fetched_rows(tables["links"]), how="left").fillna({"share": 0.0})
+    rows = grid({"rule": list(RULES), "source": sorted(words)[:-1]})
+    rows = rows.merge(fetched_rows(tables["links"]), how="left").fillna({"share": 0.0})
     rows["token"] = rows["source"].map(words)
     return {} if rows.empty else {"What the last token fetches, by each rule": heat_map(
         rows, "rule", "token", "share", low=0.0, label="share of what is fetched",
@@ -565,11 +566,11 @@ def _key_figures(origins: pd.DataFrame) -> dict[str, "Drawing"]:
 
 def _control_figure(controls: pd.DataFrame) -> "Drawing":
     means = controls.groupby(["control", "rule"], sort=False)["found"].mean().reset_index()
-    means = means.rename(columns={"control": "planted model"})
     return heat_map(
-        means, "rule", "planted model", "found", label="share on the true path",
-        caption="How much of the flow each rule leads along the path that is known. "
-        + " ".join(f"{name}: {about}." for name, about in CONTROLS.items()),
+        means.rename(columns={"control": "planted model"}), "rule", "planted model", "found",
+        low=0.0, high=1.0, label="share found",
+        caption="How much each rule finds of what is known: a share of the flow, or of additions. "
+        + " ".join(f"{k}: {about}." for k, about in CONTROLS.items()),
     )  # fmt: skip
 
 

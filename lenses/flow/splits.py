@@ -25,6 +25,8 @@ from models.readout import unembedding
 
 NUMBERS = 2**24
 """Of what is moved, held at d_model width at a time: 128 MB in float64."""
+ROUNDING = 1e-4
+"""A part's cosine with a gradient up to which its score may be what float32 has rounded."""
 
 
 @dataclass(frozen=True)
@@ -171,9 +173,13 @@ def l1_proximity(block: Block) -> Scores:
 
 def gradient_x_activation(block: Block) -> Scores:
     """<part, gradient of the traced token's log-odds by the joint>: signed."""
-    head = block.along(_gradient(block)[0])
-    return _scores(block, head.sum(0), lambda part, joint: (part * _gradient(block)[joint]).sum(-1),
-                   head)  # fmt: skip
+    gradient, head = _gradient(block), _heads_by_gradient(block)
+
+    def score(part: Tensor, joint: int) -> Tensor:
+        product = (part * gradient[joint]).sum(-1)
+        return _beyond_rounding(product, part.norm(dim=-1), gradient[joint].norm(dim=-1))
+
+    return _scores(block, head.sum(0), score, head)
 
 
 def contribution_weights(block: Block) -> Scores:
@@ -196,7 +202,7 @@ def max_flow(block: Block) -> Scores:
     value 1. Taken is the one that divides each state in proportion to its capacities, as the other
     rules do.
     """
-    head = block.along(_gradient(block)[0]).clamp(min=0)
+    head = _heads_by_gradient(block).clamp(min=0)
     source, nothing = _shares(head.sum(0)), torch.zeros_like(block.pre[:, 0])
     one = torch.ones_like(nothing)
     return Scores(source, nothing, one, nothing, one, head)
@@ -307,6 +313,22 @@ def _whole(block: Block, joint: int) -> Float[Tensor, "pos d_model"]:
 def _gradient(block: Block) -> Float[Tensor, "joint pos d_model"]:
     assert block.gradient is not None, "a rule of BY_GRADIENT needs a backward pass"
     return block.gradient
+
+
+def _heads_by_gradient(block: Block) -> Float[Tensor, "head query source"]:
+    """<what each head moves, gradient by what attention adds>."""
+    gradient = _gradient(block)[0]
+    length = gradient.norm(dim=-1)[:, None]
+    return _beyond_rounding(block.along(gradient), block.lengths(), length)
+
+
+def _beyond_rounding(product: Tensor, part: Tensor, gradient: Tensor) -> Tensor:
+    """Products of parts with a gradient, given the lengths of both; zero where rounding may be all.
+
+    Behind a step that is flat where it is read (a saturated MLP) the gradient is zero, and what
+    float32 leaves of it has any sign.
+    """
+    return torch.where(product.abs() > ROUNDING * part * gradient, product, 0)
 
 
 def _nearer(

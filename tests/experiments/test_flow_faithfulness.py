@@ -3,13 +3,19 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from experiments import Results
 from experiments.flow_faithfulness import FIRST_PUBLISHED, FlowFaithfulness
-from experiments.information_flow import TRUEST, InformationFlow
-from lenses.flow.kept_curves import ORDERS, RANDOM_ORDER, RANDOM_SHARES
-from lenses.flow.splits import RULES
+from experiments.information_flow import CARRY_TRUEST, CHANCE, TRUEST, InformationFlow
+from lenses.flow.faithfulness import Absent, Pieces, read_clean, with_only
+from lenses.flow.kept_curves import ORDERS, RANDOM_ORDER, RANDOM_SHARES, areas_between, best_rule
+from lenses.flow.splits import BY_GRADIENT, RULES, splits
+from lenses.flow.trace import trace
+from lenses.statistics.intervals import mean_with_p, share
 from models import load, untrained
+from models.planted.carry import planted_carry
+from prompts.additions import Addition
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +122,62 @@ def test_a_copied_word_is_found_by_true_diagrams():
     left = results.tables["curves"].set_index(["way", "order", "ablation", "share"])["estimate"]
     assert left["inserted", "projection", "zero", 0.05] == pytest.approx(1, abs=1e-3)
     assert left["inserted", RANDOM_SHARES, "zero", 0.05] < 0.9
+
+
+@pytest.fixture(scope="module")
+def carrying():
+    """A planted adder and its areas on 64 sums; neither its seed nor its sums chose anything."""
+    planted = planted_carry(seed=5)
+    return planted, FlowFaithfulness(count=64, seed=5).measure(planted.model)
+
+
+def test_of_a_planted_adder_the_truest_rule_is_named(carrying):
+    """Chosen on every other sum and held against other rules on the rest."""
+    wide = areas_between(carrying[1].tables["areas"])
+    chosen = wide[::2][list(RULES)].mean().idxmax()
+    assert chosen == CARRY_TRUEST == best_rule(carrying[1].tables["best"])
+    for other in ("projection", *BY_GRADIENT, RANDOM_ORDER):
+        assert mean_with_p((wide[chosen] - wide[other])[1::2].to_numpy()).low > 0
+
+
+def test_under_it_the_path_of_the_carry_is_the_thickest_of_its_block(carrying):
+    """In more than half of the sums, of adders and sums that it was not chosen on."""
+    rule = best_rule(carrying[1].tables["best"])
+    found = []
+    for seed in range(40, 44):
+        planted = planted_carry(seed=seed)
+        form = planted.model.card.arithmetic
+        for place in planted.heads:
+            below = [form.operand_at(addend, place - 1) for addend in "ab"]
+            sources = thickest_sources(planted.model, place, rule, seed)
+            found += [source in below for source in sources]
+    assert len(found) == 4 * 3 * 12
+    assert share(sum(found), len(found)).low > 0.5 > CHANCE
+
+
+def thickest_sources(model, place, rule, seed):
+    """From where block 0 draws most into a digit that gets a carry, in 12 sums."""
+    sums = Addition(3, 256, seed).sums
+    told = model.card.arithmetic.write(sums[np.flatnonzero(sums.carry[:, place])[:12]])
+    for ids, at in zip(told.tokens, told.at[:, place], strict=True):
+        split = splits(model, torch.from_numpy(ids[:at].copy()), [rule])[rule]
+        yield int(trace(split, 2, -1).attention[0, -1].argmax())
+
+
+def test_the_planted_pieces_alone_keep_the_digit_of_a_planted_adder(carrying):
+    """The measure could tell: a tenth of the mass keeps all, where it is the right tenth."""
+    model, form = carrying[0].model, carrying[0].model.card.arithmetic
+    sums = Addition(form.digits, 8, seed=7).sums
+    for ids in torch.from_numpy(form.write(sums).tokens):
+        clean = read_clean(model, ids[: form.read_at(1) + 1])
+        kept = Pieces(*(torch.zeros(1, *x.shape, dtype=torch.bool)
+                        for x in (clean.mass.attention, clean.mass.mlp)))  # fmt: skip
+        units, tens = ([form.operand_at(addend, place) for addend in "ab"] for place in (0, 1))
+        kept.mlp[0, :, -1] = kept.attention[0, 0, -1, [0, *units]] = True
+        kept.attention[0, 1, -1, tens] = True
+        assert (kept.flat()[0] * clean.mass.flat()).sum() < 0.1 * clean.mass.flat().sum()
+        left = with_only(model, clean, kept, Absent.zero(clean)).log_probability[0]
+        assert left == pytest.approx(float(clean.log_p.max()), abs=1e-3)
 
 
 def test_the_best_rule_is_not_held_against_itself(experiment, results):

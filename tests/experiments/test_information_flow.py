@@ -2,8 +2,8 @@
 
 import pytest
 
-from experiments.information_flow import CONTROLS, InformationFlow
-from lenses.flow.splits import RULES
+from experiments.information_flow import CARRY_TRUEST, CONTROLS, InformationFlow
+from lenses.flow.splits import BY_GRADIENT, RULES
 from lenses.flow.tables import Diagram
 from models import load, untrained
 
@@ -59,13 +59,29 @@ def test_weight_is_conserved(experiment, results):
 
 
 def test_the_page_says_which_rules_miss_a_known_path(experiment, results):
-    told = [c.sentence for c in experiment.claims(results) if "planted model" in c.sentence]
-    assert len(told) == len(CONTROLS)
+    told = [c.sentence for c in experiment.claims(results) if "planted" in c.sentence]
     copy, loud, carry = told
     assert f"Found by {GRADIENT}; missed by norms (0." in copy
     assert "Found by projection, " in loud
     assert "max-flow (0.5" in loud.partition("missed by")[2]
-    assert GRADIENT in carry.partition("missed by")[0]
+    assert f"by the rule {CARRY_TRUEST}, which flow_faithfulness finds truest there" in carry
+
+
+def test_the_page_says_that_an_adders_diagram_shows_the_column_and_not_the_head(
+    experiment, results
+):
+    rows = results.tables["controls"]
+    means = rows.groupby(["control", "rule"])["found"].mean()
+    column, head = experiment.claims(results)[-2:]
+    assert column.verdict == "holds"
+    assert column.estimate == pytest.approx(means["carry column", CARRY_TRUEST])
+    assert all(f"{rule} {means['carry column', rule]:.2f}" in column.sentence for rule in RULES)
+    for rule in BY_GRADIENT:
+        assert means["carry column", rule] == means["carry head", rule] == 0
+    assert means["carry head", "norms"] == pytest.approx(1 / 6, abs=1e-6)
+    assert head.estimate == pytest.approx(means["carry head"].max())
+    assert head.estimate < 0.5
+    assert set(rows["control"]) == set(CONTROLS)
 
 
 def test_each_rule_fetches_the_copied_word_of_a_planted_model(planted):

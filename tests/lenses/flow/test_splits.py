@@ -172,18 +172,50 @@ def test_rules_that_find_the_copied_word(loud, finds):
         assert {rule for rule, weight in weights.items() if weight > 0.9} == finds
 
 
-def test_the_path_of_the_carry_is_the_thickest_by_its_gradient():
+@pytest.fixture(scope="module")
+def carrying():
+    """An adder, its carry's heads, and sums up to the tens that get a carry."""
     planted = planted_carry()
     sums = Addition(3, 64, 0).sums
-    written_ = planted.model.card.arithmetic.write(sums)
-    for number in np.flatnonzero(sums.carry[:, 1])[:4]:
-        ids = torch.from_numpy(written_.tokens[number, : written_.at[number, 1]].copy())
-        one = splits(planted.model, ids, ["gradient x activation"], heads=6)[
-            "gradient x activation"
-        ]
-        flow, heads = trace(one, 2, -1), [head for _, head in planted.heads[1]]
-        assert flow.attention[0].sum() > 0.05
-        assert head_share(one, flow, 0, heads) > 0.99
+    told = planted.model.card.arithmetic.write(sums)
+    texts = [
+        torch.from_numpy(told.tokens[number, : told.at[number, 1]].copy())
+        for number in np.flatnonzero(sums.carry[:, 1])[:4]
+    ]
+    return planted.model, [head for _, head in planted.heads[1]], texts
+
+
+@pytest.mark.parametrize("rule", BY_GRADIENT)
+def test_rules_by_gradient_see_nothing_behind_a_step_that_is_flat(carrying, rule):
+    """The carry is made a bit by a saturated step: half of what its head writes does as well."""
+    model, heads, texts = carrying
+    for ids in texts:
+        clean, half, nothing = (with_heads_times(model, ids, heads, x) for x in (1, 0.5, 0))
+        close(half, clean, 1e-3)
+        assert nothing.argmax() != clean.argmax()
+        flow = trace(splits(model, ids, [rule])[rule], 2, -1)
+        assert flow.attention[0, -1].sum() == 0
+
+
+def with_heads_times(model, ids, heads, factor):
+    """Logits at the last token when some heads of block 0 write `factor` times as much."""
+
+    def scale(z, hook):
+        z[:, :, heads] *= factor
+        return z
+
+    return model.run_with_hooks(ids[None], fwd_hooks=[("blocks.0.attn.hook_z", scale)])[0, -1]
+
+
+def test_the_share_of_what_nothing_reads_is_by_its_length(carrying):
+    """Rules that see one state alone give a block's planted part what its length gives it."""
+    model, heads, texts = carrying
+    for ids in texts:
+        one = splits(model, ids, ["projection"], heads=6)["projection"]
+        post = model.run_with_cache(ids[None])[1]["blocks.1.hook_resid_post"][0, -1]
+        close(one.mlp[1, -1], 1 / post.square().sum(), 1e-5)
+        assert one.mlp[1, -1] < 0.05, "the digit, of length 1, is the only part that is read"
+        assert head_share(one, trace(one, 2, -1), 0, heads) < 0.4
 
 
 def test_the_flow_of_max_flow_is_a_maximum_flow():
