@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from viz.assets import place
+from viz.beside import beside
 from viz.citation import bibtex, methods
 from viz.evidence import KINDS, evidence
 from viz.files import remove, written_aside
@@ -67,6 +68,14 @@ def write_page(folder: Path, manifest: Mapping[str, Any]) -> Path:
         headline=first_sentence(manifest.get("headline", "")),
         answer=evidence(manifest["claims"]),
         provenance=_provenance(manifest),
+        related=[
+            {
+                "experiment": run["experiment"],
+                "answer": first_sentence(run["headline"])[0],
+                "at": at,
+            }
+            for at, run in beside(folder, manifest)
+        ],
         reading=_reading(manifest.get("reading") or {}),
         method=paragraphs(manifest.get("method") or ""),
         hero=figures[0] if figures else None,
