@@ -232,7 +232,7 @@ window.FlowChart = (() => {
       const wide = Array.from({ length: T }, (_, pos) => blocks || !compact || pos === this.at.pos || state.some((row) => row[pos] >= Math.max(0.01, this.least)));
       const narrow = wide.filter((on) => !on).length;
       const room = Math.max((this.width - gutter - 24 - 15 * narrow) / Math.max(1, T - narrow), least);
-      const column = Math.min(room, 118);
+      const column = Math.min(room, 160);
       let x = gutter;
       this.stage.classList.toggle("wide", column * (T - narrow) + 15 * narrow + gutter > this.box.clientWidth);
       this.columns = wide.map((on) => { const left = x; x += on ? column : 15; return { left, width: on ? column : 15, mid: (left + x) / 2, on }; });
