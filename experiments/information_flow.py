@@ -520,9 +520,9 @@ def _carry_claims(columns: pd.DataFrame, heads: pd.DataFrame, seed: int) -> list
             more="additions", needs="one addition or more",
         ),
         Claim.descriptive(
-            "No rule shows which head moves this carry: it is one of six that write as much, and "
-            f"nothing reads the others; it gets {heads[best].mean():.2f} at most ({best}). Rules "
-            "by gradient draw nothing there, as the step that makes the carry a bit is flat.",
+            "In planted adders no rule shows which head moves the carry: it is one of six that "
+            f"write as much, and nothing reads the others; it gets {heads[best].mean():.2f} at "
+            f"most ({best}). Rules by gradient draw nothing there: the step that follows is flat.",
             bootstrap(heads[best].to_numpy(), seed).within(0, 1), unit="of what block 0 moves",
         ),
     ]  # fmt: skip

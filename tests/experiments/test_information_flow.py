@@ -60,7 +60,7 @@ def test_weight_is_conserved(experiment, results):
 
 def test_the_page_says_which_rules_miss_a_known_path(experiment, results):
     told = [c.sentence for c in experiment.claims(results) if "planted" in c.sentence]
-    copy, loud, carry = told
+    copy, loud, carry, _ = told
     assert f"Found by {GRADIENT}; missed by norms (0." in copy
     assert "Found by projection, " in loud
     assert "max-flow (0.5" in loud.partition("missed by")[2]

@@ -1,7 +1,8 @@
 """A flow through a model: rows are layers, columns tokens, widths the shares of one state.
 
 The interactive twin holds the shares of every state by every rule, and traces back from any cell
-in the browser (`static/flow.js`); the still picture shows the flow that was given.
+in the browser (`static/flow.js`); the still picture shows the flow that was given. It is no Sankey
+of plotly: that places no token inside a node of an aligned column, and no joint within a layer.
 """
 
 import base64
