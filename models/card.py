@@ -41,6 +41,10 @@ PLACES = {"weights", "config", "path", "hub", "revision", "wheels", "files"}
 class ModelError(Exception):
     """A model that cannot be used: one line that says what, where, and what to do."""
 
+    def __str__(self) -> str:
+        """In one line, whatever it quotes of a file."""
+        return " ".join(super().__str__().split())
+
 
 def _between(low: float, high: float) -> Any:
     """A number between two others, or -1."""

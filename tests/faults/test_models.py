@@ -52,6 +52,16 @@ def test_pickled_weights_are_never_read(folder):
     assert "no weights" in refusal(folder) or "only pytorch_model.bin" in refusal(folder)
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [{"hidden_size": {"\n": 2**31}}, {"is_encoder_decoder": True, "model_type": "a\nb"},
+     {"quantization_config": {"quant_method": "a\r\nb"}}, {"transformers_weights": "a\nb"}],
+)  # fmt: skip
+def test_what_a_config_says_is_quoted_in_one_line(folder, changed):
+    state(folder / "config.json", **changed)
+    assert refusal(folder)
+
+
 def test_other_files_beside_the_weights_change_neither_hash_nor_model(folder):
     card = find_card(str(folder))
     before = weights_sha256(card)
