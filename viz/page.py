@@ -146,7 +146,7 @@ def _figures(folder: Path, slugs: list[str]) -> list[dict[str, Any]]:
 
 
 def _table(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
-    with pq.ParquetFile(folder / table["parquet"], page_checksum_verification=True) as file:
+    with _opened(folder, table) as file:
         first = next(file.iter_batches(_PREVIEW_ROWS), None)
     frame = first.to_pandas() if first is not None else None
     rows = [] if frame is None else _cells(frame)
@@ -165,12 +165,18 @@ def _write_rows(folder: Path, table: Mapping[str, Any]) -> str:
     path.parent.mkdir(exist_ok=True)
     with written_aside(path) as aside, aside.open("w", encoding="utf-8") as script:
         script.write(f"carrylens.rows({script_json(table['name'])},[")
-        with pq.ParquetFile(folder / table["parquet"], page_checksum_verification=True) as file:
+        with _opened(folder, table) as file:
             for number, group in enumerate(file.iter_batches(_ROWS_AT_ONCE)):
                 rows = script_json(_cells(group.to_pandas()))
                 script.write("," * (number > 0) + rows[1:-1])
         script.write("]);\n")
     return f"rows/{path.name}"
+
+
+def _opened(folder: Path, table: Mapping[str, Any]) -> pq.ParquetFile:
+    """A table's file, of which no more is read than is asked for."""
+    path = folder / table["parquet"]
+    return pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False)
 
 
 def _column(frame: pd.DataFrame | None, name: str, about: str) -> dict[str, Any]:

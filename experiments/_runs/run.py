@@ -18,6 +18,7 @@ from pyarrow.parquet import read_schema
 
 from experiments._contract.errors import MachineFault, UsageError
 from experiments._contract.experiment import Experiment, Frames, Results
+from experiments._contract.memory import give_back
 from experiments._contract.progress import say
 from experiments._contract.rows import Rows
 from experiments._contract.stream import session, stoppable
@@ -181,6 +182,7 @@ def _fits(
         with session(scratch, experiment.name()):
             with _noted(manifest):
                 results = _measure(experiment, model)
+            give_back()
             check_tables(kind.tables, results.tables)
             manifest["tables"] = write_tables(folder, results.tables.stored, kind.tables)
             write_arrays(folder, results.arrays)
@@ -197,6 +199,7 @@ def finish(folder: Path, experiment: Experiment, manifest: dict[str, Any]) -> No
     files = manifest["files"]
     results = Results(Tables(folder, files), Arrays(folder, files))
     say("Answering and drawing")
+    give_back()
     manifest["headline"] = answers.headline(experiment, results)
     manifest["claims"] = [claim.model_dump() for claim in answers.claims(experiment, results)]
     figures = answers.figures(experiment, results)

@@ -13,6 +13,7 @@ from safetensors.numpy import load
 
 from experiments._contract.errors import UsageError
 from experiments._contract.files import write_safetensors
+from experiments._contract.memory import give_back
 from experiments._contract.rows import Rows, as_arrow
 from experiments._contract.tables import Table
 from viz.files import write_atomically, written_aside
@@ -72,8 +73,9 @@ class Tables(Stored):
         path, start = f"{self.kind}/{name}{self.end}", 0
         refuse_changed_file(self._folder, path, self._files)
         with pq.ParquetFile(self._folder / path, page_checksum_verification=True) as file:
-            for group in file.iter_batches(GROUP_ROWS, columns=columns):
-                rows = group.to_pandas()
+            # Group by group: iter_batches would read ahead, up to the whole file.
+            for number in range(file.num_row_groups):
+                rows = file.read_row_group(number, columns).to_pandas()
                 yield rows.set_axis(range(start, start + len(rows)))
                 start += len(rows)
 
@@ -144,6 +146,7 @@ def _write_table(
         for group in _chain(first, batches):
             writer.write_table(group.cast(first.schema), row_group_size=GROUP_ROWS)
             rows += len(group)
+            give_back()
     csv = f"tables/{name}.csv" if rows <= CSV_ROWS else None
     if csv:
         frame = pq.read_table(path, page_checksum_verification=True).to_pandas()

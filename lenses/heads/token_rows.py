@@ -46,11 +46,12 @@ def sample_of_phases(
     pieces: Callable[[list[str]], Pieces], columns: list[str], first: int, most: int, seed: int
 ) -> pd.DataFrame:
     """Up to `most` rows of each phase, drawn at random from those at pos `first` or later."""
-    phases = pd.concat(rows.loc[rows["pos"] >= first, "phase"] for rows in pieces(["phase", "pos"]))
-    drawn = [
-        rows.sample(min(len(rows), most), random_state=seed).index
-        for _, rows in phases.groupby(phases, sort=False)
-    ]
+    found: dict[str, list[np.ndarray]] = {}  # the numbers of its rows
+    for rows in pieces(["phase", "pos"]):
+        for phase, some in rows[rows["pos"] >= first].groupby("phase", sort=False):
+            found.setdefault(phase, []).append(some.index.to_numpy())
+    of_phases = [pd.Series(np.concatenate(parts)) for parts in found.values()]
+    drawn = [rows.sample(min(len(rows), most), random_state=seed) for rows in of_phases]
     numbers = np.concatenate(drawn)
     return pd.concat(rows[rows.index.isin(numbers)] for rows in pieces(columns)).loc[numbers]
 
