@@ -181,6 +181,24 @@ def test_a_script_that_came_with_someones_runs_is_never_run(tab, tmp_path):
     assert shown.page.title() == "Compare · carrylens"
 
 
+def test_of_many_runs_a_hundred_are_shown_and_more_when_asked(tab, tmp_path):
+    for number in range(130):
+        samples.write_run(tmp_path, f"run{number:03}", {}, {}, label=f"number {number:03}")
+    write_gallery(tmp_path)
+    page = tab().open(tmp_path / "index.html").page
+    visible, more = page.locator(".run:visible"), page.locator("button.more:visible")
+    expect(visible).to_have_count(100)
+    expect(page.locator("#count")).to_have_text("130 shown")
+    expect(more).to_have_text("Show more: 100 of 130 runs are shown")
+    page.locator("#search").fill("number 12")  # also those that were not among the first hundred
+    expect(visible).to_have_count(12)
+    expect(more).to_have_count(0)
+    page.locator("#search").fill("")
+    more.click()
+    expect(visible).to_have_count(130)
+    expect(more).to_have_count(0)
+
+
 @pytest.mark.slow
 def test_two_thousand_runs_stay_quick(tab, tmp_path):
     for number in range(2_000):

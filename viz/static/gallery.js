@@ -6,8 +6,9 @@
   const search = document.getElementById("search");
   const sort = document.getElementById("sort");
   const rows = [...document.querySelectorAll(".chip-row")];
-  const sections = [...document.querySelectorAll(".question, .unfinished")];
-  const runs = [...document.querySelectorAll(".run")].map((item) => ({ item, ...item.dataset }));
+  const AT_ONCE = 100;  // cards of a question: a browser lays out thousands slowly, at every key
+  const lists = new Map([...document.querySelectorAll(".runs")].map((list) => [list, listed(list)]));
+  let runs = [...document.querySelectorAll(".run")].map((item) => ({ item, list: item.parentElement, ...item.dataset }));
   const chosen = () => [...document.querySelectorAll(".choose input:checked")];
   const pressed = (row) => row.querySelector("[aria-pressed=true]")?.dataset.value ?? "";
 
@@ -16,16 +17,34 @@
       && wanted.every(([name, value]) => run[name].split("|").includes(value));
   }
 
+  // A list, how many of its cards are shown at most, and the button that shows more of them.
+  function listed(list) {
+    const more = document.createElement("button");
+    Object.assign(more, { type: "button", className: "link more", hidden: true });
+    more.addEventListener("click", () => { lists.get(list).most += AT_ONCE; filter(); });
+    list.after(more);
+    return { more, most: AT_ONCE, found: 0, section: list.closest(".question, .unfinished") };
+  }
+
+  function show({ more, most, found, section }) {
+    section.hidden = !found;
+    more.hidden = found <= most;
+    more.textContent = `Show more: ${most} of ${found} runs are shown`;
+  }
+
   function filter() {
     const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
     const wanted = rows.map((row) => [row.dataset.name, pressed(row)]).filter(([, value]) => value);
     let shown = 0;
+    for (const told of lists.values()) told.found = 0;
     for (const run of runs) {
-      const seen = matches(run, words, wanted);
-      if (run.item.hidden === seen) run.item.hidden = !seen;
-      shown += seen;
+      const told = lists.get(run.list), found = matches(run, words, wanted);
+      told.found += found;
+      shown += found;
+      const seen = found && told.found <= told.most;
+      if (run.hidden === seen || run.hidden === undefined) run.item.hidden = run.hidden = !seen;
     }
-    for (const section of sections) section.hidden = !section.querySelector(".run:not([hidden])");
+    lists.forEach(show);
     const few = shown < runs.length;
     if (few) for (const fold of document.querySelectorAll(".unfinished")) fold.open = !fold.hidden;
     document.getElementById("count").textContent =
@@ -42,14 +61,9 @@
 
   // Only when the order changes: runs within their question, questions by their first run.
   function arrange() {
-    const ordered = [...runs].sort(compare);
-    const lists = new Map();
-    for (const run of ordered) {
-      const list = run.item.parentElement;
-      lists.set(list, [...(lists.get(list) ?? []), run.item]);
-    }
-    for (const [list, items] of lists) {
-      list.append(...items);
+    runs = [...runs].sort(compare);
+    for (const list of new Set(runs.map((run) => run.list))) {
+      list.append(...runs.filter((run) => run.list === list).map((run) => run.item));
       const section = list.closest(".question");
       if (section) section.parentElement.append(section);
     }
