@@ -276,7 +276,8 @@ class AdjectiveNoun(Experiment):
         """Judged on frames in which the head was not chosen."""
         best = results.tables["best"]
         layer, head = chosen_most(best)
-        found, p = bootstrap(best["estimate"].to_numpy(), self.seed), float(best["p"].iloc[0])
+        found = bootstrap(best["estimate"].to_numpy(), self.seed).within(-1, 1)
+        p = float(best["p"].iloc[0])
         same = ((best["layer"] == layer) & (best["head"] == head)).sum()
         return Claim.learned(
             "A head attends from a noun to the noun's own adjective more than to the same word "

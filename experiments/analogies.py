@@ -366,7 +366,7 @@ class Analogies(Experiment):
         return Claim.learned(
             "Offsets of a relation point the same way more than those of the same words paired "
             "anew.",
-            bootstrap(difference, self.seed),
+            bootstrap(difference, self.seed).within(-2, 2),
             above=0.0,
             p=float(sign_flip(difference, self.seed)),
             null=rows["shuffled"].mean(),

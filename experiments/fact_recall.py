@@ -228,7 +228,8 @@ class FactRecall(Experiment):
         if len(values) < FEWEST:
             return Claim.not_tested("learned", sentence, NEEDS, label=label, family=how["family"])
         p = float(luck_above_zero(values - LEAST, self.seed))
-        return Claim.learned(sentence, bootstrap(values, self.seed), p=p, more=MORE, **how)
+        ends = bootstrap(values, self.seed).within(-2, 2)
+        return Claim.learned(sentence, ends, p=p, more=MORE, **how)
 
     def _found(self, results: Results) -> list[Claim]:
         """Plain findings: what is known, who is second, when it moves on, do corruptions agree."""

@@ -270,7 +270,7 @@ class FlowFaithfulness(TextStudy):
         self, kind: Callable[..., Claim], sentence: str, lead: pd.Series, by: float, **said: str
     ) -> Claim:
         """That a `lead` in area, one a prompt, is more than `by` on average."""
-        found = mean_with_p(lead.to_numpy(), by, self.seed)
+        found = mean_with_p(lead.to_numpy(), by, self.seed, (-1, 1))
         return kind(sentence, found, above=by, null=0.0, more=MORE, **said)
 
     def _ahead(self, results: Results, wide: pd.DataFrame) -> Claim:

@@ -325,7 +325,7 @@ class HeadContributions(TextStudy):
         estimate, null = agreement[..., 0], agreement[..., 1]
         axes = {"first_token": [False] if adjusted else [True, False], "phase": SPANS}
         axes |= {"aggregation": LEVELS, "method": tuple(CORRELATIONS)}
-        values = vars(bootstrap(estimate, self.seed))
+        values = vars(bootstrap(estimate, self.seed).within(-1, 1))
         values["null"] = bootstrap(null, self.seed).estimate
         values["difference"] = values["estimate"] - values["null"]
         values["p"] = sign_flip(estimate - null, self.seed)
@@ -438,7 +438,7 @@ class HeadContributions(TextStudy):
         random = effects.filter(like="random ").mean().to_numpy()
         one_more = as_high_by_luck(found.estimate[0], random)
         luck = max(*np.where(found.estimate > 0, p / 2, 1 - p / 2)[:2], one_more)
-        p[1:] = np.maximum(p[1:], (one_more, 1 - one_more))
+        p[1:] = np.maximum(p[1:], (one_more, as_high_by_luck(-found.estimate[0], -random)))
         random, verdict = scale(sign * random), _verdict(found, p)
         hardest = (np.max if sign > 0 else np.min)([float(scale(0.0)), *random])
         middle, *ends = scale(sign * np.array([found.estimate[0], found.low[0], found.high[0]]))

@@ -212,7 +212,7 @@ class IterativeDecoding(TextStudy):
             f"In the {third} of depths, five tokens of {name} explain more of what a state holds "
             "beyond its own token and the mean state than five random vectors with the same mean "
             f"and covariance do, by over {percent(ENOUGH)} of its squared length.",
-            mean_with_p(difference, ENOUGH, self.seed) if len(difference) else None,
+            mean_with_p(difference, ENOUGH, self.seed, (-1, 1)) if len(difference) else None,
             above=ENOUGH,
             null=0.0,
             null_note="as much as random vectors with the same mean and covariance, which explain "

@@ -308,7 +308,7 @@ class PromptRelevance(TextStudy):
         return Claim.mechanical(
             f"No other layer's attention has a rank correlation more than {ENOUGH:g} above "
             "layer 0's.",
-            bootstrap(wide["own"].to_numpy(), self.seed) if len(wide) else None,
+            bootstrap(wide["own"].to_numpy(), self.seed).within(-2, 2) if len(wide) else None,
             above=-ENOUGH, null=-ENOUGH, null_note=f"allowed margin{led}",
             unit="layer 0's rank correlation with knocking out, minus that of the layer that is "
             "best in the other prompts",

@@ -302,7 +302,7 @@ class TokenInjection(Experiment):
         return Claim.mechanical(
             f"Random words, put in at the word of a question, produce the target in under "
             f"{percent(MOST)} of changes.",
-            bootstrap(hit["random"].to_numpy(), self.seed),
+            bootstrap(hit["random"].to_numpy(), self.seed).within(0, 1),
             below=MOST,
             null=float(hit["word"].mean()),
             null_note="the word itself in the same ways and at the same depths",

@@ -7,7 +7,8 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from lenses.statistics.intervals import Estimate, benjamini_hochberg
+from lenses.statistics.against_random import AgainstRandom
+from lenses.statistics.intervals import FEWEST, Estimate, Intervals, benjamini_hochberg
 
 Kind = Literal["identity", "mechanical", "learned", "descriptive"]
 Verdict = Literal["holds", "fails", "undecided", "not tested"]
@@ -145,15 +146,23 @@ def _judged(
         said |= {name: None for name in JUDGED_BY if _is_nan(said.get(name))}
         return Claim(**said, verdict="not tested", needs=needs)
     if numbers.get("estimate") is None or (verdict is None and numbers.get("low") is None):
-        return Claim(**said, verdict="not tested", needs=needs)
+        return Claim(**said, verdict="not tested", needs=_needed(found, needs))
     sign = -1.0 if above is None and below is not None else 1.0
     verdict = verdict or _verdict(numbers["low"], numbers["high"], threshold, sign)
     if verdict == "not tested" or (verdict == "holds" and _lacks_a_number(found)):
-        return Claim(**said, verdict="not tested", needs=needs)
+        return Claim(**said, verdict="not tested", needs=_needed(found, needs))
     if verdict == "undecided":
         lacks = getattr(found, "decide", "") or _extrapolated(numbers, threshold, sign, more)
         said["decide"] = "; ".join(filter(None, [decide, lacks]))
     return Claim(**said, verdict=verdict)
+
+
+def _needed(found: Any, needs: str) -> str:
+    """What a claim without an interval lacks, of one that has cases enough: differences."""
+    tested = isinstance(found, Intervals | AgainstRandom | Estimate)
+    low = getattr(found, "low", None)
+    alike = getattr(found, "verdict", None) == "not tested" or _is_nan(low)
+    return DIFFER if tested and alike and found.n >= FEWEST else needs
 
 
 def _verdict(low: float, high: float, threshold: float | None, sign: float) -> Verdict:
@@ -180,6 +189,8 @@ def _extrapolated(numbers: dict[str, Any], threshold: float | None, sign: float,
         return "too small an effect to decide at this size"
     return f"about {needed} {more}, if the estimate stays as it is"
 
+
+DIFFER = "cases that differ: all have the same number, which has no interval"
 
 JUDGED_BY = ("threshold", "null", "p")
 

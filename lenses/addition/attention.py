@@ -71,7 +71,7 @@ def staircase(model: Model, found: Contrast, seed: int, batch_size: int) -> pd.D
         for tokens in (found.clean, found.source)
     )
     sign = np.choose(found.direction, [1.0, -1.0, np.nan])[:, None, None, None]
-    difference = bootstrap(sign * (source - clean), seed)
+    difference = bootstrap(sign * (source - clean), seed).within(-1, 1)
     axes = np.indices(clean.shape[1:]).reshape(3, -1)
     table = pd.DataFrame(dict(zip(("layer", "head", "column"), axes, strict=True)))
     table.insert(2, "query_place", found.cell.read_place)

@@ -171,7 +171,7 @@ def asked_in_forms(
     right = right_by_form(model, forms, sums, stream, "every form")
     bare = [form.name for form in forms].index("bare")
     lead = right[forms.index(chosen)].astype(float) - right[bare]
-    found = vars(bootstrap(lead[:, None], seed)) if len(lead) >= FEWEST else {}
+    found = vars(bootstrap(lead[:, None], seed).within(-1, 1)) if len(lead) >= FEWEST else {}
     measured = form_rows(forms, chosen, right, "measured")
     tables = {
         "forms": pd.concat([tried, measured], ignore_index=True),

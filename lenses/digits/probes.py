@@ -123,7 +123,7 @@ def _beyond(
     for name in COMPARED:
         difference = (right["states"] - right[name]).T
         each = pd.DataFrame(difference).groupby(prompt).mean().to_numpy()
-        found, p = bootstrap(each, seed), sign_flip(each, seed)
+        found, p = bootstrap(each, seed).within(-1, 1), sign_flip(each, seed)
         frame = pd.DataFrame({"layer": own.layers[own.few], **vars(found)})
         p = np.where(found.estimate > 0, p / 2, 1 - p / 2) * each.shape[1]
         frame["p"] = np.minimum(1, p)
@@ -168,7 +168,7 @@ def transfer_tables(
         across.append(np.nanmean(crossed, axis=0))
     prompt = own.digits["prompt"].to_numpy()[rows]
     each = pd.DataFrame({"d": across[0] - across[1]}).groupby(prompt).mean().to_numpy()
-    found = {name: value[0] for name, value in vars(bootstrap(each, seed)).items()}
+    found = {name: value[0] for name, value in vars(bootstrap(each, seed).within(-1, 1)).items()}
     found |= {"p": sign_flip(each, seed)[0], "null": float(across[1].mean())}
     contrast = pd.DataFrame([{"statistic": "digit across places", "layer": layer, **found}])
     return pd.concat(tables, ignore_index=True), contrast

@@ -107,7 +107,7 @@ def gain_of_fit(moves: pd.DataFrame, fits: pd.DataFrame, seed: int) -> Gain:
     layer, p = clearest_layer(fits)
     here = moves[moves["layer"] == layer].pivot(index="prompt", columns="edit", values="success")
     fit, permuted, whole = (here[EDITS[name]] for name in ("fit", "permuted", "all"))
-    more = bootstrap((fit - permuted).to_numpy(float), seed)
+    more = bootstrap((fit - permuted).to_numpy(float), seed).within(-1, 1)
     return Gain(layer, p, more, permuted.mean(), whole.mean())
 
 

@@ -292,6 +292,7 @@ def _within(least: float, found: Intervals) -> dict[str, np.ndarray]:
     nearly all numbers are equal.
     """
     width = 1 - least
+    found = found.within(least, 1)
     place = ((found.estimate - least) / width).clip(0, 1)
     low, high = (least + width * end for end in wilson(place * found.n, found.n))
     unknown = np.isnan(found.low)

@@ -67,7 +67,8 @@ class NounTables:
         """Own, control and their difference by layer and head, with interval, p, q and p_any."""
         layers, heads = self.difference.shape[1:]
         means = {name: self.means[name].mean(0) for name in ("own", "control")}
-        found = {k: v.ravel() for k, v in vars(bootstrap(self.difference, self.seed)).items()}
+        ends = bootstrap(self.difference, self.seed).within(-1, 1)
+        found = {name: value.ravel() for name, value in vars(ends).items()}
         p = sign_flip(self._flat, self.seed)
         tests = {"p": p, "q": benjamini_hochberg(p), "p_any": p_any(self._flat, self.seed)}
         rows = grid({"layer": layers, "head": heads}, **means)

@@ -52,7 +52,7 @@ def head_rows(
     Texts in which a correlation is undefined count as 0 in p. Heads for which it is defined in no
     text have no row.
     """
-    found, reached = bootstrap(each, seed), np.nan_to_num(each).mean(axis=0)
+    found, reached = bootstrap(each, seed).within(-1, 1), np.nan_to_num(each).mean(axis=0)
     largest = drawn.max(axis=(-2, -1), keepdims=True)
     p, p_any = luck_as_far(reached, drawn), luck_as_far(reached, largest)
     layers, heads = reached.shape[-2:]
@@ -79,7 +79,7 @@ def layer_rows(
 ) -> pd.DataFrame:
     """The mean over the heads of each layer; in place of a weight also the source's position."""
     layers = {"layer": recency.shape[-1]}
-    means, recent = bootstrap(mean_of_known(each), seed), bootstrap(recency, seed)
+    means, recent = (bootstrap(x, seed).within(-1, 1) for x in (mean_of_known(each), recency))
     alone = KINDS | {"control": CONTROLS[:1], "weight": ["recency"]}
     rows = [grid(KINDS | layers, **vars(means)), grid(alone | layers, **vars(recent))]
     rows = pd.concat(rows)

@@ -8,7 +8,7 @@ import pandas as pd
 from jaxtyping import Float
 from scipy import stats
 
-from lenses.statistics.intervals import bootstrap, luck_above_zero, sign_flip
+from lenses.statistics.intervals import ROUNDING, bootstrap, luck_above_zero, sign_flip
 
 LEVEL = 0.05
 """Of two-sided tests."""
@@ -25,16 +25,22 @@ def random_models(count: int) -> str:
 def as_high_by_luck(own: float, random: Float[np.ndarray, "model"]) -> float:
     """One-sided p that one more model like these lies as high as `own`; they are a sample of such.
 
-    Student's t of a single case against a small sample. Of one model, which has no spread, the
-    smallest possible p. NaN is never significant. (Crawford & Howell 1998, Clin. Neuropsychol. 12.)
+    Student's t of a single case against a small sample. Of models without a spread, as one alone or
+    several that are alike, the smallest possible p. NaN is never significant. (Crawford & Howell
+    1998, Clin. Neuropsychol. 12.)
     """
     count, apart = len(random), own - np.mean(random)
     if not np.isfinite(apart):
         return 1.0
-    if count < 2:
+    spread = np.std(random, ddof=1) if count > 1 else 0.0
+    if not spread > ROUNDING * np.abs(random).max():
         return 1 / (count + 1) if apart > 0 else 1.0
-    error = np.std(random, ddof=1) * np.sqrt(1 + 1 / count)
-    return float(stats.t.sf(apart / max(error, 1e-12), count - 1))
+    return float(stats.t.sf(apart / (spread * np.sqrt(1 + 1 / count)), count - 1))
+
+
+def _one_more(own: float, random: Float[np.ndarray, "model"]) -> tuple[float, float]:
+    """One-sided p that one more model like these lies as high as `own`, and as low."""
+    return as_high_by_luck(own, random), as_high_by_luck(-own, -random)
 
 
 @dataclass(frozen=True)
@@ -97,14 +103,14 @@ def against_random(
     above, below = own - random[means.argmax()], own - random[means.argmin()]
     values = np.stack([own, above, below], axis=1)
     found, p = bootstrap(values, seed), sign_flip(values, seed)
-    one_more = as_high_by_luck(found.estimate[0], means)
+    one_more, as_low = _one_more(found.estimate[0], means)
     verdict: Verdict = "undecided"
-    if np.isnan(found.low).any():
-        verdict = "not tested"
-    elif found.low[1] > 0 and max(p[1], one_more) <= LEVEL:
+    if found.low[1] > 0 and max(p[1], one_more) <= LEVEL:
         verdict = "holds"
-    elif found.high[2] < 0 and max(p[2], 1 - one_more) <= LEVEL:
+    elif found.high[2] < 0 and max(p[2], as_low) <= LEVEL:
         verdict = "fails"
+    elif np.isnan(found.low[1:]).any():
+        verdict = "not tested"
     luck = p[1] / 2 if found.estimate[1] > 0 else 1 - p[1] / 2
     ends = (float(x[0]) for x in (found.estimate, found.low, found.high))
     p_any = float(max(luck, one_more))
@@ -138,13 +144,13 @@ def above_zero_and_random(
     found = bootstrap(np.stack(over, axis=1), seed)
     luck = luck_above_zero(np.stack(over[:2], axis=1), seed).max()
     verdict: Verdict = "undecided"
-    one_more = as_high_by_luck(found.estimate[0], means)
-    if np.isnan(found.low).any():
-        verdict = "not tested"
-    elif found.low[:2].min() > 0 and one_more <= LEVEL:
+    one_more, as_low = _one_more(found.estimate[0], means)
+    if found.low[:2].min() > 0 and one_more <= LEVEL:
         verdict = "holds"
-    elif found.high[0] < 0 or (found.high[2] < 0 and 1 - one_more <= LEVEL):
+    elif found.high[0] < 0 or (found.high[2] < 0 and as_low <= LEVEL):
         verdict = "fails"
+    elif np.isnan(found.low).any():
+        verdict = "not tested"
     ends = (float(x[0]) for x in (found.estimate, found.low, found.high))
     return AgainstRandom(*ends, len(own), float(max(luck, one_more)), means, verdict, one_more)
 

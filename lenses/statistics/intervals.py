@@ -21,6 +21,8 @@ BLOCK = 500
 """Resamples held at a time, or fewer: memory must not grow with the prompts."""
 HELD = 2**17  # numbers of these resamples: 1 MB
 RATIOS = 2**21  # resampled means held at a time: 16 MB
+ROUNDING = 1e-6
+"""Numbers that differ by no more of their size, or of their possible range, are alike."""
 LEAST_ERROR = 0.1
 """Standard error that a resample has at least, as a share of that of all prompts."""
 KEPT = 2**19  # numbers of one set of draws that is kept for the next call: 4 MB, or 52 prompts
@@ -38,7 +40,7 @@ class Estimate(NamedTuple):
 
 @dataclass(frozen=True)
 class Intervals:
-    """Estimates with 95 % intervals; `low` and `high` are NaN where n < FEWEST."""
+    """Estimates with 95 % intervals; NaN ends where n < FEWEST, or where all numbers are alike."""
 
     estimate: Float[np.ndarray, "*cell"]
     low: Float[np.ndarray, "*cell"]
@@ -46,8 +48,19 @@ class Intervals:
     n: Int[np.ndarray, "*cell"]
 
     def within(self, least: float, most: float) -> "Intervals":
-        """The same of a number that cannot be less or more: a share ends at 0 and 1."""
+        """The same of numbers that cannot be less or more: a share ends at 0 and 1.
+
+        What cannot be is cut off, which covers as often. Numbers that are all alike get Wilson's
+        interval: whatever lies in a range varies at most as much as yes and no do.
+        """
         low, high = np.clip([self.low, self.high], least, most)
+        width = most - least
+        if np.isfinite(width):
+            alike = (self.n >= FEWEST) & ~(high - low > ROUNDING * width)
+            place = np.clip((self.estimate - least) / width, 0, 1)
+            sure = wilson(np.where(alike, place * self.n, 0), self.n)
+            ends = zip((low, high), sure, strict=True)
+            low, high = (np.where(alike, least + width * own, end) for end, own in ends)
         return replace(self, low=low, high=high)
 
 
@@ -94,10 +107,11 @@ def bootstrap(
     Percentiles of resampled means are too narrow for few prompts (they cover .79 to .84 at 5, .88
     to .92 at 16); Student's t alone is too narrow where numbers are skewed. A resample in which
     nearly all numbers are alike has hardly an error of its own: with LEAST_ERROR ends lie within
-    twenty standard errors, and cover as often. Below FEWEST prompts there is no interval. A NaN
-    is a prompt that has no estimate in that cell: it is left out, and `n` counts what is left.
-    Every cell sees the same resamples, so differences of cells are best formed per prompt before
-    the call. (Efron & Tibshirani 1993, section 12.5, for bootstrap-t.)
+    twenty standard errors, and cover as often. Below FEWEST prompts there is no interval, nor of
+    numbers that are all alike, which do not tell how far others may lie: a known range does, see
+    `Intervals.within`. A NaN is a prompt that has no estimate in that cell: it is left out, and `n`
+    counts what is left. Every cell sees the same resamples, so differences of cells are best formed
+    per prompt before the call. (Efron & Tibshirani 1993, section 12.5, for bootstrap-t.)
     """
     prompts, cells = estimates.shape[0], estimates.shape[1:]
     flat = estimates.reshape(prompts, int(np.prod(cells))).astype(float)
@@ -112,7 +126,8 @@ def bootstrap(
             # The same draws for every part: to make them again takes less than to keep them.
             draws = _drawn(prompts, resamples, seed)
             low[part], high[part] = _ends(draws, resamples, flat[:, part] - estimate[part])
-        low, high = low + estimate, high + estimate
+        alike = ~(high - low > ROUNDING * np.abs(estimate))
+        low, high = (np.where(alike, np.nan, end + estimate) for end in (low, high))
     return Intervals(*(x.reshape(cells)[()] for x in (estimate, low, high, n)))
 
 
@@ -206,13 +221,16 @@ def sign_flip(
 
 
 def mean_with_p(
-    values: Float[np.ndarray, "prompt"], against: float = 0.0, seed: int = 0
+    values: Float[np.ndarray, "prompt"],
+    against: float = 0.0,
+    seed: int = 0,
+    possible: tuple[float, float] = (-np.inf, np.inf),
 ) -> Estimate:
     """Mean over prompts with the interval of `bootstrap`, and p (two-sided) of its being `against`.
 
-    p is that of `sign_flip`.
+    p is that of `sign_flip`; `possible` is the range of the numbers.
     """
-    found, p = bootstrap(values, seed), sign_flip(values - against, seed)
+    found, p = bootstrap(values, seed).within(*possible), sign_flip(values - against, seed)
     ends = (end.item() for end in (found.estimate, found.low, found.high))
     return Estimate(*ends, found.n.item(), p.item())
 

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
-from lenses.statistics.intervals import FEWEST
+from lenses.statistics.intervals import FEWEST, Intervals
 
 TAIL = 0.025
 
@@ -40,8 +40,9 @@ def stretched(
 
     The farther end of 95 % of the draws counts on both sides, since resampling moves ranks towards
     chance; it is as much farther as Student's t is wider for so few prompts. It ends where the
-    number can be no less or more: `possible`, (-1, 1) of a correlation. NaN below FEWEST prompts,
-    and where no draw has a number.
+    number can be no less or more: `possible`, (-1, 1) of a correlation. Draws that are all alike
+    have the interval that `Intervals.within` says. NaN below FEWEST prompts, and where no draw has
+    a number.
     """
     unknown = np.isnan(draws).all(axis=0)
     if prompts < FEWEST:
@@ -49,7 +50,10 @@ def stretched(
     ends = np.nanquantile(np.where(unknown, 0, draws), [TAIL, 1 - TAIL], axis=0)
     wider = stats.t.isf(TAIL, prompts - 1) / stats.norm.isf(TAIL) * _without_bias(prompts)
     half = np.abs(ends - estimate).max(axis=0) * wider
-    ends = np.clip([estimate - half, estimate + half], *possible)
+    n = np.full(unknown.shape, prompts)
+    found = Intervals(estimate + np.zeros(unknown.shape), estimate - half, estimate + half, n)
+    found = found.within(*possible)
+    ends = np.stack([found.low, found.high])
     return np.where(unknown, np.nan, ends)
 
 

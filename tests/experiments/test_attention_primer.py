@@ -8,6 +8,7 @@ from experiments import Claim, Results
 from experiments.attention_primer import AttentionPrimer
 from lenses.flow.described_noun import SENTENCE, noun_rows
 from lenses.flow.walkthrough import FAULTS
+from lenses.statistics.intervals import wilson
 from models.planted.copy import planted_copy
 from prompts.walkthrough import SENTENCES, words
 
@@ -45,9 +46,10 @@ def test_a_fault_that_is_mended_does_not_hold(experiment, results):
 def test_one_head_knows_the_sentences_and_no_network_without_one(claims):
     known, more = (claim for claim in claims if "next words" in claim.sentence)
     assert (known.verdict, known.estimate, known.n) == ("holds", 1, 5)
-    assert known.null < 0.3
+    assert known.null == 0
+    assert known.low == pytest.approx(wilson(5, 5)[0])
     assert more.verdict == "holds"
-    assert more.estimate == pytest.approx(1 / 20)
+    assert (more.estimate, more.n) == (1, 5)
 
 
 def test_before_training_nothing_is_claimed(experiment, results):

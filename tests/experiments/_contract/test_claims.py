@@ -31,12 +31,20 @@ def test_a_verdict_follows_from_the_interval(low, width, threshold):
     [
         Estimate(0.5, 0.4, 0.6, 9),
         pd.Series({"estimate": 0.5, "low": 0.4, "high": 0.6, "n": 9, "other": 1}),
-        bootstrap(np.full(9, 0.5)),
+        bootstrap(np.linspace(0.4, 0.6, 9)),
     ],
 )
 def test_an_estimate_may_come_from_a_row_or_a_statistic(found):
     made = claim(found, above=0.1)
-    assert (made.estimate, made.n, made.verdict) == (0.5, 9, "holds")
+    assert (made.estimate, made.n, made.verdict) == (pytest.approx(0.5), 9, "holds")
+
+
+def test_cases_that_all_have_the_same_number_say_that_they_must_differ():
+    made = claim(bootstrap(np.full(9, 0.5)), above=0.1)
+    assert (made.estimate, made.n, made.verdict) == (0.5, 9, "not tested")
+    assert "all have the same number" in made.needs
+    assert claim(bootstrap(np.full(9, 0.5)).within(0, 1), above=0.1).verdict == "holds"
+    assert claim(bootstrap(np.full(4, 0.5)), above=0.1).needs == "5 prompts or more"
 
 
 def test_a_number_in_print_has_a_source():

@@ -87,8 +87,17 @@ def test_one_more_model_is_a_sample_of_one(count):
         assert as_high_by_luck(own, random) == pytest.approx(by_t_test(own, random))
     assert as_high_by_luck(random.mean() + 1, random[:1] * 0) <= 0.5
     assert as_high_by_luck(np.nan, random) == 1
-    assert as_high_by_luck(1.0, np.full(count, 0.5)) < 1e-9
-    assert as_high_by_luck(0.5, np.full(count, 0.5)) == 0.5
+    assert as_high_by_luck(1.0, np.full(count, 0.5)) == 1 / (count + 1)
+    assert as_high_by_luck(0.5, np.full(count, 0.5)) == 1
+
+
+def test_random_models_that_are_all_alike_do_not_tell_how_far_one_more_may_lie():
+    for sign in (1, -1):
+        own, random = sign * prompts(0.8), np.zeros((4, 24))
+        found = against_random(own, random)
+        assert (found.verdict, found.one_more) == ("undecided", 0.2 if sign == 1 else 1)
+    alike = against_random(np.ones(8), np.full((4, 8), 0.5) + 0.1 * np.arange(4)[:, None])
+    assert (alike.verdict, np.isnan(alike.low)) == ("not tested", True)
 
 
 @pytest.mark.parametrize("judge", [against_random, above_zero_and_random])

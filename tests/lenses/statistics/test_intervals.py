@@ -97,13 +97,43 @@ def test_numbers_that_are_mostly_nothing_are_covered_by_intervals_with_an_end(n)
     assert (found.high - found.estimate <= 20 * error).all()
 
 
-@pytest.mark.parametrize("values", [[1, 1, 1, 1, 0.95], [0, 0, 0, 0, 0, 0, 0, 1], [1.0] * 6])
-def test_numbers_that_tie_have_an_interval_of_their_own_size(values) -> None:
+@pytest.mark.parametrize("values", [[1, 1, 1, 1, 0.95], [0, 0, 0, 0, 0, 0, 0, 1]])
+def test_numbers_that_nearly_tie_have_an_interval_of_their_own_size(values) -> None:
     numbers = np.array(values)[:, None]
     found = bootstrap(numbers)
     width = 12 * max(numbers.std(ddof=1) / np.sqrt(len(numbers)), 1e-12)
     assert found.low[0] <= numbers.mean() <= found.high[0]
     assert found.high[0] - found.low[0] <= width
+
+
+@pytest.mark.parametrize("value", [1.0, 0.0, -3.0, 1 / 3])
+def test_numbers_that_are_all_alike_have_no_interval_without_a_range(value) -> None:
+    rounded = value + np.float32(1e-7) * value * np.arange(8)
+    for numbers in (np.full(8, value), rounded):
+        found = bootstrap(numbers)
+        assert np.isnan([found.low, found.high]).all()
+        assert np.isnan(found.within(0, np.inf).high)
+        assert found.estimate == pytest.approx(value)
+
+
+def test_within_a_range_numbers_that_are_alike_have_the_interval_of_yes_and_no() -> None:
+    for n in (5, 8, 31):
+        found, ends = bootstrap(np.full(n, 0.75)).within(-1, 1), wilson(0.875 * n, n)
+        assert [found.low, found.high] == pytest.approx([2 * end - 1 for end in ends])
+        shares = bootstrap(np.ones(n)).within(0, 1)
+        assert (shares.low, shares.high) == (pytest.approx(wilson(n, n)[0]), 1)
+    few = bootstrap(np.ones(4)).within(0, 1)
+    assert np.isnan([few.low, few.high]).all()
+
+
+@pytest.mark.parametrize("n", [5, 8, 16, 31])
+def test_shares_that_are_nearly_always_all_are_covered(n) -> None:
+    rng = np.random.default_rng(n)
+    ones = rng.random((n, 3_000)) < 0.95
+    found = bootstrap(ones, resamples=2_000).within(0, 1)
+    assert ((found.low <= 0.95) & (found.high >= 0.95)).mean() >= 0.93
+    mixed = bootstrap(np.where(ones, 1, rng.random((n, 3_000))), resamples=2_000).within(0, 1)
+    assert ((mixed.low <= 0.975) & (mixed.high >= 0.975)).mean() >= (0.93 if n < 31 else 0.9)
 
 
 def test_below_five_there_is_no_interval() -> None:

@@ -7,7 +7,7 @@ from scipy import stats
 from lenses.heads.league import League
 from lenses.heads.standings import leads
 from lenses.statistics import fixed_effects
-from lenses.statistics.intervals import bootstrap, luck_above_zero
+from lenses.statistics.intervals import bootstrap, luck_above_zero, wilson
 from lenses.statistics.resampled import leave_one_out, p_above_zero, pseudo_values, stretched
 from lenses.statistics.word_scores import advantage_by_prompt
 from tests.lenses.statistics.test_intervals import SHAPES
@@ -127,3 +127,9 @@ def test_an_interval_ends_where_its_number_can_be_no_more() -> None:
     draws = np.array([[-0.9], [0.9], [0.8], [-0.8]])
     low, high = stretched(np.array([0.5]), draws, 5, (-1, 1))
     assert (low[0], high[0]) == (-1, 1)
+
+
+def test_resamples_that_are_all_alike_have_the_interval_of_yes_and_no() -> None:
+    low, high = stretched(np.ones(1), np.ones((50, 1)), 8, (-1, 1))
+    assert low[0] == pytest.approx(2 * wilson(8, 8)[0] - 1)
+    assert high[0] == 1
