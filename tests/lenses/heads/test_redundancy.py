@@ -17,6 +17,7 @@ from lenses.heads.redundancy import (
     subspace_overlap,
 )
 from lenses.patching.single_heads import Replacement, read_clean, removal_effects
+from lenses.statistics.intervals import wilson
 from models.hooked import hook_model
 from models.parts import attention_out
 from models.planted.twins import planted_twins
@@ -211,7 +212,7 @@ def test_share_of_cheap_heads_and_its_interval():
     assert high == pytest.approx(0.5 + 0.25 * 2.131 / 1.960 * np.sqrt(16 / 15), abs=1e-3)
 
 
-def test_a_share_that_no_resample_changes_has_no_width_and_few_texts_no_interval():
+def test_a_share_that_no_resample_changes_has_wilsons_interval_and_few_texts_none():
     costs = np.full((6, 4), 0.5)
-    assert share_below(costs, 0.01) == (0, 0, 0)
+    assert share_below(costs, 0.01) == (0, 0, wilson(0, 6)[1])
     assert np.isnan(share_below(costs[:4], 0.01)[1:]).all()
