@@ -445,6 +445,7 @@ class HeadContributions(TextStudy):
         return Claim.mechanical(
             sentence, Estimate(middle, *sorted(ends), len(effects)),
             p=None if verdict == "not tested" else luck, verdict=verdict, null=random.mean(),
+            p_fails=float(np.where(found.estimate < 0, p, 1)[[0, 2]].min()),
             null_note=f"{random_models(len(random))}: {random.min():.3g} to {random.max():.3g}; "
             f"one more would lie as far with p = {one_more:.2g}",
             more="prompts (--prompts or --additions)",

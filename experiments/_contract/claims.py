@@ -8,7 +8,13 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from lenses.statistics.against_random import AgainstRandom
-from lenses.statistics.intervals import FEWEST, Estimate, Intervals, benjamini_hochberg
+from lenses.statistics.intervals import (
+    FEWEST,
+    Estimate,
+    Intervals,
+    benjamini_hochberg,
+    luck_beyond,
+)
 
 Kind = Literal["identity", "mechanical", "learned", "descriptive"]
 Verdict = Literal["holds", "fails", "undecided", "not tested"]
@@ -36,6 +42,8 @@ class Claim(BaseModel):
     high: float | None = None
     n: int = Field(0, ge=0)
     p: float | None = Field(None, ge=0, le=1)
+    p_fails: float | None = Field(None, ge=0, le=1, exclude=True)
+    """Two-sided, of the opposite: what `corrected` judges a claim by that fails."""
     threshold: float | None = None
     """What the interval is judged against."""
     null: float | None = None
@@ -149,6 +157,7 @@ def _judged(
         return Claim(**said, verdict="not tested", needs=_needed(found, needs))
     sign = -1.0 if above is None and below is not None else 1.0
     verdict = verdict or _verdict(numbers["low"], numbers["high"], threshold, sign)
+    said.setdefault("p_fails", getattr(found, "p_fails", _p_fails(numbers, threshold, sign)))
     if verdict == "not tested" or (verdict == "holds" and _lacks_a_number(found)):
         return Claim(**said, verdict="not tested", needs=_needed(found, needs))
     if verdict == "undecided":
@@ -172,6 +181,15 @@ def _verdict(low: float, high: float, threshold: float | None, sign: float) -> V
     if ends[0] > 0:
         return "holds"
     return "fails" if ends[1] < 0 else "undecided"
+
+
+def _p_fails(numbers: dict[str, Any], threshold: float | None, sign: float) -> float | None:
+    """Two-sided p of lying on the other side, by the interval."""
+    if threshold is None or numbers["low"] is None:
+        return None
+    end = numbers["high"] if sign > 0 else numbers["low"]
+    half, short = abs(end - numbers["estimate"]), sign * (threshold - numbers["estimate"])
+    return luck_beyond(short, half, numbers["n"]) if short > 0 else 1.0
 
 
 def _extrapolated(numbers: dict[str, Any], threshold: float | None, sign: float, more: str) -> str:
@@ -230,21 +248,25 @@ def _part(found: Any, name: str) -> Any:
 def corrected(claims: Iterable[Claim], decide: str = "more prompts") -> list[Claim]:
     """The claims with p corrected over all of them that have one (Benjamini & Hochberg 1995).
 
-    One that held, and that chance may explain once all are counted, becomes undecided.
+    One that held or failed, and that chance may explain once all are counted, becomes undecided:
+    what held by p, what failed by `p_fails`, corrected alike.
     """
     claims = list(claims)
     tested = [number for number, claim in enumerate(claims) if claim.p is not None]
     if not tested:
         return claims
-    q = benjamini_hochberg(np.array([claims[number].p for number in tested]))
-    for number, value in zip(tested, q.tolist(), strict=True):
-        claims[number] = _with_p(claims[number], min(value, 1.0), len(tested), decide)
+    p = np.array([claims[number].p for number in tested])
+    fails = [claims[number].p_fails for number in tested]
+    q_fails = benjamini_hochberg(np.array([1.0 if one is None else one for one in fails]))
+    for number, *both in zip(tested, benjamini_hochberg(p), q_fails, strict=True):
+        claims[number] = _with_p(claims[number], *both, len(tested), decide)
     return claims
 
 
-def _with_p(claim: Claim, q: float, tests: int, decide: str) -> Claim:
-    changes: dict[str, Any] = {"p": q}
-    if claim.verdict == "holds" and q > LEVEL:
+def _with_p(claim: Claim, q: float, q_fails: float, tests: int, decide: str) -> Claim:
+    changes: dict[str, Any] = {"p": min(float(q), 1.0)}
+    lucky = claim.verdict == "fails" and claim.p_fails is not None and q_fails > LEVEL
+    if lucky or (claim.verdict == "holds" and q > LEVEL):
         why = f"{decide}: among {tests} claims, chance may explain this one"
         changes |= {"verdict": "undecided", "decide": why}
     return claim.model_copy(update=changes)

@@ -74,7 +74,7 @@ def judged(leads: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
     verdicts = {
         "not tested": own["low"].isna() | less["low"].isna(),
         "holds": ahead & (less["low"] > 0) & (one_more <= LEVEL),
-        "fails": (own["high"] < 0) | (less["high"] < 0),
+        "fails": _surely_below(own) | _surely_below(less),
     }
     share, index = score["norm_share"], score["layer_index"]
     base = f"({share:.2f} for share of length, {index:.2f} for layer index)"
@@ -84,6 +84,12 @@ def judged(leads: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
         against=[f"{value:.2f} {base}" for value in score[own.index]],
     )  # fmt: skip
     return found.sort_values("difference", ascending=False, kind="stable")
+
+
+def _surely_below(rows: pd.DataFrame) -> pd.Series:
+    """Whether each lead lies below 0, also when luck in any of them is counted."""
+    q = benjamini_hochberg(1 - rows["p"].fillna(0).to_numpy())
+    return (rows["high"] < 0) & (q <= LEVEL)
 
 
 def _ahead(league: League, found: np.ndarray) -> np.ndarray:

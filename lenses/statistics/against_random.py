@@ -64,6 +64,8 @@ class AgainstRandom:
     """On "more than with random weights", as the function that made it says."""
     one_more: float
     """One-sided p that one more random model lies as high."""
+    p_fails: float
+    """Two-sided, that luck puts it where it fails: the larger of prompts' and of one more's."""
 
     @property
     def note(self) -> str:
@@ -113,8 +115,9 @@ def against_random(
         verdict = "not tested"
     luck = p[1] / 2 if found.estimate[1] > 0 else 1 - p[1] / 2
     ends = (float(x[0]) for x in (found.estimate, found.low, found.high))
-    p_any = float(max(luck, one_more))
-    return AgainstRandom(*ends, int(known.sum()), p_any, means, verdict, one_more)
+    n, p_any, below = int(known.sum()), max(luck, one_more), found.estimate[2] < 0
+    p_fails = max(p[2], as_low) if below else 1.0
+    return AgainstRandom(*ends, n, float(p_any), means, verdict, one_more, float(p_fails))
 
 
 def against_twins(rows: pd.DataFrame, over: str, value: str, seed: int = 0) -> AgainstRandom:
@@ -125,7 +128,8 @@ def against_twins(rows: pd.DataFrame, over: str, value: str, seed: int = 0) -> A
 
 def _nothing(models: int) -> AgainstRandom:
     """Without any prompt."""
-    return AgainstRandom(*[np.nan] * 3, 0, np.nan, np.full(models, np.nan), "not tested", np.nan)
+    unknown = np.full(models, np.nan)
+    return AgainstRandom(*[np.nan] * 3, 0, np.nan, unknown, "not tested", np.nan, 1.0)
 
 
 def above_zero_and_random(
@@ -143,6 +147,7 @@ def above_zero_and_random(
     over = [own, own - random[means.argmax()], own - random[means.argmin()]]
     found = bootstrap(np.stack(over, axis=1), seed)
     luck = luck_above_zero(np.stack(over[:2], axis=1), seed).max()
+    zero, lowest = np.minimum(1, 2 * luck_above_zero(-np.stack(over[::2], axis=1), seed))
     verdict: Verdict = "undecided"
     one_more, as_low = _one_more(found.estimate[0], means)
     if found.low[:2].min() > 0 and one_more <= LEVEL:
@@ -152,7 +157,8 @@ def above_zero_and_random(
     elif np.isnan(found.low).any():
         verdict = "not tested"
     ends = (float(x[0]) for x in (found.estimate, found.low, found.high))
-    return AgainstRandom(*ends, len(own), float(max(luck, one_more)), means, verdict, one_more)
+    luck, p_fails = float(max(luck, one_more)), float(min(zero, max(lowest, as_low)))
+    return AgainstRandom(*ends, len(own), luck, means, verdict, one_more, p_fails)
 
 
 def above_zero_and_others(wide: pd.DataFrame, seed: int = 0) -> AgainstRandom:

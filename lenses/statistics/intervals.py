@@ -253,6 +253,15 @@ def luck_as_far(
     return (1 + (~(null < np.asarray(observed))).sum(axis=0)) / (1 + len(null))
 
 
+def luck_beyond(apart: float, half: float, n: int) -> float:
+    """Two-sided p of a mean `apart` from a threshold, whose 95 % interval reaches `half` that way.
+
+    Student's t of n numbers with an interval that ends where this one does.
+    """
+    free = max(n - 1, 1)
+    return float(2 * stats.t.sf(stats.t.isf(0.025, free) * apart / max(half, 1e-300), free))
+
+
 def largest_by_luck(
     differences: Num[np.ndarray, "prompt cell"], rng: np.random.Generator, draws: int
 ) -> Float[np.ndarray, "draw"]:

@@ -6,9 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from scipy import stats
 
 from experiments import Claim, Estimate, corrected, percent
 from experiments._contract.claims import AFFORDABLE
+from lenses.statistics.against_random import against_random
 from lenses.statistics.intervals import bootstrap, share
 
 
@@ -139,6 +141,47 @@ def test_correction_counts_every_test_and_takes_back_what_luck_explains():
     assert found[0].p == pytest.approx(0.003)
     assert "among 3 claims" in found[1].decide
     assert corrected([]) == []
+
+
+def families(judged, trials=300, claims=20):
+    """In how many families of claims, none of which is true, any fails before and after."""
+    raw = [[judged(claims * trial + number) for number in range(claims)] for trial in range(trials)]
+    fails = [[any(c.verdict == "fails" for c in f) for f in (one, corrected(one))] for one in raw]
+    return np.mean(fails, axis=0)
+
+
+def test_of_twenty_claims_at_their_threshold_seldom_any_fails():
+    def judged(seed):
+        drawn = np.random.default_rng(seed).normal(size=10)
+        ends = np.add(drawn.mean(), np.array([-1, 1]) * stats.t.isf(0.025, 9) * stats.sem(drawn))
+        p = stats.ttest_1samp(drawn, 0).pvalue
+        return claim(Estimate(drawn.mean(), *ends, 10, p), above=0, decide="more")
+
+    before, after = families(judged)
+    assert before > 0.25
+    assert after <= 0.05
+
+
+def test_of_twenty_models_like_random_ones_seldom_any_fails():
+    def judged(seed):
+        rng = np.random.default_rng(seed)
+        drawn = rng.normal(10, 1, (5, 1)) + rng.normal(0, 0.01, (5, 8))
+        return claim(against_random(drawn[0], drawn[1:]), decide="more")
+
+    before, after = families(judged, trials=60)
+    assert before > 0.25
+    assert after <= 0.05
+
+
+def test_what_fails_by_far_still_fails_among_many():
+    many = [claim(Estimate(k, k - 1, k + 1, 9, 0.4), above=0) for k in np.linspace(1.1, 2, 19)]
+    far = claim(Estimate(-5, -6, -4, 9, 0.001), above=0)
+    near = claim(Estimate(-1.05, -2, -0.1, 9, 0.04), above=0)
+    below = claim(Estimate(5, 4, 6, 9, 0.001), below=0)
+    found = corrected([*many, far, near, below])[-3:]
+    assert [c.verdict for c in found] == ["fails", "undecided", "fails"]
+    assert "among 22 claims" in found[1].decide
+    assert "p_fails" not in found[0].model_dump()
 
 
 def test_a_plain_finding_has_no_verdict():

@@ -13,6 +13,7 @@ from lenses.statistics.intervals import (
     benjamini_hochberg,
     bootstrap,
     largest_by_luck,
+    luck_beyond,
     mean_with_p,
     sign_flip,
     wilson,
@@ -184,6 +185,12 @@ def test_a_mean_is_tested_against_the_number_it_is_held_against() -> None:
     signs = np.array(list(product([-1, 1], repeat=7)))
     exact = (np.abs(signs @ (values - 0.4)) >= abs((values - 0.4).sum()) - 1e-12).mean()
     assert abs(found.p - exact) < 0.02
+
+
+def test_luck_beyond_is_the_t_test_of_an_interval_by_t() -> None:
+    drawn = np.random.default_rng(1).normal(1, 1, 9)
+    half = stats.t.isf(0.025, 8) * stats.sem(drawn)
+    assert luck_beyond(drawn.mean(), half, 9) == pytest.approx(stats.ttest_1samp(drawn, 0).pvalue)
 
 
 def test_the_largest_by_luck_of_one_cell_is_binomial_and_copies_of_it_add_nothing() -> None:
