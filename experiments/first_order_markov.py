@@ -7,7 +7,17 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from experiments import Claim, Experiment, Reading, Results, Table, TextFile, UsageError, percent
+from experiments import (
+    Claim,
+    Experiment,
+    Reading,
+    Results,
+    Table,
+    TextFile,
+    UsageError,
+    corrected,
+    percent,
+)
 from lenses.flow import markov_tables
 from lenses.flow.bigram_counts import Bigrams, addition_bigrams, counted_words
 from lenses.flow.ngrams import LONGEST, PUBLISHED, SOME, passages_of, rules_against
@@ -216,7 +226,7 @@ class FirstOrderMarkov(Experiment):
         """How much of bigrams E times U tells, and what it predicts instead."""
         told = results.tables["predictors"].set_index(["source", "fit", "counts"])["estimate"]
         added = told[:, "with frequencies", "all"]
-        verdict = {"holds": "In part", "fails": "No"}.get(self._tells(results, "E").verdict)
+        verdict = {"holds": "In part", "fails": "No"}.get(self.claims(results)[0].verdict)
         repeats = results.tables["words"]["repeats"].mean()
         rules = results.tables["ngrams"].set_index("rule")["estimate"]
         return (
@@ -236,45 +246,37 @@ class FirstOrderMarkov(Experiment):
         rows = results.tables["predictors"].set_index("counts")
         rows = rows.query("source == 'zero-layer, trained'")
         return [
-            *(self._tells(results, source) for source in TOLD),
+            *corrected([self._tells(results, source) for source in TOLD], f"more {MORE}"),
             self._repeats(results),
             *_rule_claims(results.tables["ngrams"]),
             Claim.mechanical(
                 f"A zero-layer model tells at least {percent(RECOVERED)} of the bigram "
                 "information of the counts it was trained on.",
-                rows.loc["training"],
-                above=RECOVERED,
-                null=rows["estimate"]["all"],
-                null_note="the same model on all counts, of which it saw a sample",
+                rows.loc["training"], above=RECOVERED, null=rows["estimate"]["all"],
+                null_note="the same model on all counts, of which it saw a sample", check=True,
                 unit="share of bigram information",
                 decide="more training (--training-steps), or a wider model (--d-model)",
-                check=True,
             ),
             Claim.identity(
                 "The readout that is used on embeddings gives the model's own logits from its last "
-                "states.",
-                results.tables["identity"]["error"],
-                within=TOLERANCE[self.dtype],
+                "states.", results.tables["identity"]["error"], within=TOLERANCE[self.dtype],
             ),
-        ]
+        ]  # fmt: skip
 
     def _tells(self, results: Results, source: str) -> Claim:
         rows = results.tables["predictors"].query("fit == 'with frequencies'").set_index("source")
-        random = results.tables["against_random"].query("source == @source and weights != 'own'")
-        ends = random["estimate"].min(), random["estimate"].max()
-        beside = "; random weights: {:.2g} to {:.2g}".format(*ends) if len(random) else ""
+        told = results.tables["against_random"].query("source == @source").set_index("weights")
+        random = told["estimate"].drop("own").to_numpy()
+        luck, one_more = markov_tables.luck_told(rows.loc[source], random, LEAST)
         tells = f"tells more than {percent(LEAST)} of the bigram information beyond frequencies."
         return Claim.learned(
-            f"{TOLD[source]} {tells}",
-            rows.loc[source],
-            above=LEAST,
+            f"{TOLD[source]} {tells}", rows.loc[source], above=LEAST, p=luck,
             null=rows.loc["E shuffled", "estimate"],
-            null_note=f"the embedding of another token{beside}",
-            unit="share of bigram information",
-            family=f"It {tells}",
-            label=source,
-            more=MORE,
-        )
+            null_note=f"the embedding of another token; {random_models(len(random))}: "
+            f"{random.min():.2g} to {random.max():.2g}; one more would tell as much with p = "
+            f"{one_more:.2g}",
+            unit="share of bigram information", family=f"It {tells}", label=source, more=MORE,
+        )  # fmt: skip
 
     def _repeats(self, results: Results) -> Claim:
         values = results.tables["words"]["nearer"].dropna().to_numpy()
@@ -283,13 +285,10 @@ class FirstOrderMarkov(Experiment):
             "As it is, embedding times unembedding is nearer to a model that repeats its input "
             "than to the bigram model.",
             bootstrap(values, self.seed) if len(values) > 1 else None,
-            above=0.0,
-            null=random["nearer"].mean(),
-            null_note=random_models(RANDOM_MODELS),
+            above=0.0, null=random["nearer"].mean(), null_note=random_models(RANDOM_MODELS),
             unit="nats: KL from the counts less KL from repeating the input",
-            needs="2 first tokens that also come second",
-            more=MORE,
-        )
+            needs="2 first tokens that also come second", more=MORE,
+        )  # fmt: skip
 
     def figures(self, results: Results) -> dict[str, Drawing | pd.DataFrame]:
         """Information told, words, what follows them, and random weights."""

@@ -23,14 +23,16 @@ from lenses.flow.markov import (
     unigram_log,
 )
 from lenses.kept import PerPrompt
+from lenses.statistics.against_random import as_high_by_luck
 from lenses.statistics.grid import grid
+from lenses.statistics.intervals import luck_beyond
 from models import Model
 from models.text import token_strings
 from models.train.zero_layer import train_zero_layer
 
 Stream = Callable[..., Iterator[Any]]
 """`Experiment.stream`."""
-COMPARED: tuple[Source, ...] = ("E", "effective E")
+COMPARED: tuple[Source, ...] = ("E", "E, not itself", "effective E", "whole model")
 """What is also measured in models with random weights."""
 MEASURED = ("estimate", "repeats", "nearer")
 """What is measured of each: share of bigram information told, how often the likeliest next token
@@ -170,6 +172,19 @@ def beside_twins(
     values = np.moveaxis(np.stack(list(found.values())), -1, 0)
     axes = {"weights": list(found), "source": COMPARED}
     return grid(axes, **dict(zip(MEASURED, values, strict=True)))
+
+
+def luck_told(
+    own: pd.Series, random: Float[np.ndarray, "model"], least: float
+) -> tuple[float, float]:
+    """One-sided p of telling no more than `least`, or than one more random model; and the latter.
+
+    The first is the larger of the two: first tokens are a sample, and random models another.
+    """
+    ahead, half = own["estimate"] - least, own["estimate"] - own["low"]
+    of_tokens = luck_beyond(abs(ahead), half, own["n"]) / 2
+    one_more = as_high_by_luck(own["estimate"], random)
+    return max(of_tokens if ahead > 0 else 1 - of_tokens, one_more), one_more
 
 
 def identity_rows(model: Model, bigrams: Bigrams) -> pd.DataFrame:

@@ -65,6 +65,19 @@ def test_the_planted_model_is_a_bigram_model(experiment, planted):
     assert (words["by_embedding"] == words["by_model"]).all()
 
 
+def test_what_is_told_is_held_against_one_more_random_model(experiment, planted):
+    claims = {c.label: c for c in experiment.claims(planted) if c.kind == "learned"}
+    random = planted.tables["against_random"].query("weights != 'own'")
+    assert set(random["source"]) == set(claims)
+    assert {claim.verdict for claim in claims.values()} == {"holds"}
+    assert max(claim.p for claim in claims.values()) <= 0.05
+    table = planted.tables["against_random"].copy()
+    at = (table["source"] == "E") & (table["weights"] == "random 0")
+    table.loc[at, "estimate"] = told(planted, "E")
+    beside = experiment.claims(Results({**planted.tables, "against_random": table}))
+    assert [c.verdict for c in beside if c.label == "E"] == ["undecided"]
+
+
 def test_rules_are_held_against_the_whole_model(experiment, results):
     rules = results.tables["ngrams"].set_index("rule")
     assert set(rules.index) == {*RULES, LONGEST, SOME}
