@@ -16,7 +16,7 @@ from lenses.heads.selection import COMPONENTS, KINDS, attention_by_kind, score_s
 from lenses.kept import PerPrompt
 from lenses.statistics.against_random import against_random
 from lenses.statistics.grid import grid
-from lenses.statistics.intervals import bootstrap
+from lenses.statistics.intervals import bootstrap, share
 from lenses.texts import ReadText, continued, sampled_additions, texts_to_read
 from models.planted.selection import planted_selection
 from models.text import token_strings
@@ -304,8 +304,8 @@ class HeadSelection(TextStudy):
         return kept
 
     def _estimates(self, values: np.ndarray, **first: Sequence[str]) -> pd.DataFrame:
-        """Means over texts [prompt first layer head] with intervals, where there is any."""
-        found = vars(bootstrap(values, self.seed))
+        """Mean shares over texts [prompt first layer head] with intervals, where there is any."""
+        found = vars(bootstrap(values, self.seed).within(0, 1))
         layers, heads = values.shape[-2:]
         rows = grid(first | {"layer": range(layers), "head": range(heads)}, **found)
         return rows[rows["n"] > 0].reset_index(drop=True)
@@ -350,12 +350,12 @@ class HeadSelection(TextStudy):
         return pd.concat(frames, ignore_index=True)
 
     def _copy_claim(self, copies: pd.DataFrame) -> Claim:
+        above = copies["own_below"].dropna() > COPIES
         return Claim.learned(
-            "The best induction head copies: the logit of the token that it attends to rises more "
-            f"than {percent(COPIES)} of all other logits.",
-            bootstrap(copies["own_below"].to_numpy(), self.seed).within(0, 1), above=COPIES,
-            null=0.5, null_note="a head that writes tokens at random",
-            unit=f"share of other tokens' logits that rise less; threshold {COPIES:g}",
+            "The best induction head copies most tokens: the logit of the token that it attends to "
+            f"rises more than {percent(COPIES)} of all other logits.",
+            share(int(above.sum()), len(above)), above=0.5, null=1 - COPIES,
+            null_note="a head that writes tokens at random", unit="share of tokens",
             decide="more tokens (--vocabulary)",
         )  # fmt: skip
 

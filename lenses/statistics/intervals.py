@@ -22,7 +22,7 @@ BLOCK = 500
 HELD = 2**17  # numbers of these resamples: 1 MB
 RATIOS = 2**21  # resampled means held at a time: 16 MB
 ROUNDING = 1e-6
-"""Numbers that differ by no more of their size, or of their possible range, are alike."""
+"""Numbers that differ by no more of their size are alike."""
 LEAST_ERROR = 0.1
 """Standard error that a resample has at least, as a share of that of all prompts."""
 KEPT = 2**19  # numbers of one set of draws that is kept for the next call: 4 MB, or 52 prompts
@@ -56,7 +56,7 @@ class Intervals:
         low, high = np.clip([self.low, self.high], least, most)
         width = most - least
         if np.isfinite(width):
-            alike = (self.n >= FEWEST) & ~(high - low > ROUNDING * width)
+            alike = (self.n >= FEWEST) & np.isnan(low)
             place = np.clip((self.estimate - least) / width, 0, 1)
             sure = wilson(np.where(alike, place * self.n, 0), self.n)
             ends = zip((low, high), sure, strict=True)

@@ -50,6 +50,7 @@ def stretched(
     ends = np.nanquantile(np.where(unknown, 0, draws), [TAIL, 1 - TAIL], axis=0)
     wider = stats.t.isf(TAIL, prompts - 1) / stats.norm.isf(TAIL) * _without_bias(prompts)
     half = np.abs(ends - estimate).max(axis=0) * wider
+    half = np.where(half > 0, half, np.nan)
     n = np.full(unknown.shape, prompts)
     found = Intervals(estimate + np.zeros(unknown.shape), estimate - half, estimate + half, n)
     found = found.within(*possible)

@@ -33,6 +33,15 @@ def test_every_head_has_one_row_with_all_that_was_found(results, adder):
     assert heads["attends_pairs"].str.count(r"\|").eq(3).all()
 
 
+def test_intervals_of_shares_end_where_shares_do(results):
+    shares = np.array([[0.9], [1.0], [0.97], [1.0], [0.8]]).reshape(5, 1, 1, 1)
+    row = HeadSelection(**QUICK)._estimates(shares, component=["position"]).iloc[0]
+    assert 0.5 < row["low"] < row["estimate"] < row["high"] == 1
+    for table in ("shares", "kinds", "best"):
+        ends = results.tables[table][["low", "high"]].stack()
+        assert ends.between(0, 1).all()
+
+
 def test_the_headline_of_an_adder_names_the_nearest_and_no_kind(results):
     experiment, best = HeadSelection(**QUICK), results.tables["best"]
     nearest = best.loc[best["estimate"].idxmax()]
