@@ -228,7 +228,7 @@ class FactRecall(Experiment):
         if len(values) < FEWEST:
             return Claim.not_tested("learned", sentence, NEEDS, label=label, family=how["family"])
         p = float(luck_above_zero(values - LEAST, self.seed))
-        ends = bootstrap(values, self.seed).within(-2, 2)
+        ends = bootstrap(values, self.seed).within(-1, 1)
         return Claim.learned(sentence, ends, p=p, more=MORE, **how)
 
     def _found(self, results: Results) -> list[Claim]:

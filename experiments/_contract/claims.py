@@ -168,7 +168,7 @@ def _judged(
 
 def _needed(found: Any, needs: str) -> str:
     """What a claim without an interval lacks, of one that has cases enough: differences."""
-    tested = isinstance(found, Intervals | AgainstRandom | Estimate)
+    tested = isinstance(found, Intervals | AgainstRandom | Estimate) and not _is_nan(found.estimate)
     low = getattr(found, "low", None)
     alike = getattr(found, "verdict", None) == "not tested" or _is_nan(low)
     return DIFFER if tested and alike and found.n >= FEWEST else needs

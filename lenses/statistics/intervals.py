@@ -50,17 +50,17 @@ class Intervals:
     def within(self, least: float, most: float) -> "Intervals":
         """The same of numbers that cannot be less or more: a share ends at 0 and 1.
 
-        What cannot be is cut off, which covers as often. Numbers that are all alike get Wilson's
-        interval: whatever lies in a range varies at most as much as yes and no do.
+        What cannot be is cut off, which covers as often. Of n numbers that are all alike, as many
+        others may be as Wilson's share of 0 of n (.43 of 5, .11 of 31), all at an end of the range.
         """
         low, high = np.clip([self.low, self.high], least, most)
-        width = most - least
-        if np.isfinite(width):
-            alike = (self.n >= FEWEST) & np.isnan(low)
-            place = np.clip((self.estimate - least) / width, 0, 1)
-            sure = wilson(np.where(alike, place * self.n, 0), self.n)
-            ends = zip((low, high), sure, strict=True)
-            low, high = (np.where(alike, least + width * own, end) for end, own in ends)
+        if np.isfinite(most - least):
+            alike, (_, others) = (self.n >= FEWEST) & np.isnan(low), wilson(0 * self.n, self.n)
+            ends = zip((low, high), (least, most), strict=True)
+            low, high = (
+                np.where(alike, self.estimate + others * (far - self.estimate), end)
+                for end, far in ends
+            )
         return replace(self, low=low, high=high)
 
 

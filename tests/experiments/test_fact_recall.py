@@ -53,7 +53,8 @@ def by_label(claims):
 def test_an_adder_looks_nothing_up_at_the_digit_and_attends_to_it(experiment, results):
     claims = by_label(experiment.claims(results))
     assert list(claims) == LEARNED
-    assert [claims[label].verdict for label in LEARNED] == ["fails", "fails", "holds"]
+    # Attention at the digit brings back exactly 0 of all ten: that hides up to .28 of others.
+    assert [claims[label].verdict for label in LEARNED] == ["fails", "undecided", "holds"]
     assert claims["attention at the last token"].estimate > 0.9
 
 
@@ -96,7 +97,8 @@ def test_relations_take_turns_among_traced_facts(of_planted):
 def test_learned_claims_need_more_than_random_weights_bring_back(experiment, adder):
     claims = by_label(experiment.claims(experiment.measure(untrained(adder, 0))))
     for claim in claims.values():
-        assert claim.verdict == "fails"
+        alike = claim.label == "MLPs less attention at the subject"  # exactly 0 in all ten
+        assert claim.verdict == ("undecided" if alike else "fails")
         assert abs(claim.estimate) < LEAST
 
 

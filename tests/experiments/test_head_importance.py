@@ -248,7 +248,8 @@ def leads(own: float, random: float, q: float = 1e-4, by_lot: float = 1e-4) -> R
     at = {**MAIN, "phase": "generated"}
     rows = [
         {"weights": w, "measure": "m", "against": "the better", "difference": v, "n": 20, **at}
-        | {"low": v - 0.1, "high": v + 0.1, "p": 1e-4, "p_by_lot": by_lot, "q": q}
+        | {"low": v - 0.1, "high": v + 0.1, "p_by_lot": by_lot, "q": q}
+        | {"p": 1e-4 if v > 0 else 1 - 1e-4}  # one-sided
         for w, v in values.items()
     ]
     scores = [{"measure": m, "spearman": 0.0, **at} for m in ("m", *BASELINES)]

@@ -129,7 +129,7 @@ def test_an_interval_ends_where_its_number_can_be_no_more() -> None:
     assert (low[0], high[0]) == (-1, 1)
 
 
-def test_resamples_that_are_all_alike_have_the_interval_of_yes_and_no() -> None:
+def test_resamples_that_are_all_alike_may_hide_others() -> None:
     low, high = stretched(np.ones(1), np.ones((50, 1)), 8, (-1, 1))
     assert low[0] == pytest.approx(2 * wilson(8, 8)[0] - 1)
     assert high[0] == 1
