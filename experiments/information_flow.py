@@ -318,7 +318,7 @@ class InformationFlow(TextStudy):
         rows = rows[rows["rule"] == rule].dropna(subset=["decisive", "beside"])
         counted = results.tables["prompts"].query("counts")["prompt"]
         rows = rows[rows["prompt"].isin(counted)].assign(more=rows["decisive"] - rows["beside"])
-        found = _by_enough(above_zero_and_twins(rows, "more", self.seed))
+        found = _by_enough(above_zero_and_twins(rows, "more", self.seed, (-2, 2)))
         return Claim.learned(
             "What the last token fetches from others comes more from the tokens that decide the "
             f"answer than from the tokens beside them, by more than {ENOUGH:g} and more so than "

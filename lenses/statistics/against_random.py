@@ -133,19 +133,22 @@ def _nothing(models: int) -> AgainstRandom:
 
 
 def above_zero_and_random(
-    own: Float[np.ndarray, "prompt"], random: Float[np.ndarray, "model prompt"], seed: int = 0
+    own: Float[np.ndarray, "prompt"],
+    random: Float[np.ndarray, "model prompt"],
+    seed: int = 0,
+    possible: tuple[float, float] = (-np.inf, np.inf),
 ) -> AgainstRandom:
     """Own numbers of prompts held against zero, and against those of the highest random model.
 
     Differences from it are formed within prompts. It holds where both lie above zero and one more
     random model would not lie as high; it fails where it lies below zero or below all random
-    models, and one more.
+    models, and one more. `possible` is the range of the numbers and of their differences.
     """
     if not len(own):
         return _nothing(len(random))
     means = random.mean(1)
     over = [own, own - random[means.argmax()], own - random[means.argmin()]]
-    found = bootstrap(np.stack(over, axis=1), seed)
+    found = bootstrap(np.stack(over, axis=1), seed).within(*possible)
     luck = luck_above_zero(np.stack(over[:2], axis=1), seed).max()
     zero, lowest = np.minimum(1, 2 * luck_above_zero(-np.stack(over[::2], axis=1), seed))
     verdict: Verdict = "undecided"
@@ -176,7 +179,12 @@ def by_weights(rows: pd.DataFrame, value: str) -> pd.DataFrame:
     return wide if "own" in wide else wide.iloc[:0]
 
 
-def above_zero_and_twins(rows: pd.DataFrame, value: str, seed: int = 0) -> AgainstRandom | None:
+def above_zero_and_twins(
+    rows: pd.DataFrame,
+    value: str,
+    seed: int = 0,
+    possible: tuple[float, float] = (-np.inf, np.inf),
+) -> AgainstRandom | None:
     """`above_zero_and_random` of rows by prompt and weights: `own`, and `random i` of its twins.
 
     None with fewer than two prompts in which all models have a value.
@@ -185,4 +193,4 @@ def above_zero_and_twins(rows: pd.DataFrame, value: str, seed: int = 0) -> Again
     random = wide.filter(like="random ").to_numpy().T
     if len(wide) < 2 or not len(random):
         return None
-    return above_zero_and_random(wide["own"].to_numpy(), random, seed)
+    return above_zero_and_random(wide["own"].to_numpy(), random, seed, possible)

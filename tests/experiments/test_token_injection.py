@@ -20,7 +20,11 @@ def of_adder() -> Results:
 
 def test_every_claim_holds_where_it_is_planted(of_planted):
     claims = TokenInjection().claims(of_planted)
-    assert {claim.verdict for claim in claims if claim.kind != "descriptive"} == {"holds"}
+    judged = {c.sentence: c for c in claims if c.kind != "descriptive"}
+    (control,) = (judged.pop(said) for said in list(judged) if said.startswith("Random words"))
+    assert {claim.verdict for claim in judged.values()} == {"holds"}
+    # None of 36 questions: that may hide .096 of others, and the claim is about .05.
+    assert (control.verdict, control.estimate) == ("undecided", 0)
     learned = [claim for claim in claims if claim.kind == "learned"]
     assert len(learned) == 4
     assert all(claim.estimate == 1 for claim in learned)
