@@ -31,7 +31,7 @@ from lenses.heads.token_rows import (
     sample_of_phases,
 )
 from lenses.kept import PerPrompt
-from lenses.statistics.against_random import as_high_by_luck, random_models
+from lenses.statistics.against_random import one_more_model, random_models
 from lenses.statistics.correlations import CORRELATIONS
 from lenses.statistics.grid import grid
 from lenses.statistics.intervals import Intervals, benjamini_hochberg, bootstrap, sign_flip
@@ -436,9 +436,9 @@ class HeadContributions(TextStudy):
         compared = effects[["own", "above", "below"]].to_numpy()
         found, p = bootstrap(compared, self.seed), sign_flip(compared, self.seed)
         random = effects.filter(like="random ").mean().to_numpy()
-        one_more = as_high_by_luck(found.estimate[0], random)
+        one_more, as_low = one_more_model(found.estimate[0], random, len(effects))
         luck = max(*np.where(found.estimate > 0, p / 2, 1 - p / 2)[:2], one_more)
-        p[1:] = np.maximum(p[1:], (one_more, as_high_by_luck(-found.estimate[0], -random)))
+        p[1:] = np.maximum(p[1:], (one_more, as_low))
         random, verdict = scale(sign * random), _verdict(found, p)
         hardest = (np.max if sign > 0 else np.min)([float(scale(0.0)), *random])
         middle, *ends = scale(sign * np.array([found.estimate[0], found.low[0], found.high[0]]))

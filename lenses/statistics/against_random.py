@@ -22,25 +22,30 @@ def random_models(count: int) -> str:
     return f"{count} models with random weights (the smallest possible p is {1 / (count + 1):.2g})"
 
 
-def as_high_by_luck(own: float, random: Float[np.ndarray, "model"]) -> float:
+def as_high_by_luck(own: float, random: Float[np.ndarray, "model"], cases: int = 0) -> float:
     """One-sided p that one more model like these lies as high as `own`; they are a sample of such.
 
-    Student's t of a single case against a small sample. Of models without a spread, as one alone or
-    several that are alike, the smallest possible p. NaN is never significant. (Crawford & Howell
-    1998, Clin. Neuropsychol. 12.)
+    Student's t of a single case against a small sample. Models of which each is a mean over `cases`
+    spread at least as if one case of one of them were as `own`: four that are all 0 may hide that.
+    Of models without a spread, as one alone, the smallest possible p. NaN is never significant.
+    (Crawford & Howell 1998, Clin. Neuropsychol. 12.)
     """
     count, apart = len(random), own - np.mean(random)
     if not np.isfinite(apart):
         return 1.0
     spread = np.std(random, ddof=1) if count > 1 else 0.0
+    if cases and count > 1:
+        spread = max(spread, abs(apart) / cases / np.sqrt(count))
     if not spread > ROUNDING * np.abs(random).max():
         return 1 / (count + 1) if apart > 0 else 1.0
     return float(stats.t.sf(apart / (spread * np.sqrt(1 + 1 / count)), count - 1))
 
 
-def _one_more(own: float, random: Float[np.ndarray, "model"]) -> tuple[float, float]:
+def one_more_model(
+    own: float, random: Float[np.ndarray, "model"], cases: int
+) -> tuple[float, float]:
     """One-sided p that one more model like these lies as high as `own`, and as low."""
-    return as_high_by_luck(own, random), as_high_by_luck(-own, -random)
+    return as_high_by_luck(own, random, cases), as_high_by_luck(-own, -random, cases)
 
 
 @dataclass(frozen=True)
@@ -105,7 +110,7 @@ def against_random(
     above, below = own - random[means.argmax()], own - random[means.argmin()]
     values = np.stack([own, above, below], axis=1)
     found, p = bootstrap(values, seed), sign_flip(values, seed)
-    one_more, as_low = _one_more(found.estimate[0], means)
+    one_more, as_low = one_more_model(found.estimate[0], means, len(own))
     verdict: Verdict = "undecided"
     if found.low[1] > 0 and max(p[1], one_more) <= LEVEL:
         verdict = "holds"
@@ -152,7 +157,7 @@ def above_zero_and_random(
     luck = luck_above_zero(np.stack(over[:2], axis=1), seed).max()
     zero, lowest = np.minimum(1, 2 * luck_above_zero(-np.stack(over[::2], axis=1), seed))
     verdict: Verdict = "undecided"
-    one_more, as_low = _one_more(found.estimate[0], means)
+    one_more, as_low = one_more_model(found.estimate[0], means, len(own))
     if found.low[:2].min() > 0 and one_more <= LEVEL:
         verdict = "holds"
     elif found.high[0] < 0 or (found.high[2] < 0 and as_low <= LEVEL):
