@@ -1,11 +1,12 @@
 """A sentence of the answer with the number that decides it; the verdict is judged here alone."""
 
 import math
+import re
 from collections.abc import Iterable
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from lenses.statistics.against_random import AgainstRandom
 from lenses.statistics.intervals import (
@@ -20,8 +21,14 @@ Kind = Literal["identity", "mechanical", "learned", "descriptive"]
 Verdict = Literal["holds", "fails", "undecided", "not tested"]
 LEVEL = 0.05
 """Of corrected p-values."""
+_HYPHEN = re.compile(r"(?:(?<=[\s(\[≈])|^)-(?=\.?\d)")
 AFFORDABLE = 1_000
 """Sample sizes beyond this are not extrapolated to: the effect is too small to decide."""
+
+
+def with_minus(text: str) -> str:
+    """Text in which negative numbers have a minus, not a hyphen: `tau -.5` is `tau −.5`."""
+    return _HYPHEN.sub("−", text)
 
 
 class Claim(BaseModel):
@@ -62,6 +69,11 @@ class Claim(BaseModel):
     """Whether it tests the method (an identity, a planted control) and not the model."""
     reported: tuple[float, str] | None = None
     """The same number in print, where it is known for sure: its value and who reports it."""
+
+    @field_validator("sentence", "null_note", "unit")
+    @classmethod
+    def _has_true_minus(cls, text: str) -> str:
+        return with_minus(text)
 
     @model_validator(mode="after")
     def _is_complete(self) -> "Claim":

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from experiments._contract.claims import Claim
+from experiments._contract.claims import Claim, with_minus
 from experiments._contract.errors import UsageError
 from experiments._contract.experiment import Experiment, Results
 
@@ -18,7 +18,7 @@ def headline(experiment: Experiment, results: Results) -> str:
     said = experiment.headline(results)
     if not isinstance(said, str):
         raise UsageError(f"{experiment.name()}: headline gave {_kind(said)}; return a sentence")
-    return said
+    return with_minus(said)
 
 
 def claims(experiment: Experiment, results: Results) -> list[Claim]:

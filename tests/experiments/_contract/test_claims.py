@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from scipy import stats
 
 from experiments import Claim, Estimate, corrected, percent
-from experiments._contract.claims import AFFORDABLE
+from experiments._contract.claims import AFFORDABLE, with_minus
 from lenses.statistics.against_random import against_random
 from lenses.statistics.intervals import bootstrap, share
 
@@ -214,3 +214,10 @@ def test_an_incomplete_claim_is_refused(changed, says):
 
 def test_a_share_is_said_in_percent_with_a_true_minus():
     assert [percent(share) for share in (0.256, 1, -0.031)] == ["26 %", "100 %", "−3 %"]
+
+
+def test_a_negative_number_in_a_sentence_has_a_minus() -> None:
+    told = "It falls by -0.5 (tau -.9); “-1” of 10-20 --count 3, L0H-2."
+    assert with_minus(told) == "It falls by −0.5 (tau −.9); “-1” of 10-20 --count 3, L0H-2."
+    made = claim(Estimate(0.5, 0.4, 0.6, 9), above=0, null_note="random: -0.1 to -.02")
+    assert made.null_note == "random: −0.1 to −.02"
