@@ -200,13 +200,14 @@ class AttentionGlimpse(Experiment):
         return bootstrap(values.to_numpy(float), self.seed).within(least, 1)
 
     def _answers(self, own: pd.Series, first: pd.Series) -> Claim:
+        enough = len(own) >= FEWEST
         return Claim.learned(
-            "With attention the network answers at least 95 % of new cases.",
-            self._over(own), above=SURE, null=float(first.mean()),
+            "With attention the network answers at least 95 % of new cases, in most trainings.",
+            share((own >= SURE).sum(), len(own)) if enough else None, above=HALF,
+            null=float((first >= SURE).mean()),
             null_note=f"before training; guessing one of the {len(LETTERS)} letters gives "
-            f"{1 / len(LETTERS):.2f}",
-            unit="share of new cases answered, mean over trainings", needs=NEEDS,
-            decide="longer trainings (--steps)",
+            f"{1 / len(LETTERS):.2f} of the cases",
+            unit="share of trainings", needs=NEEDS, decide="longer trainings (--steps)",
         )  # fmt: skip
 
     def _better(self, accuracy: pd.DataFrame, rival: str) -> Claim:

@@ -106,7 +106,7 @@ def _by_layer(
 ) -> pd.DataFrame:
     """A statistic of all prompts, with intervals from its pseudovalues (Efron & Stein 1981)."""
     whole, without = found[0], found[1:]
-    spread = bootstrap(pseudo_values(whole, without), seed)
+    spread = bootstrap(pseudo_values(whole, without), seed).either_side()
     ends = {
         "low": whole + spread.low - spread.estimate,
         "high": whole + spread.high - spread.estimate,

@@ -179,10 +179,10 @@ def edit_tables(
             continue
         for way, shift in shifts.items():
             found = {"layer": layers, "measure": measure, "direction": way}
-            rows.append(pd.DataFrame(found | vars(bootstrap(shift, seed))))
+            rows.append(pd.DataFrame(found | vars(bootstrap(shift, seed).either_side())))
         for control in WAYS[1:]:
             difference = shifts["place"] - shifts[control]
-            found, p = bootstrap(difference, seed), sign_flip(difference, seed)
+            found, p = bootstrap(difference, seed).either_side(), sign_flip(difference, seed)
             p = np.minimum(1, np.where(found.estimate > 0, p / 2, 1 - p / 2) * len(layers))
             beyond = {"statistic": f"{measure} moves, beyond {control}", "layer": layers}
             frame = pd.DataFrame(beyond | vars(found))

@@ -63,7 +63,7 @@ def _regressed(part: pd.DataFrame, wrong: np.ndarray, seed: int) -> dict[str, np
     """Coefficients with their intervals; none for a feature that does not vary."""
     features = part[list(FEATURES)].to_numpy(float)
     estimate, by_prompt = logistic_by_prompt(features, wrong, part["prompt"].to_numpy())
-    ends, p = bootstrap(by_prompt, seed), luck_above_zero(-by_prompt, seed)
+    ends, p = bootstrap(by_prompt, seed).either_side(), luck_above_zero(-by_prompt, seed)
     varies = features.std(axis=0) > 0
     values = {"estimate": estimate, "low": ends.low, "high": ends.high, "p": p}
     return {name: np.where(varies, value, np.nan) for name, value in values.items()}

@@ -328,7 +328,9 @@ def _covering(
     seed: int,
 ) -> tuple[Float[np.ndarray, "component cell"], Float[np.ndarray, "component cell"]]:
     """Ends of the intervals over contexts."""
-    ends = bootstrap(pseudo_values(found, shares_of(without)), seed).within(-np.inf, 1)
+    ends = (
+        bootstrap(pseudo_values(found, shares_of(without)), seed).either_side().within(-np.inf, 1)
+    )
     return ends.low, ends.high
 
 

@@ -106,7 +106,8 @@ def against_nulls(
     length = own.digits["length"].to_numpy()[rows]
     traded = shuffled_labels_null(true, label, length, seed)
     prompt = own.digits["prompt"].to_numpy()[rows]
-    ends = bootstrap(advantage_by_prompt(scores(true, label), label, prompt), seed)
+    by_prompt = advantage_by_prompt(scores(true, label), label, prompt)
+    ends = bootstrap(by_prompt, seed).either_side()
     return {
         "estimate": observed,
         "low": ends.low,
@@ -145,7 +146,7 @@ def _tested(
     seed: int,
 ) -> dict[str, np.ndarray]:
     """An estimate with its interval, and p: one-sided, that it is not above zero."""
-    ends, p = bootstrap(by_prompt, seed), luck_above_zero(by_prompt, seed)
+    ends, p = bootstrap(by_prompt, seed).either_side(), luck_above_zero(by_prompt, seed)
     found = {"estimate": estimate, "low": ends.low, "high": ends.high, "p": p}
     return found | {"n": np.full(len(p), n)}
 
@@ -339,7 +340,9 @@ def prefix_tables(
     if len(np.unique(prefix[::2][teens])) >= 3:
         contrasts = [
             _prefix_contrasts(words, rise, prefix[::2][teens], own, seed),
-            _by_layer("prefix lift", own.layers, vars(bootstrap(lift[teens, number], seed))),
+            _by_layer(
+                "prefix lift", own.layers, vars(bootstrap(lift[teens, number], seed).either_side())
+            ),
         ]
     table = pd.concat(list(_prefix_ranks(rank, lift, prefix[::2], own)), ignore_index=True)
     named = {place: word for word, place in words.table[["word", "place"]].itertuples(index=False)}
@@ -386,7 +389,7 @@ def _prefix_contrasts(
     observed = advantage(class_means(true, label, classes))
     null = other_words_null(class_means(logits, label, classes), seed)
     by_row = advantage_by_prompt(scores(true, label), label, np.arange(len(label)))
-    ends = bootstrap(by_row, seed)
+    ends = bootstrap(by_row, seed).either_side()
     values = {"estimate": observed, "low": ends.low, "high": ends.high}
     values["p"] = max_t(observed, null)
     return _by_layer("prefix word", own.layers, values | {"n": len(label)})

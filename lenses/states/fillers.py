@@ -269,7 +269,12 @@ def worst_p(rows: pd.DataFrame, random: pd.DataFrame) -> pd.Series:
     excess = random["p_any"].where(beyond, 1.0).groupby(random["statistic"]).max()
     effects = (side * (own - random["estimate"])).groupby(random["statistic"])
     one_more = pd.Series(
-        {name: as_high_by_luck(abs(rows["estimate"][name]), x.to_numpy()) for name, x in effects}
+        {
+            name: as_high_by_luck(abs(own), x.to_numpy(), int(rows["n"][name]))
+            for (name, x), own in zip(
+                effects, rows["estimate"].reindex(effects.groups), strict=True
+            )
+        }
     )
     worst = np.maximum(excess, one_more).reindex(rows.index).fillna(1.0)
     return np.maximum(rows["p_any"], worst)

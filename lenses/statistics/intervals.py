@@ -63,6 +63,21 @@ class Intervals:
             )
         return replace(self, low=low, high=high)
 
+    def either_side(self) -> "Intervals":
+        """The same of numbers without a known range, that are held against 0.
+
+        Of n numbers that are all alike as many others may be as Wilson's share of 0 of n, each as
+        far on the other side of 0.
+        """
+        others = wilson(0 * self.n, self.n)[1]
+        half = np.where(self.estimate == 0, np.nan, 2 * others * np.abs(self.estimate))
+        alike = (self.n >= FEWEST) & np.isnan(self.low)
+        low, high = (
+            np.where(alike, self.estimate + way * half, end)
+            for way, end in ((-1, self.low), (1, self.high))
+        )
+        return replace(self, low=low, high=high)
+
 
 def wilson(
     correct: Num[np.ndarray, "*cell"] | int, n: Num[np.ndarray, "*cell"] | int, level: float = 0.95

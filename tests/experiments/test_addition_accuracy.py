@@ -203,7 +203,8 @@ def test_a_language_model_is_asked_in_the_form_that_it_knows(only_close):
 def test_the_form_matters_where_only_one_is_known(only_close):
     experiment, results = only_close
     claim = experiment.claims(results)[1]
-    assert (claim.verdict, claim.estimate, claim.low) == ("holds", 1, 1)
+    assert (claim.verdict, claim.estimate) == ("holds", 1)
+    assert 0.5 < claim.low < 1  # all alike is no certainty
     assert "'few-shot, no spaces', chosen on other sums" in claim.sentence
     assert "Accuracy by form" in experiment.figures(results)
 

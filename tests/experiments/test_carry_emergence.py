@@ -116,7 +116,7 @@ def test_parts_that_come_at_once_have_no_order() -> None:
 
 def test_claims_of_a_training_in_another_order() -> None:
     found = verdicts(course(base=10, carry=80, runs=20, attention=160))
-    assert found[LATER] == "fails"
+    assert found[LATER] == "undecided"  # three trainings: luck may explain one of so many claims
     assert found[HUMAN["runs"][1]] == "fails"
 
 

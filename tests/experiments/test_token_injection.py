@@ -65,7 +65,7 @@ def test_random_words_that_do_as_well_fail_the_check(of_planted):
     same = said["token"].where(said["put"] == "word").ffill()  # each random row follows its word
     swapped = Results({**of_planted.tables, "said": said.assign(token=same)})
     before, after = (TokenInjection().claims(found)[2] for found in (of_planted, swapped))
-    assert (before.verdict, after.verdict) == ("holds", "fails")
+    assert (before.verdict, after.verdict) == ("undecided", "fails")  # none of 36, and all
 
 
 def test_nothing_is_implied_with_random_weights():

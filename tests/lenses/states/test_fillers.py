@@ -130,7 +130,8 @@ def test_one_text_given_and_own_differs_in_nothing_and_its_twin_does() -> None:
 def test_an_effect_must_lie_beyond_one_more_random_model():
     """Each random model is told from it by far, and still a third may lie as high."""
     rows = pd.DataFrame(
-        {"estimate": [1.0, -1.0, 1.0], "p_any": [0.001] * 3}, index=["near", "far", "less"]
+        {"estimate": [1.0, -1.0, 1.0], "p_any": [0.001] * 3, "n": 1000},
+        index=["near", "far", "less"],
     )
     effects = {"near": [0.9, 0.3], "far": [-0.01, 0.01], "less": [0.0, 2.0]}
     random = pd.DataFrame(
@@ -148,7 +149,8 @@ def test_an_effect_must_lie_beyond_one_more_random_model():
 
 def test_the_clearest_statistic_has_the_smallest_of_the_worst_p() -> None:
     rows = pd.DataFrame(
-        {"estimate": [0.5, -0.9, 0.7], "p_any": [0.2, 0.01, 0.01]}, index=["sink", "cosine", "norm"]
+        {"estimate": [0.5, -0.9, 0.7], "p_any": [0.2, 0.01, 0.01], "n": 1000},
+        index=["sink", "cosine", "norm"],
     )
     none = pd.DataFrame({"statistic": [], "estimate": [], "p_any": []})
     best, null = fillers.clearest(rows, none.astype({"statistic": str}), claims=4)

@@ -280,3 +280,17 @@ def test_draws_of_few_prompts_are_kept_and_are_those_that_are_made():
     assert many is not anew
     other = next(statistics._drawn(8, 10_000, 4))[1]
     assert not np.array_equal(one, other)
+
+
+def test_equal_numbers_without_a_range_may_hide_others_across_zero() -> None:
+    found = bootstrap(np.stack([np.full(8, 3.0), np.full(8, -3.0), np.zeros(8)], axis=1))
+    assert np.isnan(found.low).all()
+    found = found.either_side()
+    hidden = wilson(np.array([0]), np.array([8]))[1].item()
+    np.testing.assert_allclose(found.low[:2], [3 - 6 * hidden, -3 - 6 * hidden])
+    assert 0 < found.low[0] < 3 < found.high[0]
+    assert np.isnan([found.low[2], found.high[2]]).all()
+    few = bootstrap(np.full(4, 3.0)).either_side()
+    assert np.isnan(few.low)
+    apart = np.arange(8.0)
+    assert bootstrap(apart).either_side() == bootstrap(apart)
