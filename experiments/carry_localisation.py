@@ -28,7 +28,7 @@ Tables = Mapping[str, pd.DataFrame]
 ADDERS = {"per_cell": 200, "screen": 24, "uniform": 300, "per_ablation": 16, "probed": 240}
 LANGUAGE_MODELS = {"per_cell": 40, "screen": 6, "uniform": 60, "per_ablation": 4, "probed": 100}
 """How much is measured unless told otherwise; a language model is a thousand times as slow."""
-SITES_AT_ONCE = 16
+SITES_AT_ONCE, IN_LANGUAGE_MODELS = 16, 4
 """Sites that one pair of prompts is patched at in a forward pass, each in a row of its own."""
 MOST_DRAWN, MOST_ROWS, MOST_NAMED = 12, 40, 4
 """Heads whose attention is drawn, components whose flips are, and heads named in a sentence."""
@@ -142,7 +142,7 @@ class CarryLocalisation(Experiment):
     }  # fmt: skip
 
     batch_size: int = Field(16, ge=1)
-    """Pairs in one forward pass, each at 16 sites."""
+    """Pairs in one forward pass, each at 16 sites (4 in a language model)."""
     places: int | None = Field(None, ge=2, le=17)
     """Digits of each addend; an adder has its own, a language model 2 unless told otherwise."""
     per_cell: int | None = Field(None, ge=24)
@@ -222,7 +222,8 @@ class CarryLocalisation(Experiment):
 
     def _measure(self, model: "Model") -> Results:
         style = addition_format(model, self.places, self.examples, self.seed, self.stream)
-        at_once = SITES_AT_ONCE * self.batch_size
+        sites = SITES_AT_ONCE if model.card.arithmetic else IN_LANGUAGE_MODELS
+        at_once = sites * self.batch_size
         how = (self.per_cell, self.screen, self.solved, self.seed, at_once)
         battery, tables = Battery(model, style, *how, self.stream, self.rows), {}
         tables["cells"], tables["answers"] = battery.behaviour(self.per_ablation, self.uniform)
