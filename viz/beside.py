@@ -1,6 +1,6 @@
 """What related experiments have found on the same model, in runs that lie beside a run."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +13,18 @@ def beside(folder: Path, manifest: Mapping[str, Any]) -> list[tuple[str, Mapping
     """
     if folder.parent.name != manifest["experiment"]:
         return []
-    found = []
-    for name in manifest.get("related", []):
-        runs = [run for run in _runs(folder.parents[1], name) if _is_same(run[1], manifest)]
-        found += sorted(runs, key=lambda run: run[1]["started"])[-1:]
-    return found
+    runs = (_newest_first(folder.parents[1], name) for name in manifest.get("related", []))
+    found = (next((run for run in some if _is_same(run[1], manifest)), None) for some in runs)
+    return [run for run in found if run]
 
 
-def _runs(home: Path, experiment: str) -> list[tuple[str, dict[str, Any]]]:
-    """Runs of an experiment that can be read."""
-    runs = []
-    for path in sorted((home / experiment).glob("*/manifest.json")):
+def _newest_first(home: Path, experiment: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Runs of an experiment that can be read; a run's folder is named by when it began."""
+    for path in sorted((home / experiment).glob("*/manifest.json"), reverse=True):
         try:
-            runs.append((f"{experiment}/{path.parent.name}", read_manifest(path.parent)))
+            yield f"{experiment}/{path.parent.name}", read_manifest(path.parent)
         except ManifestError:
-            continue
-    return runs
+            continue  # `verify` tells what is damaged
 
 
 def _is_same(run: Mapping[str, Any], manifest: Mapping[str, Any]) -> bool:

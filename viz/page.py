@@ -68,14 +68,7 @@ def write_page(folder: Path, manifest: Mapping[str, Any]) -> Path:
         headline=first_sentence(manifest.get("headline", "")),
         answer=evidence(manifest["claims"]),
         provenance=_provenance(manifest),
-        related=[
-            {
-                "experiment": run["experiment"],
-                "answer": first_sentence(run["headline"])[0],
-                "at": at,
-            }
-            for at, run in beside(folder, manifest)
-        ],
+        related=_related(folder, manifest),
         reading=_reading(manifest.get("reading") or {}),
         method=paragraphs(manifest.get("method") or ""),
         hero=figures[0] if figures else None,
@@ -91,6 +84,18 @@ def write_page(folder: Path, manifest: Mapping[str, Any]) -> Path:
         styles=styles,
         scripts=scripts,
     )
+
+
+def _related(folder: Path, manifest: Mapping[str, Any]) -> list[dict[str, str]]:
+    """What related experiments answered about the same model, and where."""
+    return [
+        {
+            "experiment": run["experiment"],
+            "answer": first_sentence(run["headline"])[0],
+            "at": at,
+        }
+        for at, run in beside(folder, manifest)
+    ]
 
 
 def first_sentence(text: str) -> tuple[str, str]:

@@ -13,19 +13,19 @@ OTHER = {"experiment": "flow_faithfulness", "headline": "The rule “<b>” come
 @pytest.fixture
 def runs(tmp_path):
     runs = tmp_path / "runs"
-    samples.write_run(runs, "older", {}, {}, **OTHER | {"started": "2026-02-01T00:00:00+00:00"})
-    samples.write_run(runs, "newer", {}, {}, **OTHER)
+    samples.write_run(runs, "20260201T", {}, {}, **OTHER)
+    samples.write_run(runs, "20260301T", {}, {}, **OTHER)
     return runs
 
 
 def test_the_newest_run_on_the_same_model_is_told_and_linked(runs):
     folder, manifest = samples.write_run(runs, "mine", {}, {}, **OWN)
-    assert [at for at, _ in beside(folder, manifest)] == ["flow_faithfulness/newer"]
+    assert [at for at, _ in beside(folder, manifest)] == ["flow_faithfulness/20260301T"]
     page = write_page(folder, manifest).read_text("utf-8")
-    assert '<a href="../../flow_faithfulness/newer/index.html">flow_faithfulness</a>' in page
+    assert '<a href="../../flow_faithfulness/20260301T/index.html">flow_faithfulness</a>' in page
     assert "<b>” comes nearest" not in page
     assert "comes nearest. More" not in page, "the first sentence says it"
-    assert (folder / "../../flow_faithfulness/newer/manifest.json").exists()
+    assert (folder / "../../flow_faithfulness/20260301T/manifest.json").exists()
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_other_weights_and_unfinished_runs_are_not(tmp_path, changed):
 
 
 def test_a_damaged_run_is_left_out(runs):
-    (runs / "flow_faithfulness/newer/manifest.json").write_text("{", "utf-8")
+    (runs / "flow_faithfulness/20260301T/manifest.json").write_text("{", "utf-8")
     folder, manifest = samples.write_run(runs, "mine", {}, {}, **OWN)
-    assert [at for at, _ in beside(folder, manifest)] == ["flow_faithfulness/older"]
+    assert [at for at, _ in beside(folder, manifest)] == ["flow_faithfulness/20260201T"]
     assert beside(folder / "moved", manifest) == []
