@@ -425,5 +425,8 @@ def _peak_memory(device: str) -> int:
     """The largest resident set of this process so far, or what was allocated on its GPU."""
     if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated(device)
+    status = Path("/proc/self/status")
+    if status.exists():  # getrusage starts with the peak of whatever process started this one
+        return 1024 * int(status.read_text().partition("VmHWM:")[2].split()[0])
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
