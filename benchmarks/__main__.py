@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import head_measures, interchange, whole
+from benchmarks import ablation, head_measures, interchange, whole
 from benchmarks.paired import PAIRS, machine
 
 NOTES = Path(__file__).with_name("NOTES.md")
@@ -21,7 +21,7 @@ def main() -> None:
         "interleaved pairs, whole runs are single.", "",
         "| what | found | against | aim |", "|---|---|---|---|",
     ]  # fmt: skip
-    for row in chain(interchange.rows(), head_measures.rows(), whole.rows()):
+    for row in chain(interchange.rows(), ablation.rows(), head_measures.rows(), whole.rows()):
         lines.append("| " + " | ".join(row) + " |")
         print(lines[-1], flush=True)
         RESULTS.write_text("\n".join(lines) + "\n\n" + NOTES.read_text())

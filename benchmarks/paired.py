@@ -1,5 +1,6 @@
 """Interleaved pairs: what runs in turn meets the same noise, and ratios hold on a busy machine."""
 
+import ctypes
 import os
 import platform
 import statistics
@@ -37,6 +38,7 @@ def median(values: list[float]) -> float:
 def extra_mb(act: Callable[[], object]) -> float:
     """By how much the memory of this process rises while an act runs, in MB (Linux)."""
     act()
+    ctypes.CDLL(None).malloc_trim(0)  # else what was freed is taken again, and nothing rises
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
     before = _status("VmRSS")
     act()
