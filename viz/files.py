@@ -44,9 +44,16 @@ def sweep(folder: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, a folder with all that is in it, or a link itself; nothing if not there."""
+    """Remove a file, a folder with all that is in it, or a link itself; nothing if not there.
+
+    A folder is gone under its name in one step: half of one would look damaged.
+    """
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
+        aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        if aside.exists():  # of a killed process of the same number
+            shutil.rmtree(aside)
+        os.rename(path, aside)
+        shutil.rmtree(aside)
     else:
         path.unlink(missing_ok=True)
 

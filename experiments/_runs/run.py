@@ -3,7 +3,6 @@
 import gc
 import os
 import resource
-import shutil
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -405,7 +404,7 @@ def delete(folder: Path) -> None:
 
 def remove(folder: Path) -> None:
     """Delete a run's folder, and those around it that are empty then."""
-    shutil.rmtree(folder)
+    remove_tree(folder)
     _drop_empty(folder.parent)
 
 
