@@ -51,8 +51,9 @@ def _row(what: str, model: Model, size: int, pairs: int, aim: str) -> tuple[str,
     some = [every[i] for i in np.random.default_rng(0).choice(len(every), SAMPLED, replace=False)]
     own = _own(model, cleans[0], replacement)
     naive = _naive(model, texts[0], replacement, some)
+    effects = own()[0]
     apart = max(
-        abs(own()[0, MODES.index(mode), layer, head, 0].sum().item() - loss)
+        abs(effects[MODES.index(mode), layer, head, 0].sum().item() - loss)
         for (mode, layer, head), loss in zip(some, naive(), strict=True)
     )
     if apart > EQUAL:
