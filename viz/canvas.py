@@ -160,6 +160,11 @@ def _beyond(meshes: Sequence[ScalarMappable]) -> str:
     return {(False, False): "neither", (True, False): "min", (False, True): "max"}.get(ends, "both")
 
 
+def in_lines(name: str, letters: int, lines: int = 2) -> str:
+    """A name as a label in lines of so many letters, cut only where these do not hold it."""
+    return fill(label(name, "matplotlib"), letters, max_lines=lines, placeholder="…")
+
+
 def ticks(axes: Axes, which: str, names: Sequence[str], inches: float, **more: Any) -> None:
     """Names in the middle of cells, as many as fit along an axis of that length."""
     every = max(1, round(0.2 * len(names) / inches))

@@ -31,6 +31,9 @@ MOST_ROWS = 100_000
 """Of a table that a page can show whole."""
 
 _PREVIEW_ROWS = 300
+_LARGER, _LOWEST, _HIGHEST, _ROOMY = 1.6, 520, 608, 800
+"""The first picture of a page, as page.css has it: how much larger it stands on a desk, between
+which heights, and below which width it leaves a third of the page empty, in pixels."""
 _ROWS_AT_ONCE = 2_000
 """Rows of a page's table in memory while they are written."""
 
@@ -58,6 +61,7 @@ def write_page(folder: Path, manifest: Mapping[str, Any]) -> Path:
     libraries = {figure["library"] for figure in figures if figure["interactive"]}
     scripts += sorted(f"{name}.js" for name in libraries - HEAVY)
     needed = [*styles, "page.js", *scripts, *sorted(f"{name}.js" for name in libraries & HEAVY)]
+    answer = evidence(manifest["claims"])
     at_home = folder.parent.name == manifest["experiment"]
     place(folder / "assets", needed, folder.parents[1] / "assets" if at_home else None)
     return write_html(
@@ -66,7 +70,8 @@ def write_page(folder: Path, manifest: Mapping[str, Any]) -> Path:
         wasm="circuitsvis" in libraries,
         run=manifest,
         headline=first_sentence(manifest.get("headline", "")),
-        answer=evidence(manifest["claims"]),
+        answer=answer,
+        shown_beside=[row for group in answer["groups"] for row in group["rows"]],
         provenance=_provenance(manifest),
         related=_related(folder, manifest),
         reading=_reading(manifest.get("reading") or {}),
@@ -146,8 +151,18 @@ def _figures(folder: Path, slugs: list[str]) -> list[dict[str, Any]]:
         within = heavy <= MOST_HEAVY
         state = {"interactive": has_widget and within, "over_limit": has_widget and not within}
         older = {"legend": None, "heading": "", "on_white": False}
-        figures.append(older | told | state | {"slug": slug, "id": f"widget-{index}"})
+        state |= {"slug": slug, "id": f"widget-{index}", "narrow": _is_narrow(told)}
+        figures.append(older | told | state)
     return figures
+
+
+def _is_narrow(figure: Mapping[str, Any]) -> bool:
+    """Whether a figure, as the first of a page, leaves a third of a desk's width empty."""
+    if figure["library"] is not None:
+        return figure["library"] == "plotly"
+    wide, high = figure["width"], figure["height"]
+    shown = min(max(high, _LOWEST), _HIGHEST)
+    return min(_LARGER * wide, shown * wide / high) < _ROOMY
 
 
 def _table(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:

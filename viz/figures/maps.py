@@ -14,6 +14,8 @@ from viz.labels import shorten
 
 MOST_CELLS = 20_000
 """Of all panels of a map; more are shown still."""
+_LETTERS = (48, 24)
+"""Of the name of a row, which goes over several lines, and of a column."""
 _HEAD = re.compile(r"\bL(\d+)H(\d+)\b")
 _PARTS = {"layer", "head", "pos"}
 
@@ -67,12 +69,12 @@ def map_widget(
     ]
     centred, low, high = scale
     ends = {"centred": centred, "low": low, "high": high, "title": label_of(title)}
-    sides = {"down": _said(down), "across": _said(across)}
+    sides = {"down": _said(down, _LETTERS[0]), "across": _said(across, _LETTERS[1])}
     return Widget("maps", "", {"panels": told, "scale": ends, **sides})
 
 
-def _said(side: Side) -> dict[str, Any]:
-    names = [shorten(label_of(name), 24) for name in side.names]
+def _said(side: Side, letters: int) -> dict[str, Any]:
+    names = [shorten(label_of(name), letters) for name in side.names]
     return {"words": label_of(side.words), "names": names, "parts": [dict(p) for p in side.parts]}
 
 

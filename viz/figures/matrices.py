@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from viz.canvas import WIDTH, colour_bar, heat, limits, panels, require, split, ticks
+from viz.canvas import WIDTH, colour_bar, heat, in_lines, limits, panels, require, split, ticks
 from viz.drawing import Drawing, Widget, storable
 from viz.figures.maps import map_widget, side
 from viz.glossary import axis_name
@@ -20,6 +20,10 @@ _NARROWEST = 3.2
 """Inches: room for the numbers below a colour bar."""
 _CELL = (0.17, 0.5)
 """Inches: the sides of the smallest and of the largest cell."""
+_FEW = 12
+"""Rows whose names may take two lines each, or columns whose names may be long."""
+_TWO_LINES = 0.31
+"""Inches: the height of a row with a name in two lines."""
 _LETTER = 0.0088
 """Inches that a letter takes of each point of its size."""
 
@@ -112,11 +116,13 @@ def _maps(
     rows, columns, value, text = names
     whole = pd.concat(parts.values())
     down, across = _axes(whole, rows, columns)
-    shown = [shorten(str(name), 16) for name in across]
-    margin = 0.45 + 0.075 * max(len(shorten(str(name), 16)) for name in down)
+    shown = [shorten(str(name), 24 if len(across) <= _FEW else 16) for name in across]
+    beside = [in_lines(str(name), 16, 2 if len(down) <= _FEW else 1) for name in down]
+    margin = 0.45 + 0.075 * max(len(line) for name in beside for line in name.split("\n"))
     abreast = _abreast(len(parts), len(across), bool(text))
     room = WIDTH / abreast - margin
     wide, high = _cell(whole, text, len(down), len(across), room)
+    high = max(high, _TWO_LINES) if any("\n" in name for name in beside) else high
     below = 0.85 + (0.05 * max(map(len, shown)) if _is_turned(shown, wide) else 0)
     figure, axes = panels(len(parts), wide * len(across) + margin, high * len(down) + below)
     figure.set_figwidth(max(_NARROWEST, figure.get_figwidth()))
@@ -129,7 +135,8 @@ def _maps(
         )
         undefined |= bool((grid != grid).any())
         heat(axis, grid, scale, **_written(part, names, (down, across), (wide, high)))
-        ticks(axis, "y", [shorten(str(n), 16) for n in down], high * len(down), rotation=0)
+        ticks(axis, "y", down, high * len(down), rotation=0)
+        axis.set_yticklabels([beside[int(place)] for place in axis.get_yticks()])
         _ticks_across(axis, shown, wide)
         axis.set(xlabel=under, ylabel=axis_name(rows) if panel == 0 else "")
         axis.set_title(label_of(name, "matplotlib"))

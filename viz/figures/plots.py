@@ -9,11 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter, ScalarFormatter, StrMethodFormatter
 
-from viz.canvas import DESK, panels, require, split
+from viz.canvas import DESK, in_lines, panels, require, split
 from viz.drawing import Drawing
 from viz.glossary import axis_name
 from viz.labels import label as label_of
-from viz.labels import number, shorten
+from viz.labels import number
 from viz.style import color_map, palette
 
 _ALONE = 5.6
@@ -36,8 +36,10 @@ _LETTERS = 24
 """Of the name of an axis along a panel, in a line."""
 _ALIKE = 3
 """Times the range of a panel: others that go no further share its scale."""
+_BESIDE = 24
+"""Letters of a category's name in each of two lines."""
 _LONGEST = 34
-"""Letters of a category's name."""
+"""Letters of a category's name in one line."""
 _WIDE = 6
 """Times the range of the lines: bands that are wider are cut."""
 _MANY_POINTS = 2_000
@@ -328,8 +330,10 @@ def _dots(
     reference: float | None,
 ) -> Figure:
     names = list(dict.fromkeys(pd.concat(parts.values())[category]))
-    longest = max(len(shorten(str(name), _LONGEST)) for name in names)
-    width = max(_NARROW, 2.6 + 0.075 * longest)
+    beside = _beside(names)
+    longest = max(len(line) for name in beside for line in name.split("\n"))
+    least, room = (_NARROW, 2.6) if len(parts) < 3 else (DESK / 3, 1.8)
+    width = max(least, room + 0.075 * longest)
     figure, axes = panels(
         len(parts), width, 1.1 + (0.34 if len(names) <= 12 else 0.26) * len(names), DESK
     )
@@ -339,7 +343,7 @@ def _dots(
         if reference is not None:
             axis.axvline(reference, linestyle="--", linewidth=1.2, color=axis.title.get_color())
         letters = int((width - 0.075 * longest - 0.3) / 0.08)
-        _finish_dots(axis, names, fill(axis_name(value), letters), title)
+        _finish_dots(axis, beside, fill(axis_name(value), letters), title)
         if shares:
             axis.set_xlim(-0.03, 1.03)
         if part[category].dtype.kind in "iuf":  # words speak for themselves
@@ -368,9 +372,14 @@ def _points(
             axis.hlines(places, low, high, color=colour, linewidth=1.8)
 
 
-def _finish_dots(axis: Axes, names: list, value: str, title: str) -> None:
-    shown = [label_of(shorten(str(name), _LONGEST), "matplotlib") for name in names]
-    axis.set_yticks(range(len(names)), shown)
+def _beside(names: list) -> list[str]:
+    """Names of categories as they stand beside a panel: of a few in two lines, of many in one."""
+    letters, lines = (_BESIDE, 2) if len(names) <= 12 else (_LONGEST, 1)
+    return [in_lines(str(name), letters, lines) for name in names]
+
+
+def _finish_dots(axis: Axes, names: list[str], value: str, title: str) -> None:
+    axis.set_yticks(range(len(names)), names)
     axis.set_ylim(len(names) - 0.5, -0.5)
     axis.grid(True, axis="x")
     axis.xaxis.set_major_locator(MaxNLocator(5))

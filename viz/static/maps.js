@@ -10,7 +10,8 @@ globalThis.Maps = (() => {
     const width = across.names.length;
     const longest = Math.max(...panels.flatMap(({ text }) => (text ?? [""]).flatMap((word) => word.split("\n").map((line) => line.length))));
     const written = panels[0].text ? 0.43 * longest + 0.5 : width <= 12 ? 2.4 : 1.05;
-    const labels = 0.5 * Math.max(...down.names.map((name) => name.length), 3) + 1;
+    const names = 0.5 * Math.max(...down.names.map((name) => name.length), 3) + 0.5, labels = Math.min(names, 9) + 0.5;
+    const most = Math.max(-low, high), decimals = Math.max(0, 2 - Math.ceil(Math.log10(most || 1)));
     const least = labels + (written + 0.25) * width, room = (box.clientWidth || 900) / 16;
     const abreast = Math.min(panels.length, Math.max(1, Math.floor(room / (least + 1.4))));
     const turned = 0.46 * Math.max(...across.names.map((name) => name.length)) > (room / abreast - labels) / width - 0.4;
@@ -25,6 +26,7 @@ globalThis.Maps = (() => {
       const values = unpacked(panel.values);
       const table = element("table", { class: turned ? "turned" : "" });
       table.style.setProperty("--cell", `${written}rem`);
+      table.style.setProperty("--names", `${names}rem`);
       table.append(element("tr", {}, element("th", { scope: "col" }), ...across.names.map((name, column) =>
         element("th", { scope: "col", "data-column": column }, element("span", {}, name)))));
       down.names.forEach((name, row) => {
@@ -36,10 +38,15 @@ globalThis.Maps = (() => {
       return element("div", { class: "panel" }, ...(panel.title ? [element("h4", {}, panel.title)] : []), frame, corner);
     }
 
+    // As many decimals as tell the ends of the scale in two digits: all that colours can show.
+    function brief(value) {
+      return most >= 1000 ? number(value, 2) : number(Number(value.toFixed(decimals)) || 0, 4);
+    }
+
     function cell(panel, value, row, column) {
       const made = element("td", { tabindex: -1 });
       if (panel.text) made.textContent = panel.text[row * width + column];
-      else if (width <= 12 && value !== null) made.textContent = Math.abs(value) < Math.max(-low, high) / 1000 ? "0" : number(value, 2);
+      else if (width <= 12 && value !== null) made.textContent = brief(value);
       made.classList.toggle("beyond", value !== null && (value < low - 1e-6 || value > high + 1e-6));
       shade(made, value, scale);
       const names = [`${down.words}: ${down.names[row]}`, `${across.words}: ${across.names[column]}`, panel.title].filter(Boolean);
