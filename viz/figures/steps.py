@@ -27,8 +27,10 @@ _LETTER = 0.085
 _GAP = 0.3
 _ABOVE = (0.5, 0.95)
 """Inches: for a heading and names of columns, as they are and turned."""
-_LETTERS = 54
-"""In a line above the interactive figure."""
+_LETTERS = 48
+"""In a line above the interactive figure: what a phone has room for."""
+_LINE = 18
+"""Pixels: the height of such a line."""
 
 _TOOLS = ["zoom", "pan", "zoomin", "zoomout", "autoscale", "resetscale", "toimage"]
 """Of plotly's bar, which would cover the sentence: a matrix is seen as a whole."""
@@ -199,7 +201,8 @@ def _widget(panels: list[_Panel], about: Mapping[str, str], first: str) -> Widge
         "x": 0.06,
         "len": 0.86,
     }  # fmt: skip
-    above = 140 if len(sides) > 1 else 110
+    lines = max(len(wrap(label_of(about[name], "plotly"), _LETTERS)) for name in names)
+    above = 44 + _LINE * lines + (30 if len(sides) > 1 else 0)
     margin = {"l": 10, "r": 30, "t": above, "b": 10}
     layout = {"height": 340 + above, "margin": margin, "sliders": [slider], "dragmode": False}
     layout["modebar"] = {"remove": _TOOLS}
@@ -245,7 +248,8 @@ def _trace(panel: _Panel, number: int, visible: bool) -> dict[str, Any]:
     ]
     return {
         "type": "heatmap", "z": cells, "zmin": low, "zmax": high, "showscale": False, "xgap": 1,
-        "ygap": 1, "text": panel.written, "texttemplate": "%{text}", "customdata": told,
+        "ygap": 1, "text": panel.written, "texttemplate": "%{text}", "textfont": {"size": 14},
+        "customdata": told,
         "hovertemplate": "%{customdata}<extra></extra>", "visible": visible,
         "colorscale": [[step / 16, to_hex(scale(step / 16))] for step in range(17)],
         "xaxis": _anchor("x", number), "yaxis": _anchor("y", number), "hoverongaps": False,
@@ -259,7 +263,7 @@ def _view(
     here = {panel.side: panel for panel in panels if panel.step == name}
     layout: dict[str, Any] = {
         "title.text": "<br>".join(wrap(label_of(about, "plotly"), _LETTERS)),
-        "title.font.size": 13, "title.x": 0.01, "title.y": 0.98, "title.yanchor": "top",
+        "title.font.size": 14, "title.x": 0.01, "title.y": 0.95, "title.yanchor": "top",
     }  # fmt: skip
     share = [len(here[side].columns) + 2 if side in here else 0 for side in sides]
     ends = np.cumsum([0, *share]) / max(sum(share), 1)
@@ -279,7 +283,7 @@ def _axes(panel: _Panel | None, number: int, ends: tuple[float, float]) -> dict[
             f"{axis}.tickvals": list(range(len(names))), f"{axis}.ticksuffix": " ",
             f"{axis}.ticktext": [label_of(shorten(name, 12), "plotly") for name in names],
             f"{axis}.showgrid": False, f"{axis}.zeroline": False, f"{axis}.ticks": "",
-            f"{axis}.automargin": True,
+            f"{axis}.automargin": True, f"{axis}.tickfont.size": 13,
         }  # fmt: skip
     shown[f"{x}.range"] = [-0.5, len(panel.columns) - 0.5]
     shown[f"{y}.range"] = [len(panel.rows) - 0.5, -0.5]

@@ -108,7 +108,7 @@
     box.hidden = false;
     still.hidden = true;
     await draw[box.dataset.library](box);
-    still.style.minHeight = "";
+    still.style.height = "";
     figure.querySelector(".swap").hidden = false;
     showLegend(figure, true);
   }
@@ -129,7 +129,7 @@
 
   // Our own figures are drawn at once, from the top of the page, before anyone scrolls to them;
   // those of heavy libraries, when they come near. A figure keeps at least its still's height, and
-  // a still below what is seen already has the height of the plotly figure that takes its place.
+  // the still of a plotly figure has, until then, the height of what takes its place.
   async function watch() {
     const boxes = [...document.querySelectorAll(".widget")];
     const heavy = boxes.filter((box) => HEAVY.includes(box.dataset.library));
@@ -141,8 +141,8 @@
     }, { rootMargin: "1200px" });
     for (const box of heavy) {
       const still = box.closest("figure").querySelector(".still");
-      if (box.dataset.library === "plotly" && still.getBoundingClientRect().top > innerHeight) {
-        still.style.minHeight = `${props(box).layout.height ?? 450}px`;
+      if (box.dataset.library === "plotly") {
+        still.style.height = `${props(box).layout.height ?? 450}px`;
       }
       seen.observe(box.closest("figure"));
     }
