@@ -12,7 +12,7 @@ from lenses.addition import marked
 from lenses.addition.emergence import CELL
 from lenses.addition.forms import CHOSEN_ON, addition_format, asked_in_forms, unused
 from lenses.addition.marked import SOLVED
-from lenses.statistics.intervals import share
+from lenses.statistics.intervals import luck_outside, share
 from models import load
 from models.planted.saying import saying
 from prompts.additions import Addition, AdditionFormat, Cells
@@ -371,7 +371,8 @@ def _uniform_hides(digits: pd.DataFrame, cells: pd.DataFrame, seed: int) -> Clai
         f"Average accuracy hides a weak spot: {where}.".replace("%", " %"),
         gap,
         above=0,
-        verdict="holds" if holds else "fails" if gap.high <= LIKE else "undecided",
+        holds=bool(holds),
+        p_fails=float(luck_outside(gap, below=LIKE)),
         null=null,
         null_note="the worst of as many cells that are all alike (random weights: not measured)",
         unit="accuracy at the place on average, minus accuracy in the cell",

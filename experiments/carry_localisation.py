@@ -437,16 +437,18 @@ def _suffices(table: pd.DataFrame) -> Claim:
     if random.empty or not found["heads"]:
         return Claim.not_tested("learned", f"{sentence}.", needs)
     all_of_it, adds = max(float(whole["accuracy"]), 1e-9), whole["low"] >= ADDS
-    luck = random / all_of_it
+    luck, as_well = random["accuracy"] / all_of_it, random["low"] / all_of_it > KEEPS
     own = (found[["accuracy", "low", "high"]].astype(float) / all_of_it).clip(upper=1)
-    beaten = found["low"] > random.max()
+    judged = "fails" if as_well.mean() > 0.5 else "undecided"  # the threshold is not all
+    if found["low"] > random["accuracy"].max() or own["high"] < KEEPS:
+        judged = None
     return Claim.learned(
         f"{sentence}: these {found['heads']} alone (of {whole['heads']} heads at tokens; all "
         f"others at their means, MLPs kept) keep {own['accuracy']:.0%} of the accuracy, random "
         f"sets at most {luck.max():.0%}.".replace("%", " %"),
         Estimate(*own, int(found["n"])),
         above=KEEPS,
-        verdict="undecided" if not adds else None if beaten else "fails",
+        verdict=judged if adds else "undecided",
         null=float(luck.mean()),
         null_note=f"mean of {len(luck)} random sets of as many heads at each token",
         unit="share of the intact model's accuracy",

@@ -16,7 +16,7 @@ from lenses.digits.separability import separability
 from lenses.digits.shifting import Shifter, asked_of, keep_only, some_layers, states_of
 from lenses.digits.shifts import ABOVE, EDITS, NUMBER_EDITS, OWN, Gain
 from lenses.statistics.against_random import random_models
-from lenses.statistics.intervals import share
+from lenses.statistics.intervals import luck_outside, share
 from models.planted.carry import planted_carry
 from viz import Drawing, bars, curves, heat_map, point_map
 
@@ -227,7 +227,7 @@ def _pattern(sentence: str, component: str, shares: pd.DataFrame, edits: pd.Data
         note += "of digits are read as the new digit"
     return Claim.learned(
         sentence, Estimate(*best[["share", "low", "high"]], n=geo.DIGITS, p=best["p"]),
-        verdict="holds" if best["p"] <= LEVEL else "fails" if best["p"] >= 0.5 else "undecided",
+        holds=bool(best["p"] <= LEVEL), p_fails=min(1.0, 2 * (1 - float(best["p"]))),
         null=best["null"], null_note=note.replace("%", " %"), decide=MORE_MODELS,
         unit=f"share explained of what a {rest} leaves; n digits",
     )  # fmt: skip
@@ -235,16 +235,15 @@ def _pattern(sentence: str, component: str, shares: pd.DataFrame, edits: pd.Data
 
 def _goes_by_it(sentence: str, found: Gain) -> Claim:
     """That shifts along line and circle succeed more often than along permuted fits."""
-    verdict, decide = "undecided", "more prompts and permuted fits (--edits, --permuted-fits)"
-    if found.whole < MOST:
+    verdict, decide = None, "more prompts and permuted fits (--edits, --permuted-fits)"
+    if found.whole < MOST:  # what no shift at all does says nothing of this one
+        verdict = "undecided"
         decide = "a model that reads the digit there: shifted by all of the difference, only "
         decide += f"{found.whole:.0%} are read as the other digit"
-    elif found.p <= LEVEL and found.more.low > 0:
-        verdict = "holds"
-    elif found.more.high < ALIKE:
-        verdict = "fails"
     return Claim.learned(
         sentence, found.more, verdict=verdict, decide=decide, p=found.p, null=0,
+        holds=bool(found.p <= LEVEL and found.more.low > 0),
+        p_fails=float(luck_outside(found.more, below=ALIKE)),
         null_note=f"with permuted labels {found.permuted:.2f} of edits succeed, by all of the "
         f"difference {found.whole:.2f}; layer {found.layer}",
         unit="share of edits that succeed, minus the share with permuted labels",

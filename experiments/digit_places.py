@@ -13,12 +13,14 @@ from lenses.addition.forms import CHOSEN_ON, chosen_form, forms_of
 from lenses.digits import edits as shifts
 from lenses.digits import probes as place_probes
 from lenses.digits import words as decoding
-from lenses.digits.carry_flag import beside_twin
+from lenses.digits.carry_flag import beside_random
 from lenses.digits.errors import answer_rows, error_rows
+from lenses.digits.random_weights import RandomWeights
 from lenses.digits.reading import DigitReading, Words, read_digits
 from lenses.digits.texts import texts_of_prompts, texts_of_sums
 from lenses.states.decoding import read_states
-from lenses.statistics.intervals import share
+from lenses.statistics.against_random import random_models
+from lenses.statistics.intervals import luck_outside, share
 from models.planted.places import planted_places
 from models.text import token_strings
 from prompts.place_values import PLACE_WORDS, adder_sums, place_prompts
@@ -33,6 +35,8 @@ NEGLIGIBLE = 0.25
 """Nats: a word 1.28 times as likely as the others; below it there is no effect worth the name."""
 ALIKE = 0.05
 """Accuracies that differ by no more are taken for alike."""
+HARDLY = 0.1
+"""Log-odds per deviation: what changes errors by no more hardly goes with them."""
 TOLERANCE = {"float32": 1e-4, "float16": 2e-2, "bfloat16": 2e-2}
 """Of an identity, relative."""
 ADDER_SUMS = 27
@@ -65,6 +69,8 @@ MEANS = {
 
 
 _table = partial(Table.of, MEANS)
+LOWEST = "lower end of the 95 % interval; of random weights, the lowest model"
+HIGHEST = "upper end of the 95 % interval; of random weights, the highest model"
 FORM_PLACES = 3
 """Digits of the sums on which the form of additions is chosen."""
 FEWEST_WORDS = 3
@@ -86,7 +92,7 @@ class DigitPlaces(Experiment):
     """
 
     runs_on: ClassVar[str] = "adder 10 s, language model 2 min"
-    quick: ClassVar[dict[str, Any]] = {"per_length": 2, "probed": 150, "edits": 12}
+    quick: ClassVar[dict] = {"per_length": 2, "probed": 150, "edits": 12, "random_models": 2}
 
     model: str = "smollm2"
     """A language model that writes each digit as one token, or an adder."""
@@ -102,6 +108,8 @@ class DigitPlaces(Experiment):
     """Digits of each sample that probes are fitted to."""
     edits: int = Field(60, ge=2)
     """Texts in which a digit's state is shifted to another place."""
+    random_models: int = Field(4, ge=2)
+    """Models with random weights that read all texts; each takes as long as the model itself."""
 
     tables: ClassVar[Mapping[str, Table]] = {
         "answers": _table("A row is a kind of text: how many digits of its answers are right.",
@@ -127,7 +135,8 @@ class DigitPlaces(Experiment):
             "sample decoder norm statistic layer", "estimate low high q n",
             p_words="p against random words of like frequency",
             p_labels="p against places of each length that trade their labels",
-            p="the larger of both, corrected for the layers (max-T)"),
+            p="the larger of both, corrected for the layers (max-T); of random weights, that one "
+            "more such model scores as high as this one (their low and high: lowest and highest)"),
         "confusion": _table("A row is a place and a place's word, at the layer that scores best.",
             "sample place decoded_place", "layer n",
             share="share of the place's digits to which this word comes first"),
@@ -140,11 +149,13 @@ class DigitPlaces(Experiment):
             control_rank="rank of the same word after another first digit",
             lift="log2 of how many times nearer to the first rank it is after its own"),
         "probes": _table("A row is a probe of the place.",
-            "sample read layer", "accuracy low high n",
-            balanced="mean accuracy over places", labels="places to choose from"),
+            "sample read layer", "accuracy n",
+            balanced="mean accuracy over places", labels="places to choose from",
+            low=LOWEST, high=HIGHEST),
         "transfer": _table("A row is a probe of the digit, tested at one place.",
-            "weights train_place test_place", "correct n accuracy low high layer",
-            weights="`own` or `random`"),
+            "weights train_place test_place", "correct n accuracy layer",
+            weights="`own`, or `random`: all such models together",
+            low=LOWEST, high=HIGHEST),
         "causal": _table("A row is what shifting a digit's state to another place does.",
             "measure direction layer", "low high n",
             measure="`answer`: the answer's digit; `word`: the new place's word against the old's",
@@ -157,15 +168,14 @@ class DigitPlaces(Experiment):
     reading: ClassVar[Reading] = Reading(
         causal="shifted states: yes, the answer is read; words, probes and errors: no",
         assumes="the word that a state decodes to is what it carries; mean states stand for places",
-        stressed="by other words, traded labels, codes, carries, one model with random weights "
-        "(elsewhere four), and directions of other places or at random",
+        stressed="by other words, traded labels, codes, carries, models with random weights (a "
+        "sample), and directions of other places or at random",
         not_shown="that the model uses the word of a place, or errs because it is missing",
     )
 
     def measure(self, model: "Model") -> Results:
-        """Read every text with the model and with its random twin, then test, probe and shift."""
-        seed, most, style = self.seed, self.probed, model.card.arithmetic
-        forms = pd.DataFrame()
+        """Read every text with the model and with its random twins, then test, probe and shift."""
+        seed, most, style, forms = self.seed, self.probed, model.card.arithmetic, pd.DataFrame()
         if style is None:
             every = forms_of(model, FORM_PLACES, seed)
             form, forms = chosen_form(model, every, FORM_PLACES, seed, 1, self.stream)
@@ -180,17 +190,19 @@ class DigitPlaces(Experiment):
             )
         how = texts, words, self.batch_size, self.stream
         own = read_digits(model, *how, "reading")
-        (twin,) = [read_digits(x, *how, "random weights") for x in self.twins(model, 1)]
+        twins = enumerate(self.twins(model, self.random_models), start=1)
+        read = (read_digits(twin, *how, f"random weights {i}") for i, twin in twins)
+        random = RandomWeights.of(read, most, seed)
         tables: dict[str, Any] = {name: pd.DataFrame() for name in type(self).tables}
         tables["answers"], tables["forms"] = answer_rows(own), forms
         contrasts = [shifts.reading_ahead(model, texts, own.where)]
         if words.places:
-            tables |= self._word_tables(model, own, twin)
+            tables |= self._word_tables(model, own, random)
             contrasts.append(tables["contrasts"])
         else:
             tables["errors"] = error_rows(place_probes.answers_by_probe(own, most, seed), seed)
-        tables["probes"], beyond = place_probes.probe_tables(own, twin, most, seed)
-        tables["transfer"], across = place_probes.transfer_tables(own, twin, seed)
+        tables["probes"], beyond = place_probes.probe_tables(own, random.places, most, seed)
+        tables["transfer"], across = place_probes.transfer_tables(own, random.digits, seed)
         how = self.batch_size, self.seed, self.stream
         tables["causal"], moved = shifts.edited_answers(model, own, self.edits, *how)
         tables["contrasts"] = pd.concat([*contrasts, beyond, across, moved], ignore_index=True)
@@ -214,18 +226,18 @@ class DigitPlaces(Experiment):
 
     def claims(self, results: Results) -> list[Claim]:
         """How well it adds, an identity, seven learned claims, transfer, place against carry."""
-        tables = results.tables
+        tables, models = results.tables, random_models(self.random_models)
         contrasts = tables["contrasts"]
         found = [
             _adds(tables["answers"], tables["forms"]),
             _reads_left_to_right(contrasts, TOLERANCE[self.dtype]),
-            *(_place_word(tables, sample) for sample in SAID),
+            *(_place_word(tables, sample, models) for sample in SAID),
             _errors_follow(tables),
             _prefix_word(contrasts),
-            *(_place_beyond(tables, sample) for sample in SAID),
+            *(_place_beyond(tables, sample, models) for sample in SAID),
             _treated_as_moved(contrasts),
-            _digit_across_places(contrasts),
-            _place_or_carry(tables),
+            _digit_across_places(contrasts, models),
+            _place_or_carry(tables, models),
         ]
         return corrected(found, "more prompts (--per-length)")
 
@@ -239,9 +251,9 @@ class DigitPlaces(Experiment):
         """A model whose digits carry their place's word, and are copied, iff it is announced."""
         return planted_places()
 
-    def _word_tables(self, model: "Model", own: DigitReading, twin: DigitReading) -> dict[str, Any]:
-        """All that is asked of words; of `contrasts`, those of prefixes."""
-        tests, scores = decoding.word_tests(own, twin, self.seed), self.rows("scores")
+    def _word_tables(self, model: "Model", own: DigitReading, random: RandomWeights) -> dict:
+        """All that is asked of words; of `contrasts`, those of prefixes and of carries."""
+        tests, scores = decoding.word_tests(own, random.words, self.seed), self.rows("scores")
         for frame in decoding.score_rows(own):
             scores.append(frame)
         tables = {"words": own.words.table, "scores": scores, "tests": tests}
@@ -249,7 +261,7 @@ class DigitPlaces(Experiment):
         tables["errors"] = error_rows(decoding.answers_by_word(own, tests), self.seed)
         how = self.prefixes, self.seed, self.batch_size, self.stream
         tables["prefix"], prefixes = decoding.prefix_reading(model, own, *how)
-        tables["contrasts"] = pd.concat([prefixes, beside_twin(own, twin, self.seed)])
+        tables["contrasts"] = pd.concat([prefixes, beside_random(own, random.flags, self.seed)])
         return tables | self._ranks(model, own)
 
     def _ranks(self, model: "Model", own: DigitReading) -> dict[str, Any]:
@@ -287,10 +299,6 @@ def _of(contrasts: pd.DataFrame, statistic: str) -> pd.DataFrame:
     return rows.sort_values(["p", "estimate"], ascending=[True, False])
 
 
-def _verdict(holds: bool, fails: bool) -> str:
-    return "holds" if holds else "fails" if fails else "undecided"
-
-
 def _adds(answers: pd.DataFrame, forms: pd.DataFrame) -> Claim:
     """How many digits of its sums are right: what errors are told by, and how far to trust them."""
     sums, asked = answers.query("kind == 'addition'")[["correct", "n"]].sum(), ""
@@ -317,7 +325,7 @@ def _reads_left_to_right(contrasts: pd.DataFrame, tolerance: float) -> Claim:
     return claim.model_copy(update={"n": int(row["n"])})
 
 
-def _place_word(tables: Tables, sample: str) -> Claim:
+def _place_word(tables: Tables, sample: str, models: str) -> Claim:
     """The word of a digit's place stands out beyond all nulls, more than in codes."""
     who, label = SAID[sample]
     sentence = f"{who} decode to the word of their place more than to other words or in codes."
@@ -327,19 +335,22 @@ def _place_word(tables: Tables, sample: str) -> Claim:
     if best is None:
         return Claim.not_tested("learned", sentence, NO_WORDS, **named)
     here = tests[tests["layer"] == best["layer"]]
-    rivals = ["position in group of three", "place minus group of three", "place, random weights"]
+    rivals = ["position in group of three", "place minus group of three"]
     beside = "; ".join(f"{x} {decoding.best_layer(here, sample, x).estimate:.2f}" for x in rivals)
+    random = decoding.best_layer(here, sample, "place, random weights")
     codes = decoding.best_layer(here, sample, "numbers minus codes")
     scores = tests.query("sample == @sample and statistic == 'place' and decoder == 'U'")
-    highest = scores.loc[scores["norm"] == CENTRED, "high"].max()
+    nowhere = luck_outside(scores[scores["norm"] == CENTRED], below=NEGLIGIBLE).max()
     holds = best["p"] <= LEVEL and best["low"] > 0 and codes["low"] > 0
     first = tables["confusion"].query("sample == @sample and place == decoded_place")["share"]
     return Claim.learned(
-        sentence, best, verdict=_verdict(holds, min(highest, codes["high"]) < NEGLIGIBLE), null=0,
+        sentence, best, holds=holds, null=0,
+        p_fails=float(min(nowhere, luck_outside(codes, below=NEGLIGIBLE))),
         decide=f"more prompts (--per-length): p is {best['p']:.2g}, or an interval spans 0",
         unit=f"nats, at layer {best['layer']:.0f}; beyond the same digits in codes "
         f"{codes['estimate']:+.2f}",
-        null_note=f"random words and traded labels, max-T over layers; {beside}; numbers minus the "
+        null_note=f"random words and traded labels, max-T over layers; {beside}; "
+        f"{models}: {random.low:.2f} to {random.high:.2f}; numbers minus the "
         f"same digits in codes {codes.estimate:.2f} ({codes.low:.2f} to {codes.high:.2f}); for "
         f"{first.mean():.2f} of a place's digits its word comes first (chance {1 / len(first):.2f}"
         ")", **named,
@@ -355,9 +366,9 @@ def _errors_follow(tables: Tables) -> Claim:
         sentence += "place, the more often the answer's digit there is wrong."
     row = tables["errors"].query("feature == 'score'").iloc[0]
     right, wrong = row["n"] - row["wrong"], row["wrong"]
-    found = _verdict(row["p"] <= LEVEL and row["high"] < 0, row["low"] > -0.1)
     return Claim.learned(
-        sentence, row, verdict=None if np.isnan(row["estimate"]) else found, null=0,
+        sentence, row, holds=bool(row["p"] <= LEVEL and row["high"] < 0), null=0,
+        p_fails=float(luck_outside(row, above=-HARDLY)),
         needs=f"at least 50 right and 50 wrong digits (there are {right} and {wrong}) and a score "
         "that varies within a place (--per-length)",
         unit=f"log-odds of an error per deviation of the score, at layer {row['layer']:.0f}",
@@ -377,8 +388,8 @@ def _prefix_word(contrasts: pd.DataFrame) -> Claim:
     times, *ends = (2 ** lift[name] for name in ("estimate", "low", "high"))
     holds = best["p"] <= LEVEL and best["low"] > 0 and lift["low"] > 0
     return Claim.learned(
-        sentence, best, verdict=_verdict(holds, rows["high"].max() < NEGLIGIBLE), null=0,
-        decide="more texts (--prefixes)",
+        sentence, best, holds=holds, null=0, decide="more texts (--prefixes)",
+        p_fails=float(luck_outside(rows, below=NEGLIGIBLE).max()),
         unit=f"nats above the other words from ten to nineteen, at layer {best['layer']:.0f}",
         null_note="what either digit says by itself is taken off; random words, max-T over layers; "
         f"after its own first digit the word's rank is {times:.2g} times nearer to 1 than after "
@@ -386,7 +397,7 @@ def _prefix_word(contrasts: pd.DataFrame) -> Claim:
     )  # fmt: skip
 
 
-def _place_beyond(tables: Tables, sample: str) -> Claim:
+def _place_beyond(tables: Tables, sample: str, models: str) -> Claim:
     """Probes of the place beat pos and token, and the same probes with random weights."""
     who, label = SAID[sample]
     sentence = f"{who} hold their place: probes read it better than from position, index and digit."
@@ -400,7 +411,7 @@ def _place_beyond(tables: Tables, sample: str) -> Claim:
         return Claim.not_tested("learned", sentence, needs, **named)
     compared = tables["contrasts"].query("sample == @sample")
     compared = compared[compared["statistic"].isin(BEYOND)]
-    p, highest = decoding.hardest(compared)
+    p, nowhere = decoding.hardest(compared, ALIKE)
     if p.empty:
         needs = "more digits (--probed, --per-length)"
         return Claim.not_tested("learned", sentence, needs, **named)
@@ -408,19 +419,11 @@ def _place_beyond(tables: Tables, sample: str) -> Claim:
     layer, holds = least["layer"], p.min() <= LEVEL and least["low"] > 0
     rival = least["statistic"].removeprefix("place ")
     return Claim.learned(
-        sentence, least, verdict=_verdict(holds, highest < ALIKE), p=float(p.min()), null=0,
-        decide="more digits (--probed, --per-length)", null_note=_accuracies(probes, layer),
+        sentence, least, holds=holds, p=float(p.min()), p_fails=nowhere, null=0,
+        decide="more digits (--probed, --per-length)",
+        null_note=f"{place_probes.accuracies_in_words(probes, layer)}; {models}",
         unit=f"accuracy {rival} at layer {layer:.0f}", **named,
     )  # fmt: skip
-
-
-def _accuracies(probes: pd.DataFrame, layer: int) -> str:
-    """The balanced accuracies behind a claim."""
-    here = probes[(probes["layer"] == layer) | (probes["read"] == "position and digit")]
-    told = ", ".join(f"{read} {value:.2f}" for read, value in here[["read", "balanced"]].to_numpy())
-    chance = 1 / here["labels"].max()
-    rival = "the rival that is hardest to beat; balanced accuracy"
-    return f"{rival}: {told}; chance {chance:.2f}; above the control task: selectivity"
 
 
 def _treated_as_moved(contrasts: pd.DataFrame) -> Claim:
@@ -431,16 +434,15 @@ def _treated_as_moved(contrasts: pd.DataFrame) -> Claim:
     rows = contrasts[contrasts["statistic"].str.startswith("answer moves")]
     sentence = "Shifted from the mean state of its place to that of another, a digit is treated "
     sentence += "as if it stood there."
-    p, highest = decoding.hardest(rows)
+    p, nowhere = decoding.hardest(rows, NEGLIGIBLE)
     if p.empty:
         return Claim.not_tested("learned", sentence, "more texts (--edits)")
     here = rows[rows["layer"] == p.idxmin()].sort_values("estimate")
     least, name = here.iloc[0], here["statistic"].str.removeprefix("answer moves, beyond ")
     does = ", ".join(f"{way} {null:.2f}" for way, null in zip(name, here["null"], strict=True))
     return Claim.learned(
-        sentence, least,
-        verdict=_verdict(p.min() <= LEVEL and least["low"] > 0, highest < NEGLIGIBLE),
-        p=float(p.min()), null=least["null"],
+        sentence, least, holds=bool(p.min() <= LEVEL and least["low"] > 0),
+        p=float(p.min()), p_fails=nowhere, null=least["null"],
         decide="more texts (--edits), or a direction that acts: the interval spans the threshold",
         unit="nats that the answer's digit there moves towards it, beyond "
         f"{name.iloc[0]}; shifted at layer {least['layer']:.0f}",
@@ -450,22 +452,22 @@ def _treated_as_moved(contrasts: pd.DataFrame) -> Claim:
     )  # fmt: skip
 
 
-def _digit_across_places(contrasts: pd.DataFrame) -> Claim:
-    """A probe of the digit at one place reads it at others, better than a random model's."""
+def _digit_across_places(contrasts: pd.DataFrame, models: str) -> Claim:
+    """A probe of the digit at one place reads it at others, better than random models' do."""
     rows = _of(contrasts, "digit across places")
     row = rows.iloc[0] if len(rows) else None
     at, null = ("", None) if row is None else (f", at layer {row['layer']:.0f}", row["null"])
     return Claim.mechanical(
-        "A probe of the digit trained at one place reads digits at other places better than in one "
-        "model with random weights.",
+        "A probe of the digit trained at one place reads digits at other places better than in "
+        f"models with random weights, by over {ALIKE:g} of the digits.",
         row, above=ALIKE, null=null, decide="more prompts (--per-length)",
         needs="places with at least 30 given digits each (--per-length)",
         unit=f"accuracy across places minus that with random weights{at}",
-        null_note="accuracy across places with random weights; the embedding is passed on anyway",
+        null_note=f"accuracy across places in {models}, which pass on the embedding",
     )  # fmt: skip
 
 
-def _place_or_carry(tables: Tables) -> Claim:
+def _place_or_carry(tables: Tables, models: str) -> Claim:
     """The rival: the hundreds position behaves like a carry flag (2603.26828)."""
     sentence = "At the hundreds of a sum, the word hundred marks the place and not a carry: it "
     sentence += "tells hundreds from other places better than it tells a carry from none."
@@ -482,7 +484,7 @@ def _place_or_carry(tables: Tables) -> Claim:
     return Claim.mechanical(
         sentence, rows.loc[layer], above=0, null=rows["null"][layer], more="sums (--per-length)",
         unit=f"nats of the word's score, by place minus by carry, at layer {layer:.0f}",
-        null_note=f"random weights; the same digits compared; by place {told[0]}, by carry "
+        null_note=f"mean of {models}; the same digits compared; by place {told[0]}, by carry "
         f"{told[1]}; of all layers the carry shows most at {most.name:.0f}: {most['estimate']:.2f} "
         f"({most['low']:.2f} to {most['high']:.2f}); the rival reading is that of 2603.26828",
     )  # fmt: skip
@@ -502,8 +504,8 @@ def word_figures(tables: Tables) -> dict[str, Drawing]:
             shown.assign(statistic=short), "layer", "score", series="statistic", facet="sample",
             caption="Log-probability of the place's word minus the mean of the other places' "
             "words, in nats, by layer (logit lens on centred states). The claim needs the line of "
-            "the place to rise above zero, above the same digits in codes, and above random "
-            "weights. The rival: one, ten and hundred in each group of three. Bands: 95 %.",
+            "the place to rise above zero and above the same digits in codes. The rival: one, ten "
+            "and hundred by threes. Bands: 95 %; of random weights, lowest to highest model.",
         ),
         "Words along the first prompt": heat_map(
             decoding.first_words(tables["decoded"]), "digit", "layer", "probability", facet="norm",

@@ -14,6 +14,7 @@ from lenses.states.fillers import MAIN, OWN
 from lenses.states.own_text_rows import APART, LOWER, TIMES, in_words, spaced
 from lenses.states.policy import FEWEST, STATISTICS
 from lenses.statistics.against_random import random_models
+from lenses.statistics.intervals import luck_outside
 from models.planted.dialect import planted_dialect
 from viz import Drawing, bars, curves, heat_map
 
@@ -25,8 +26,8 @@ REPLY = ("other", "another model's reply", "overlap_other")
 """What own text is compared with: the filler, in words, and how far surprisals overlap."""
 RANDOM_MODELS = 4
 """Models of the same shape with fresh weights that read what this one wrote."""
-LEVEL, MOSTLY = 0.05, 0.5
-"""Of p; a share that is most."""
+LEVEL, MOSTLY, CLAIMS = 0.05, 0.5, 4
+"""Of p; a share that is most; claims that own text differs, in which luck is counted."""
 BOUND = 0.2
 """Standard deviations: what lies within is no difference worth the name."""
 LEAST_OVERLAP = 0.25
@@ -232,7 +233,7 @@ def _difference(results: Results, filler: str, control: str, sure: Claim) -> Cla
     """That a statistic differs, and more so (or the other way) than in each random model.
 
     `p` is the larger of all p_any, which are corrected over statistics, and is then corrected
-    over these claims (Bonferroni: four).
+    over these claims (Bonferroni: CLAIMS).
     """
     about = f"filler == {filler!r} and control == {control!r}"
     rows = results.tables["effects"].query(about).set_index("statistic")
@@ -245,32 +246,30 @@ def _difference(results: Results, filler: str, control: str, sure: Claim) -> Cla
     )  # fmt: skip
     if rows.empty:
         return tell(None, needs="a model whose statistics vary from token to token")
-    best, null = fillers.clearest(rows, random, claims=4)
+    best, null = fillers.clearest(rows, random, CLAIMS)
     shared = results.tables["fillers"].set_index("filler").loc[filler, "overlap"]
     return tell(
-        best, **_verdict(rows, best, shared, sure), null=null,
+        best, **_judged(rows, best, shared, sure), null=null,
         null_note=f"{random_models(RANDOM_MODELS)}, which read the same texts; by itself "
         f"a difference of {best['detectable']:.2f} would be found in four of five cases",
         unit=f"standard deviations of {spaced(best.name)}, the clearest of {len(rows)} statistics",
     )  # fmt: skip
 
 
-def _verdict(rows: pd.DataFrame, chosen: pd.Series, shared: float, sure: Claim) -> dict[str, str]:
-    """Verdict on a difference, and what would decide it."""
-    if sure.verdict != "holds":
-        why = "a method whose positive control holds"
-    elif shared < LEAST_OVERLAP:
+def _judged(rows: pd.DataFrame, chosen: pd.Series, shared: float, sure: Claim) -> dict[str, Any]:
+    """What decides on a difference: it fails where all surely lie within BOUND."""
+    if sure.verdict != "holds":  # nothing is told by a method that misses what was planted
+        return {"verdict": "undecided", "decide": "a method whose positive control holds"}
+    if shared < LEAST_OVERLAP:  # nor by texts of which surprisal cannot be held fixed
         why = f"texts that are as surprising as each other (surprisals overlap by {shared:.2f}; "
         why += f"{LEAST_OVERLAP:g} is needed to hold them fixed)"
-    elif chosen["p"] <= LEVEL and (chosen["low"] > 0 or chosen["high"] < 0):
-        return {"verdict": "holds"}
-    elif (rows["low"] > -BOUND).all() and (rows["high"] < BOUND).all():
-        return {"verdict": "fails"}
-    elif rows["p_any"].min() * 4 <= LEVEL:
+        return {"verdict": "undecided", "decide": why}
+    holds = bool(chosen["p"] <= LEVEL and (chosen["low"] > 0 or chosen["high"] < 0))
+    p_fails = min(1.0, CLAIMS * luck_outside(rows, above=-BOUND, below=BOUND).max())
+    why = f"more {MORE}: luck may explain it"
+    if rows["p_any"].min() * CLAIMS <= LEVEL:
         why = "more texts or random models: it differs, but not beyond random weights"
-    else:
-        why = f"more {MORE}: luck may explain it"
-    return {"verdict": "undecided", "decide": why}
+    return {"holds": holds, "p_fails": p_fails, "decide": why}
 
 
 def _said(claim: Claim) -> str:

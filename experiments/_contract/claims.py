@@ -140,6 +140,7 @@ def _judged(
     *,
     above: float | None = None,
     below: float | None = None,
+    holds: bool | None = None,
     verdict: Verdict | None = None,
     needs: str = "5 prompts or more",
     decide: str = "",
@@ -149,7 +150,9 @@ def _judged(
     """A claim about `found`, judged where that is possible.
 
     Holds where the whole interval lies above `above` (or below `below`), fails where all of it
-    lies on the other side. `verdict` overrules this where more than one number decides. Without an
+    lies on the other side. Where more than one number decides, `holds` says whether it does, and if
+    not it fails by `p_fails`: two-sided, that luck alone makes it seem untrue. `verdict` overrules
+    all of this, as where a control decides. Without an
     estimate, or without an interval, the claim is not tested and says what it `needs`. `decide`
     says what would decide an undecided one; with `more="prompts (--additions)"` how many of them
     is extrapolated as well, unless `found` says itself what it lacks. A null or a threshold that is
@@ -161,7 +164,7 @@ def _judged(
     said = {"kind": kind, "sentence": sentence} | numbers | said
     threshold = above if above is not None else below
     said["threshold"] = threshold
-    verdict = verdict or getattr(found, "verdict", None)
+    verdict = verdict or _decided(holds, said) or getattr(found, "verdict", None)
     if any(_is_nan(said.get(name)) for name in JUDGED_BY):
         said |= {name: None for name in JUDGED_BY if _is_nan(said.get(name))}
         return Claim(**said, verdict="not tested", needs=needs)
@@ -176,6 +179,13 @@ def _judged(
         lacks = getattr(found, "decide", "") or _extrapolated(numbers, threshold, sign, more)
         said["decide"] = "; ".join(filter(None, [decide, lacks]))
     return Claim(**said, verdict=verdict)
+
+
+def _decided(holds: bool | None, said: dict[str, Any]) -> Verdict | None:
+    """The verdict where more than one number decides, if so."""
+    if holds is None:
+        return None
+    return "holds" if holds else "fails" if said["p_fails"] <= LEVEL else "undecided"
 
 
 def _needed(found: Any, needs: str) -> str:
@@ -201,7 +211,7 @@ def _p_fails(numbers: dict[str, Any], threshold: float | None, sign: float) -> f
         return None
     end = numbers["high"] if sign > 0 else numbers["low"]
     half, short = abs(end - numbers["estimate"]), sign * (threshold - numbers["estimate"])
-    return luck_beyond(short, half, numbers["n"]) if short > 0 else 1.0
+    return float(luck_beyond(short, half, numbers["n"])) if short > 0 else 1.0
 
 
 def _extrapolated(numbers: dict[str, Any], threshold: float | None, sign: float, more: str) -> str:

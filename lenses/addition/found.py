@@ -94,11 +94,11 @@ def mapped(roles: pd.DataFrame) -> pd.DataFrame:
     return parts.assign(role=parts["role"].mask(digit, "digit"), component=component)
 
 
-def kept_alone(sufficiency: pd.DataFrame) -> tuple[pd.Series, pd.Series, pd.Series]:
+def kept_alone(sufficiency: pd.DataFrame) -> tuple[pd.Series, pd.Series, pd.DataFrame]:
     """Whole answers that stay right with the heads found, with all, and with random ones alone."""
     table = sufficiency[(sufficiency["sample"] == "uniform") & (sufficiency["mode"] == "mean")]
     table = table[table["place"] == WHOLE].set_index("kept")
-    return table.loc["found"], table.loc["all"], table.loc[table.index == "random", "accuracy"]
+    return table.loc["found"], table.loc["all"], table[table.index == "random"]
 
 
 def ruled_out(tried: pd.DataFrame) -> bool:

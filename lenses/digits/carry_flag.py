@@ -1,5 +1,7 @@
 """Does the word of a place mark the place, or a carry into it? (A rival reading: 2603.26828.)"""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
@@ -13,10 +15,12 @@ from lenses.statistics.word_scores import scores
 HUNDREDS = 2
 
 
-def beside_twin(own: DigitReading, twin: DigitReading, seed: int) -> pd.DataFrame:
-    """`flag_rows` of a model, and as `null` what its twin with random weights shows."""
+def beside_random(own: DigitReading, random: Sequence[pd.DataFrame], seed: int) -> pd.DataFrame:
+    """`flag_rows` of a model, and as `null` the mean of those of models with random weights."""
     rows = flag_rows(own, seed)
-    return rows.assign(null=flag_rows(twin, seed)["estimate"]) if len(rows) else rows
+    if rows.empty:
+        return rows
+    return rows.assign(null=np.mean([flags["estimate"] for flags in random], axis=0))
 
 
 def flag_rows(own: DigitReading, seed: int, place: int = HUNDREDS) -> pd.DataFrame:

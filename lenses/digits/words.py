@@ -1,6 +1,6 @@
 """Whether digits decode to the word of their place, against nulls."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,13 @@ from lenses.digits.reading import SAMPLES, DigitReading, Stream, Words, describe
 from lenses.digits.texts import DigitTexts, texts_of_prompts
 from lenses.kept import PerPrompt
 from lenses.states.decoding import Readout, read_states
-from lenses.statistics.intervals import benjamini_hochberg, bootstrap, luck_above_zero
+from lenses.statistics.against_random import as_high_by_luck
+from lenses.statistics.intervals import (
+    benjamini_hochberg,
+    bootstrap,
+    luck_above_zero,
+    luck_outside,
+)
 from lenses.statistics.word_scores import (
     advantage,
     advantage_by_prompt,
@@ -43,13 +49,32 @@ def score_rows(own: DigitReading) -> Iterator[pd.DataFrame]:
         yield wide.assign(score=found.ravel()).reset_index(drop=True)
 
 
-def word_tests(own: DigitReading, twin: DigitReading, seed: int) -> pd.DataFrame:
-    """Mean scores by sample, readout, statistic and layer, each against its nulls."""
+Scores = dict[tuple[str, int], Float[np.ndarray, "site"]]
+"""By sample and number of the readout: how far the word of the place stands out, by site."""
+
+
+def word_scores(reading: DigitReading) -> Scores:
+    """How far the words of places stand out, in each sample that has all scored places."""
+    label, classes, found = reading.label, len(reading.scored), {}
+    for sample in SAMPLES:
+        rows = reading.of(sample) & (label >= 0)
+        if _every_class(reading, rows):
+            for number in range(len(reading.how)):
+                logits = reading.logits[rows, number, :, :classes].astype(float)
+                found[sample, number] = advantage(class_means(logits, label[rows], classes))
+    return found
+
+
+def word_tests(own: DigitReading, random: Sequence[Scores], seed: int) -> pd.DataFrame:
+    """Mean scores by sample, readout, statistic and layer, each against its nulls.
+
+    `random` are the scores of models with random weights.
+    """
     frames = []
     for sample in SAMPLES:
         for number, how in enumerate(own.how):
             named = {"sample": sample, **describe(how)}
-            for statistic, values in _statistics(own, twin, sample, number, seed).items():
+            for statistic, values in _statistics(own, random, sample, number, seed).items():
                 rows = pd.DataFrame({"statistic": statistic, "layer": own.layers, **values})
                 frames.append(rows.assign(**named))
     tests = pd.concat(frames, ignore_index=True)
@@ -61,17 +86,17 @@ def word_tests(own: DigitReading, twin: DigitReading, seed: int) -> pd.DataFrame
 
 
 def _statistics(
-    own: DigitReading, twin: DigitReading, sample: str, number: int, seed: int
+    own: DigitReading, random: Sequence[Scores], sample: str, number: int, seed: int
 ) -> dict[str, dict[str, np.ndarray]]:
     """Each statistic's values over layers, for one sample and readout; none without digits."""
     rows = own.of(sample) & (own.label >= 0)
     codes = own.of(sample, numbers=False) & (own.label >= 0)
     if not _every_class(own, rows):
         return {}
-    found = {
-        "place": against_nulls(own, number, rows, own.label, seed),
-        "place, random weights": against_nulls(twin, number, rows, own.label, seed),
-    }
+    found = {"place": against_nulls(own, number, rows, own.label, seed)}
+    others = np.array([scores[sample, number] for scores in random])
+    cases = len(own.digits.loc[rows, "prompt"].unique())
+    found["place, random weights"] = _of_random(found["place"]["estimate"], others, cases)
     if own.scored[:3] == (0, 1, 2):
         thirds = own.digits["place"].to_numpy() % 3
         rival = against_nulls(own, number, own.of(sample), thirds, seed, classes=3)
@@ -81,6 +106,16 @@ def _statistics(
         found["place, in codes"] = against_nulls(own, number, codes, own.label, seed)
         found["numbers minus codes"] = _minus_codes(own, number, rows, codes, seed)
     return found
+
+
+def _of_random(
+    own: Float[np.ndarray, "site"], random: Float[np.ndarray, "model site"], cases: int
+) -> dict[str, np.ndarray]:
+    """Mean, lowest and highest of random models, and p that one more lies as high as `own`."""
+    each = zip(own, random.T, strict=True)
+    p = np.array([as_high_by_luck(mean, others, cases) for mean, others in each])
+    ends = {"estimate": random.mean(0), "low": random.min(0), "high": random.max(0)}
+    return ends | {"p": p, "n": np.full(len(own), len(random))}
 
 
 def _every_class(own: DigitReading, rows: Bool[np.ndarray, "n"]) -> bool:
@@ -289,16 +324,17 @@ def prefix_texts(
     return words, DigitTexts(texts.ids, second), number[known]
 
 
-def hardest(contrasts: pd.DataFrame) -> tuple[pd.Series, float]:
-    """By layer the p of the control that is hardest to beat, and the most that is possible at all.
+def hardest(contrasts: pd.DataFrame, negligible: float) -> tuple[pd.Series, float]:
+    """By layer the p of the control that is hardest to beat, and p that nothing is there after all.
 
-    A layer is left out where the p of one control is missing: it could be the hardest.
+    That one is two-sided: that at some layer all controls are exceeded by what is not negligible. A
+    layer is left out where the p of one control is missing: it could be the hardest.
     """
     known = contrasts.groupby("layer").filter(
         lambda rows: rows[["p", "high"]].notna().all(axis=None)
     )
-    by_layer = known.groupby("layer")
-    return by_layer["p"].max(), by_layer["high"].min().max()
+    beats = pd.Series(luck_outside(known, below=negligible), known.index).groupby(known["layer"])
+    return known.groupby("layer")["p"].max(), beats.min().max()
 
 
 def prefix_reading(

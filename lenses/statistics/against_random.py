@@ -1,6 +1,6 @@
 """Whether a number of a trained model lies beyond those of models with random weights."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -8,7 +8,13 @@ import pandas as pd
 from jaxtyping import Float
 from scipy import stats
 
-from lenses.statistics.intervals import ROUNDING, bootstrap, luck_above_zero, sign_flip
+from lenses.statistics.intervals import (
+    ROUNDING,
+    Intervals,
+    bootstrap,
+    luck_above_zero,
+    sign_flip,
+)
 
 LEVEL = 0.05
 """Of two-sided tests."""
@@ -129,6 +135,29 @@ def against_twins(rows: pd.DataFrame, over: str, value: str, seed: int = 0) -> A
     """`against_random` of rows by `weights` (`own`, and those of twins) and by column `over`."""
     wide = rows.pivot(index="weights", columns=over, values=value)
     return against_random(wide.loc["own"].to_numpy(), wide.drop("own").to_numpy(), seed)
+
+
+def beyond_random(
+    own: Float[np.ndarray, "prompt cell"],
+    random: Float[np.ndarray, "model prompt cell"],
+    seed: int = 0,
+    possible: tuple[float, float] = (-np.inf, np.inf),
+) -> tuple[Intervals, Float[np.ndarray, "cell"]]:
+    """Own numbers of prompts minus the mean of random models on the same prompts, in each cell.
+
+    The interval over prompts begins where the difference from the model with the highest mean
+    does, and ends where that from the lowest does. p is one-sided: the larger of that for prompts
+    (sign flips, from the highest) and that one more random model lies as high.
+    """
+    means, cells = random.mean(1), np.arange(own.shape[1])
+    ends = [own - random[at, :, cells].T for at in (means.argmax(0), means.argmin(0))]
+    highest, lowest = (bootstrap(end, seed).within(*possible) for end in ends)
+    one_more = [
+        as_high_by_luck(mean, others, len(own))
+        for mean, others in zip(own.mean(0), means.T, strict=True)
+    ]
+    found = replace(highest, estimate=own.mean(0) - means.mean(0), high=lowest.high)
+    return found, np.maximum(luck_above_zero(ends[0], seed), one_more)
 
 
 def _nothing(models: int) -> AgainstRandom:

@@ -7,7 +7,7 @@ only then are prompts resampled, so that ten thousand resamples cost a matrix pr
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Num
@@ -268,13 +268,33 @@ def luck_as_far(
     return (1 + (~(null < np.asarray(observed))).sum(axis=0)) / (1 + len(null))
 
 
-def luck_beyond(apart: float, half: float, n: int) -> float:
+def luck_beyond(
+    apart: Num[np.ndarray, "*cell"] | float,
+    half: Num[np.ndarray, "*cell"] | float,
+    n: Num[np.ndarray, "*cell"] | int,
+) -> Float[np.ndarray, "*cell"]:
     """Two-sided p of a mean `apart` from a threshold, whose 95 % interval reaches `half` that way.
 
     Student's t of n numbers with an interval that ends where this one does.
     """
-    free = max(n - 1, 1)
-    return float(2 * stats.t.sf(stats.t.isf(0.025, free) * apart / max(half, 1e-300), free))
+    free = np.maximum(np.asarray(n) - 1, 1)
+    height = np.asarray(apart) / np.maximum(half, 1e-300)
+    return np.asarray(2 * stats.t.sf(stats.t.isf(0.025, free) * height, free))
+
+
+def luck_outside(
+    found: Any, above: float = -np.inf, below: float = np.inf
+) -> Float[np.ndarray, "*cell"]:
+    """Two-sided p, by its interval, that a number does not lie between two bounds after all.
+
+    1 where it has no interval, or lies beyond a bound itself. `found`: a table, or a row of one,
+    or whatever has `estimate`, `low`, `high` and `n`.
+    """
+    names = ("estimate", "low", "high", "n")
+    estimate, low, high, n = (np.asarray(getattr(found, name), dtype=float) for name in names)
+    sides = ((estimate - above, estimate - low), (below - estimate, high - estimate))
+    p = np.maximum(*(luck_beyond(apart, half, n) for apart, half in sides))
+    return np.where(np.isnan(p), 1.0, p.clip(max=1))
 
 
 def largest_by_luck(

@@ -100,7 +100,9 @@ def a_share_row(p, share=0.4):
     return pd.DataFrame([where | numbers, where | numbers | {"p": 1.0}])
 
 
-@pytest.mark.parametrize(("p", "verdict"), [(0.01, "holds"), (0.2, "undecided"), (0.8, "fails")])
+@pytest.mark.parametrize(
+    ("p", "verdict"), [(0.01, "holds"), (0.2, "undecided"), (0.8, "undecided"), (0.98, "fails")]
+)
 def test_a_pattern_is_judged_by_its_permutations(p, verdict):
     edits = pd.DataFrame({"layer": [3], "edit": [EDITS["all"]], "success": [0.0]})
     claim = _pattern("A line.", "line beyond circle", a_share_row(p), edits)

@@ -30,6 +30,21 @@ def claim(results: Results, words: str):
     return found[0]
 
 
+def test_random_models_are_a_sample_of_such(planted) -> None:
+    tables = planted.tables
+    random = tables["tests"].query("statistic == 'place, random weights'")
+    assert set(random["n"]) == {4}
+    assert (random["low"] < random["high"]).all()
+    held = claim(planted, "announced hold their place")
+    assert "4 models with random weights (the smallest possible p is 0.2)" in held.null_note
+    beyond = tables["contrasts"].query("statistic == 'place beyond random weights'")
+    assert (beyond["low"] < beyond["estimate"]).all()
+    wide = tables["probes"].query("read == 'random weights'")
+    assert ((wide["low"] <= wide["accuracy"]) & (wide["accuracy"] <= wide["high"])).all()
+    of_digits = tables["transfer"].set_index("weights")["n"]
+    assert of_digits["random"].sum() == 4 * of_digits["own"].sum()
+
+
 def test_how_well_it_adds_is_said_first() -> None:
     answers = pd.DataFrame({"kind": ["addition", "addition", "copy"], "n": [60, 40, 100]})
     claim = _adds(answers.assign(correct=[20, 10, 99]), pd.DataFrame())
@@ -81,7 +96,8 @@ def test_what_is_planted_stands_where_it_was_planted(planted) -> None:
 def test_a_planted_place_word_is_no_carry_flag(planted) -> None:
     found = claim(planted, "marks the place and not a carry")
     assert found.verdict == "undecided", "so few sums do not decide it, and nothing speaks against"
-    assert "random weights; the same digits compared; by place" in found.null_note
+    assert found.null_note.startswith("mean of 4 models with random weights (the smallest possible")
+    assert "; the same digits compared; by place" in found.null_note
     flags = planted.tables["contrasts"].query("statistic == 'word by carry' and layer == 1")
     assert abs(flags["estimate"].item()) < 0.01
 

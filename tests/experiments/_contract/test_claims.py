@@ -11,7 +11,7 @@ from scipy import stats
 from experiments import Claim, Estimate, corrected, percent
 from experiments._contract.claims import AFFORDABLE, with_minus
 from lenses.statistics.against_random import against_random
-from lenses.statistics.intervals import bootstrap, share
+from lenses.statistics.intervals import bootstrap, luck_outside, share
 
 
 def claim(found=None, **how):
@@ -171,6 +171,30 @@ def test_of_twenty_models_like_random_ones_seldom_any_fails():
     before, after = families(judged, trials=60)
     assert before > 0.25
     assert after <= 0.05
+
+
+def test_of_twenty_effects_at_what_is_negligible_seldom_any_fails():
+    def judged(seed):
+        drawn = np.random.default_rng(seed).normal(0.25, 1, size=10)
+        ends = np.add(drawn.mean(), np.array([-1, 1]) * stats.t.isf(0.025, 9) * stats.sem(drawn))
+        found = Estimate(drawn.mean(), *ends, 10, stats.ttest_1samp(drawn, 0).pvalue)
+        alike = float(luck_outside(found, below=0.25))
+        return claim(found, above=0, holds=False, p_fails=alike, decide="more")
+
+    before, after = families(judged)
+    assert before > 0.25
+    assert after <= 0.05
+
+
+def test_where_more_than_one_number_decides_it_fails_by_its_own_p():
+    found = Estimate(0.1, -0.1, 0.3, 9, 0.4)
+    for p_fails, verdict in ((0.01, "fails"), (0.2, "undecided")):
+        told = claim(found, holds=False, p_fails=p_fails, decide="more")
+        assert (told.verdict, told.p_fails) == (verdict, p_fails)
+    assert claim(found, holds=True, p_fails=1.0).verdict == "holds"
+    assert claim(found, holds=True, p_fails=1.0, verdict="undecided", decide="x").decide == "x"
+    unknown = Estimate(np.nan, np.nan, np.nan, 9)
+    assert claim(unknown, holds=False, p_fails=0.01).verdict == "not tested"
 
 
 def test_what_fails_by_far_still_fails_among_many():

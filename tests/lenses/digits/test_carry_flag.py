@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lenses.digits.carry_flag import beside_twin, flag_rows, matched_difference
+from lenses.digits.carry_flag import beside_random, flag_rows, matched_difference
 from tests.lenses.digits.readings import TEXTS, WORDS, reading
 
 HUNDRED = WORDS.places.index(2)
@@ -43,7 +43,8 @@ def marked(by: str) -> pd.DataFrame:
     up = (digits["place"] == 2) if by == "place" else (digits["carry"] == 1)
     logits[up.to_numpy(), 1, HUNDRED] += 2
     own, twin = reading(logits), reading(np.zeros_like(logits))
-    return beside_twin(own, twin, seed=0).set_index(["statistic", "layer"])
+    random = [flag_rows(one, seed=0) for one in (twin, twin)]
+    return beside_random(own, random, seed=0).set_index(["statistic", "layer"])
 
 
 def test_a_word_that_marks_its_place_is_no_carry_flag() -> None:

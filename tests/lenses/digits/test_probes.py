@@ -3,12 +3,23 @@ import pandas as pd
 import pytest
 import torch
 
-from lenses.digits.probes import _without_states, answers_by_probe, probe_tables, transfer_tables
+from lenses.digits.probes import (
+    _without_states,
+    answers_by_probe,
+    digits_told,
+    places_told,
+    probe_tables,
+    transfer_tables,
+)
 from lenses.states.probes import balanced_accuracy, cross_validated
 from tests.lenses.digits.readings import TEXTS, reading
 
 DIGITS = TEXTS.digits
 PLACE, DIGIT = DIGITS["place"].to_numpy(), DIGITS["digit"].to_numpy()
+
+RANDOM = [reading(seed=seed) for seed in (1, 2, 3, 4)]
+PLACES = [places_told(one, 300, seed=0) for one in RANDOM]
+DIGITS_TOLD = [digits_told(one, seed=0) for one in RANDOM]
 
 
 def states(code: np.ndarray) -> np.ndarray:
@@ -21,7 +32,7 @@ def states(code: np.ndarray) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def placed():
-    return probe_tables(reading(states=states(np.eye(12)[PLACE])), reading(seed=1), 300, seed=0)
+    return probe_tables(reading(states=states(np.eye(12)[PLACE])), PLACES, 300, seed=0)
 
 
 def test_a_place_that_is_there_is_found_and_nothing_else(placed) -> None:
@@ -47,7 +58,7 @@ def test_contrasts_are_differences_of_accuracy_with_a_corrected_p(placed) -> Non
 def test_what_pos_and_digit_tell_is_not_beyond_them() -> None:
     index = DIGITS["index"].to_numpy()
     own = reading(states=states(np.eye(12)[index]))
-    contrasts = probe_tables(own, reading(seed=1), 300, seed=0)[1]
+    contrasts = probe_tables(own, PLACES, 300, seed=0)[1]
     rows = contrasts.query("statistic == 'place beyond position and digit' and layer == 1")
     assert (rows["p"] > 0.05).all()
 
@@ -79,7 +90,7 @@ def test_answers_have_what_a_probe_tells_of_the_digit_before() -> None:
 
 def test_digits_coded_alike_transfer_between_places() -> None:
     own = reading(states=states(np.eye(12)[DIGIT]))
-    table, contrast = transfer_tables(own, reading(seed=1), seed=0)
+    table, contrast = transfer_tables(own, DIGITS_TOLD, seed=0)
     assert table.query("weights == 'own'")["accuracy"].min() > 0.7
     assert table.query("weights == 'random'")["accuracy"].max() < 0.5
     assert contrast["low"].item() > 0.6
@@ -88,7 +99,7 @@ def test_digits_coded_alike_transfer_between_places() -> None:
 
 def test_digits_coded_by_place_do_not() -> None:
     turned = np.eye(12)[(DIGIT + 3 * PLACE) % 10]
-    table, contrast = transfer_tables(reading(states=states(turned)), reading(seed=1), seed=0)
+    table, contrast = transfer_tables(reading(states=states(turned)), DIGITS_TOLD, seed=0)
     own = table.query("weights == 'own'")
     same = own["train_place"] == own["test_place"]
     assert own[same]["accuracy"].min() > 0.7
@@ -97,7 +108,7 @@ def test_digits_coded_by_place_do_not() -> None:
 
 
 def test_places_with_few_digits_are_left_out() -> None:
-    table, _ = transfer_tables(reading(), reading(seed=1), seed=0)
+    table, _ = transfer_tables(reading(), DIGITS_TOLD, seed=0)
     given = DIGITS[(DIGITS["part"] == "a") & (DIGITS["twin"] < 0) & (DIGITS["pos"] > 0)]
     counts = given["place"].value_counts()
     assert set(table["train_place"]) == set(counts[counts >= 30].index)

@@ -12,6 +12,7 @@ from lenses.statistics.against_random import (
     against_random,
     against_twins,
     as_high_by_luck,
+    beyond_random,
 )
 
 
@@ -123,6 +124,27 @@ def test_one_more_random_model_seldom_beats_the_others(judge, count):
         own, *random = means + rng.normal(0, 0.01, (count + 1, 8))
         held += judge(own, np.array(random)).verdict == "holds"
     assert held / 400 <= 0.075  # .05, and twice the error of 400 draws
+
+
+def test_beyond_random_models_is_beyond_the_highest_of_them_and_one_more():
+    own = np.stack([prompts(mean) for mean in (0.8, 0.45, 0.3)], axis=1)
+    found, p = beyond_random(own, RANDOM[:, :, None].repeat(3, axis=2))
+    assert found.estimate == pytest.approx([0.5, 0.15, 0], abs=0.03)
+    assert found.low == pytest.approx([0.4, 0.05, -0.1], abs=0.04)
+    assert found.high == pytest.approx([0.6, 0.25, 0.1], abs=0.04)
+    assert p[0] < 0.05
+    assert (p[1:] > 0.05).all(), "one more model may lie as high, whatever the prompts say"
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_a_model_like_the_random_ones_is_seldom_beyond_them(count):
+    wrong = []
+    for seed in range(400):
+        rng = np.random.default_rng(seed)
+        drawn = rng.normal(0.5, 0.05, (count + 1, 1, 1)) + rng.normal(0, 0.02, (count + 1, 8, 1))
+        _, p = beyond_random(drawn[0], drawn[1:], seed)
+        wrong.append(p[0] <= 0.05)
+    assert np.mean(wrong) <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 400)
 
 
 def test_what_random_models_leave_open_is_told():

@@ -14,6 +14,7 @@ from lenses.statistics.intervals import (
     bootstrap,
     largest_by_luck,
     luck_beyond,
+    luck_outside,
     mean_with_p,
     sign_flip,
     wilson,
@@ -192,6 +193,24 @@ def test_luck_beyond_is_the_t_test_of_an_interval_by_t() -> None:
     drawn = np.random.default_rng(1).normal(1, 1, 9)
     half = stats.t.isf(0.025, 8) * stats.sem(drawn)
     assert luck_beyond(drawn.mean(), half, 9) == pytest.approx(stats.ttest_1samp(drawn, 0).pvalue)
+
+
+def test_luck_outside_is_small_where_the_whole_interval_lies_between_the_bounds() -> None:
+    rows = pd.DataFrame({"estimate": [0, 0.2, 0.4, 0], "n": 30}).assign(
+        low=lambda t: t["estimate"] - 0.2, high=lambda t: t["estimate"] + 0.2
+    )
+    rows.loc[3, ["low", "high"]] = np.nan
+    p = luck_outside(rows, below=0.3)
+    assert p[0] < 0.05 < p[1]
+    assert p[2:].tolist() == [1, 1], "beyond the bound, and without an interval"
+    assert luck_outside(rows.loc[0], below=0.2) == pytest.approx(0.05)
+    assert luck_outside(rows.loc[0], above=-0.1, below=9) > 0.05
+    assert luck_outside(rows.loc[0], above=-0.3, below=0.3) == p[0]
+
+
+def test_numbers_at_a_bound_are_seldom_called_below_it() -> None:
+    drawn = np.random.default_rng(0).normal(0.25, 1, (12, 2000))
+    assert np.mean(luck_outside(bootstrap(drawn, resamples=500), below=0.25) <= 0.05) <= 0.03
 
 
 def test_the_largest_by_luck_of_one_cell_is_binomial_and_copies_of_it_add_nothing() -> None:
