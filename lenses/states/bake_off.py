@@ -45,6 +45,9 @@ POSITIONS = 4
 SHORTEST = POSITIONS + 4
 """Tokens that a text must have to be scored."""
 
+FIRST = 5
+"""Tokens among which the model's own, or the one that was read, may be."""
+
 CHECKED = 16
 """Of a text, whose logits at the last layer are compared with the model's own: the last ones."""
 
@@ -239,11 +242,12 @@ def _scores(log_p: Float[Tensor, "n token"], truth: Truth) -> Float[Tensor, "sco
         "entropy": -torch.linalg.vecdot(log_p.exp(), log_p),
         "next_gain": _of(log_p, truth.next) - _of(log_p, truth.other),
         "kl_shuffled": truth.information - torch.linalg.vecdot(truth.shuffled, log_p),
-        "agreement_shuffled": _rank(log_p, truth.shuffled_said) < 1,
     }
+    best = log_p.topk(min(FIRST + 1, log_p.shape[-1])).values
+    each["agreement_shuffled"] = _above(best, log_p, truth.shuffled_said) < 1
     for name, ids in (("agreement", truth.said), ("recovery", truth.own)):
-        rank = _rank(log_p, ids)
-        each |= {name: rank < 1, f"{name}_5": rank < 5}
+        above = _above(best, log_p, ids)
+        each |= {name: above < 1, f"{name}_5": above < FIRST}
     return torch.stack([each[name].float() for name in SCORES])
 
 
@@ -251,9 +255,12 @@ def _of(log_p: Float[Tensor, "n token"], ids: Int[Tensor, "n"]) -> Float[Tensor,
     return log_p.gather(-1, ids[:, None])[:, 0]
 
 
-def _rank(log_p: Float[Tensor, "n token"], ids: Int[Tensor, "n"]) -> Int[Tensor, "n"]:
-    """How many tokens are as likely or likelier, itself left out: 0 is the likeliest alone."""
-    return (log_p >= _of(log_p, ids)[:, None]).count_nonzero(-1) - 1
+def _above(
+    best: Float[Tensor, "n first"], log_p: Float[Tensor, "n token"], ids: Int[Tensor, "n"]
+) -> Int[Tensor, "n"]:
+    """How many of the best are as likely as a token or likelier, itself left out: 0 is the
+    likeliest alone."""
+    return (best >= _of(log_p, ids)[:, None]).count_nonzero(-1) - 1
 
 
 @dataclass(frozen=True)
@@ -310,22 +317,18 @@ def ranks(
 def pushed(
     model: Model,
     lenses: Lenses,
-    tokens: Int[Tensor, "pos"],
+    states: Float[Tensor, "pos d"],
     site: Site,
-    pos: int,
     decoders: Sequence[str],
     noise: Float[Tensor, "d"],
 ) -> Float[np.ndarray, "decoder effect"]:
-    """What happens to the log-probability of the token that each decoder reads off a state when
-    that token's direction is added there, and when noise of equal length is.
+    """What happens to the log-probability of the token that each decoder reads off the last of
+    some states when that token's direction is added there, and when noise of equal length is.
 
     The direction is what the decoder multiplies a state with for that token (after the final norm,
     frozen), at PUSH times the length of the state.
     """
-    at = lenses.where.index(site)
-    tokens = tokens[: pos + 1]  # later ones change nothing here
-    states = states_of(model, tokens.tolist(), [site])[0]
-    state = states[-1]
+    at, state = lenses.where.index(site), states[-1]
     final = lenses.short()
     read = {decoder: logits for decoder, _, logits in final.logits(at, state[None])}
     ids = torch.cat([read[decoder].argmax(-1) for decoder in decoders])
@@ -338,7 +341,7 @@ def pushed(
     rows = states.repeat(len(pushes), 1, 1)
     rows[:, -1] += pushes
     entered = int(site.passed)
-    with reading(model, torch.full((len(rows), 1), pos, device=tokens.device)):
+    with reading(model, torch.full((len(rows), 1), len(states) - 1, device=rows.device)):
         logits = run_from(model, entered, rows.to(model.cfg.dtype), [])[:, 0]
     log_p = logits.float().log_softmax(-1)[:, ids]
     own = log_p[1:-1].diagonal() - log_p[0]
@@ -459,12 +462,12 @@ def push_text(
     rng: np.random.Generator,
 ) -> Float[np.ndarray, "site decoder effect"]:
     """`pushed` at the middle of a text, by each of PUSHED; NaN where one was left out."""
-    tokens = torch.tensor(list(ids), device=model.cfg.device)
-    noise = torch.from_numpy(rng.normal(size=model.cfg.d_model)).float().to(tokens.device)
+    noise = torch.from_numpy(rng.normal(size=model.cfg.d_model)).float().to(model.cfg.device)
     here = [name for name in PUSHED if lenses.reads(name)]
     effects = np.full((len(where), len(PUSHED), 2), np.nan)
-    for row, site in enumerate(where):
-        found = pushed(model, lenses, tokens, site, len(ids) // 2, here, noise)
+    before = states_of(model, ids[: len(ids) // 2 + 1], where)  # later ones change nothing here
+    for row, (site, states) in enumerate(zip(where, before, strict=True)):
+        found = pushed(model, lenses, states, site, here, noise)
         effects[row, [PUSHED.index(name) for name in here]] = found
     return effects
 

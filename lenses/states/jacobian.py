@@ -19,7 +19,7 @@ from lenses.states.decoding import Site
 from models import Model
 from models.passes import reading
 
-CHUNK = 8
+CHUNK = 16
 """Copies of a text in one pass: so many rows of J are found by one backward pass."""
 SKIPPED = 1
 """First positions that are left out: the first token is the usual sink, unlike all others."""
@@ -63,8 +63,8 @@ def text_jacobians(
     for weight, _ in flags:
         weight.requires_grad_(False)  # the graph begins at the states, not at the weights
     try:
-        states, last = _states(model, tokens, where, chunk)
-        return _rows(states, last, slice(skip, len(tokens) - 1), chunk)
+        states, last = _states(model, tokens[:-1], where, chunk)  # the last one changes nothing
+        return _rows(states, last, slice(skip, None), chunk)
     finally:
         for weight, flag in flags:
             weight.requires_grad_(flag)
