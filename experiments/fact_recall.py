@@ -71,6 +71,7 @@ COLUMNS = {
     "first_layer": "the first of the layers",
     "last_layer": "the last of them",
     "probability": "of the answer",
+    "back": "probability of the word that comes back",
     "lost": "probability that another subject costs",
     "lost_by_noise": "probability that noise costs",
     "attention_subject": "brought back by attention at the subject's last token",
@@ -157,6 +158,14 @@ class FactRecall(Experiment):
             "probability lost lost_by_noise attention_subject attention_last mlp_subject mlp_last "
             "mlp_subject_above handover agreement error_last error_before",
         ),
+        "first_traced": _table(
+            "A row is what one word of the first prompt gets back with what some neighbouring "
+            "layers write at one token; the prompt is traced by itself.",
+            "word component put_back_at first_layer",
+            "last_layer back probability lost lost_by_noise",
+            word="the answer or the rival",
+            probability="of the word, before its subject is exchanged",
+        ),
         "embedding_only": _table(
             "A row is a subject whose embedding is read out alone.", "weights fact", "value"
         ),
@@ -187,7 +196,8 @@ class FactRecall(Experiment):
         alone = self._embedding_only(model, asked.cases, kept["embedding"])
         ranked = recall_tables.ranked_tables(model, asked, where, kept, self.seed)
         put_back = recall_tables.RecallTables(traced, plan, self.seed).tables()
-        return Results(ranked | put_back | {"embedding_only": alone})
+        first = {"first_traced": recall_tables.first_rows(model, asked, plan, self.seed)}
+        return Results(ranked | put_back | first | {"embedding_only": alone})
 
     def _embedding_only(self, model: "Model", cases: list[Case], own: np.ndarray) -> pd.DataFrame:
         """Whether embeddings alone rank answers before rivals, own weights and random ones."""
@@ -288,8 +298,9 @@ class FactRecall(Experiment):
         """Where the answer comes back from, the first fact, who writes it, what is known."""
         tables = results.tables
         traced = _tracing_figures(tables) if len(tables["traced"]) else {}
+        example = _example_figures(tables) | _first_figure(tables)
         first = dict(list(traced.items())[:1])
-        return first | _example_figures(tables) | traced | _rank_figures(tables)
+        return first | example | traced | _rank_figures(tables)
 
     def planted(self) -> "Model":
         """A model whose answers are written by the MLP of one known layer at the subject."""
@@ -380,6 +391,26 @@ def _example_figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, Drawing]:
             caption="The same at every token, after some of the blocks: the stronger the colour, "
             "the nearer to rank 1 when the state there is read out.",
         ),
+    }  # fmt: skip
+
+
+def _first_figure(tables: Mapping[str, pd.DataFrame]) -> dict[str, Drawing]:
+    rows, names = tables["first_traced"], {"attention": "attention outputs", "mlp": "MLP outputs"}
+    if rows.empty:
+        return {}
+    end = rows[rows["put_back_at"] == rows["put_back_at"].iloc[-1]]
+    words = end.drop_duplicates("word").set_index("word")
+    lost = ", ".join(f"{word}: {row.lost:.3f} of {row.probability:.3f}" for word, row in
+                     words.iterrows())  # fmt: skip
+    back = "probability brought back"
+    return {
+        "What brings this prompt's two words back": curves(
+            end.assign(component=end["component"].map(names)).rename(columns={"back": back}),
+            "first_layer", back, series="component", facet="word",
+            caption="The same prompt traced by itself: its subject is exchanged, and what "
+            "attention or the MLPs of a few neighbouring layers wrote in the clean run is put back "
+            f"at its last token. Probability that the exchange costs: {lost}.",
+        )
     }  # fmt: skip
 
 

@@ -2,13 +2,14 @@
 
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 from prompts.given import rows_of
 
 SHIPPED = Path(__file__).with_name("recall.toml")
 BLANK = "{subject}"
+NEEDED = ("relation", "prompt", "subject", "answer", "rival")
 
 
 @dataclass(frozen=True)
@@ -23,13 +24,15 @@ class Recalled:
     answer: str
     rival: str
     """A word of the same kind that is wrong here."""
+    others: tuple[str, ...] = ()
+    """Subjects with another answer that stand in for this one, where no other fact's does."""
 
     def __post_init__(self) -> None:
         """Raise ValueError, naming the field, for what cannot be asked."""
-        for field in fields(self):
-            value = getattr(self, field.name)
+        told = [(name, getattr(self, name)) for name in NEEDED]
+        for name, value in (*told, *(("others", other) for other in self.others)):
             if not isinstance(value, str) or not value.strip():
-                raise ValueError(f"field {field.name!r} is {value!r}, not a text")
+                raise ValueError(f"field {name!r} is {value!r}, not a text")
         if self.prompt.count(BLANK) != 1:
             raise ValueError(f"field 'prompt' needs {BLANK} once: {self.prompt!r}")
         if self.answer == self.rival:
@@ -62,11 +65,10 @@ def recalled_facts(file: Path | None = None) -> list[Recalled]:
 
 
 def _fact(where: str, row: Mapping[str, object]) -> Recalled:
-    names = [field.name for field in fields(Recalled)]
-    if missing := [name for name in names if name not in row]:
-        raise ValueError(f"{where}: no field {missing[0]!r}; it needs {', '.join(names)}")
+    if missing := [name for name in NEEDED if name not in row]:
+        raise ValueError(f"{where}: no field {missing[0]!r}; it needs {', '.join(NEEDED)}")
     try:
-        return Recalled(**{name: row[name] for name in names})
+        return Recalled(*(row[name] for name in NEEDED), others=tuple(row.get("others", ())))
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
 
@@ -86,9 +88,12 @@ def _relations(path: Path) -> Iterator[tuple[str, Mapping[str, object]]]:
         raise ValueError(f"{path}, no [[relation]]; write {wanted}")
     for number, relation in enumerate(relations, 1):
         told = {"relation": relation.get("name"), "prompt": relation.get("prompt")}
+        told["others"] = relation.get("others", [])
         facts = relation.get("facts")
         if not isinstance(facts, list):
             raise ValueError(f"{path}, relation {number}: no field 'facts', a list of lists")
+        if not isinstance(told["others"], list):
+            raise ValueError(f"{path}, relation {number}: field 'others' is no list of subjects")
         for place, fact in enumerate(facts, 1):
             where = f"{path}, relation {number}, fact {place}"
             if not isinstance(fact, list) or len(fact) != 3:

@@ -46,7 +46,7 @@ class Case:
     other: Int[np.ndarray, "pos"] | None = None
     """The prompt about another subject of as many tokens, with another answer."""
     instead: int = -1
-    """The number of the fact that `other` is from."""
+    """The number of the fact that `other` is from; -1 where it is from none."""
 
     def __post_init__(self) -> None:
         """Check that nothing but the subject is exchanged."""
@@ -92,7 +92,7 @@ class Asked:
         A model with random weights knows none, and is to be measured all the same.
         """
         fit = [(case, is_known) for case, is_known in zip(self.cases, known, strict=True)
-               if case.other is not None]  # fmt: skip
+               if case.instead >= 0]  # fmt: skip
         sure = [case for case, is_known in fit if is_known]
         by_relation: dict[str, list[Case]] = {}
         for case in sure if len(sure) >= fewest else [case for case, _ in fit]:
@@ -155,7 +155,9 @@ def told_cases(model: Model, facts: Sequence[Recalled], seed: int) -> Asked:
         seen.add(same)
         cases.append(case)
     rng = np.random.default_rng(seed)
-    return Asked([_with_other(case, cases, rng) for case in cases], skipped, facts)
+    cases = [_with_other(case, cases, rng) for case in cases]
+    stood_in = [_with_stand_in(model, case, facts[case.number]) for case in cases]
+    return Asked(stood_in, skipped, facts)
 
 
 def _told(model: Model, number: int, fact: Recalled) -> Case:
@@ -182,6 +184,20 @@ def _with_other(case: Case, cases: Sequence[Case], rng: np.random.Generator) -> 
         return case
     chosen = fitting[rng.integers(len(fitting))]
     return replace(case, other=chosen.ids, instead=chosen.number)
+
+
+def _with_stand_in(model: Model, case: Case, fact: Recalled) -> Case:
+    """With the first of the fact's `others` whose tokens fit, where it has no other subject yet."""
+    if case.other is not None:
+        return case
+    for subject in fact.others:
+        try:
+            one = _told(model, case.number, replace(fact, subject=subject))
+        except UnfitError:
+            continue
+        if _fits(one, case):
+            return replace(case, other=one.ids)
+    return case
 
 
 def _fits(one: Case, case: Case) -> bool:

@@ -1,7 +1,7 @@
 """Tables of how answers are recalled: averages over facts, and one number for each fact."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -10,8 +10,9 @@ from jaxtyping import Float, Int
 from lenses.kept import PerPrompt
 from lenses.states.decoding import Site
 from lenses.states.facts import LAST, PLACES, SUBJECT, Asked, Case
-from lenses.states.recall import COMPONENTS, CORRUPTIONS, READ, Plan, ranks
+from lenses.states.recall import COMPONENTS, CORRUPTIONS, READ, Plan, ranks, trace
 from lenses.statistics.correlations import spearman
+from lenses.statistics.grid import grid
 from lenses.statistics.intervals import bootstrap
 from models import Model
 from models.text import token_strings
@@ -138,6 +139,27 @@ def example_rows(model: Model, asked: Asked, where: Sequence[Site]) -> pd.DataFr
         read = {"rank": rank, "log_probability": told_by}
         parts.append(pd.DataFrame({"word": words[name]} | told | read))
     return pd.concat(parts, ignore_index=True)
+
+
+def first_rows(model: Model, asked: Asked, plan: Plan, seed: int) -> pd.DataFrame:
+    """What the first prompt's two words get back, traced by itself; empty where it cannot be."""
+    case = asked.cases[0]
+    if case.other is None:
+        return pd.DataFrame()
+    told = asked.words(model, case)
+    swapped = replace(case, answer=case.rival, rival=case.answer)
+    found = trace(model, [case, swapped], plan, seed)
+    axes = {"component": COMPONENTS, "put_back_at": [PLACES[place] for place in READ]}
+    rows = grid(
+        {"word": [told["answer"], told["rival"]], **axes, "run": range(len(plan.runs))},
+        back=found.run - found.corrupted[:, :1, None, None],
+    )
+    first, end = np.array(plan.runs)[rows.pop("run")].T
+    rows = rows.assign(first_layer=first, last_layer=end - 1)
+    whole = pd.DataFrame({"word": [told["answer"], told["rival"]], "probability": found.clean})
+    lost = found.clean[:, None] - found.corrupted
+    whole = whole.assign(lost=lost[:, 0], lost_by_noise=lost[:, 1])
+    return rows.dropna(ignore_index=True).merge(whole, on="word")
 
 
 def ranked_tables(

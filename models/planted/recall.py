@@ -9,6 +9,7 @@ nothing reads (the idea of Tracr: Lindner et al. 2023, section 1).
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -64,6 +65,7 @@ class _Axes:
         tokens = [*map(_of_subject, facts)]
         tokens += [f" {word}" for fact in facts for word in (fact.answer, fact.rival)]
         tokens += [word for prompt in prompts.values() for word in _words(prompt)]
+        tokens += [_of_subject(replace(fact, subject=o)) for fact in facts for o in fact.others]
         self.vocabulary = {token: number for number, token in enumerate(dict.fromkeys(tokens))}
         self.subjects = [self.vocabulary[_of_subject(fact)] for fact in facts]
         self.one = len(self.vocabulary)

@@ -152,6 +152,17 @@ def test_figures_of_the_first_fact_show_its_last_token(of_planted):
     assert (last["pos"] == of_planted.tables["example"]["pos"].max()).all()
 
 
+def test_the_first_prompt_is_traced_by_itself_for_both_its_words(of_planted):
+    rows = of_planted.tables["first_traced"].set_index(["word", "component", "first_layer"])
+    # Its subject is the last token: layer 1's MLP knows the fact there, that of layer 3 says it.
+    assert set(rows["put_back_at"]) == {"last of subject"}
+    assert (rows["lost"]["Presley"] > 0.99).all()
+    mlp = rows.xs("mlp", level="component")["back"]
+    assert mlp["Presley", 1] == pytest.approx(rows["lost"]["Presley", "mlp", 1], rel=0.01)
+    assert mlp["Presley"].drop([1, 3]).abs().max() < 0.01
+    assert 0 not in set(of_planted.tables["traced"]["fact"])
+
+
 @pytest.mark.real
 @pytest.mark.parametrize(
     ("name", "first"), [("smollm2", "Costello"), ("gemma3_270m_q4", "Presley")]

@@ -1,5 +1,7 @@
 """Facts as tokens: where subjects stand, who else fits, and what an adder is asked."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -55,8 +57,20 @@ def test_another_subject_is_of_the_same_relation_with_another_answer(planted, as
         assert text == other.text
 
 
-def test_elvis_alone_has_no_other_subject(asked):
-    assert [one.number for one in asked.cases if one.other is None] == [0]
+def test_elvis_alone_is_exchanged_for_no_subject_of_another_fact(planted, asked):
+    assert [one.number for one in asked.cases if one.instead < 0] == [0]
+    elvis = asked.cases[0]
+    told = planted.model.tokenizer.convert_ids_to_tokens(elvis.other.tolist())
+    assert "".join(told).endswith(f"His name is {planted.facts[0].others[0]}")
+
+
+def test_a_stand_in_whose_tokens_do_not_fit_is_passed_over(planted):
+    fact = replace(planted.facts[0], others=("Elvis", "name is", "Jimi"))
+    (only,) = told_cases(planted.model, [fact], 0).cases
+    told = planted.model.tokenizer.convert_ids_to_tokens(only.other.tolist())
+    assert "".join(told) == replace(fact, subject="Jimi").text
+    (none,) = told_cases(planted.model, [replace(fact, others=("name is",))], 0).cases
+    assert none.other is None
 
 
 def test_copies_and_answers_like_their_rival_are_skipped(planted):
@@ -74,7 +88,7 @@ def test_copies_and_answers_like_their_rival_are_skipped(planted):
 
 def test_relations_take_turns_and_few_known_facts_are_not_enough(asked):
     known = np.zeros(len(asked.cases), dtype=bool)
-    known[[0, 1, 2, 3, 20, 40]] = True  # Elvis, who has no other, three capitals and two others
+    known[[0, 1, 2, 3, 20, 40]] = True  # Elvis, traced by himself, three capitals and two others
     chosen = asked.taking_turns(known, 4, fewest=5)
     assert [one.number for one in chosen] == [1, 20, 40, 2]
     every = asked.taking_turns(known, 200, fewest=6)
