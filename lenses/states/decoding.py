@@ -16,6 +16,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from lenses.kept import Sums
+from lenses.states.ridge import RidgeLens
 from models import Model
 from models.passes import reading_each
 from models.readout import unembedding
@@ -68,8 +69,9 @@ ALIKE = 0.2
 class Readout:
     """How a state becomes logits; `Readout()` is the logit lens."""
 
-    decoder: Literal["E", "U"] = "U"
-    """Rows of W_E, or the model's own readout: W_U, its bias, and what stands before the logits."""
+    decoder: Literal["E", "U", "ridge"] = "U"
+    """Rows of W_E, or the model's own readout: W_U, its bias, and what stands before the logits;
+    as it is, or of the last state that the ridge lens predicts."""
     norm: Literal["none", "unit", "final"] = "final"
     """Of the state before it is decoded: none, to length 1, or the model's final norm."""
     centred: bool = False
@@ -167,10 +169,13 @@ class MeanStates(Sums):
 
 
 class Decoder:
-    """A model's states as logits over its vocabulary, by any `Readout`."""
+    """A model's states as logits over its vocabulary, by any `Readout`; by a ridge lens if it has
+    one."""
 
-    def __init__(self, model: Model, centre: Float[Tensor, "site d"]) -> None:
-        self._centre = centre.to(model.cfg.device)
+    def __init__(
+        self, model: Model, centre: Float[Tensor, "site d"], ridge: RidgeLens | None = None
+    ) -> None:
+        self._centre, self._ridge = centre.to(model.cfg.device), ridge
         self._own = unembedding(model)
         self._W_E = model.W_E.detach()
 
@@ -178,6 +183,7 @@ class Decoder:
         """The decoder of one site alone."""
         only = copy(self)
         only._centre = self._centre[site : site + 1]
+        only._ridge = self._ridge and self._ridge.at(site)
         return only
 
     def __call__(
@@ -234,7 +240,11 @@ class Decoder:
         return first, second
 
     def _ready(self, states: Float[Tensor, "site n d"], how: Readout) -> Float[Tensor, "site n d"]:
-        """Centred and normed as asked."""
+        """Carried, centred and normed as asked."""
+        if how.decoder == "ridge":
+            assert self._ridge is not None
+            assert not how.centred  # the lens takes its own mean off
+            states = self._ridge(states)
         states = states - self._centre[:, None] if how.centred else states
         if how.norm == "final":
             return self._own.norm(states)
@@ -243,13 +253,13 @@ class Decoder:
     def _logits(
         self, ready: Float[Tensor, "*n d"], how: Readout, ids: Int[Tensor, "token"] | slice
     ) -> Float[Tensor, "*n token"]:
-        if how.decoder == "U":
-            return self._own.logits(ready, ids)
-        return ready @ self._W_E[ids].float().mT
+        if how.decoder == "E":
+            return ready @ self._W_E[ids].float().mT
+        return self._own.logits(ready, ids)
 
     def _vocabulary(self, how: Readout) -> int:
         """How many tokens there are to decode to."""
-        return len(self._own.b_U) if how.decoder == "U" else len(self._W_E)
+        return len(self._W_E) if how.decoder == "E" else len(self._own.b_U)
 
 
 def _slices(length: int, size: int) -> Iterator[slice]:

@@ -88,6 +88,31 @@ def ridge(moments: SecondMoments, site: int, penalty: float) -> Float[Tensor, "d
 
 
 @dataclass(frozen=True)
+class RidgeLens:
+    """The ridge lens of some sites, each with a map of its own."""
+
+    mean: Float[Tensor, "site d"]
+    maps: Float[Tensor, "site d d"]
+    last_mean: Float[Tensor, "d"]
+
+    @classmethod
+    def of(cls, moments: SecondMoments, penalty: float, device: torch.device | str) -> "RidgeLens":
+        """Fitted to all the sites of the moments."""
+        mean, last = moments.mean.float().to(device), moments.last_mean.float().to(device)
+        maps = [ridge(moments, site, penalty).to(device) for site in range(len(mean))]
+        return cls(mean, torch.stack(maps), last)
+
+    def at(self, site: int) -> "RidgeLens":
+        """That of one site alone."""
+        one = slice(site, site + 1)
+        return RidgeLens(self.mean[one], self.maps[one], self.last_mean)
+
+    def __call__(self, states: Float[Tensor, "site n d"]) -> Float[Tensor, "site n d"]:
+        """The last states that it predicts."""
+        return self.last_mean + (states - self.mean[:, None]) @ self.maps
+
+
+@dataclass(frozen=True)
 class Axes:
     """The principal axes of the states of a site."""
 
