@@ -402,14 +402,15 @@ def _first_figure(tables: Mapping[str, pd.DataFrame]) -> dict[str, Drawing]:
     words = end.drop_duplicates("word").set_index("word")
     lost = ", ".join(f"{word}: {row.lost:.3f} of {row.probability:.3f}" for word, row in
                      words.iterrows())  # fmt: skip
-    back = "probability brought back"
+    back, line = "probability brought back", end["word"] + ": " + end["component"].map(names)
     return {
         "What brings this prompt's two words back": curves(
-            end.assign(component=end["component"].map(names)).rename(columns={"back": back}),
-            "first_layer", back, series="component", facet="word",
-            caption="The same prompt traced by itself: its subject is exchanged, and what "
-            "attention or the MLPs of a few neighbouring layers wrote in the clean run is put back "
-            f"at its last token. Probability that the exchange costs: {lost}.",
+            end.assign(line=line).rename(columns={"back": back}), "first_layer", back,
+            series="line",
+            caption="The same prompt traced by itself (one prompt, so without intervals): its "
+            "subject is exchanged, and what attention or the MLPs of a few neighbouring layers "
+            "wrote in the clean run is put back at its last token; x is the first of the layers. "
+            f"Probability that the exchange costs: {lost}.",
         )
     }  # fmt: skip
 
