@@ -65,14 +65,14 @@ class Lenses:
     def logits(self, site: int, states: Float[Tensor, "n d"]) -> Read:
         """Decoder, norm and logits, for every norm and decoder but `surer`, one at a time."""
         ways = list(self._ways(site, states.float()))
-        by_U = _products([way.vector for way in ways], self.own.W_U.float())
-        own = [way.vector for way in ways if way.lens == "U" and self.W_E is not None]
+        by_U = _products(ways, self.own.W_U.float())
+        own = [way for way in ways if way.lens == "U" and self.W_E is not None]
         by_E = _products(own, self.W_E.mT) if own else {}
         for way in ways:
-            read = self.own.of_products(by_U[id(way.vector)] * way.scale)
+            read = self.own.of_products(way.of(by_U))
             yield way.lens, way.norm, read
             if way.lens == "U" and by_E:
-                yield from self._mixed(site, way.norm, by_E[id(way.vector)] * way.scale, read)
+                yield from self._mixed(site, way.norm, way.of(by_E), read)
 
     def short(self) -> "Lenses":
         """The same, read after the final norm alone."""
@@ -112,48 +112,47 @@ class Lenses:
 
     def _ways(self, site: int, states: Float[Tensor, "n d"]) -> Iterator["_Way"]:
         """Every vector that is multiplied with U, however it came about."""
-        raw = ("final",) if self.only_final else BASIC[:4]
-        yield from self._carried(site, states, raw, centred=False)
-        if self.only_final:
+        for lens, state, mean in self._carried(site, states, self.mean[site]):
+            yield from self._normed(lens, state, mean)
+        if self.only_final or site not in self.axes:
             return
+        first, whitening = self.axes[site].first, self.axes[site].whitening
         states = states - self.mean[site]
-        yield from self._carried(site, states, ("centred",), centred=True)
-        if site in self.axes:
-            first, whitening = self.axes[site].first, self.axes[site].whitening
-            left = states - (states @ first.mT) @ first
-            yield from self._carried(site, left, ("without axes",), centred=True)
-            yield from self._carried(site, states @ whitening, ("whitened",), centred=True)
+        prepared = {"without axes": states - (states @ first.mT) @ first}
+        prepared["whitened"] = states @ whitening
+        for norm, left in prepared.items():
+            for lens, state, mean in self._carried(site, left, torch.zeros_like(self.mean[site])):
+                yield _Way(lens, norm, self.own.norm(state - mean))
 
     def _carried(
-        self, site: int, states: Float[Tensor, "n d"], norms: Sequence[str], centred: bool
-    ) -> Iterator["_Way"]:
-        """A state that was prepared, as it is and as the fitted lenses carry it.
+        self, site: int, states: Float[Tensor, "n d"], mean: Float[Tensor, "d"]
+    ) -> Iterator[tuple[str, Float[Tensor, "n d"], Float[Tensor, "d"]]]:
+        """Each lens, states as it carries them, and what their mean becomes.
 
         They carry what a block adds as the stream that it is added to, from its own mean; a
         centred state is not given the mean of the last states.
         """
         at = self._stream(site)
-        from_mean = states if centred else states - self.mean[site]
-        carried = {"U": states, "ridge": from_mean @ self.ridge[at]}
-        if not centred:
-            carried["ridge"] = carried["ridge"] + self.last_mean
+        yield "U", states, mean
+        yield "ridge", (states - mean) @ self.ridge[at] + self.last_mean, self.last_mean
         if self.jacobian:
-            carried["jacobian"] = states @ self.jacobian[at].mT
-        for lens, state in carried.items():
-            yield from self._normed(lens, state, norms)
+            yield "jacobian", states @ self.jacobian[at].mT, mean @ self.jacobian[at].mT
 
     def _normed(
-        self, lens: str, states: Float[Tensor, "n d"], norms: Sequence[str]
+        self, lens: str, state: Float[Tensor, "n d"], mean: Float[Tensor, "d"]
     ) -> Iterator["_Way"]:
-        """After each norm; what only differs in length is one vector, with a scale."""
+        """After each norm; what only differs in length, or by the mean, is one vector."""
         own = self.own.norm
-        if norms != BASIC[:4]:
-            yield _Way(lens, norms[0], own(states))
+        gained = own.centred(state) * own.gain.float()
+        shift = own.shift.float()[None] if own.shift.any() else None
+        yield _Way(lens, "final", gained, 1 / own.scale(state), plus=shift)
+        if self.only_final:
             return
-        yield _Way(lens, "none", states)
-        yield _Way(lens, "unit", states, 1 / states.norm(dim=-1, keepdim=True).clamp(min=1e-12))
-        yield _Way(lens, "plain", own.centred(states), 1 / own.scale(states))
-        yield _Way(lens, "final", own(states))
+        yield _Way(lens, "none", state)
+        yield _Way(lens, "unit", state, 1 / state.norm(dim=-1, keepdim=True).clamp(min=1e-12))
+        yield _Way(lens, "plain", own.centred(state), 1 / own.scale(state))
+        less = own.centred(mean[None]) * own.gain.float()
+        yield _Way(lens, "centred", gained, 1 / own.scale(state - mean), less, shift)
 
     def _mixed(
         self,
@@ -170,21 +169,30 @@ class Lenses:
 
 
 class _Way(NamedTuple):
-    """A vector to be multiplied with U, then scaled, and what it is."""
+    """A vector to be multiplied with U, and what is taken off, scaled and added, and its name."""
 
     lens: str
     norm: str
     vector: Float[Tensor, "n d"]
     scale: Float[Tensor, "n 1"] | float = 1.0
+    less: Float[Tensor, "1 d"] | None = None
+    plus: Float[Tensor, "1 d"] | None = None
+
+    def of(self, products: Mapping[int, Float[Tensor, "_ token"]]) -> Float[Tensor, "n token"]:
+        """What is made of the products of its parts."""
+        found = products[id(self.vector)]
+        if self.less is not None:
+            found = found - products[id(self.less)]
+        found = found * self.scale
+        return found if self.plus is None else found + products[id(self.plus)]
 
 
-def _products(
-    vectors: Sequence[Float[Tensor, "n d"]], W: Float[Tensor, "d token"]
-) -> dict[int, Float[Tensor, "n token"]]:
-    """Each vector times W, by its id, in one multiplication: few rows take as long as many."""
-    unlike = {id(vector): vector for vector in vectors}
+def _products(ways: Sequence[_Way], W: Float[Tensor, "d token"]) -> dict[int, Tensor]:
+    """Each part times W, by its id, in one multiplication: few rows take as long as many."""
+    parts = [part for way in ways for part in (way.vector, way.less, way.plus)]
+    unlike = {id(part): part for part in parts if part is not None}
     products = torch.cat(list(unlike.values())) @ W
-    return dict(zip(unlike, products.split(len(vectors[0])), strict=True))
+    return dict(zip(unlike, products.split([len(part) for part in unlike.values()]), strict=True))
 
 
 def second_decoder(model: Model) -> tuple[str, Float[Tensor, "token d"] | None]:
