@@ -59,7 +59,7 @@ def test_only_a_newline_ends_a_line_of_a_csv(tmp_path):
         ("a.toml", "[", "cannot be read"),
         ("a.toml", RELATION + "facts = 1", "relation 1: no field 'facts'"),
         ("a.toml", RELATION + "others = 'a'\nfacts = []", "relation 1: field 'others' is no list"),
-        ("a.toml", RELATION + "others = [1]\nfacts = [['a', 'b', 'c']]", "field 'others' is 1, not"),
+        ("a.toml", RELATION + "others = [1]\nfacts = [['a', 'b', 'c']]", "'others' is 1, not"),
         ("a.toml", RELATION + "facts = [['a', 'b']]", r"relation 1, fact 1: \['a', 'b'\] is not"),
         ("a.toml", RELATION + "facts = [['a', 'b', 3]]", "relation 1, fact 1: field 'rival' is 3"),
         ("a.toml", "[[relation]]\nname = 'x'\nfacts = [['a', 'b', 'c']]", "field 'prompt' is None"),
