@@ -332,8 +332,7 @@ def _dots(
     names = list(dict.fromkeys(pd.concat(parts.values())[category]))
     beside = _beside(names)
     longest = max(len(line) for name in beside for line in name.split("\n"))
-    least, room = (_NARROW, 2.6) if len(parts) < 3 else (DESK / 3, 1.8)
-    width = max(least, room + 0.075 * longest)
+    width = max(_NARROW, 2.6 + 0.075 * longest)
     figure, axes = panels(
         len(parts), width, 1.1 + (0.34 if len(names) <= 12 else 0.26) * len(names), DESK
     )
