@@ -576,13 +576,14 @@ def _text_figures(
     layer = int(spread.groupby("layer")["share_entropy"].mean().idxmin())
     rows = rows.query("prompt == 0 and layer == 0 and head == 0")
     pattern = results.arrays["pattern"][layer]
+    whole = "1" if pattern.sum(-1).min() > 0.9 else "1 less what a learned sink takes"
     axes = dict(zip(("layer", "head", "query", "key"), ([layer], *pattern.shape), strict=True))
     pairs = grid(axes, attention=pattern).query("query >= key")
     attention = parts.query("prompt == 0 and whole == 'resid_post' and component == 'attention'")
     return {
         "Attention": attention_patterns(
             pairs, rows.sort_values("pos")["token"].tolist()[: pattern.shape[-1]],
-            caption=f"Attention in layer {layer}. Each row sums to 1 for each head by itself.",
+            caption=f"Attention in layer {layer}. Each head's rows by themselves sum to {whole}.",
         ),
         "Attention along the text": along_text(
             attention[["layer", "pos", "token", "phase", "share"]], "share",

@@ -134,7 +134,7 @@ class PromptRelevance(TextStudy):
                 "key": "the word that decides the answer",
                 "misleading": "a word that could be the answer and is not",
                 "depends": "whether the answer is known to depend on the key",
-                "row_error": "how far a row of attention is from summing to 1, at most",
+                "row_error": "how far a row of attention is from its sum, at most",
                 "integrated": "sum of the integrated gradients over the prompt's tokens",
                 "whole": "what that sum should be",
                 "log_probability": "log-probability of the answer, in nats",
@@ -248,8 +248,8 @@ class PromptRelevance(TextStudy):
         tolerance, several = TOLERANCE[self.dtype], len(results.tables["sink"]) > 1
         return [
             Claim.identity(
-                "The attention of each row sums to 1 over the tokens that it can see, also "
-                "weighted by values, multiplied through the layers, and without the first token.",
+                "Each row's attention sums to 1, or to 1 less a learned sink; weighted by values, "
+                "through the layers and without the first token it sums to 1.",
                 prompts["row_error"], within=tolerance,
                 unit=f"largest error; tolerance {tolerance:g}",
             ),

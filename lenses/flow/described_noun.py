@@ -20,7 +20,7 @@ from lenses.flow.spelled import cells
 from lenses.heads.contributions import Written
 from lenses.patching.knock_out import without
 from models import Model
-from models.parts import attention_out
+from models.parts import attention_out, sinks
 from models.passes import Hooks
 from models.readout import unembedding
 from models.text import token_strings, tokenize
@@ -123,12 +123,13 @@ def next_after_noun(model: Model, said: Sentence) -> Float[Tensor, "reading toke
     """Probabilities of what follows the noun: as it is, and attending to no adjective of its own.
 
     The edges from the noun's tokens to those of the adjectives are cut in every layer, and what is
-    left of each row is made to sum to 1.
+    left of each row grows as if the softmax knew.
     """
     gone = said.tokens_of(NOUN)[:, None] & said.tokens_of(*ADJECTIVES)
+    has_sinks = sinks(model.blocks) is not None
 
     def cut(pattern: Float[Tensor, "batch head query key"], hook: object) -> Tensor:
-        return torch.cat([pattern[:1], without(pattern[1:], gone)])
+        return torch.cat([pattern[:1], without(pattern[1:], gone, has_sinks)])
 
     hooks: Hooks = [
         (f"blocks.{layer}.attn.hook_pattern", cut) for layer in range(model.cfg.n_layers)

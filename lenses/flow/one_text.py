@@ -27,6 +27,7 @@ from lenses.patching.knock_out import answered, edge_drops, embedding_drops
 from lenses.statistics.grid import grid
 from lenses.statistics.intervals import bootstrap
 from models import Model
+from models.parts import sinks
 from models.passes import windows
 from models.text import token_strings
 from prompts.relevance import ROLES
@@ -170,15 +171,19 @@ class TextRelevance:
         return np.stack([rank_of(ranked, text.words[role], text.scored) for role in ROLES])
 
     def checks(self, model: Model) -> Float[np.ndarray, "4"]:
-        """How far rows are from summing to 1, what integrated gradients sum to and should, and the
-        answer's log-probability."""
+        """How far rows are from summing to 1 (beyond it, of attention with learned sinks), what
+        integrated gradients sum to and should, and the answer's log-probability."""
         rows = self.seen.attention.rows
         sums = rows.sum(-1)
         first_sees_more = rows.shape[-1] > rows.shape[-2]
         if not first_sees_more:  # the one token that the first row sees is the sink
             sums[LAYERED.index("attention_without_sink"), :, 0] += 1
+        beyond = sums - 1
+        if sinks(model.blocks) is not None:
+            mean = LAYERED.index("attention")
+            beyond[mean] = beyond[mean].clamp(min=0)
         summing = [i for i, name in enumerate(LAYERED) if name != "attention_max"]
-        error = (sums[summing] - 1).abs().max().item()
+        error = beyond[summing].abs().max().item()
         plain = answered(model, self.text.tokens(model)[None], len(self.text.given))
         integrated = self.rankings["integrated_gradients", "all"].sum()
         return np.array([error, integrated, self.whole, plain.log_probability.sum().item()])

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from lenses.patching.knock_out import answered, without
 from models import Model
-from models.parts import AttentionOut, attention_out
+from models.parts import AttentionOut, attention_out, sinks
 from models.passes import reading
 
 LAYERED = (
@@ -34,7 +34,7 @@ mean over heads when the first token is removed and each head's row renormalised
 norm(alpha_ij v_j W_O) summed over heads, and the length of their sum (Kobayashi et al. 2020,
 section 3), as shares of the row; and attention multiplied through the layers so far, half of each
 being the residual stream (Abnar & Zuidema 2020, section 3). All but the maximum sum to 1 over the
-tokens that a row can see."""
+tokens that a row can see, the mean to 1 less what a learned sink takes."""
 
 STEPS = (12, 48, 192)
 """Points on the path of integrated gradients (Gauss and Legendre's): as many as it takes."""
@@ -61,7 +61,7 @@ class AttentionRows:
 @torch.inference_mode()
 def attention_rows(model: Model, tokens: Int[Tensor, "pos"], prompt: int) -> AttentionRows:
     """Every relevance of LAYERED in one forward pass, on the CPU."""
-    found = _Reading(attention_out(model), prompt)
+    found = _Reading(attention_out(model), prompt, sinks(model.blocks) is not None)
     model.run_with_hooks(tokens[None, :-1], return_type=None, fwd_hooks=found.hooks())
     return AttentionRows(
         torch.stack(found.rows, dim=1).cpu(),
@@ -73,8 +73,8 @@ def attention_rows(model: Model, tokens: Int[Tensor, "pos"], prompt: int) -> Att
 class _Reading:
     """A forward pass being read, layer by layer."""
 
-    def __init__(self, out: AttentionOut, prompt: int) -> None:
-        self.out, self.first = out, prompt - 1
+    def __init__(self, out: AttentionOut, prompt: int, has_sinks: bool) -> None:
+        self.out, self.first, self.has_sinks = out, prompt - 1, has_sinks
         self.rows: list[Tensor] = []
         self.all_rows: list[Tensor] = []
         self.lengths: list[Tensor] = []
@@ -103,6 +103,7 @@ class _Reading:
         whole = pattern[0].float()
         mean = whole.mean(0)
         half = (mean + torch.eye(len(mean), device=mean.device)) / 2
+        half = _shares(half) if self.has_sinks else half
         self.rolled = half if self.rolled is None else half @ self.rolled
         read = whole[:, self.first :]
         self.rows.append(
@@ -135,9 +136,12 @@ class _Reading:
 
 
 def without_sink(pattern: Float[Tensor, "*batch row pos"]) -> Float[Tensor, "*batch row pos"]:
-    """Attention without the first token: each row renormalised, zero where nothing else is seen."""
+    """Attention without the first token: each row renormalised, zero where nothing else is seen.
+
+    What a learned sink takes goes as well.
+    """
     is_first = torch.arange(pattern.shape[-1], device=pattern.device) == 0
-    return without(pattern, is_first.expand(1, -1))
+    return without(pattern, is_first.expand(1, -1), has_sinks=False)
 
 
 def _shares(rows: Float[Tensor, "row pos"]) -> Float[Tensor, "row pos"]:

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from models import Model
+from models.parts import sinks
 from models.passes import Hooks, reading
 
 AT_ONCE = 16
@@ -52,33 +53,45 @@ def edge_drops(
     """What each generated token loses in log-probability when a prompt token is not attended to.
 
     In every layer and head the attention to that token is set to zero for later positions, and
-    each row is renormalised; the token still sees itself. The last prompt token is itself the
-    first row that is read, so for it only what the rows after that lose is seen.
+    what is left of each row grows (`without`); the token still sees itself. The last prompt token
+    is itself the first row that is read, so for it only what the rows after that lose is seen.
     """
+    has_sinks = sinks(model.blocks) is not None
     blocks = [f"blocks.{layer}.attn.hook_pattern" for layer in range(model.cfg.n_layers)]
 
     def hooks(which: Int[Tensor, "batch"]) -> Hooks:
-        return [(name, partial(_without, which)) for name in blocks]
+        return [(name, partial(_without, which, has_sinks)) for name in blocks]
 
     return _drops(model, tokens, prompt, hooks)
 
 
 def _without(
-    which: Int[Tensor, "batch"], pattern: Float[Tensor, "batch head query key"], hook: object
+    which: Int[Tensor, "batch"],
+    has_sinks: bool,
+    pattern: Float[Tensor, "batch head query key"],
+    hook: object,
 ) -> Float[Tensor, "batch head query key"]:
     """Patterns in which no later position attends to token `which` of its row of the batch."""
     pos = torch.arange(pattern.shape[-1], device=pattern.device)
     is_key = pos == which[:, None]
     is_later = pos > which[:, None]
-    return without(pattern, is_later[:, None, :, None] & is_key[:, None, None, :])
+    return without(pattern, is_later[:, None, :, None] & is_key[:, None, None, :], has_sinks)
 
 
 def without(
-    pattern: Float[Tensor, "*batch query key"], gone: Bool[Tensor, "*#batch #query key"]
+    pattern: Float[Tensor, "*batch query key"],
+    gone: Bool[Tensor, "*#batch #query key"],
+    has_sinks: bool,
 ) -> Float[Tensor, "*batch query key"]:
-    """Attention with some edges cut: each row renormalised to 1, or zero if nothing is left."""
+    """Attention with some edges cut: what is left of each row grows as if the softmax knew.
+
+    It sums to 1 again, or is zero if nothing is left; a learned sink, which takes what a row lacks
+    of 1, grows with it.
+    """
     kept = pattern.masked_fill(gone, 0)
     total = kept.sum(-1, keepdim=True)
+    if has_sinks:
+        total = total + (1 - pattern.sum(-1, keepdim=True)).clamp(min=0)
     return torch.where(total > 0, kept / total, 0)
 
 

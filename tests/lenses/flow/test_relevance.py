@@ -13,10 +13,13 @@ from lenses.flow.relevance import (
     without_sink,
 )
 from lenses.patching.knock_out import mean_embedding
+from models import load
 from models.passes import windows
 from models.planted.copy import planted_copy
 from tests.lenses.blocks import CONFIGS, tiny
 from tests.lenses.patching.test_knock_out import PROMPT, close, naive
+from tests.models.tiny import LLAMA, save
+from tests.models.tiny import tiny as of_kind
 
 
 @pytest.fixture(scope="module", params=CONFIGS)
@@ -138,6 +141,16 @@ def test_the_sink_is_removed_and_the_rest_renormalised():
     pattern = torch.tensor([[1.0, 0.0, 0.0], [0.9, 0.1, 0.0], [0.5, 0.2, 0.3]])
     expected = torch.tensor([[0.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.4, 0.6]])
     torch.testing.assert_close(without_sink(pattern), expected)
+
+
+def test_what_a_learned_sink_takes_is_no_token_s(tmp_path, tokens):
+    shape = {**LLAMA, "head_dim": 16, "num_local_experts": 4, "sliding_window": 16}
+    model = load(str(save(tmp_path, of_kind("gpt_oss", **shape))))
+    found = attention_rows(model, tokens, PROMPT)
+    assert rows(found, "attention").sum(-1).max() < 0.99
+    for measure in ("attention_without_sink", "value_weighted", "value_weighted_sum", "rollout"):
+        sums = rows(found, measure).sum(-1)
+        close(sums, torch.ones_like(sums), 1e-5)
 
 
 @pytest.mark.parametrize(("prompt", "length"), [(1, 2), (1, 4), (2, 3)])

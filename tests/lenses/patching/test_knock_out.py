@@ -116,9 +116,22 @@ def test_the_mean_embedding_is_that_of_all_tokens(model):
 
 def test_cut_rows_are_renormalised_or_empty():
     pattern = torch.tensor([[1.0, 0.0, 0.0], [0.25, 0.75, 0.0], [0.5, 0.3, 0.2]])
-    cut = without(pattern, torch.tensor([True, False, False]).expand(3, 3))
+    cut = without(pattern, torch.tensor([True, False, False]).expand(3, 3), has_sinks=False)
     expected = torch.tensor([[0.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.6, 0.4]])
     torch.testing.assert_close(cut, expected)
+
+
+def test_a_learned_sink_grows_with_what_is_left_of_a_row():
+    made = torch.Generator().manual_seed(0)
+    scores = torch.randn(4, 6, generator=made).double()  # the last column is the sink's
+    gone = torch.tensor([False, True, False, False, True])
+    pattern = scores.softmax(-1)[:, :-1]
+    expected = scores.masked_fill(torch.cat([gone, gone[:1]]), -torch.inf).softmax(-1)
+    torch.testing.assert_close(
+        without(pattern, gone.expand(4, 5), has_sinks=True), expected[:, :-1]
+    )
+    everything = without(pattern, torch.ones(4, 5, dtype=torch.bool), has_sinks=True)
+    assert not everything.any()
 
 
 def test_shortened_prompts_are_shorter_prompts(model, tokens):
