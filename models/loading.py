@@ -17,7 +17,13 @@ from models.memory import refuse_large_config
 from models.native import fresh_weights, native_tokenizer, native_weights
 from models.parts import sinks
 from models.protocol import Identity, Model, PretrainedConfig, Processing, Tokenizer
-from models.sources import first_line, folder_of, plain_model, plain_tokenizer
+from models.sources import (
+    first_line,
+    folder_of,
+    plain_model,
+    plain_tokenizer,
+    unlike_its_file,
+)
 from models.text import begins_with_bos, refuse_unread_tokens
 from models.verification import check_tokens, verify
 
@@ -141,7 +147,8 @@ def _read(
         model = hook_model(plain, folded=processing == "folded")
         refuse_without_attention(card, model)
         dress(model, card, tokenizer, blueprint, processing)
-        model.end_tokens, model.read_report = ends, report
+        model.end_tokens = ends
+        model.read_report = (*report, *unlike_its_file(folder, tokenizer))
         if HAS_BRIDGE:  # HookedTransformer has made masks of its own length
             model.cfg.n_ctx = longest_of(blueprint)
         model.identities = verify(model, tokens, expected)

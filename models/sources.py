@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+from tokenizers import Tokenizer as FileTokenizer
 
 from models.card import Card, ModelError
 from models.fetch import plain_folder, read_from, snapshot, weights_files
@@ -29,6 +30,8 @@ FURTHER = re.compile(r"^(mtp|model\.(language_model\.)?layers\.\d+\.)")
 FLOATS = {"F64", "F32", "F16", "BF16"}
 """Formats of weights that are the numbers that they stand for."""
 REPORT = "read_report.txt"
+MARKED = "Né 12"
+"""What a tokenizer changes that writes small letters, takes accents off or keeps digits whole."""
 TRUSTED: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 """How everything is read: nothing from the network, and no code of a model's folder is run."""
 
@@ -172,6 +175,22 @@ def plain_tokenizer(card: Card, folder: Path) -> Tokenizer:
                 f"{card.name}: no readable tokenizer in {folder} ({first_line(error)}); "
                 "put tokenizer.json beside the weights"
             ) from error
+
+
+def unlike_its_file(folder: Path, tokenizer: Tokenizer) -> tuple[str, ...]:
+    """A line for a report where transformers cuts text otherwise than tokenizer.json says."""
+    file = folder / "tokenizer.json"
+    if not file.is_file() or not hasattr(tokenizer, "backend_tokenizer"):
+        return ()
+    both = FileTokenizer.from_file(str(file)), tokenizer.backend_tokenizer
+    stated, used = (one.encode(MARKED, add_special_tokens=False).tokens for one in both)
+    if stated == used:
+        return ()
+    name = type(tokenizer).__name__
+    return (
+        f"ignored: how tokenizer.json cuts text; transformers reads it as {name}, which gives "
+        f"{used} where the file says {stated}",
+    )
 
 
 def refuse_not_finite(card: Card, where: Path, weights: dict[str, torch.Tensor]) -> None:

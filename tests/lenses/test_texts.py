@@ -19,7 +19,7 @@ from lenses.texts import (
 from models import ModelError, load
 from models.text import TextNote
 from prompts.texts import Text
-from tests.models.tiny import LLAMA, save, tiny
+from tests.models.tiny import LLAMA, lower_case_tokenizer, save, tiny
 
 SUM = "000012+000007="
 
@@ -34,6 +34,14 @@ def test_copies_count_once_and_it_is_said(adder):
         texts = texts_to_read(adder, [SUM] * 7 + ["000013+000007="], None, (), 7)
     assert [text.number for text in texts] == [0, 1]
     assert [text.origin for text in texts] == [0, 7]
+
+
+def test_texts_that_differ_in_capitals_and_accents_alone_are_copies_to_an_uncased_model(tmp_path):
+    tokenizer = lower_case_tokenizer()
+    model = load(str(save(tmp_path, tiny("llama", tokenizer, **LLAMA), tokenizer)))
+    with pytest.warns(TextNote, match="1 of 3 prompts are copies"):
+        texts = texts_to_read(model, ["The Séa 12", "the sea 12", "the sea 13"], None, (), 0)
+    assert [text.origin for text in texts] == [0, 2]
 
 
 def test_different_texts_are_all_read_in_their_order(recwarn):

@@ -20,6 +20,12 @@ MODELS = {
     "a norm without weights (OLMo 1)": lambda: tiny("olmo", **LLAMA),
     "a norm that stores its distance from one (Gemma)": lambda: tiny("gemma", **LLAMA, head_dim=12),
     "nothing (Llama)": lambda: tiny("llama", **LLAMA),
+    "one key for all heads": lambda: tiny("llama", **LLAMA | {"num_key_value_heads": 1}),
+    "heads wider than the model": lambda: tiny("llama", **LLAMA, head_dim=20),
+    "biases on the MLP alone, and a tied head": lambda: tiny(
+        "llama", **LLAMA, mlp_bias=True, tie_word_embeddings=True
+    ),
+    "biases on queries, keys and values alone": lambda: tiny("qwen2", **LLAMA),
     "a norm of the embedding (BLOOM)": lambda: tiny("bloom", hidden_size=48, n_layer=3, n_head=4),
 }
 

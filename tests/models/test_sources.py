@@ -22,6 +22,7 @@ from models.gguf_files import as_the_file_splits, unembedding_of_gguf
 from models.sources import folder_of
 from models.text import token_strings, tokenize
 from models.verification import CHECK_TEXT
+from tests.models.tiny import LLAMA, lower_case_tokenizer, save, tiny
 
 
 def in_llama_cpp_order(weight: torch.Tensor, heads: int) -> torch.Tensor:
@@ -319,6 +320,40 @@ def test_folder_without_tokenizer_or_of_an_unknown_kind_is_refused(copied):
     assert f"no readable tokenizer in {copied}" in refusal_of(copied)
     (copied / "config.json").write_text(json.dumps(config | {"model_type": "unheard_of"}))
     assert str(copied) in refusal_of(copied)
+
+
+def test_a_tokenizer_that_writes_small_letters_is_read_as_its_file_says_or_it_is_told(tmp_path):
+    for kind, as_it_says in (("llama", True), ("qwen2", False)):
+        tokenizer = lower_case_tokenizer()
+        model = load(str(save(tmp_path / kind, tiny(kind, tokenizer, **LLAMA), tokenizer)))
+        texts = [tokenize(model, text) for text in ("The Séa 12", "the sea 12")]
+        told = [line for line in model.read_report if "how tokenizer.json cuts text" in line]
+        assert (texts[0] == texts[1], not told) == (as_it_says, as_it_says), kind
+        assert "".join(token_strings(model, texts[1])) == "the sea 12"
+    assert "Qwen2Tokenizer, which gives ['N', " in told[0]
+
+
+@pytest.mark.parametrize(
+    ("stated", "small", "kind"),
+    [(None, "mlp", torch.bfloat16), ("bfloat16", "norm", torch.float16)],
+)
+def test_weights_of_two_number_formats_are_what_plain_transformers_computes(
+    tmp_path, stated, small, kind
+):
+    folder = save(tmp_path, tiny("qwen2", **LLAMA))
+    weights = load_file(folder / "model.safetensors")
+    mixed = {name: one.to(kind) if small in name else one for name, one in weights.items()}
+    save_file(mixed, folder / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((folder / "config.json").read_text()) | {"dtype": stated}
+    (folder / "config.json").write_text(json.dumps(config))
+    tokens = torch.arange(1, 21)[None]
+    for dtype in (torch.float32, torch.bfloat16):
+        plain = transformers.AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, attn_implementation="eager"
+        )
+        with torch.no_grad():
+            expected = plain(tokens).logits
+        torch.testing.assert_close(load(str(folder), dtype=dtype)(tokens), expected)
 
 
 def test_unreachable_hub_is_refused(monkeypatch, own_cache):

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 import transformers
-from tokenizers import Tokenizer, decoders, pre_tokenizers
+from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import BPE
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
@@ -28,6 +28,14 @@ def byte_tokenizer(*special: str) -> transformers.PreTrainedTokenizerFast:
     inner.decoder = decoders.ByteLevel()
     inner.add_special_tokens(list(special))
     return transformers.PreTrainedTokenizerFast(tokenizer_object=inner, eos_token=special[0])
+
+
+def lower_case_tokenizer() -> transformers.PreTrainedTokenizerFast:
+    """The same, but it writes small letters and takes accents off, as uncased models do."""
+    tokenizer = byte_tokenizer()
+    steps = [normalizers.NFD(), normalizers.Lowercase(), normalizers.StripAccents()]
+    tokenizer.backend_tokenizer.normalizer = normalizers.Sequence(steps)
+    return tokenizer
 
 
 def letters_tokenizer() -> transformers.PreTrainedTokenizerFast:
