@@ -202,7 +202,8 @@ class AttentionGlimpse(Experiment):
     def _answers(self, own: pd.Series, first: pd.Series) -> Claim:
         enough = len(own) >= FEWEST
         return Claim.learned(
-            "With attention the network answers at least 95 % of new cases, in most trainings.",
+            "With attention the network answers at least 95 % of new cases, in more than half of "
+            "the trainings.",
             share((own >= SURE).sum(), len(own)) if enough else None, above=HALF,
             null=float((first >= SURE).mean()),
             null_note=f"before training; guessing one of the {len(LETTERS)} letters gives "

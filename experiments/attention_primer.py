@@ -172,14 +172,14 @@ class AttentionPrimer(Experiment):
         return [
             Claim.mechanical(
                 "One head of attention, trained on three sentences, predicts at least 99 % of "
-                "their next words, in most trainings.",
+                "their next words, in more than half of the trainings.",
                 share(most["attention"].sum(), len(wide)) if enough else None,
                 null=float(most["untrained"].mean()), null_note="the same head before training",
                 **how,
             ),
             Claim.mechanical(
-                "Without attention the same network predicts fewer next words in most trainings: "
-                "“the” has two, and only looking back tells which.",
+                "Without attention the same network predicts fewer next words in more than half "
+                "of the trainings: “the” has two, and only looking back tells which.",
                 share(fewer.sum(), len(wide)) if enough else None,
                 null=0.5, null_note="as often fewer as not", **how,
             ),

@@ -397,9 +397,10 @@ def _in_order(what: str, trend: pd.DataFrame) -> Claim:
         return tell(None, needs="3 trainings or more (--seeds) whose parts do not all come at "
                     "once: examine more often (--examined)")  # fmt: skip
     found = Estimate(*(rows.iloc[0][name] for name in ("tau", "low", "high", "n", "p")))
-    holds, reversed_p = found.low > 0 and found.p <= LEVEL, found.p if found.high < 0 else 1.0
-    decide = "more trainings (--seeds)"
-    return tell(found, holds=bool(holds), p_fails=reversed_p, decide=decide)
+    agree = not found.low <= 0 <= found.high  # where all trainings are alike there is no interval
+    holds, turned = agree and found.estimate > 0, agree and found.estimate < 0
+    return tell(found, holds=bool(holds and found.p <= LEVEL), decide="more trainings (--seeds)",
+                p_fails=found.p if turned else 1.0)  # fmt: skip
 
 
 def _agree(dealt: str, agreement: pd.DataFrame) -> Claim:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pandas as pd
 from pydantic import Field
 
-from experiments import Claim, Estimate, Experiment, Reading, Results, Table
+from experiments import Claim, Estimate, Experiment, Reading, Results, Table, percent
 from lenses.addition import found as view
 from lenses.addition.battery import Battery
 from lenses.addition.contrasts import rates
@@ -389,7 +389,8 @@ def _place_claim(tables: Tables, found: Found) -> Claim:
     """That the smallest set of heads found, or any small one, moves the carry into a place."""
     best, place, decide = found.best, found.place, MORE
     said = {"family": "Which heads move the carry into each place", "label": f"Place {place}"}
-    sentence = f"The carry into place {place} is moved by {_few(tables)}"
+    surely = f"in over {percent(SURE)} of pairs"
+    sentence = f"The carry into place {place} is moved, {surely}, by {_few(tables)}"
     if best is None:
         pairs = tables["pairs"].query(f"pair == 'local' and read_place == {place}")
         n, wanted = (int(pairs[name].sum()) for name in ("n", "wanted"))
@@ -398,7 +399,7 @@ def _place_claim(tables: Tables, found: Found) -> Claim:
     if found.heads:
         said["label"] += f" · {' + '.join(found.heads)}"
         who = _who(found._replace(verdict="holds"), "moves the carry into place")
-        at = f"at the token that predicts the digit (“{best['token']}”)"
+        at = f"at the token that predicts the digit (“{best['token']}”), {surely}"
         sentence = "; ".join(filter(None, [f"{who} {place}, {at}", _besides(found)]))
     else:
         sentence += f" (the best set measured is {best['members'].replace(' ', ' + ')}; searched: "
@@ -430,7 +431,8 @@ def _over_nines(tables: Tables) -> Claim:
 def _suffices(table: pd.DataFrame) -> Claim:
     """The heads with a role keep nearly all of the accuracy; as many random ones do not."""
     found, whole, random = view.kept_alone(table)
-    sentence = "The heads that have a role suffice for adding, and random sets of equal size do not"
+    sentence = f"The heads that have a role suffice for adding (over {percent(KEEPS)} of the "
+    sentence += "accuracy), and random sets of equal size do not"
     needs = "a model that adds, in which heads with a role are found"
     if found["heads"] and random.empty:
         needs = "a model with more heads: it has too few other sets of this size to compare with"
@@ -439,9 +441,8 @@ def _suffices(table: pd.DataFrame) -> Claim:
     all_of_it, adds = max(float(whole["accuracy"]), 1e-9), whole["low"] >= ADDS
     luck, as_well = random["accuracy"] / all_of_it, random["low"] / all_of_it > KEEPS
     own = (found[["accuracy", "low", "high"]].astype(float) / all_of_it).clip(upper=1)
-    judged = "fails" if as_well.mean() > 0.5 else "undecided"  # the threshold is not all
-    if found["low"] > random["accuracy"].max() or own["high"] < KEEPS:
-        judged = None
+    random_tell = found["low"] <= random["accuracy"].max() and own["high"] >= KEEPS
+    judged = ("fails" if as_well.mean() > 0.5 else "undecided") if random_tell else None
     return Claim.learned(
         f"{sentence}: these {found['heads']} alone (of {whole['heads']} heads at tokens; all "
         f"others at their means, MLPs kept) keep {own['accuracy']:.0%} of the accuracy, random "

@@ -194,9 +194,10 @@ class DigitGeometry(Experiment):
 
 LINE = "At some place and layer, the ten digits follow a line beyond what a circle explains."
 CIRCLE = "At some place and layer, the ten digits follow a circle beyond what a bent line explains."
+MORE_OFTEN = "more often than along permuted labels."
 MOVES = {
-    OWN: "Shifted along line and circle alone, a digit is read as the digit it was shifted to.",
-    ABOVE: "Shifted along line and circle alone, a digit makes or removes the carry as it should.",
+    OWN: f"Shifted along line and circle alone, a digit is read as the new one {MORE_OFTEN}",
+    ABOVE: f"Shifted along line and circle alone, a digit makes or removes the carry {MORE_OFTEN}",
 }
 MORE_MODELS = "ten digits allow no finer test: the same in models trained from other seeds"
 
@@ -278,7 +279,7 @@ def _same_as_token(moves: pd.DataFrame) -> Claim:
 
 def _numbers(helix: pd.DataFrame) -> Claim:
     """What shifts along the helix do, or that there are no such tokens to shift."""
-    sentence = "Shifted along a helix, a number is read as the number it was shifted to."
+    sentence = f"Shifted along a helix, a number is read as the new one {MORE_OFTEN}"
     if helix.empty:
         needs = "a model with one token for each number from 0 to 99 (--model gpt2)"
         return Claim.not_tested("mechanical", sentence, needs)

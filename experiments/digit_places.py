@@ -433,7 +433,7 @@ def _treated_as_moved(contrasts: pd.DataFrame) -> Claim:
     """
     rows = contrasts[contrasts["statistic"].str.startswith("answer moves")]
     sentence = "Shifted from the mean state of its place to that of another, a digit is treated "
-    sentence += "as if it stood there."
+    sentence += "as if it stood there, more than after other shifts of equal length."
     p, nowhere = decoding.hardest(rows, NEGLIGIBLE)
     if p.empty:
         return Claim.not_tested("learned", sentence, "more texts (--edits)")

@@ -352,8 +352,8 @@ class HeadSelection(TextStudy):
     def _copy_claim(self, copies: pd.DataFrame) -> Claim:
         above = copies["own_below"].dropna() > COPIES
         return Claim.learned(
-            "The best induction head copies most tokens: the logit of the token that it attends to "
-            f"rises more than {percent(COPIES)} of all other logits.",
+            "The best induction head copies: for more than half of the tokens that it attends to, "
+            f"the token's logit rises more than {percent(COPIES)} of all others.",
             share(int(above.sum()), len(above)), above=0.5, null=1 - COPIES,
             null_note="a head that writes tokens at random", unit="share of tokens",
             decide="more tokens (--vocabulary)",
@@ -517,12 +517,13 @@ def _kinds_found(best: pd.DataFrame) -> str:
 
 def _kind_claim(kind: str, row: pd.Series, heads: int) -> Claim:
     return Claim.learned(
-        f"A head gives most of its attention to {THERE_IS[kind]}.", row, above=MOSTLY,
+        f"A head gives over {percent(MOSTLY)} of its attention to {THERE_IS[kind]}.", row,
+        above=MOSTLY,
         null=row["even"], null_note=f"attention spread evenly; {_name(row)} was chosen from "
         f"{heads} heads on other sequences",
         unit=f"share of attention in repeated random tokens; threshold {MOSTLY:g}",
         decide="more sequences (--repeats)", needs="10 sequences or more (--repeats)",
-        family="A head gives most of its attention to one kind of token", label=kind,
+        family="A head gives over half of its attention to one kind of token", label=kind,
     )  # fmt: skip
 
 

@@ -437,8 +437,8 @@ class TokenDecoding(Experiment):
     def _says_what_comes(self, values: pd.DataFrame) -> Claim:
         """Judged against random weights, which know nothing of the text."""
         sentence = (
-            "Before the last layer, a state already tells the text's next token from tokens that "
-            "come elsewhere in the text (by the ridge lens)."
+            "Before the last layer, a state already makes the text's next token likelier than "
+            "tokens from elsewhere in the text, more so than with random weights (ridge lens)."
         )
         random = values.filter(like="random ", axis="index").to_numpy()
         found = above_zero_and_random(values.loc["own"].to_numpy(), random, self.seed)

@@ -57,15 +57,16 @@ SAID = {
     "implied by random": "says that after a random word",
 }
 """Outcomes that are drawn."""
+IMPLIED = "the answer that the other word implies comes more often than after a random one or none."
 SENTENCES = {
     "replace": "Where another word's embedding replaces the word of a question within the model, "
-    "the answer is the one which that word implies.",
+    f"{IMPLIED}",
     "same length": "Where the other word's embedding has the length of the state that it replaces, "
-    "the answer is the one which that word implies.",
+    f"{IMPLIED}",
     "main component": "Where only the direction of the likeliest token is exchanged for that of "
-    "another word, the answer is the one which that word implies.",
-    "state": "Where the state that another word has there replaces the word of a question, the "
-    "answer is the one which that word implies.",
+    f"another word, {IMPLIED}",
+    "state": "Where the state that another word has there replaces the word of a question, "
+    f"{IMPLIED}",
 }
 SHOWN = 12
 COLUMNS = {

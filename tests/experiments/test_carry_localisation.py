@@ -3,9 +3,10 @@
 import pandas as pd
 import pytest
 
-from experiments.carry_localisation import CarryLocalisation
+from experiments.carry_localisation import CarryLocalisation, _suffices
 from lenses.addition.found import ruled_out
 from lenses.addition.roles import without_untested
+from lenses.addition.sufficiency import WHOLE
 from models import load, untrained
 from models.planted.carry import planted_carry
 
@@ -170,3 +171,20 @@ def test_untrained_adders_name_nothing_without_the_filter(seed):
     model = untrained(load("adder_6d_1l"), seed)
     _, claims, _ = measured(model, solved=False, per_cell=60)
     assert all(claim.verdict != "holds" for claim in claims)
+
+
+@pytest.mark.parametrize(
+    ("found", "random", "verdict"),
+    [
+        (0.97, [0.2] * 8, "holds"),
+        (0.97, [0.97] * 8, "fails"),
+        (0.97, [0.2] * 7 + [0.97], "undecided"),
+        (0.3, [0.4] * 8, "fails"),
+    ],
+)
+def test_heads_suffice_where_random_sets_do_not(found, random, verdict):
+    kept = ["all", "found", *["random"] * len(random)]
+    table = pd.DataFrame({"kept": kept, "accuracy": [0.98, found, *random]})
+    table = table.assign(low=table["accuracy"] - 0.03, high=table["accuracy"] + 0.02, n=300)
+    table = table.assign(sample="uniform", mode="mean", place=WHOLE, heads=4)
+    assert _suffices(table).verdict == verdict
