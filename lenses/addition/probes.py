@@ -1,5 +1,7 @@
 """What a linear probe reads of a column's carry, class and digit, at each site (SCIENCE 6, 7)."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import torch
@@ -7,9 +9,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lenses.addition.contrasts import token_positions
-from lenses.patching.interchange import activations
 from lenses.states.probes import balanced_accuracy, control_labels, cross_validated
 from models import Model
+from models.passes import Hooks, reading
 from prompts.additions import AdditionFormat, Cells, Sums
 
 TARGETS = ("carry_in", "tri_state", "digit_sum")
@@ -109,12 +111,35 @@ def _states(
     columns = [column for column in (place, place - 1) if column < style.digits]
     at = {f"{name}{column}": named[f"{name}{column}"] for column in columns for name in "ab"}
     at |= {"read": read}
-    acts, rows = activations(model, written.tokens[:, :-1], batch_size), np.arange(len(sums))
-    sites = [(layer, token) for layer in probed_layers(model) for token in at]
+    layers, pos = probed_layers(model), np.stack(list(at.values()))
+    sites = [(layer, token) for layer in layers for token in at]
     table = pd.DataFrame(sites, columns=["layer", "token"])
     table.insert(1, "pos", [int(at[token][0]) for _, token in sites])
-    states = [acts.resid[layer][rows, at[token]] for layer, token in sites]
-    return table, torch.stack(states).float()
+    states = _resid_post(model, written.tokens[:, :-1], layers, pos, batch_size)
+    return table, states.flatten(0, 1).float()
+
+
+@torch.inference_mode()
+def _resid_post(
+    model: Model, tokens: Int[np.ndarray, "n pos"], layers: list[int],
+    pos: Int[np.ndarray, "token n"], batch_size: int,
+) -> Float[Tensor, "layer token n d"]:  # fmt: skip
+    """The stream after some layers, kept at those pos alone: a whole stream takes gigabytes."""
+    kept: list[list[Tensor]] = [[] for _ in layers]
+    for start in range(0, len(tokens), batch_size):
+        rows = slice(start, start + batch_size)
+        batch, at = (torch.from_numpy(x).to(model.cfg.device) for x in (tokens[rows], pos[:, rows]))
+        hooks: Hooks = [
+            (f"blocks.{layer}.hook_resid_post", partial(_keep, into, at))
+            for layer, into in zip(layers, kept, strict=True)
+        ]
+        with reading(model, at[:0].T):
+            model.run_with_hooks(batch, fwd_hooks=hooks)
+    return torch.stack([torch.cat(into, dim=1) for into in kept])
+
+
+def _keep(into: list[Tensor], at: Int[Tensor, "token row"], act: Tensor, hook: object) -> None:
+    into.append(act[torch.arange(len(act), device=act.device), at])
 
 
 def _one_hot(sums: Sums, place: int) -> Float[Tensor, "1 n d"]:
