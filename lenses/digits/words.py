@@ -231,7 +231,8 @@ def rank_rows(
     most = max(len(ids) for ids in own.words.ids[:classes])
     forms = np.array([(*ids, *[ids[0]] * (most - len(ids))) for ids in own.words.ids[:classes]])
     logprob, rank = own.decoder.ranked(states, how, torch.from_numpy(forms[number]))
-    extra = torch.tensor([[i >= len(own.words.ids[n]) for i in range(most)] for n in number])
+    forms_of = np.array([len(own.words.ids[n]) for n in number], dtype=int)
+    extra = torch.from_numpy(np.arange(most) >= forms_of[:, None])
     total = logprob.cpu().masked_fill(extra, -torch.inf).logsumexp(-1).T.numpy()
     logits = own.words.logits(own.decoder, states, how)[..., :classes]
     layers = len(own.layers)

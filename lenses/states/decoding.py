@@ -234,7 +234,7 @@ class Decoder:
         flat = self._ready(states, how).flatten(0, 1)
         found = [
             look(self._logits(flat[at], how, slice(None)), at)
-            for at in _slices(len(flat), max(1, NUMBERS // self._vocabulary(how)))
+            for at in _slices(max(1, len(flat)), max(1, NUMBERS // self._vocabulary(how)))
         ]
         first, second = (torch.cat(parts).unflatten(0, shape) for parts in zip(*found, strict=True))
         return first, second

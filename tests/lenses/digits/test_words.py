@@ -48,6 +48,12 @@ def test_a_word_that_is_there_is_found_where_it_is(tests) -> None:
         assert random.loc[2, "p"] > 0.05
 
 
+def test_digits_whose_places_have_no_word_have_no_rank() -> None:
+    own, unknown = reading(), DIGITS.head(3).assign(place=5, token="1")
+    states = torch.zeros(len(WHERE), 3, MODEL.cfg.d_model)
+    assert rank_rows(own, states, unknown, HOW[0]).empty
+
+
 def test_it_is_the_place_and_not_the_position_in_its_group(tests) -> None:
     found = best_layer(tests, "announced", "place minus group of three")
     assert found["layer"] == 1
