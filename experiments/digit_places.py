@@ -205,8 +205,8 @@ class DigitPlaces(Experiment):
         tables["transfer"], across = place_probes.transfer_tables(own, random.digits, seed)
         how = self.batch_size, self.seed, self.stream
         tables["causal"], moved = shifts.edited_answers(model, own, self.edits, *how)
-        tables["contrasts"] = pd.concat([*contrasts, beyond, across, moved], ignore_index=True)
-        return Results(tables)
+        every = pd.concat([*contrasts, beyond, across, moved], ignore_index=True)
+        return Results(tables | {"contrasts": every.astype({"n": int})})  # also beside empty ones
 
     def headline(self, results: Results) -> str:
         """Whether digits decode to their place's word (or hold it), and whether errors follow."""
