@@ -16,13 +16,11 @@ from lenses.digits import words as decoding
 from lenses.digits.carry_flag import beside_random
 from lenses.digits.errors import answer_rows, error_rows
 from lenses.digits.random_weights import RandomWeights
-from lenses.digits.reading import DigitReading, Words, read_digits
+from lenses.digits.reading import DigitReading, Words, divergence_rows, read_digits
 from lenses.digits.texts import texts_of_prompts, texts_of_sums
-from lenses.states.decoding import read_states
 from lenses.statistics.against_random import random_models
 from lenses.statistics.intervals import luck_outside, share
 from models.planted.places import planted_places
-from models.text import token_strings
 from prompts.place_values import PLACE_WORDS, adder_sums, place_prompts
 from viz import Drawing, bars, curves, heat_map
 
@@ -53,7 +51,7 @@ MEANS = {
     "sample": "`prompt`: nothing tells the length; `announced`: told; `generated`: the answer",
     "length": "number of digits of the number",
     "layer": "blocks passed, 0 is the embedding",
-    "decoder": "the words' directions: rows of the embedding (E) or columns of the unembedding (U)",
+    "decoder": "what words are read with: the embedding (E), unembedding (U), or U after a ridge",
     "norm": "norm before decoding; centred: the mean state of the layer is subtracted",
     "word": "the word",
     "rank": "rank of the word among the whole vocabulary, from 1",
@@ -210,7 +208,8 @@ class DigitPlaces(Experiment):
 
     def headline(self, results: Results) -> str:
         """Whether digits decode to their place's word (or hold it), and whether errors follow."""
-        _, _, *words, errors, _, announced, generated, _, _, _ = self.claims(results)
+        judged = [claim for claim in self.claims(results) if claim.kind != "descriptive"]
+        _, _, *words, errors, _, announced, generated, _, _, _ = judged
         has_words = any(claim.verdict != "not tested" for claim in words)
         said = "decode to the word of their place" if has_words else "hold their place"
         told = [] if has_words else ["this model has no words for places"]
@@ -239,7 +238,8 @@ class DigitPlaces(Experiment):
             _digit_across_places(contrasts, models),
             _place_or_carry(tables, models),
         ]
-        return corrected(found, "more prompts (--per-length)")
+        near = [_by_nearest(tables, sample) for sample in SAID if len(tables["tests"])]
+        return corrected(found, "more prompts (--per-length)") + near
 
     def figures(self, results: Results) -> dict[str, Drawing]:
         """Scores against nulls, words of the first prompt, errors; probes, transfer and shifts."""
@@ -261,25 +261,15 @@ class DigitPlaces(Experiment):
         tables["errors"] = error_rows(decoding.answers_by_word(own, tests), self.seed)
         how = self.prefixes, self.seed, self.batch_size, self.stream
         tables["prefix"], prefixes = decoding.prefix_reading(model, own, *how)
-        tables["contrasts"] = pd.concat([prefixes, beside_random(own, random.flags, self.seed)])
+        nearest = divergence_rows(model, own, self.stream, self.seed)
+        flags = beside_random(own, random.flags, self.seed)
+        tables["contrasts"] = pd.concat([prefixes, flags, nearest])
         return tables | self._ranks(model, own)
 
     def _ranks(self, model: "Model", own: DigitReading) -> dict[str, Any]:
         """Rank of each digit's place word in some prompts, and what the first one decodes to."""
-        some = own.some_numbers(self.ranked)
-        texts = own.texts.chosen(some)
         tables = {name: self.rows(name) for name in ("place_words", "decoded")}
-        for part in self.stream(texts.batches(1), tables.values(), "ranking"):
-            tokens, row, pos, which = texts.batch(part, model.cfg.device)
-            states, _ = read_states(model, tokens, own.where, row, pos)
-            digits = texts.digits.loc[which].assign(prompt=some[part.start])
-            digits["token"] = token_strings(model, digits["token_id"].tolist())
-            for how in own.how:
-                tables["place_words"].append(decoding.rank_rows(own, states, digits, how))
-                if part.start == 0:
-                    likeliest = decoding.decoded_rows(own, states, digits, how)
-                    decoded = token_strings(model, likeliest["decoded_id"].tolist())
-                    tables["decoded"].append(likeliest.assign(decoded=decoded))
+        decoding.append_ranks(model, own, own.some_numbers(self.ranked), tables, self.stream)
         return tables
 
 
@@ -354,6 +344,15 @@ def _place_word(tables: Tables, sample: str, models: str) -> Claim:
         f"same digits in codes {codes.estimate:.2f} ({codes.low:.2f} to {codes.high:.2f}); for "
         f"{first.mean():.2f} of a place's digits its word comes first (chance {1 / len(first):.2f}"
         ")", **named,
+    )  # fmt: skip
+
+
+def _by_nearest(tables: Tables, sample: str) -> Claim:
+    """The same by the readout that is nearest to the model's output on texts without numbers."""
+    lens, row = decoding.best_by_nearest(tables["tests"], tables["contrasts"], sample)
+    return Claim.descriptive(
+        f"{SAID[sample][0]}, decoded by {lens}: score of the word of their place.", row,
+        unit="" if row is None else f"nats, at layer {row['layer']:.0f}",
     )  # fmt: skip
 
 

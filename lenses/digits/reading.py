@@ -22,10 +22,13 @@ from lenses.states.decoding import (
     single_tokens,
     sites,
 )
+from lenses.states.nearest import divergences, fitted_ridge
+from lenses.statistics.intervals import bootstrap
 from models import Model
 from models.text import right_pad, tokenize
+from prompts.passages import passages
 from prompts.place_values import OTHER_WORDS
-from prompts.texts import shipped_texts
+from prompts.texts import Text, shipped_texts
 
 NUMBERS = ("addition", "copy", "words")
 """Kinds of texts whose digits are those of numbers."""
@@ -36,6 +39,8 @@ KEPT_SITES = 4
 """At which states are kept."""
 Stream = Callable[..., Iterator[Any]]
 """`Experiment.stream`: the items in batches, with progress and exact resume."""
+FROM_OUTPUT = "divergence from the output by "
+"""Contrasts that begin so are of readouts, each named by decoder and norm."""
 PER_WORD = 4
 """Other words looked for, for each word that is scored."""
 
@@ -172,9 +177,13 @@ def read_digits(
     model: Model, texts: DigitTexts, words: Words, size: int, stream: Stream, label: str
 ) -> DigitReading:
     """Every digit's state as logits of words, some states, and the mean state of each place."""
-    where, how = sites(model), readouts(model)
+    where, how, ridge = sites(model), readouts(model), None
     few, kept, means = some_sites(where, KEPT_SITES), PerPrompt(), MeanStates(20)
-    decoder = Decoder(model, _centre(model, texts, size, stream, f"{label}: centre"))
+    centre = _centre(model, texts, size, stream, f"{label}: centre")
+    if words.ids:
+        ridge = fitted_ridge(model, _ids(model, passages()), size, stream, f"{label}: ridge lens")
+        how.append(Readout("ridge"))
+    decoder = Decoder(model, centre, ridge)
     place = texts.digits["place"].where(is_operand(texts.digits), -1).to_numpy()
     for part in stream(texts.batches(size), (kept, means), label):
         tokens, row, pos, which = texts.batch(part, model.cfg.device)
@@ -193,7 +202,7 @@ def _centre(
     """Mean state of each site over other texts (of an adder: over the same)."""
     ids, mean = texts.ids, MeanStates()
     if model.card.arithmetic is None:
-        ids = [tokenize(model, text.text)[: model.cfg.n_ctx] for text in shipped_texts()]
+        ids = _ids(model, shipped_texts())
     for batch in stream(ids, mean, label, size):
         tokens, lengths = (x.to(model.cfg.device) for x in right_pad(batch))
         at = torch.arange(tokens.shape[1], device=tokens.device)
@@ -201,6 +210,23 @@ def _centre(
         states, _ = read_states(model, tokens, sites(model), row, pos)
         mean.update(states, torch.zeros_like(row))
     return mean.mean[0]
+
+
+def _ids(model: Model, texts: Sequence[Text]) -> list[list[int]]:
+    return [tokenize(model, text.text)[: model.cfg.n_ctx] for text in texts]
+
+
+def divergence_rows(model: Model, own: DigitReading, stream: Stream, seed: int) -> pd.DataFrame:
+    """How far each readout is from the model's own output on texts that no lens was fitted on.
+
+    The nearest one comes first.
+    """
+    texts = _ids(model, shipped_texts())
+    found = divergences(model, own.decoder, own.how, texts, stream, "nearest readout")
+    ends = bootstrap(found, seed)
+    names = [FROM_OUTPUT + ": ".join(describe(how).values()) for how in own.how]
+    rows = pd.DataFrame({"statistic": names, **vars(ends)})
+    return rows.sort_values("estimate", kind="stable", ignore_index=True)
 
 
 def is_operand(digits: pd.DataFrame) -> pd.Series:

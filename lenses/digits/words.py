@@ -1,6 +1,7 @@
 """Whether digits decode to the word of their place, against nulls."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from lenses.digits.reading import SAMPLES, DigitReading, Stream, Words, describe
+from lenses.digits.reading import FROM_OUTPUT, SAMPLES, DigitReading, Stream, Words, describe
 from lenses.digits.texts import DigitTexts, texts_of_prompts
 from lenses.kept import PerPrompt
 from lenses.states.decoding import Readout, read_states
@@ -30,6 +31,7 @@ from lenses.statistics.word_scores import (
     shuffled_labels_null,
 )
 from models import Model
+from models.text import token_strings
 from prompts.place_values import PREFIX_WORDS, prefix_prompts
 
 LENS = {"decoder": "U", "norm": "final, centred"}
@@ -208,14 +210,54 @@ def _minus_codes(
     return _tested(means[0] - means[1], by_pair[0] - by_pair[1], len(np.unique(pair)), seed)
 
 
-def best_layer(tests: pd.DataFrame, sample: str, statistic: str = "place") -> pd.Series | None:
+def best_layer(
+    tests: pd.DataFrame,
+    sample: str,
+    statistic: str = "place",
+    lens: Mapping[str, str] = LENS,
+) -> pd.Series | None:
     """The layer where a statistic stands out most, by the logit lens on centred states."""
     chosen = tests.query("sample == @sample and statistic == @statistic")
-    for name, value in LENS.items():
+    for name, value in lens.items():
         chosen = chosen[chosen[name] == value]
     if chosen.empty:
         return None
     return chosen.sort_values(["p", "estimate"], ascending=[True, False]).iloc[0]
+
+
+def best_by_nearest(
+    tests: pd.DataFrame, contrasts: pd.DataFrame, sample: str
+) -> tuple[str, pd.Series | None]:
+    """The readout that is nearest to the model's own output on other texts, in words, and the
+    layer where places stand out most by it."""
+    told = contrasts[contrasts["statistic"].str.startswith(FROM_OUTPUT)]
+    decoder, norm = told["statistic"].iloc[0].removeprefix(FROM_OUTPUT).split(": ")
+    near = f"{told['estimate'].iloc[0]:.2f} nats from it, of {len(told)} readouts"
+    lens = {"decoder": decoder, "norm": norm}
+    words = f"{decoder}, {norm}, the readout nearest to the model's output on other texts ({near})"
+    return words, best_layer(tests, sample, lens=lens)
+
+
+def append_ranks(
+    model: Model,
+    own: DigitReading,
+    some: Sequence[int],
+    tables: Mapping[str, Any],
+    stream: Stream,
+) -> None:
+    """Append to growing tables `rank_rows` of some texts, and `decoded_rows` of the first one."""
+    texts = own.texts.chosen(some)
+    for part in stream(texts.batches(1), tables.values(), "ranking"):
+        tokens, row, pos, which = texts.batch(part, model.cfg.device)
+        states, _ = read_states(model, tokens, own.where, row, pos)
+        digits = texts.digits.loc[which].assign(prompt=some[part.start])
+        digits["token"] = token_strings(model, digits["token_id"].tolist())
+        for how in own.how:
+            tables["place_words"].append(rank_rows(own, states, digits, how))
+            if part.start == 0:
+                likeliest = decoded_rows(own, states, digits, how)
+                decoded = token_strings(model, likeliest["decoded_id"].tolist())
+                tables["decoded"].append(likeliest.assign(decoded=decoded))
 
 
 def rank_rows(

@@ -18,6 +18,7 @@ from models.card import NativeConfig
 from models.native import vocabulary_tokenizer
 from models.planted.writing import Weights, written
 from models.protocol import Model
+from prompts.passages import passages
 from prompts.place_values import (
     FILLERS,
     OTHER_WORDS,
@@ -72,7 +73,8 @@ def _vocabulary() -> dict[str, int]:
     words = [word for words in (*PLACE_WORDS.values(), OTHER_WORDS) for word in words]
     words += [*PREFIX_WORDS.values(), *SMALL]
     spaced = [f" {word}" if word.isascii() else word for word in words]
-    texts = [text.text for text in shipped_texts()] + [p.text for p in place_prompts(2, seed=0)]
+    read = [*shipped_texts(), *passages(), *place_prompts(2, seed=0)]
+    texts = [text.text for text in read]
     characters = sorted(set("".join(texts)) | set("0123456789 abcdefghijklmnopqrstuvwxyz"))
     # Whole sentences would be as long as each other, and pos would tell the place.
     front = re.findall(" ?[^ ]+", "".join(FILLERS))

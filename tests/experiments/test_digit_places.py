@@ -3,6 +3,7 @@ import pytest
 
 from experiments import Results
 from experiments.digit_places import DigitPlaces, _adds
+from lenses.digits.reading import FROM_OUTPUT
 from models import load, untrained
 
 SEEDS, LEARNED = 20, 7
@@ -59,10 +60,28 @@ def test_all_claims_with_a_p_value_are_corrected_together(planted, adder) -> Non
     for results in (planted, adder):
         claims = DigitPlaces().claims(results)
         kinds = [c.kind for c in claims]
-        assert kinds == ["mechanical", "identity"] + ["learned"] * LEARNED + ["mechanical"] * 2
+        near = ["descriptive"] * 2 if len(results.tables["tests"]) else []
+        judged = ["mechanical", "identity"] + ["learned"] * LEARNED + ["mechanical"] * 2
+        assert kinds == judged + near
     errors = claim(planted, "Errors follow")
     p = planted.tables["errors"].query("feature == 'score'")["p"].iloc[0]
     assert p < errors.p <= p * (LEARNED + 1)
+
+
+def test_the_readout_nearest_to_the_output_on_other_texts_reads_places_too(planted, adder) -> None:
+    rows = planted.tables["contrasts"]
+    rows = rows[rows["statistic"].str.startswith(FROM_OUTPUT)]
+    assert rows["estimate"].is_monotonic_increasing
+    assert set(rows["statistic"].str.removeprefix(FROM_OUTPUT)) == {
+        "U: final", "U: final, centred", "E: final", "E: final, centred", "ridge: final",
+    }  # fmt: skip
+    decoder, norm = rows["statistic"].iloc[0].removeprefix(FROM_OUTPUT).split(": ")
+    read = planted.tables["tests"].query(
+        "sample == 'announced' and statistic == 'place' and decoder == @decoder and norm == @norm"
+    )
+    found = claim(planted, f"is announced, decoded by {decoder}, {norm}, the readout nearest")
+    assert found.estimate in set(read["estimate"])
+    assert "descriptive" not in {c.kind for c in DigitPlaces().claims(adder)}  # it has no words
 
 
 @pytest.mark.parametrize(
