@@ -39,7 +39,9 @@ TOLERANCE = {"float32": 1e-4, "float16": 2e-2, "bfloat16": 2e-2}
 """Of an identity, relative."""
 ADDER_SUMS = 27
 """Additions that an adder is given for each of `per_length`."""
-NO_WORDS = "a language model (--model smollm2): an adder has no words"
+NO_WORDS = "a model with words for units, ten and hundred (--model smollm2): an adder has no words"
+BESIDE = ("position in group of three", "place minus group of three", "numbers minus codes",
+          "place, random weights")  # fmt: skip
 SAID = {
     "announced": ("Digits of numbers whose length is announced", "announced numbers"),
     "generated": ("Digits of answers", "answers"),
@@ -322,13 +324,11 @@ def _place_word(tables: Tables, sample: str, models: str) -> Claim:
     named = {"family": "place word", "label": label}
     tests = tables["tests"]
     best = decoding.best_layer(tests, sample) if len(tests) else None
-    if best is None:
+    here = tests if best is None else tests[tests["layer"] == best["layer"]]
+    beside = {x: decoding.best_layer(here, sample, x) for x in BESIDE if len(tests)}
+    random, codes = beside.pop("place, random weights", None), beside.get("numbers minus codes")
+    if best is None or codes is None:
         return Claim.not_tested("learned", sentence, NO_WORDS, **named)
-    here = tests[tests["layer"] == best["layer"]]
-    rivals = ["position in group of three", "place minus group of three"]
-    beside = "; ".join(f"{x} {decoding.best_layer(here, sample, x).estimate:.2f}" for x in rivals)
-    random = decoding.best_layer(here, sample, "place, random weights")
-    codes = decoding.best_layer(here, sample, "numbers minus codes")
     scores = tests.query("sample == @sample and statistic == 'place' and decoder == 'U'")
     nowhere = luck_outside(scores[scores["norm"] == CENTRED], below=NEGLIGIBLE).max()
     holds = best["p"] <= LEVEL and best["low"] > 0 and codes["low"] > 0
@@ -339,9 +339,10 @@ def _place_word(tables: Tables, sample: str, models: str) -> Claim:
         decide=f"more prompts (--per-length): p is {best['p']:.2g}, or an interval spans 0",
         unit=f"nats, at layer {best['layer']:.0f}; beyond the same digits in codes "
         f"{codes['estimate']:+.2f}",
-        null_note=f"random words and traded labels, max-T over layers; {beside}; "
-        f"{models}: {random.low:.2f} to {random.high:.2f}; numbers minus the "
-        f"same digits in codes {codes.estimate:.2f} ({codes.low:.2f} to {codes.high:.2f}); for "
+        null_note="random words and traded labels, max-T over layers; "
+        + "".join(f"{x} {y.estimate:.2f}; " for x, y in beside.items() if y is not None)
+        + f"the last from {codes.low:.2f} to {codes.high:.2f}; "
+        f"{models}: {random.low:.2f} to {random.high:.2f}; for "
         f"{first.mean():.2f} of a place's digits its word comes first (chance {1 / len(first):.2f}"
         ")", **named,
     )  # fmt: skip

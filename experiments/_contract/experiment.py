@@ -13,6 +13,7 @@ import pandas as pd
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from experiments._contract.claims import Claim
+from experiments._contract.memory import give_back
 from experiments._contract.reading import Reading
 from experiments._contract.rows import Rows
 from experiments._contract.stream import Keep, current_session
@@ -217,6 +218,7 @@ class Experiment(BaseModel):
         from models import untrained  # heavy, and only where twins are made
 
         for number in range(count):
+            give_back()
             twin = untrained(model, self.seed + number)
             yield twin
             for weight in twin.parameters():

@@ -46,6 +46,17 @@ def test_random_models_are_a_sample_of_such(planted) -> None:
     assert of_digits["random"].sum() == 4 * of_digits["own"].sum()
 
 
+def test_where_few_places_have_words_what_has_no_rival_is_left_out_or_not_tested(planted) -> None:
+    tests = planted.tables["tests"]
+    for gone, verdicts in (("numbers minus codes", {"not tested"}), ("group of three", None)):
+        fewer = tests[~tests["statistic"].str.contains(gone)]
+        told = [c for c in DigitPlaces().claims(Results(planted.tables | {"tests": fewer}))
+                if "the word of their place more than" in c.sentence]  # fmt: skip
+        assert len(told) == 2
+        assert {c.verdict for c in told} == verdicts or verdicts is None
+        assert not any(gone in (c.null_note or "") for c in told)
+
+
 def test_how_well_it_adds_is_said_first() -> None:
     answers = pd.DataFrame({"kind": ["addition", "addition", "copy"], "n": [60, 40, 100]})
     claim = _adds(answers.assign(correct=[20, 10, 99]), pd.DataFrame())
