@@ -234,9 +234,10 @@ class AdditionAccuracy(Experiment):
         return {
             "Accuracy by cell": cell_grid(
                 tables["cells"],
-                caption="How often the answer digit is right (wrong, where most are right), by how "
-                "many columns just below it sum to nine (run) and whether a carry comes in. A "
-                "model that looks only so far ahead is right on short runs and fails beyond.",
+                caption="Share of answer digits that are right or, where most are right, wrong "
+                "(see the colour bar). By how many columns just below the digit sum to nine (run) "
+                "and whether a carry comes in; hatched: there is no such sum. A model that looks "
+                "only so far ahead is right on short runs and fails beyond.",
             ),
             **_drawn_forms(tables["forms"]),
             "Accuracy by cell, on its own": cell_grid(

@@ -423,7 +423,8 @@ def _drawn_in_words(results: Results, rule: str) -> str:
     most = taken.idxmax()
     return (
         f"In the text drawn, {traced} came most from {_place(tables, most)}: {taken[most]:.0%} of "
-        f"what its position takes from others, most of it in {_strongest(results, rule, most)}."
+        "what its position takes from others, the largest part in "
+        f"{_strongest(results, rule, most)}."
     )
 
 

@@ -182,11 +182,11 @@ class IterativeDecoding(TextStudy):
         name = max(OF_TOKENS, key=lambda one: mean[one, "states"])
         verdict = _verdict(self.claims(results))
         return (
-            f"{verdict}: five token vectors explain {percent(mean[name, 'states'])} of "
-            f"a state's squared length ({percent(mean[name, 'random vectors'])} of a random "
-            f"vector's). Once the token read there and the mean state are taken out, they explain "
-            f"{percent(mean[name, BEYOND])} of what is left; vectors mixed at random from tokens "
-            f"explain {percent(mean[name, BY_MIXED])}. A token's vector is {VECTOR[name]}."
+            f"{verdict}: five token vectors explain {percent(mean[name, BEYOND])} of what is left "
+            f"of a state once the token read there and the mean state are taken out; vectors mixed "
+            f"at random from tokens explain {percent(mean[name, BY_MIXED])}. Of a whole state's "
+            f"squared length tokens explain {percent(mean[name, 'states'])}, and of a random "
+            f"vector's {percent(mean[name, 'random vectors'])}. A token's vector is {VECTOR[name]}."
         )
 
     def claims(self, results: Results) -> list[Claim]:

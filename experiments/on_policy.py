@@ -278,7 +278,8 @@ def _said(claim: Claim) -> str:
         return f"differed from given text by {claim.estimate:+.2f} {claim.unit.split(',')[0]}"
     if claim.verdict == "fails":
         return f"differed from given text by less than {BOUND:g} standard deviations throughout"
-    return f"could not be told from given text; it takes {claim.decide or claim.needs}"
+    needs = claim.decide or claim.needs
+    return f"could not be told from given text, nor shown to be like it; it takes {needs}"
 
 
 def _if_alike(results: Results, filler: str, shared: str) -> dict[str, str]:

@@ -42,7 +42,7 @@ SENTENCES = {
 DOES = {
     "word": "Put into a prompt that repeats words, a state is repeated as its word",
     "implied": "Put in place of the word in a question, it is answered as that word",
-    "answer": "Read at once, the state at the end of a question tells the answer before the last "
+    "answer": "By itself, the state at the end of a question tells the answer before the last "
     "block",
 }
 DOES_NOT = {

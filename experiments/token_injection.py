@@ -233,14 +233,14 @@ class TokenInjection(Experiment):
         within = best.groupby("way")["implied"].mean().map(percent)
         state, random = (rows.loc["subject", "state", o] for o in ("implied", "implied by random"))
         beyond = state.index[state["low"] > random["high"]]
-        until = f" up to block {beyond.max()}" if len(beyond) else ""
+        until = f"; it beats a random word up to block {beyond.max()}" if len(beyond) else ""
         first = rows.loc["subject", "replace", "implied"]["estimate"]
         last = rows.xs(("last", "word said"), level=("at", "outcome"))["estimate"]
         said = (
             f"The answer becomes that of another word in {within['state']} of questions when the "
-            f"state of the word is exchanged for the other's{until} (best control "
-            f"{percent(best['best_control'].mean())}). The other word's embedding does so in "
-            f"{percent(first[0])} before the first block, and in {within['replace']} within the "
+            f"state of the word is exchanged for the other's, where this works best (best control "
+            f"{percent(best['best_control'].mean())}){until}. The other word's embedding does so "
+            f"in {percent(first[0])} before the first block, and in {within['replace']} within the "
             f"model; at the last token the word itself is then said in at most "
             f"{percent(last.max())}."
         )

@@ -49,7 +49,7 @@ def remove(path: Path) -> None:
     A folder is gone under its name in one step: half of one would look damaged.
     """
     if path.is_dir() and not path.is_symlink():
-        aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        aside = path.with_name(f".{path.name}.gone.{os.getpid()}.tmp")  # not where it is written
         if aside.exists():  # of a killed process of the same number
             shutil.rmtree(aside)
         os.rename(path, aside)

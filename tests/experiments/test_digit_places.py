@@ -50,7 +50,7 @@ def test_where_few_places_have_words_what_has_no_rival_is_left_out_or_not_tested
     tests = planted.tables["tests"]
     for gone, verdicts in (("numbers minus codes", {"not tested"}), ("group of three", None)):
         fewer = tests[~tests["statistic"].str.contains(gone)]
-        told = [c for c in DigitPlaces().claims(Results(planted.tables | {"tests": fewer}))
+        told = [c for c in DigitPlaces().claims(Results(dict(planted.tables) | {"tests": fewer}))
                 if "the word of their place more than" in c.sentence]  # fmt: skip
         assert len(told) == 2
         assert {c.verdict for c in told} == verdicts or verdicts is None

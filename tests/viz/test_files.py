@@ -27,7 +27,7 @@ def test_a_process_killed_while_a_folder_is_removed_leaves_no_half_of_it(tmp_pat
             remove(folder)
     assert not folder.exists()
     (left,) = tmp_path.iterdir()
-    left.rename(left.with_name(".unfinished.999999999.tmp"))  # its process is gone
+    left.rename(left.with_name(".unfinished.gone.999999999.tmp"))  # its process is gone
     sweep(tmp_path)
     assert not list(tmp_path.iterdir())
 
