@@ -74,16 +74,19 @@ def _naive(
     """By how much the loss of all tokens rises without each (way, layer, head)."""
 
     def loss(hooks: list) -> float:
+        """Of all tokens together, in nats."""
         logits = model.run_with_hooks(tokens[None, :-1], fwd_hooks=hooks, return_type="logits")[0]
         return cross_entropy(logits, tokens[1:], reduction="sum").item()
 
     @torch.inference_mode()
     def act() -> list[float]:
+        """A pass for each, one after another."""
         found = []
         for mode, layer, head in some:
             value = replacement.of(mode)[layer, :, head]
 
             def put(z, hook, head=head, value=value):
+                """One head's z replaced at every pos."""
                 z = z.clone()
                 z[0, :, head] = value
                 return z

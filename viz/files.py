@@ -10,6 +10,11 @@ from pathlib import Path
 _ASIDE = re.compile(r"\..+\.(\d+)\.tmp")
 
 
+def aside_of(path: Path, use: str) -> Path:
+    """A hidden name beside a path, one for each use and process; `sweep` removes those left."""
+    return path.with_name(f".{path.name}.{use}.{os.getpid()}.tmp")
+
+
 @contextmanager
 def written_aside(path: Path) -> Iterator[Path]:
     """A path beside `path`: what is written there takes its place in one step, or never.
@@ -17,7 +22,7 @@ def written_aside(path: Path) -> Iterator[Path]:
     A link at `path` is replaced and not followed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    aside = aside_of(path, "new")
     remove(aside)  # of a killed process of the same number, or a link
     try:
         yield aside
@@ -49,7 +54,7 @@ def remove(path: Path) -> None:
     A folder is gone under its name in one step: half of one would look damaged.
     """
     if path.is_dir() and not path.is_symlink():
-        aside = path.with_name(f".{path.name}.gone.{os.getpid()}.tmp")  # not where it is written
+        aside = aside_of(path, "gone")
         if aside.exists():  # of a killed process of the same number
             shutil.rmtree(aside)
         os.rename(path, aside)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from viz.files import remove
+from viz.files import aside_of, remove
 from viz.manifests import LOCK
 
 HERE, EXCHANGE = -100, 2
@@ -20,7 +20,7 @@ def replaced(folder: Path) -> Iterator[Path]:
 
     Files are shared with the original until one is replaced, so nothing may write into them.
     """
-    aside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    aside = aside_of(folder, "new")
     remove(aside)
     try:
         leave_out = shutil.ignore_patterns(LOCK)

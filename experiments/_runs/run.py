@@ -54,8 +54,8 @@ from experiments._runs.store import (
 from models import Card, ModelError, load
 from models.text import TextNote
 from viz import as_drawing, write_page
+from viz.files import aside_of, sweep
 from viz.files import remove as remove_tree
-from viz.files import sweep
 from viz.manifests import LOCK, ManifestError, is_held, read_manifest
 
 if TYPE_CHECKING:
@@ -212,7 +212,7 @@ def finish(folder: Path, experiment: Experiment, manifest: dict[str, Any]) -> No
 
 def _draw(folder: Path, figures: dict[str, Any]) -> list[str]:
     """Save every figure; returns the names of their folders, in order."""
-    aside, slugs = folder / f".figures.{os.getpid()}.tmp", []
+    aside, slugs = aside_of(folder / "figures", "new"), []
     remove_tree(aside)
     for title, figure in figures.items():
         try:
