@@ -420,11 +420,10 @@ def _drawn_in_words(results: Results, rule: str) -> str:
     taken = taken[taken["rule"] == rule].set_index("source")["share"]
     if taken.empty:
         return f"{traced} was fetched from no other token: no link holds enough of it."
-    most = taken.idxmax()
+    most, source = taken.idxmax(), _place(tables, taken.idxmax())
     return (
-        f"In the text drawn, {traced} came most from {_place(tables, most)}: {taken[most]:.0%} of "
-        "what its position takes from others, the largest part in "
-        f"{_strongest(results, rule, most)}."
+        f"In the text drawn, {traced} came most from {source}: {taken[most]:.0%} of what its "
+        f"position takes from others, the largest part in {_strongest(results, rule, most)}."
     )
 
 
