@@ -10,7 +10,7 @@ from pydantic import Field
 from experiments import Claim, Experiment, Reading, Results, Table, UsageError, corrected, percent
 from lenses.kept import PerPrompt
 from lenses.states.implied import TOLD, Placed, added, worded_cases
-from lenses.states.propagation import Read, read_cases
+from lenses.states.propagation import Read, read_cases, where_read
 from lenses.states.propagation_tables import identity_rows, read_tables, written_rows
 from lenses.statistics.intervals import share
 from lenses.statistics.paired import paired_shares
@@ -307,7 +307,7 @@ class StatePropagation(Experiment):
         most = rows["control"].mode().iloc[0]
         layers = sorted(rows["layer"].unique())
         return Claim.learned(
-            SENTENCES[told],
+            where_read(SENTENCES[told], layers),
             self._difference(rows, "best_control"),
             above=0.0,
             null=float(rows["best_control"].mean()),

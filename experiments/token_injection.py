@@ -24,7 +24,7 @@ from lenses.states.injection import (
     success,
     text_errors,
 )
-from lenses.states.propagation import eligible
+from lenses.states.propagation import eligible, where_read
 from lenses.statistics.against_random import against_twins
 from lenses.statistics.intervals import bootstrap, share
 from lenses.statistics.paired import paired_shares
@@ -236,13 +236,13 @@ class TokenInjection(Experiment):
         until = f"; it beats a random word up to block {beyond.max()}" if len(beyond) else ""
         first = rows.loc["subject", "replace", "implied"]["estimate"]
         last = rows.xs(("last", "word said"), level=("at", "outcome"))["estimate"]
+        inside = f", and in {within['replace']} within the model" if best["layer"].max() else ""
         said = (
             f"The answer becomes that of another word in {within['state']} of questions when the "
             f"state of the word is exchanged for the other's, where this works best (best control "
             f"{percent(best['best_control'].mean())}){until}. The other word's embedding does so "
-            f"in {percent(first[0])} before the first block, and in {within['replace']} within the "
-            f"model; at the last token the word itself is then said in at most "
-            f"{percent(last.max())}."
+            f"in {percent(first[0])} before the first block{inside}; put at the last token, it "
+            f"makes the model say the word itself in at most {percent(last.max())}."
         )
         if results.tables["questions"]["group"].iloc[0].startswith("place "):
             said += " In an adder the words are digits of the first number."
@@ -266,7 +266,7 @@ class TokenInjection(Experiment):
             ),
             self._random_words(tables),
             *corrected(learned, MORE),
-            self._is_said(tables["against_random"]),
+            self._is_said(tables["against_random"], best["layer"]),
             Claim.descriptive(
                 "At the word of the question, the word that replaces it is itself said in this "
                 "share of questions.",
@@ -280,7 +280,7 @@ class TokenInjection(Experiment):
         own, control = (rows[name].to_numpy(bool) for name in ("implied", "best_control"))
         layers = " or ".join(map(str, sorted(rows["layer"].unique())))
         return Claim.learned(
-            SENTENCES[way],
+            where_read(SENTENCES[way], rows["layer"]),
             paired_shares(own, control),
             above=0.0,
             null=float(control.mean()),
@@ -312,17 +312,18 @@ class TokenInjection(Experiment):
             more=MORE,
         )
 
-    def _is_said(self, rows: pd.DataFrame) -> Claim:
+    def _is_said(self, rows: pd.DataFrame, layers: pd.Series) -> Claim:
         """That trained weights say the word that replaces the last state at more depths."""
         found = against_twins(rows, "case", "depths_said", self.seed)
+        said = "A word whose embedding, at equal length, replaces the last token's state within "
+        said += "the model is said at more depths than with random weights."
         return Claim.mechanical(
-            "A word whose embedding, at equal length, replaces the last token's state within the "
-            "model is said at more depths than with random weights.",
+            where_read(said, layers),
             found,
             above=0.0,
             null=float(found.random.mean()),
             null_note=found.note,
-            unit="share of depths within the model at which the word is said",
+            unit=where_read("share of depths within the model at which the word is said", layers),
             decide=f"more {MORE}",
         )
 

@@ -6,7 +6,7 @@ and 4). A reader may tell what it knows or guesses itself (2509.13316), so that 
 text, the same numbers in another order, and no state at all are read beside it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -106,6 +106,13 @@ def eligible(depths: Sequence[int], layers: int) -> list[int]:
     own prediction.
     """
     return [number for number, depth in enumerate(depths) if 0 < depth < layers] or [0]
+
+
+def where_read(sentence: str, layers: Iterable[int]) -> str:
+    """A sentence on depths `within the model`; of a model of one block it was before that."""
+    if max(layers):
+        return sentence
+    return sentence.replace("within the model", "before the only block")
 
 
 def held_out(right: Bool[np.ndarray, "n depth state"], within: Sequence[int]) -> pd.DataFrame:

@@ -60,6 +60,14 @@ def test_an_adder_takes_another_digit_before_its_first_block_alone(of_adder):
     assert experiment.headline(of_adder).endswith("the words are digits of the first number.")
 
 
+def test_of_a_model_of_one_block_nothing_is_said_of_what_is_within():
+    experiment = TokenInjection(model="adder_6d_1l", additions=12)
+    results = experiment.measure(load("adder_6d_1l"))
+    told = [claim.sentence for claim in experiment.claims(results)]
+    assert not any("within the model" in text for text in (experiment.headline(results), *told))
+    assert sum("before the only block" in text for text in told) == 2
+
+
 def test_random_words_that_do_as_well_fail_the_check(of_planted):
     said = of_planted.tables["said"]
     same = said["token"].where(said["put"] == "word").ffill()  # each random row follows its word

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from lenses.states.implied import UnfitError, added, another, asked_digits, questions, worded
-from lenses.states.propagation import STATES, eligible, excesses, held_out, read_cases, shares
+from lenses.states.propagation import (
+    STATES,
+    eligible,
+    excesses,
+    held_out,
+    read_cases,
+    shares,
+    where_read,
+)
 from lenses.statistics.paired import paired_shares
 from models import load
 from models.planted.implied import LAYER, planted_implied
@@ -121,3 +129,9 @@ def test_depths_are_chosen_on_cases_that_are_not_counted():
 def test_within_the_model_is_after_the_first_block_and_before_the_last():
     assert eligible([0, 3, 6, 9], 9) == [1, 2]
     assert eligible([0, 1], 1) == [0]
+
+
+def test_of_one_block_nothing_is_said_to_be_read_within_the_model():
+    sentence = "A state from within the model tells its word."
+    assert where_read(sentence, [3, 6]) == sentence
+    assert where_read(sentence, [0]) == "A state from before the only block tells its word."
