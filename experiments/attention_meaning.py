@@ -179,10 +179,12 @@ class AttentionMeaning(TextStudy):
             "whole block",
             (False, False): "This is not shown",
         }[whole.verdict == "holds", alone.verdict == "holds"]
+        beside = (f"{x.estimate:.2f} (random weights: {x.null:.2f})" for x in (alone, whole))
+        own, block = (x.replace("-", "−") for x in beside)
         return (
             f"{answer}: the rank correlation of attention with the movement of meaning, minus that "
-            f"by chance, is {alone.estimate:.2f} for attention's own change and "
-            f"{whole.estimate:.2f} for the whole block. {held}"
+            f"by chance, is {own} for attention's own change and {block} for the whole block. "
+            f"{held}"
         )
 
     def claims(self, results: Results) -> list[Claim]:

@@ -151,16 +151,16 @@ class DigitGeometry(Experiment):
             (True, True): "follow a line and a circle",
             (True, False): "follow a line; a circle is not shown",
             (False, True): "follow a circle; a line is not shown",
-            (False, False): "show neither a line nor a circle beyond doubt",
+            (False, False): "are not shown to be more than a cloud: neither a line nor a circle is",
         }[told[LINE] == "holds", told[CIRCLE] == "holds"]
         best, succeeds = geo.held_most(tables["by_layer"]), []
         for reads, won in shifts.success_where_clearest(tables["edits"], tables["fits"]).items():
             fit, null = won[EDITS["fit"]], won[EDITS["permuted"]]
-            succeeds.append(f"the {reads} in {fit:.0%} of prompts (permuted labels: {null:.0%})")
+            succeeds.append(f"{READ[reads]} in {fit:.0%} of prompts (permuted labels: {null:.0%})")
         return (
-            f"The ten digits {shape}. Line and circle together explain {best['share']:.0%} of what "
-            f"tells them apart at layer {best['layer']}; shifting a digit along both changes the "
-            f"answer as it should for {', for '.join(succeeds)}."
+            f"The ten digits {shape}. At layer {best['layer']} line and circle together explain "
+            f"{best['share']:.0%} of what tells them apart; the other {1 - best['share']:.0%} is "
+            f"neither. A digit that is shifted along both {', and '.join(succeeds)}."
         ).replace("%", " %")
 
     def claims(self, results: Results) -> list[Claim]:
@@ -199,6 +199,7 @@ MOVES = {
     OWN: f"Shifted along line and circle alone, a digit is read as the new one {MORE_OFTEN}",
     ABOVE: f"Shifted along line and circle alone, a digit makes or removes the carry {MORE_OFTEN}",
 }
+READ = {OWN: "is read as the new one", ABOVE: "makes or removes the carry"}
 MORE_MODELS = "ten digits allow no finer test: the same in models trained from other seeds"
 
 

@@ -212,18 +212,14 @@ class DigitPlaces(Experiment):
         """Whether digits decode to their place's word (or hold it), and whether errors follow."""
         judged = [claim for claim in self.claims(results) if claim.kind != "descriptive"]
         _, _, *words, errors, _, announced, generated, _, _, _ = judged
-        has_words = any(claim.verdict != "not tested" for claim in words)
-        said = "decode to the word of their place" if has_words else "hold their place"
-        told = [] if has_words else ["this model has no words for places"]
-        for claim in words if has_words else (announced, generated):
-            if claim.verdict != "not tested":
-                verb = IN_WORDS[claim.verdict].format(said)
-                told.append(f"digits of {claim.label} {verb}{_amount(claim)}")
-        if len(told) == 1 and not has_words:
-            told.append("position alone tells a digit's place here, so probes decide nothing")
-        follow = IN_WORDS[errors.verdict].format("follow where it is missing")
-        answer = "; ".join(told)
-        return f"{answer[0].upper()}{answer[1:]}. Errors {follow}{_amount(errors)}."
+        asked, held, said, first = _tested(words), "word", "decode to the word of their place", ""
+        if not asked:
+            asked, held, said = _tested([announced, generated]), "place", "hold their place"
+            first = "This model has no words for them. "
+            first += "" if asked else "Position alone tells a digit's place here. "
+        told = [_in_words(claim, f"digits of {claim.label}", said) for claim in asked]
+        told.append(_in_words(errors, "errors", f"follow where the {held} is missing"))
+        return first + " ".join(f"{one[0].upper()}{one[1:]}." for one in told)
 
     def claims(self, results: Results) -> list[Claim]:
         """How well it adds, an identity, seven learned claims, transfer, place against carry."""
@@ -276,13 +272,19 @@ class DigitPlaces(Experiment):
 
 
 IN_WORDS = {
-    "holds": "{}", "fails": "do not {}", "undecided": "may {} (undecided)",
-    "not tested": "were not tested: too few digits are right or wrong",
+    "holds": "{0} {1} ({2})", "fails": "{0} do not {1} ({2})",
+    "undecided": "whether {0} {1} is undecided ({2})",
+    "not tested": "whether {0} {1} was not tested: too few digits are right or wrong",
 }  # fmt: skip
 
 
-def _amount(claim: Claim) -> str:
-    return "" if claim.estimate is None else f" ({claim.estimate:+.2f} {claim.unit})"
+def _in_words(claim: Claim, who: str, does: str) -> str:
+    amount = "" if claim.estimate is None else f"{claim.estimate:+.2f} {claim.unit}"
+    return IN_WORDS[claim.verdict].format(who, does, amount.replace("-", "−"))
+
+
+def _tested(claims: list[Claim]) -> list[Claim]:
+    return [claim for claim in claims if claim.verdict != "not tested"]
 
 
 def _of(contrasts: pd.DataFrame, statistic: str) -> pd.DataFrame:
@@ -296,9 +298,7 @@ def _adds(answers: pd.DataFrame, forms: pd.DataFrame) -> Claim:
     sums, asked = answers.query("kind == 'addition'")[["correct", "n"]].sum(), ""
     if len(forms):
         chosen = forms.loc[forms["chosen"], "form"].item()
-        asked = (
-            f", asked in the form {chosen!r}, the best of {len(forms)} on {CHOSEN_ON} other sums"
-        )
+        asked = f", asked in the form {chosen!r}, the best of {len(forms)} on {CHOSEN_ON} others"
     return Claim.mechanical(
         "The model adds: after the right ones, it writes more than half of a sum's digits right.",
         share(*sums.tolist()), above=MOST, null=0.1, null_note="a random digit",
@@ -337,8 +337,8 @@ def _place_word(tables: Tables, sample: str, models: str) -> Claim:
         sentence, best, holds=holds, null=0,
         p_fails=float(min(nowhere, luck_outside(codes, below=NEGLIGIBLE))),
         decide=f"more prompts (--per-length): p is {best['p']:.2g}, or an interval spans 0",
-        unit=f"nats, at layer {best['layer']:.0f}; beyond the same digits in codes "
-        f"{codes['estimate']:+.2f}",
+        unit=f"nats above the words of other places, at layer {best['layer']:.0f}; above the same "
+        f"digits in codes {codes['estimate']:+.2f}",
         null_note="random words and traded labels, max-T over layers; "
         + "".join(f"{x} {y.estimate:.2f}; " for x, y in beside.items() if y is not None)
         + f"the last from {codes.low:.2f} to {codes.high:.2f}; "
@@ -365,13 +365,12 @@ def _errors_follow(tables: Tables) -> Claim:
         sentence = "Errors follow a missing place word: the less a given digit decodes to its "
         sentence += "place, the more often the answer's digit there is wrong."
     row = tables["errors"].query("feature == 'score'").iloc[0]
-    right, wrong = row["n"] - row["wrong"], row["wrong"]
     return Claim.learned(
         sentence, row, holds=bool(row["p"] <= LEVEL and row["high"] < 0), null=0,
         p_fails=float(luck_outside(row, above=-HARDLY)),
-        needs=f"at least 50 right and 50 wrong digits (there are {right} and {wrong}) and a score "
-        "that varies within a place (--per-length)",
-        unit=f"log-odds of an error per deviation of the score, at layer {row['layer']:.0f}",
+        needs=f"at least 50 right and 50 wrong digits (there are {row['n'] - row['wrong']} and "
+        f"{row['wrong']}) and a score that varies within a place (--per-length)",
+        unit=f"log-odds of an error per standard deviation of it, at layer {row['layer']:.0f}",
         null_note="the score within digits of one kind, place and, from 5 digits, length; run and "
         "carry held fixed; resampled by prompt", decide="more prompts (--per-length)",
     )  # fmt: skip

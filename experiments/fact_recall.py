@@ -1,4 +1,4 @@
-"""Where does the model look up what it knows, and which rival stays second?"""
+"""Where does the model look up what it knows, and which rival comes nearest?"""
 
 from collections.abc import Mapping
 from functools import partial
@@ -379,7 +379,7 @@ def _example_figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, Drawing]:
     last = rows[rows["pos"] == rows["pos"].max()]
     text = "".join(rows.drop_duplicates("pos")["token"])
     return {
-        "Which rival stays second": curves(
+        "Which rival comes nearest": curves(
             last, "depth", "rank", series="word", log_y=True,
             caption=f"“{text}”: rank of answer and rival when the state of the last token is read "
             "out after each block (0: the embedding). Rank 1, at the bottom, is the likeliest of "

@@ -221,6 +221,11 @@ def _at(edit: Edit, layer: int, pos: Int[np.ndarray, "pos"], kind: str, act: Ten
     return edit(kind, layer, act, pos)
 
 
+def _bare(part: Any) -> Any:
+    """The module that a bridge wraps: its hooks cost more than a small product, and none is set."""
+    return getattr(part, "original_component", part)
+
+
 def _keep(into: list[Tensor], act: Tensor, hook: object) -> None:
     into.append(act.clone())
 
@@ -301,12 +306,11 @@ class _Parts:
     ) -> _Projected:
         """Queries, keys and values at every pos from `start` on."""
         block = self.model.blocks[layer]
-        normed = block.ln1(stream) if has_child(block, "ln1") else stream
+        normed = _bare(block.ln1)(stream) if has_child(block, "ln1") else stream
         found = []
         for project in (block.attn.q, block.attn.k, block.attn.v):
-            wide = rearrange(
-                project(normed), "row pos (head d) -> row pos head d", d=self.model.cfg.d_head
-            )
+            wide = _bare(project)(normed)
+            wide = rearrange(wide, "row pos (h d) -> row pos h d", d=self.model.cfg.d_head)
             if project is not block.attn.v:
                 wide = self._turned(layer, wide, start)
             found.append(wide)
@@ -354,10 +358,10 @@ class _Parts:
     ) -> Float[Tensor, "row pos d_model"]:
         """What leaves a block at some pos."""
         block = self.model.blocks[layer]
-        stream = stream + block.attn.o(edit("z", z).flatten(-2).contiguous())
+        stream = stream + _bare(block.attn.o)(edit("z", z).flatten(-2).contiguous())
         if has_child(block, "mlp"):
-            normed = block.ln2(stream) if has_child(block, "ln2") else stream
-            stream = stream + edit("mlp", block.mlp(normed))
+            normed = _bare(block.ln2)(stream) if has_child(block, "ln2") else stream
+            stream = stream + edit("mlp", _bare(block.mlp)(normed))
         return edit("resid", stream)
 
     def logits(self, stream: Float[Tensor, "row pos d_model"]) -> Float[Tensor, "row pos vocab"]:

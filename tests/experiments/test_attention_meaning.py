@@ -112,7 +112,9 @@ def test_the_headline_names_the_best_head_and_the_excess(experiment, results):
     assert (
         f"L{best['layer']:.0f}H{best['head']:.0f} is strongest ({best['estimate']:.2f}" in headline
     )
-    assert f"{experiment.claims(results)[1].estimate:.2f} for the whole block" in headline
+    whole = experiment.claims(results)[1]
+    told = f"{whole.estimate:.2f} (random weights: {whole.null:.2f}) for the whole block"
+    assert told.replace("-", "−") in headline
 
 
 def test_means_over_one_text_are_not_tested(adder):

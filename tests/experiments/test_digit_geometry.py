@@ -6,6 +6,7 @@ import pytest
 
 from experiments.digit_geometry import (
     MOVES,
+    READ,
     DigitGeometry,
     _adds,
     _goes_by_it,
@@ -81,10 +82,10 @@ def test_every_row_of_the_planted_tables_is_there(planted):
 
 def test_the_headline_of_the_planted_adder_says_both_shapes_and_both_columns(planted):
     said = planted[0].headline(planted[2])
-    assert said.startswith("The ten digits follow a line and a circle. Line and circle together")
-    assert "explain 100 % of what tells them apart at layer 0" in said
-    for reads in MOVES:
-        assert f"the {reads} in 100 % of prompts (permuted labels: " in said
+    assert said.startswith("The ten digits follow a line and a circle. At layer 0 line and circle")
+    assert "explain 100 % of what tells them apart; the other 0 % is neither" in said
+    for does in READ.values():
+        assert f"{does} in 100 % of prompts (permuted labels: " in said
 
 
 def test_results_do_not_depend_on_the_batch_size(planted):

@@ -114,7 +114,7 @@ def test_what_is_planted_is_found_in_a_small_run(words, planted) -> None:
 def test_what_is_planted_stands_where_it_was_planted(planted) -> None:
     found = claim(planted, "whose length is announced decode")
     assert found.estimate == pytest.approx(3, abs=0.05)
-    assert found.unit.startswith("nats, at layer 1; beyond the same digits in codes +")
+    assert "at layer 1; above the same digits in codes +" in found.unit
     announced = planted.tables["confusion"].query("sample == 'announced'")
     same = announced["place"] == announced["decoded_place"]
     assert (announced["share"] == same).all()
@@ -184,10 +184,11 @@ def test_where_pos_tells_the_place_probes_decide_nothing(adder) -> None:
 def test_the_headline_says_words_errors_and_numbers(planted, adder) -> None:
     said = DigitPlaces().headline(planted)
     assert said.startswith("Digits of announced numbers decode to the word of their place (+3.00 ")
-    assert "digits of answers decode" in said
-    assert "Errors follow where it is missing (-" in said
+    assert "above the same digits in codes" in said
+    assert "Digits of answers decode" in said
+    assert "Errors follow where the word is missing (−" in said
     said = DigitPlaces().headline(adder)
-    assert said.startswith("This model has no words for places; position alone tells")
+    assert said.startswith("This model has no words for them. Position alone tells")
 
 
 def test_an_adder_treats_a_digit_as_standing_where_its_state_was_moved_to(adder) -> None:

@@ -146,7 +146,7 @@ def test_models_that_cannot_be_asked_are_refused(planted, adder):
 def test_figures_of_the_first_fact_show_its_last_token(of_planted):
     drawn = FactRecall().figures(of_planted)
     assert next(iter(drawn)) == "From where the answer comes back"
-    last = drawn["Which rival stays second"].data
+    last = drawn["Which rival comes nearest"].data
     assert set(last["word"]) == {"Presley", "Costello"}
     assert last["rank"][last["depth"] == 4].tolist() == [1, 2]
     assert (last["pos"] == of_planted.tables["example"]["pos"].max()).all()
