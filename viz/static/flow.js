@@ -134,9 +134,9 @@ window.FlowChart = (() => {
       box.replaceChildren();
       box.classList.add("flow");
       this.controls();
-      this.why = element("div", { class: "flow-why", "aria-live": "polite" }, box);
       this.stage = element("div", { class: "flow-stage" }, box);
       this.tip = element("div", { class: "flow-tip", hidden: "" }, box);
+      this.why = element("div", { class: "flow-why", "aria-live": "polite" }, box);
       this.legend();
       this.svg = element("svg", { tabindex: 0, role: "application", "aria-label": "Flow diagram. Arrow keys move to another state, Home goes back to the answer." }, this.stage, SVG);
       this.listen();
@@ -145,7 +145,8 @@ window.FlowChart = (() => {
     }
 
     controls() {
-      const bar = element("div", { class: "flow-bar" }, this.box), { opens } = this.props;
+      const first = element("div", { class: "flow-bar" }, this.box), { opens } = this.props;
+      let bar = first;
       const select = (name, choices, value) => {
         const input = element("select", { "aria-label": name }, element("label", { text: name }, bar));
         for (const choice of choices) element("option", { text: choice }, input);
@@ -168,17 +169,22 @@ window.FlowChart = (() => {
         view: select("View", ["flow", "cells"], "flow"),
         kind: select("Threshold", ["none", "top-k", "top-p", "minimum weight"], opens.threshold[0]),
         value: element("input", { type: "number", step: "any", min: 0, value: opens.threshold[1] }, element("label", { text: "Its value" }, bar)),
-        hide: element("input", { type: "number", step: 0.005, min: 0, value: this.T > 20 ? 0.02 : 0.01 }, element("label", { text: "Draw from", title: "Links and states with less weight are followed, but not drawn" }, bar)),
         colour: select("Colour", ["certainty", "layer", "position", "weight", "gradient"], "certainty"),
+      };
+      const buttons = element("span", { class: "flow-buttons" }, bar);
+      element("button", { type: "button", class: "link", text: "Back to the answer" }, buttons).onclick = () => this.go(this.L, this.T - 1);
+      element("button", { type: "button", class: "link", text: "JSON" }, buttons).onclick = () => this.save();
+      const more = element("details", { class: "flow-more" }, first);
+      element("summary", { text: "More settings" }, more);
+      bar = element("div", { class: "flow-bar" }, more);
+      Object.assign(this.ui, {
+        hide: element("input", { type: "number", step: 0.005, min: 0, value: this.T > 20 ? 0.02 : 0.01 }, element("label", { text: "Draw from", title: "Links and states with less weight are followed, but not drawn" }, bar)),
         least: range("Least width", 0.6, 4),
         most: range("Most width", 22, 44),
         sink: check("leave out the first token (sink)", true),
         apart: check("heads apart", false),
         compact: check("compact", true),
-      };
-      const buttons = element("span", { class: "flow-buttons" }, bar);
-      element("button", { type: "button", class: "link", text: "Back to the answer" }, buttons).onclick = () => this.go(this.L, this.T - 1);
-      element("button", { type: "button", class: "link", text: "JSON" }, buttons).onclick = () => this.save();
+      });
       const usual = { none: 0, "top-k": 2, "top-p": 0.9, "minimum weight": opens.threshold[0] === "minimum weight" ? opens.threshold[1] : 0.01 };
       this.ui.kind.addEventListener("change", () => { this.ui.value.value = usual[this.ui.kind.value]; });
       for (const input of Object.values(this.ui)) input.addEventListener(input.type === "range" ? "input" : "change", () => this.update());
@@ -198,6 +204,7 @@ window.FlowChart = (() => {
     go(depth, pos) {
       if (depth < 0 || depth > this.L || pos < 0 || pos >= this.T) return;
       this.at = { depth, pos };
+      this.why.classList.toggle("asked", depth < this.L || pos < this.T - 1);
       this.update();
     }
 

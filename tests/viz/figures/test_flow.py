@@ -146,9 +146,12 @@ def test_the_browser_traces_what_python_traces(shown, drawing):
 def test_a_click_traces_back_from_that_cell(shown):
     ask = shown.page.locator(".flow-question")
     assert "Why “<\u2060s>”" in ask.inner_text()
+    shown.page.set_viewport_size({"width": 1280, "height": 400})
     shown.page.locator('.flow [data-cell="1 5"]').click()
     assert "after layer 0" in ask.inner_text()
     assert "😀" in ask.inner_text()
+    told = shown.page.locator(".flow-why").bounding_box()
+    assert 0 <= told["y"] <= 400 - told["height"] + 1, "the answer is in sight of the click"
     assert shown.page.locator(".flow .cell.traced").get_attribute("data-cell") == "1 5"
     shown.page.keyboard.press("Home")
     shown.page.locator(".flow svg").press("Home")
