@@ -200,7 +200,7 @@ class AdditionAccuracy(Experiment):
             text += (
                 f". Its weakest spot: {_digits_of(worst)} are right {worst['accuracy']:.0%} of the "
                 f"time; {failing} of {len(cells)} cells (place, run of nines, carry) "
-                f"{'fails' if failing == 1 else 'fail'}."
+                f"{'fails' if failing == 1 else 'fail'} beyond doubt."
             )
         elif open_:
             text += (

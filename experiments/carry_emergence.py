@@ -319,7 +319,7 @@ def _dated(part: str, births: pd.DataFrame) -> str:
     came = steps.notna().sum()
     if not came:
         return f"{PARTS[part]} never appear"
-    where = "" if came == len(steps) else f" (at {came} of {len(steps)} places)"
+    where = "" if came == len(steps) else f" ({came} of {len(steps)} places and trainings)"
     return f"{PARTS[part]} appear at step {steps.median():.0f}{where}"
 
 

@@ -149,7 +149,7 @@ class DigitGeometry(Experiment):
         tables, told = results.tables, {c.sentence: c.verdict for c in self.claims(results)}
         shape = {
             (True, True): "follow a line and a circle",
-            (True, False): "follow a line; a circle is not shown",
+            (True, False): "follow a line; a circle beyond a bent line is not shown",
             (False, True): "follow a circle; a line is not shown",
             (False, False): "are not shown to be more than a cloud: neither a line nor a circle is",
         }[told[LINE] == "holds", told[CIRCLE] == "holds"]

@@ -274,7 +274,7 @@ class DigitPlaces(Experiment):
 IN_WORDS = {
     "holds": "{0} {1} ({2})", "fails": "{0} do not {1} ({2})",
     "undecided": "whether {0} {1} is undecided ({2})",
-    "not tested": "whether {0} {1} was not tested: too few digits are right or wrong",
+    "not tested": "whether {0} {1} was not tested: too few digits are wrong, or right, to compare",
 }  # fmt: skip
 
 

@@ -325,8 +325,9 @@ def _where_it_comes_back(results: Results) -> str:
     at_last = "at no layer" if last.empty else f"from layer {last.min():.0f} on"
     best = {where: recall_tables.best_run(runs, at) for where, at in PUT_BACK.items()}
     parts = [f"{_brought_back(run)} {where}" for where, run in best.items() if run is not None]
-    lost = f" Of {results.tables['traced']['lost'].mean():.2f} of its probability that is lost,"
-    most = f"{lost} {' and '.join(parts)} bring back most." if parts else ""
+    lost = f" Its probability falls by {results.tables['traced']['lost'].mean():.2f}; what comes "
+    lost += "back of that, where a few neighbouring layers bring back most, is:"
+    most = f"{lost} {', and '.join(parts)}." if parts else ""
     return (
         "where its subject is exchanged, one clean state brings the answer back "
         f"at the subject's last token {at_subject}, and at the last token {at_last}.{most}"
@@ -337,7 +338,7 @@ def _brought_back(run: pd.Series) -> str:
     names = {"mlp": "MLPs", "attention": "attention"}
     first, last = int(run["first_layer"]), int(run["last_layer"])
     layers = f"layer {first}" if first == last else f"layers {first} to {last}"
-    return f"{names[run['component']]} of {layers} ({run['estimate']:.2f})"
+    return f"{run['estimate']:.2f} by {names[run['component']]} of {layers}"
 
 
 def _first_fact(row: pd.Series) -> str:

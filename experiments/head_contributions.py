@@ -206,19 +206,19 @@ class HeadContributions(TextStudy):
         means = heads.pivot(index=axes, columns=["measure", "phase"], values="estimate")
         lengths, shares = means["l2_norm"], means["projection_share"]
         longest, *others = lengths.mean(axis=1).nlargest(3).index
-        largest = shares.mean(axis=1).idxmax()
         before = f", before {' and '.join(NAME.format(*head) for head in others)}" if others else ""
         sizes = " and ".join(
             f"{found[longest]:.3g} on {phase} tokens (median head: {found.median():.3g})"
             for phase, found in lengths.items()
         )
-        parts = " and ".join(
-            f"{100 * found[largest]:.0f} % on {phase} tokens" for phase, found in shares.items()
+        largest = " and ".join(
+            f"{NAME.format(*found.idxmax())} on {phase} tokens ({100 * found.max():.0f} %)"
+            for phase, found in shares.items()
         )
         return (
             f"{NAME.format(*longest)} writes the longest vectors{before}: its mean L2 norm is "
-            f"{sizes}. Of what the heads of one layer write together, "
-            f"{NAME.format(*largest)} has the largest share: {parts}."
+            f"{sizes}. Of what the heads of one layer write together, the largest share is that "
+            f"of {largest}."
         )
 
     def claims(self, results: Results) -> list[Claim]:

@@ -335,12 +335,12 @@ def _dependence(results: Results) -> str:
     if len(stated):
         key, answer = _key_words(prompts)
         first = stated[stated["rank"] == 1].groupby("ranker").size()
-        knocked, attended = (first.get(name, 0) for name in (KNOCK_OUT, FIRST_LAYER))
+        knocked, attended, weighted = (first.get(name, 0) for name, *_ in FIRST)
         words = [f"“{word}”" for word in stated["word"].unique()[:3] if word != "units"]
         such = f" (such as {', '.join(words)})" if words else ""
         often = f"{knocked} of {stated['prompt'].nunique()} prompts"
         most = f"{answer.capitalize()} loses most without {key}{such} in {often}"
-        return f"{most}; layer 0 attends most to {key} in {attended}."
+        return f"{most}; layer 0 attends most to {key} in {attended} (by values, in {weighted})."
     example = _example(prompts)
     if example is None:
         return "No prompt has three tokens or more, so no token can be ranked."

@@ -398,10 +398,13 @@ class TokenDecoding(Experiment):
         same = results.tables["degeneracy"].set_index(["state", "decoder"]).sort_index()
         same = same.loc[(STATES["resid_post"], "unembedding")].set_index("norm")["share"]
         lens = _named(decoder, norm)
-        logit = f", the logit lens at {best['logit_lens_agreement'].mean():.0%}"
+        more = best["agreement"] - best["logit_lens_agreement"]
+        ends = mean_with_p(more.to_numpy(), seed=self.seed)
+        logit = f", the logit lens at {best['logit_lens_agreement'].mean():.0%} (difference "
+        logit += f"{ends.estimate:.0%}, 95% interval {ends.low:.0%} to {ends.high:.0%})"
         said = (
-            f"In the middle layers the {lens} reads states best: it names the model's own next "
-            f"token at {best['agreement'].mean():.0%} of positions"
+            f"In the middle layers the {lens} comes nearest: it names the model's own next token "
+            f"at {best['agreement'].mean():.0%} of positions"
             f"{'' if lens == 'logit lens' else logit}; the embedding alone, read in the same way, "
             f"gives {agreement['embedding alone', decoder, norm]:.0%}."
         ).replace("%", " %")

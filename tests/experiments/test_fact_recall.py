@@ -84,7 +84,7 @@ def test_the_headline_names_layers_and_the_rival(of_planted):
     assert (
         "at the subject's last token up to layer 1, and at the last token from layer 2 on" in said
     )
-    assert "MLPs of layer 1 (1.00) at the subject" in said
+    assert "1.00 by MLPs of layer 1 at the subject" in said
     assert "the right Presley ends at rank 1 and its rival Costello at rank 2." in said
 
 
