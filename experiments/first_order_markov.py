@@ -1,7 +1,7 @@
 """Is embedding times unembedding a bigram model?"""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
@@ -19,12 +19,21 @@ from experiments import (
     percent,
 )
 from lenses.flow import markov_tables
-from lenses.flow.bigram_counts import Bigrams, addition_bigrams, counted_words
-from lenses.flow.ngrams import LONGEST, PUBLISHED, SOME, passages_of, rules_against
+from lenses.flow.bigram_counts import Bigrams, addition_bigrams, counted_words, text_bigrams
+from lenses.flow.ngrams import (
+    LONGEST,
+    PUBLISHED,
+    SOME,
+    counted_text,
+    passages_of,
+    rules_against,
+    text_tokens,
+)
 from lenses.statistics.against_random import random_models
 from lenses.statistics.intervals import bootstrap
 from models.planted.markov import planted_markov
 from models.planted.writing import ADDITIONS
+from models.train.king_james import was_trained_on_it
 from viz import Drawing, bars, scatter
 
 if TYPE_CHECKING:
@@ -43,6 +52,8 @@ TOLD = {
     "whole model": "The whole model, shown the first token alone,",
 }
 """Sources of learned claims, as the claims begin."""
+TEXTS = ("the model's training text", "the text")
+"""Where pairs are counted if not on the web."""
 TOLERANCE = {"float32": 1e-4, "bfloat16": 2e-2, "float16": 2e-2}
 MORE = "first tokens (--words)"
 
@@ -55,13 +66,15 @@ class FirstOrderMarkov(Experiment):
     mean, effective E (E plus the first MLP), another word's E (shuffled), and the whole model shown
     x alone (after a BOS, or a new line). Each is scored as it is, with a temperature, and as an
     addition to word frequencies, P(y) exp(s l(x, y)). The number s is fitted on half of the first
-    words and scored on the other half; it may not be negative.
+    words and scored on the other half; it may not be negative. What already tells frequencies, as
+    a whole model does, loses where they are added once more: its share as it is stands beside.
 
     Share of bigram information = (H_unigram - CE) / (H_unigram - H_bigram): word frequencies have
     0, the counts themselves 1. Chances are taken among the words that follow any first word in the
     counts. Counts are those of the web (P. Norvig's count_2w: Google Web Trillion Word Corpus, from
     the package wordsegment 1.3.1, Apache-2.0): pairs that occur 100,000 times or more, in small
-    letters, both words one token. For an adder they are those of its own sampled additions.
+    letters, both words one token. For an adder they are those of its own sampled additions; for
+    `kjv_2l` those of the chapters of the King James Bible that it was trained on.
 
     Positive control: a model without layers (E, U and a bias) is trained here on a sample of the
     counts; it should tell nearly all of their bigram information. Intervals (95 %) resample first
@@ -86,8 +99,10 @@ class FirstOrderMarkov(Experiment):
     """Lines `first second count` of your own in place of the counts of the web."""
     additions: int = Field(2_000, ge=4)
     """Additions sampled for an adder."""
+    pairs: Literal["own", "web", "text"] = "own"
+    """Where pairs are counted; own: in the text if the model was trained on it, else on the web."""
     text_file: TextFile | None = None
-    """A text of your own, in which n-grams are counted in place of the King James Bible."""
+    """A text of your own in place of the King James Bible."""
     passages: int = Field(40, ge=5)
     """Passages of 64 tokens (for an adder: additions) in which rules are held against the model."""
     training_pairs: int = Field(1_000_000, ge=100)
@@ -101,6 +116,7 @@ class FirstOrderMarkov(Experiment):
         "counts": Table(
             "A row is what was counted.",
             columns={
+                "counted_in": "where pairs were counted",
                 "first_tokens": "number of first tokens",
                 "next_tokens": "number of tokens that follow any of them",
                 "kept": "share of all pairs given that these are",
@@ -172,8 +188,8 @@ class FirstOrderMarkov(Experiment):
     }
     reading: ClassVar[Reading] = Reading(
         causal="no: what parts of the model would say by themselves is held against counts",
-        assumes="web counts of 2006 stand for what the model was trained on, and pairs that occur "
-        "less than 100,000 times there may be left out",
+        assumes="where pairs are counted on the web: counts of 2006 stand for what the model was "
+        "trained on, and pairs that occur less than 100,000 times there may be left out",
         stressed="that scale or word frequencies hide it: both are fitted; that counts can be told "
         "by E times U at all: a zero-layer model trained here; that shapes do it: shuffled words "
         "and 4 models with random weights",
@@ -183,7 +199,8 @@ class FirstOrderMarkov(Experiment):
 
     def measure(self, model: "Model") -> Results:
         """Every predictor against the counts, the zero-layer model, and random weights."""
-        bigrams, seed, stream = self._bigrams(model), self.seed, self.stream
+        counted_in, seed, stream = self._counted_in(model), self.seed, self.stream
+        bigrams = self._bigrams(model, counted_in)
         rows, ngrams = self.rows("predictors"), self.rows("ngrams")
         best = markov_tables.predictor_rows(model, bigrams, rows, seed, stream)
         for _ in stream(["zero-layer"], rows, "training"):
@@ -195,7 +212,7 @@ class FirstOrderMarkov(Experiment):
         twins = (self.twins(model, RANDOM_MODELS), RANDOM_MODELS)
         return Results(
             {
-                "counts": markov_tables.count_rows(bigrams),
+                "counts": markov_tables.count_rows(bigrams).assign(counted_in=counted_in),
                 "predictors": pd.concat([rows.frame(), baselines]),
                 "words": markov_tables.word_rows(model, bigrams, best, seed),
                 "against_random": markov_tables.beside_twins(model, *twins, bigrams, seed, stream),
@@ -204,11 +221,23 @@ class FirstOrderMarkov(Experiment):
             }
         )
 
-    def _bigrams(self, model: "Model") -> Bigrams:
-        """Counts of an adder's additions, or of words."""
+    def _counted_in(self, model: "Model") -> str:
+        """Where pairs are counted."""
         if model.card.arithmetic is not None:
+            return "additions"
+        knows_it = was_trained_on_it(model.card)
+        if self.pairs == "text" or (self.pairs == "own" and knows_it and not self.counts_file):
+            return TEXTS[0] if knows_it and not self.text_file else TEXTS[1]
+        return "a file of counts" if self.counts_file else "the web"
+
+    def _bigrams(self, model: "Model", counted_in: str) -> Bigrams:
+        """Counts of an adder's additions, of words, or of the tokens of a text."""
+        if counted_in == "additions":
             return addition_bigrams(model.card.arithmetic, self.additions, self.seed)
         try:
+            if counted_in in TEXTS:
+                ids = text_tokens(model, counted_text(model, self.text_file))
+                return text_bigrams(ids, self.words)
             return counted_words(model, self.counts_file, self.words)
         except (OSError, ValueError) as error:
             raise UsageError(f"{model.card.name}: no bigrams to count ({error})") from error
@@ -225,16 +254,18 @@ class FirstOrderMarkov(Experiment):
     def headline(self, results: Results) -> str:
         """How much of bigrams E times U tells, and what it predicts instead."""
         told = results.tables["predictors"].set_index(["source", "fit", "counts"])["estimate"]
-        added = told[:, "with frequencies", "all"]
+        tells = {source: _told_twice(told[source, :, "all"]) for source in TOLD}
         verdict = {"holds": "In part", "fails": "No"}.get(self.claims(results)[0].verdict)
         repeats = results.tables["words"]["repeats"].mean()
         rules = results.tables["ngrams"].set_index("rule")["estimate"]
+        where = results.tables["counts"]["counted_in"].iloc[0]
+        text = f" in {where}" if where in TEXTS else ""
         return (
-            f"{verdict or 'Not decided'}: of what counts of token pairs (bigrams) tell beyond word "
-            f"frequencies, embedding times unembedding tells {percent(added['E'])}. Without the "
-            f"token itself it tells {percent(added['E, not itself'])}, after the first MLP "
-            f"{percent(added['effective E'])}; the whole model, shown one token, tells "
-            f"{percent(added['whole model'])}. As it is, its likeliest next token is the token "
+            f"{verdict or 'Not decided'}: of what counts of token pairs (bigrams){text} tell "
+            f"beyond word frequencies, embedding times unembedding tells {tells['E']}. "
+            f"Without the token itself it tells {tells['E, not itself']}, after the first "
+            f"MLP {tells['effective E']}; the whole model, shown one token, tells "
+            f"{tells['whole model']}. As it is, its likeliest next token is the token "
             f"itself in {percent(repeats)} of cases. A zero-layer model trained here on the same "
             f"counts tells {percent(told['zero-layer, trained', 'as it is', 'all'])}. Of what the "
             f"whole model finds likeliest in the passages read, bigrams tell "
@@ -308,6 +339,16 @@ class FirstOrderMarkov(Experiment):
         return planted_markov(ADDITIONS, follows, seed=self.seed)
 
 
+def _told_twice(told: pd.Series) -> str:
+    """The share told when added to word frequencies, and without them where that is more.
+
+    A source that already tells frequencies loses when they are added once more.
+    """
+    added, alone = told["with frequencies"], told["as it is"]
+    more = f" ({percent(alone)} without frequencies added)" if alone > added else ""
+    return f"{percent(added)}{more}"
+
+
 def _rule_claims(rows: pd.DataFrame) -> list[Claim]:
     """How much of what the model says n-grams tell: honestly, and the best of all rules."""
     rules, end = rows.set_index("rule"), "says what the whole model finds likeliest next."
@@ -334,8 +375,8 @@ def _shares_figure(results: Results) -> Drawing:
         caption="Share of bigram information: 0 is told by word frequencies alone (line), 1 by the "
         "counts. E: embedding times unembedding, softmax(norm(E) U), after the first MLP if "
         "effective; scaled by one factor fitted on other words (temperature), and added to log "
-        "word frequencies. Own counts: those it was trained on. What lies below -1 stands in the "
-        "last table. Lines: 95 % over first words.",
+        "word frequencies, which costs a predictor that already tells these. Own counts: those it "
+        "was trained on. What is below -1 is in the last table. Lines: 95 % over first words.",
     )  # fmt: skip
 
 

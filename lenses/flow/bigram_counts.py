@@ -1,4 +1,4 @@
-"""How often one token follows another: of words on the web, or of an adder's own additions.
+"""How often one token follows another: on the web, in a text, or in an adder's own additions.
 
 The words are Peter Norvig's `count_2w.txt` (norvig.com/ngrams): the bigrams of the Google Web
 Trillion Word Corpus (2006) that occur at least 100,000 times, in small letters. They lie in the
@@ -109,6 +109,14 @@ def counted_words(model: Model, file: Path | None, most: int) -> Bigrams:
     names = token_strings(model, range(len(model.W_E)))
     ids = {name: number for number, name in enumerate(names)}
     return word_bigrams(read_pairs(file), ids, most)
+
+
+def text_bigrams(ids: Int[np.ndarray, "token"], most: int) -> Bigrams:
+    """What follows each of the `most` frequent tokens of a text.
+
+    Raises ValueError where fewer than two are left.
+    """
+    return of_pairs(ids[:-1], ids[1:], np.ones(len(ids[1:]), dtype=np.int64), most)
 
 
 def addition_bigrams(form: AdditionFormat, count: int, seed: int) -> Bigrams:

@@ -139,7 +139,7 @@ def word_rows(
     counted = bigrams.following[bigrams.counts.topk(3).indices.numpy()]
     likeliest = {"by_counts": counted, "by_embedding": best[0], "by_model": best[1]}
     words = {
-        name: [", ".join(names[token].strip() for token in row) for row in ids]
+        name: [" · ".join(names[token].strip() for token in row) for row in ids]
         for name, ids in likeliest.items()
     }
     told = {

@@ -12,10 +12,10 @@ import pandas as pd
 import torch
 from jaxtyping import Bool, Int
 
-from lenses.flow.king_james import king_james
 from lenses.statistics.intervals import bootstrap
 from models import Model
-from models.text import tokenize
+from models.text import begins_with_bos, tokenize
+from models.train.king_james import king_james, training_and_held_out, was_trained_on_it
 from prompts.additions import Addition, AdditionFormat
 
 RULES: dict[str, tuple[int, ...]] = {
@@ -73,16 +73,40 @@ def passages_of_text(
 ) -> tuple[Passages, Passages]:
     """Passages of a text (the King James Bible) that are counted, and `count` others to read.
 
-    Raises ValueError for a text that is too short or not in UTF-8, OSError without the file.
+    A model that was trained on chapters of the Bible reads others, and those are counted. Raises
+    ValueError for a text that is too short or not in UTF-8, OSError without the file.
     """
-    text = file.read_text("utf-8-sig") if file else king_james()
-    ids = np.array(tokenize(model, text), dtype=np.int64)
-    rows = ids[: len(ids) // SEGMENT * SEGMENT].reshape(-1, SEGMENT)
-    if len(rows) < 2 * HELD_OUT:
-        raise ValueError(f"a text of {len(ids)} tokens; {2 * HELD_OUT * SEGMENT} or more are read")
-    apart = np.arange(len(rows)) % HELD_OUT == HELD_OUT - 1
-    read = np.random.default_rng(seed).permutation(np.flatnonzero(apart))[:count]
-    return _whole(rows[~apart]), _whole(rows[np.sort(read)])
+    if file is None and was_trained_on_it(model.card):
+        counted, others = (_rows(text_tokens(model, text)) for text in training_and_held_out())
+    else:
+        ids = text_tokens(model, counted_text(model, file))
+        rows, least = _rows(ids), 2 * HELD_OUT * SEGMENT
+        if len(ids) < least:
+            raise ValueError(f"a text of {len(ids)} tokens; {least} or more are read")
+        apart = np.arange(len(rows)) % HELD_OUT == HELD_OUT - 1
+        counted, others = rows[~apart], rows[apart]
+    read = np.random.default_rng(seed).permutation(len(others))[:count]
+    return _whole(counted), _whole(others[np.sort(read)])
+
+
+def counted_text(model: Model, file: Path | None) -> str:
+    """A text of a file, or the King James Bible: of a model trained on it the chapters for that.
+
+    Raises ValueError for a file that is not in UTF-8, OSError without the file.
+    """
+    if file:
+        return file.read_text("utf-8-sig")
+    return training_and_held_out()[0] if was_trained_on_it(model.card) else king_james()
+
+
+def text_tokens(model: Model, text: str) -> Int[np.ndarray, "token"]:
+    """The tokens of a text, without a BOS."""
+    ids = tokenize(model, text)
+    return np.array(ids[begins_with_bos(model.tokenizer) :], dtype=np.int64)
+
+
+def _rows(ids: Int[np.ndarray, "token"]) -> Int[np.ndarray, "row pos"]:
+    return ids[: len(ids) // SEGMENT * SEGMENT].reshape(-1, SEGMENT)
 
 
 def _whole(rows: Int[np.ndarray, "row pos"]) -> Passages:
@@ -135,9 +159,15 @@ def _likeliest(
 
 @torch.inference_mode()
 def said(model: Model, read: Passages) -> Int[np.ndarray, "row pos-3"]:
-    """The token that the model finds likeliest in place of each from the fourth on."""
-    tokens = torch.from_numpy(read.tokens).to(model.cfg.device)
-    found = [model(row[None, :-1])[0, REACH - 1 :].argmax(-1) for row in tokens]
+    """The token that the model finds likeliest in place of each from the fourth on.
+
+    Passages of a text are read after a BOS where the model's tokenizer puts one.
+    """
+    tokens, start = torch.from_numpy(read.tokens).to(model.cfg.device), REACH - 1
+    if model.card.arithmetic is None and begins_with_bos(model.tokenizer):
+        first = torch.full_like(tokens[:, :1], model.tokenizer.bos_token_id)
+        tokens, start = torch.cat([first, tokens], dim=1), REACH
+    found = [model(row[None, :-1])[0, start:].argmax(-1) for row in tokens]
     return torch.stack(found).cpu().numpy()
 
 

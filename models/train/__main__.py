@@ -1,31 +1,30 @@
-"""Train a small adder from its card: `python -m models.train configs/models/adder_6d_2l.toml`.
+"""Train a small model from its card: `python -m models.train adder_6d_2l`, or a card's path.
 
-The adder is a GPT-2 that reads `<bos>a+b=` and writes the answer. Everything it takes is in the
+An adder is a GPT-2 that reads `<bos>a+b=` and writes the answer. Everything it takes is in the
 card's `[arithmetic]` and `[training]` tables. Written to the folder that the card names: the
 weights as plain transformers reads them, the tokenizer, `learning_curve.parquet`,
 `accuracy.parquet` (every cell), `acceptance.parquet` (how many answers of each kind are wrong) and
 `training.json`; and, in `steps/STEP/`, the adder as it was after each of the steps to keep, with a
-card of its own.
+card of its own. A card without `[arithmetic]` is of a model of a text (`models/train/words.py`).
 """
 
-import json
-import platform
 import sys
 import time
 import tomllib
-from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-import transformers
 from pydantic import ValidationError
 from transformers import GPT2LMHeadModel
 
+from models.card import SHIPPED, ModelError
+from models.train import words
 from models.train.acceptance import accept, accuracy_by_cell
-from models.train.recipe import AdderCard, Training
-from models.train.storing import store, store_with_card
+from models.train.king_james import training_and_held_out
+from models.train.recipe import AdderCard, Training, WordCard, card_to_train
+from models.train.storing import log_training, store, store_with_card, tokenizer_of
 from models.train.trainer import Trainer
 from prompts.additions import (
     AdditionFormat,
@@ -67,21 +66,34 @@ def report(rows: pd.DataFrame, steps: int) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Train the adder of one card, store it, and test what was stored; 0 if it is accepted."""
+    """Train the model of one card, store it, and test what was stored; 0 if it is accepted."""
     if len(arguments) != 1 or arguments[0].startswith("-"):
         print("usage: python -m models.train CARD", file=sys.stderr)
         return 2
     try:
-        card = AdderCard.read(Path(arguments[0]))
+        shipped = SHIPPED / f"{arguments[0]}.toml"
+        card = card_to_train(shipped if shipped.is_file() else Path(arguments[0]))
     except (OSError, ValidationError, tomllib.TOMLDecodeError) as error:
         reason = one_line(error)
-        print(f"{arguments[0]}: not the card of an adder to train: {reason}", file=sys.stderr)
+        print(f"{arguments[0]}: not the card of a model to train: {reason}", file=sys.stderr)
         return 2
     torch.set_num_threads(1)  # sums are added in a fixed order, so that a seed gives one result
+    if isinstance(card, WordCard):
+        return main_of_words(card)
     start = time.time()
     adder, curve = train(card.arithmetic, card.training, card.path)
-    store(adder, card.arithmetic, card.path)
+    store(adder, tokenizer_of(card.arithmetic), card.path)
     return int(not examine(card, curve, seconds=time.time() - start))
+
+
+def main_of_words(card: WordCard) -> int:
+    """Train, store and examine a model of a text; 0 if it beats bigrams in what it never saw."""
+    try:
+        accepted = words.make(card, *training_and_held_out())
+    except ModelError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return int(not accepted)
 
 
 def one_line(error: Exception) -> str:
@@ -104,27 +116,10 @@ def examine(card: AdderCard, curve: pd.DataFrame, seconds: float) -> bool:
     for name, table in tables.items():
         table.to_parquet(card.path / f"{name}.parquet", index=False)
     accepted = not (card.training.exact and acceptance["wrong"].any())
-    digest = sha256((card.path / "model.safetensors").read_bytes()).hexdigest()
-    log = training_log(card, seconds) | {"accepted": accepted, "sha256": digest}
-    (card.path / "training.json").write_text(json.dumps(log, indent=2) + "\n", encoding="utf-8")
+    digest = log_training(card, seconds, accepted)
     verdict = "accepted" if accepted else "refused: not exact, try another seed"
     print(f"{verdict}; trained in {seconds:.0f} s; sha256 of model.safetensors: {digest}")
     return accepted
-
-
-def training_log(card: AdderCard, seconds: float) -> dict[str, object]:
-    """What was trained, with what, on what and for how long."""
-    return {
-        "training": card.training.model_dump(),
-        "arithmetic": card.arithmetic.model_dump(),
-        "seconds": round(seconds, 1),
-        "machine": platform.machine(),
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-        },
-    }
 
 
 if __name__ == "__main__":

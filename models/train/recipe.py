@@ -1,8 +1,8 @@
-"""What an adder is trained by: the `[training]` table of its card."""
+"""What a model is trained by: the `[training]` table of its card."""
 
 import tomllib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -11,8 +11,8 @@ from prompts.additions import (
 )
 
 
-class Training(BaseModel):
-    """The `[training]` table of a card."""
+class Recipe(BaseModel):
+    """The fields of a `[training]` table that every model has."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -29,9 +29,14 @@ class Training(BaseModel):
     learning_rate: float = Field(gt=0, le=10)
     """Peak learning rate of AdamW."""
     batch: int = Field(512, ge=1, le=10**6)
-    """Additions a step."""
+    """Additions, or passages of a text, a step."""
     seed: int = Field(0, ge=0, lt=2**63)
-    """Seed of the weights and of the additions."""
+    """Seed of the weights and of what is drawn for each step."""
+
+
+class Training(Recipe):
+    """The `[training]` table of an adder's card."""
+
     keep_at: tuple[Annotated[int, Field(ge=0, le=10**9)], ...] = ()
     """Steps after which the adder is also stored as it then is; 0 is before the first."""
     exact: bool
@@ -44,19 +49,50 @@ class Training(BaseModel):
     """Additions of each of the 3^digits patterns of K, P and G columns in the acceptance test."""
 
 
-class AdderCard(BaseModel):
+class WordTraining(Recipe):
+    """The `[training]` table of the card of a model of a text, word by word."""
+
+    text: Literal["King James Bible"]
+    """What it is trained on, but for every tenth chapter."""
+    words: int = Field(ge=2, le=2**16)
+    """Size of its vocabulary: the most frequent words and marks, `<bos>` and `<unk>`."""
+    context: int = Field(ge=2, le=2**16)
+    """Tokens that it reads at most."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Share of each state that is left out at random in training."""
+
+
+class TrainedCard(BaseModel):
     """What training needs of a model card; the weights need not exist yet."""
 
     path: Path
-    arithmetic: AdditionFormat
-    training: Training
 
     @classmethod
-    def read(cls, file: Path) -> "AdderCard":
+    def read(cls, file: Path) -> Self:
         """The card in `file`; a relative path in it starts from the card's folder.
 
-        Raises ValidationError (pydantic) or TOMLDecodeError for a card that is no adder's.
+        Raises ValidationError (pydantic) or TOMLDecodeError for a card of another kind.
         """
         table = tomllib.loads(file.read_text(encoding="utf-8"))
         card = cls.model_validate(table)
         return card.model_copy(update={"path": (file.parent / card.path).resolve()})
+
+
+class AdderCard(TrainedCard):
+    """Of an adder."""
+
+    arithmetic: AdditionFormat
+    training: Training
+
+
+class WordCard(TrainedCard):
+    """Of a model of a text."""
+
+    training: WordTraining
+
+
+def card_to_train(file: Path) -> AdderCard | WordCard:
+    """The card in `file`: an adder's unless it has a table `[training]` and no `[arithmetic]`."""
+    tables = tomllib.loads(file.read_text(encoding="utf-8")).keys()
+    is_of_words = "training" in tables and "arithmetic" not in tables
+    return (WordCard if is_of_words else AdderCard).read(file)

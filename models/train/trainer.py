@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from models.train.recipe import Training
+from models.train.recipe import Recipe, Training
 from models.train.sums import MARK, longest, targets, training_sums
 from prompts.additions import (
     AdditionFormat,
@@ -22,28 +22,37 @@ if TYPE_CHECKING:
 
 def new_adder(style: AdditionFormat, training: Training) -> "GPT2LMHeadModel":
     """A GPT-2 with fresh weights that is just long enough for one addition."""
-    from transformers import GPT2Config, GPT2LMHeadModel  # heavy: only where an adder is made
+    words = max(style.vocabulary.values()) + 1
+    length = style.write(longest(style.digits)).tokens.shape[1]
+    return new_gpt2(training, words, length, mark=style.vocabulary[MARK])
+
+
+def new_gpt2(
+    training: Recipe, words: int, length: int, mark: int, dropout: float = 0.0
+) -> "GPT2LMHeadModel":
+    """An untied GPT-2 with fresh weights; `mark` is the id that begins and ends its texts."""
+    from transformers import GPT2Config, GPT2LMHeadModel  # heavy: only where a model is made
 
     torch.manual_seed(training.seed)
     config = GPT2Config(
-        vocab_size=max(style.vocabulary.values()) + 1,
-        n_positions=style.write(longest(style.digits)).tokens.shape[1],
+        vocab_size=words,
+        n_positions=length,
         n_embd=training.width,
         n_layer=training.layers,
         n_head=training.heads,
         activation_function="relu",
-        resid_pdrop=0.0,
-        embd_pdrop=0.0,
+        resid_pdrop=dropout,
+        embd_pdrop=dropout,
         attn_pdrop=0.0,
         tie_word_embeddings=False,
-        bos_token_id=style.vocabulary[MARK],
-        eos_token_id=style.vocabulary[MARK],
+        bos_token_id=mark,
+        eos_token_id=mark,
         # In bfloat16 on a CPU the written-out attention is twice as fast as the fused one.
         attn_implementation="eager",
     )
-    adder = GPT2LMHeadModel(config)
-    initialise(adder)
-    return adder
+    net = GPT2LMHeadModel(config)
+    initialise(net)
+    return net
 
 
 @torch.no_grad()
@@ -56,7 +65,7 @@ def initialise(adder: "GPT2LMHeadModel") -> None:
             weight.normal_(0, scale / (2 * adder.config.n_layer) ** 0.5 if writes else scale)
 
 
-def learning_rate_at(step: int, training: Training) -> float:
+def learning_rate_at(step: int, training: Recipe) -> float:
     """Share of the peak learning rate: a linear rise, then a cosine to 1 %."""
     if step < training.warm_up:
         return (step + 1) / training.warm_up
@@ -64,12 +73,24 @@ def learning_rate_at(step: int, training: Training) -> float:
     return 0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * done))
 
 
-def optimiser(adder: "GPT2LMHeadModel", training: Training) -> torch.optim.AdamW:
+def optimiser(adder: "GPT2LMHeadModel", training: Recipe) -> torch.optim.AdamW:
     """AdamW with weight decay on matrices only."""
     matrices = [weight for weight in adder.parameters() if weight.ndim == 2]
     vectors = [weight for weight in adder.parameters() if weight.ndim < 2]
     groups = [{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=training.learning_rate, betas=(0.9, 0.98))
+
+
+def descend(
+    net: "GPT2LMHeadModel", adamw: torch.optim.AdamW, loss: Float[Tensor, ""], rate: float
+) -> None:
+    """Go one step of AdamW down a loss, at a learning rate; gradients are cut to a norm of 1."""
+    for group in adamw.param_groups:
+        group["lr"] = rate
+    adamw.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+    adamw.step()
 
 
 def losses_per_token(
@@ -102,17 +123,14 @@ class Trainer:
 
     def advance(self) -> Float[np.ndarray, "answer"]:
         """Do one step; the batch's mean loss in nats by place, NaN where no such digit was."""
-        for group in self._adamw.param_groups:
-            group["lr"] = self.training.learning_rate * learning_rate_at(self.step, self.training)
         sums = training_sums(self._rng, self.style, self.training.batch)
         written = self.style.write(sums)
         reads, expected, asked = targets(self.style, written)
         tokens = torch.from_numpy(written.tokens).to(self.adder.device)
         losses = losses_per_token(self.adder, tokens, reads, expected)
-        self._adamw.zero_grad(set_to_none=True)
-        losses[torch.from_numpy(asked).to(losses.device)].mean().backward()
-        torch.nn.utils.clip_grad_norm_(self.adder.parameters(), 1.0)
-        self._adamw.step()
+        rate = self.training.learning_rate * learning_rate_at(self.step, self.training)
+        loss = losses[torch.from_numpy(asked).to(losses.device)].mean()
+        descend(self.adder, self._adamw, loss, rate)
         self.step += 1
         return by_place(losses.detach().cpu().numpy(), written)
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
@@ -9,8 +10,9 @@ from pydantic import ValidationError
 from experiments import Results, UsageError
 from experiments.first_order_markov import RECOVERED, FirstOrderMarkov
 from lenses.flow.bigram_counts import read_pairs
-from lenses.flow.ngrams import LONGEST, RULES, SOME
+from lenses.flow.ngrams import LONGEST, RULES, SEGMENT, SOME, passages_of_text, text_tokens
 from models import load
+from models.train.king_james import training_and_held_out
 
 SMALL = {"additions": 300, "training_steps": 100}
 
@@ -108,6 +110,40 @@ def test_words_come_from_a_file(experiment, tmp_path):
         FirstOrderMarkov(counts_file=tmp_path / "none.txt")
 
 
+def test_pairs_of_a_text_are_counted_in_the_models_tokens(tmp_path):
+    (tmp_path / "mine.txt").write_text("the LORD and the king: and the LORD " * 2)
+    experiment = FirstOrderMarkov(pairs="text", text_file=tmp_path / "mine.txt", words=4)
+    model = load("kjv_2l")
+    assert experiment._counted_in(model) == "the text"
+    found = experiment._bigrams(model, "the text")
+    names = model.tokenizer.convert_ids_to_tokens
+    # the LORD and the king : and the LORD the LORD and the king : and the LORD
+    assert names(found.first.tolist()) == [" the", " and", " LORD", ":"]
+    pairs = {
+        (one, two): count.item()
+        for one, row in zip(names(found.first.tolist()), found.counts, strict=True)
+        for two, count in zip(names(found.following.tolist()), row, strict=True)
+        if count
+    }
+    after_the = {(" the", " LORD"): 4, (" the", " king"): 2}
+    after_lord = {(" LORD", " and"): 2, (" LORD", " the"): 1}
+    assert pairs == {(" and", " the"): 4, (":", " and"): 2} | after_the | after_lord
+
+
+def test_a_model_with_a_known_text_is_held_against_its_pairs(tmp_path):
+    (tmp_path / "mine.txt").write_text("of the 3\nin the 2\n")
+    model, adder = load("kjv_2l"), load("adder_6d_1l")
+    own = FirstOrderMarkov(model="kjv_2l")
+    assert own._counted_in(model) == "the model's training text"
+    assert own._counted_in(adder) == "additions"
+    assert FirstOrderMarkov(pairs="web")._counted_in(model) == "the web"
+    counts = FirstOrderMarkov(counts_file=tmp_path / "mine.txt")
+    assert counts._counted_in(model) == "a file of counts"
+    model.card = model.card.model_copy(update={"training": None})
+    assert own._counted_in(model) == "the web"
+    assert FirstOrderMarkov(pairs="text")._counted_in(model) == "the text"
+
+
 @pytest.mark.parametrize(
     ("line", "told"),
     [
@@ -139,3 +175,17 @@ def test_counts_of_the_web_are_read_and_told_in_smollm2():
     assert told(results, "whole model") > told(results, "E")
     rules = results.tables["ngrams"].set_index("rule")["estimate"]
     assert rules["unigram"] < rules["bigram"] < rules[LONGEST] < rules[SOME]
+
+
+@pytest.mark.real
+def test_an_untied_model_is_held_against_the_pairs_it_was_trained_on():
+    experiment, model = FirstOrderMarkov(model="kjv_2l"), load("kjv_2l")
+    results = experiment.measure(model)
+    assert results.tables["counts"]["counted_in"].tolist() == ["the model's training text"]
+    assert "in the model's training text tell beyond" in experiment.headline(results)
+    assert told(results, "whole model") > told(results, "E") > told(results, "E shuffled")
+    trained, held_out = (text_tokens(model, text) for text in training_and_held_out())
+    counted, read = passages_of_text(model, None, 5, 0)
+    assert np.array_equal(counted.tokens.ravel(), trained[: counted.tokens.size])
+    rows = held_out[: len(held_out) // SEGMENT * SEGMENT].reshape(-1, SEGMENT)
+    assert {*map(tuple, read.tokens.tolist())} < {*map(tuple, rows.tolist())}

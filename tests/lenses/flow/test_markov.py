@@ -11,6 +11,7 @@ from lenses.flow.bigram_counts import (
     addition_bigrams,
     counted_words,
     read_pairs,
+    text_bigrams,
     word_bigrams,
 )
 from lenses.flow.markov import (
@@ -68,6 +69,17 @@ def test_words_of_a_file_are_counted_in_a_models_tokens(tmp_path):
     assert found.first.tolist() == [names[f" {one}"], names[f" {two}"]]
     assert found.counts.sum() == 15
     assert found.kept == 15 / 24
+
+
+def test_pairs_of_a_text_are_counted_one_by_one():
+    ids = np.array([7, 3, 7, 3, 5, 7, 3, 7, 9])
+    counted = text_bigrams(ids, 2)
+    assert counted.first.tolist() == [7, 3]
+    assert counted.following.tolist() == [3, 5, 7, 9]
+    assert counted.counts.tolist() == [[3, 0, 0, 1], [0, 1, 2, 0]]
+    assert counted.kept == 7 / 8
+    with pytest.raises(ValueError, match="1 words"):
+        text_bigrams(ids[:2], 2)
 
 
 def test_bigrams_of_additions_are_counted_one_by_one(adder):

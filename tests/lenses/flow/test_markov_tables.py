@@ -89,7 +89,7 @@ def test_words_are_told_with_what_is_likeliest(adder, bigrams, predicted):
     names = token_strings(adder, range(len(adder.W_E)))
     assert rows["token"].tolist() == [names[token] for token in bigrams.first]
     top = bigrams.counts[2].topk(3).indices
-    assert rows["by_counts"][2] == ", ".join(names[bigrams.following[at]].strip() for at in top)
+    assert rows["by_counts"][2] == " · ".join(names[bigrams.following[at]].strip() for at in top)
     assert rows["count"].sum() == pytest.approx(1)
     scored = (rows["told"] * rows["count"]).sum() / (rows["known"] * rows["count"]).sum()
     row = predicted[0].set_index(["source", "fit"]).loc["E", "with frequencies"]

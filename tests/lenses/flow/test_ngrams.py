@@ -134,3 +134,14 @@ def test_a_text_of_a_file_is_read_in_place_of_additions(tmp_path):
     assert np.array_equal(read.tokens, passages_of_text(adder, mine, 2, 0)[1].tokens)
     with pytest.raises(OSError, match="none"):
         passages_of(adder, 50, tmp_path / "none", 2, 0)
+
+
+def test_passages_of_a_text_are_read_after_a_bos(tmp_path):
+    model, mine = load("kjv_2l"), tmp_path / "mine.txt"
+    mine.write_text("And the LORD said unto Moses, Go in unto Pharaoh. " * 150)
+    _, read = passages_of_text(model, mine, 2, 0)
+    assert model.tokenizer.bos_token_id not in read.tokens
+    for says, row in zip(said(model, read), read.tokens, strict=True):
+        tokens = torch.tensor([[model.tokenizer.bos_token_id, *row]])
+        for at in range(REACH, len(row)):
+            assert says[at - REACH] == model(tokens[:, : at + 1])[0, -1].argmax()

@@ -23,7 +23,7 @@ SHORT = Training(layers=1, heads=2, width=16, steps=9, learning_rate=1e-3, batch
 
 SHIPPED = Path(__file__).parents[3] / "configs" / "models"
 WEIGHTS = Path(__file__).parents[3] / "models" / "weights"
-TRAINED = sorted(log.parent.name for log in WEIGHTS.glob("*/training.json"))
+TRAINED = sorted(table.parent.name for table in WEIGHTS.glob("*/acceptance.parquet"))
 
 CARD = """
 source = "transformers"
