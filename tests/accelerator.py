@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
 NAME = "pretended"
@@ -68,21 +67,37 @@ class Pretended(TorchDispatchMode):
 def _computed(func, args, kwargs):
     if func is aten._has_compatible_shallow_copy_type.default:
         return isinstance(args[0], OnDevice) == isinstance(args[1], OnDevice)
-    leaves, structure = tree_flatten((args, kwargs))
+    leaves: list[Any] = []
+    held = _held(args, leaves), {name: _held(value, leaves) for name, value in kwargs.items()}
     ours = [x for x in leaves if isinstance(x, OnDevice)]
     there = _goes_there(func, args, kwargs, leaves, ours)
-    held = [
-        x.held if isinstance(x, OnDevice) else CPU if isinstance(x, torch.device) else x
-        for x in leaves
-    ]
-    args, kwargs = tree_unflatten(held, structure)
-    out = func(*args, **kwargs)
+    out = func(*held[0], **held[1])
     if not there:
         return out
-    known = {id(x.held): x for x in ours}  # what is changed in place stays the tensor it was
-    return tree_map_only(
-        torch.Tensor, lambda x: known[id(x)] if id(x) in known else OnDevice(x), out
-    )
+    # What is changed in place stays the tensor it was.
+    return _made(out, {id(x.held): x for x in ours})
+
+
+def _held(value: Any, leaves: list[Any]) -> Any:
+    """What the CPU is given in place of a value, each part of which is noted among the leaves.
+
+    (torch's own trees do the same, and took two thirds of the time of a test.)
+    """
+    if isinstance(value, (tuple, list)):
+        return type(value)([_held(part, leaves) for part in value])
+    leaves.append(value)
+    if isinstance(value, OnDevice):
+        return value.held
+    return CPU if isinstance(value, torch.device) else value
+
+
+def _made(out: Any, known: dict[int, OnDevice]) -> Any:
+    """What the CPU computed, as tensors of the device."""
+    if isinstance(out, (tuple, list)):
+        return type(out)([_made(part, known) for part in out])
+    if not isinstance(out, torch.Tensor):
+        return out
+    return known[id(out)] if id(out) in known else OnDevice(out)
 
 
 def _goes_there(func, args, kwargs, leaves, ours):
