@@ -445,8 +445,8 @@ def _suffices(table: pd.DataFrame) -> Claim:
     judged = ("fails" if as_well.mean() > 0.5 else "undecided") if random_tell else None
     return Claim.learned(
         f"{sentence}: these {found['heads']} alone (of {whole['heads']} heads at tokens; all "
-        f"others at their means, MLPs kept) keep {own['accuracy']:.0%} of the accuracy, random "
-        f"sets at most {luck.max():.0%}.".replace("%", " %"),
+        f"others at their means, MLPs kept) keep {percent(own['accuracy'])} of the accuracy, "
+        f"random sets at most {percent(luck.max())}.",
         Estimate(*own, int(found["n"])),
         above=KEEPS,
         verdict=judged if adds else "undecided",
@@ -477,11 +477,11 @@ def _carry_or_digit(place: int, heads: list[str], by: pd.DataFrame, said: dict) 
     verb = "writes" if len(heads) == 1 else "together write"
     numbers = cross[[f"{what}_rate", f"{what}_low", f"{what}_high", "n"]]
     known = pd.notna([*numbers, same["same_rate"], control["same_rate"]]).all()
-    changed = f"{1 - same['same_rate']:.0%}, and with the same carry {1 - control['same_rate']:.0%}"
+    changed, neither = (percent(1 - x["same_rate"]) for x in (same, control))
     return Claim.learned(
         f"{_and(heads)} {verb} the {what}, not the {other}, at place {place}: given what a sum "
         f"with the other carry and another digit makes there, the model {follows[what]}. Donors "
-        f"with the other carry and the same digit change {changed}.".replace("%", " %"),
+        f"with the other carry and the same digit change {changed}, with the same carry {neither}.",
         Estimate(*numbers) if known else None, above=0.5,
         verdict=WRITTEN.get(cross["writes"], "undecided"), decide=MORE, needs=MORE,
         null=cross[f"{other}_rate"], null_note=f"share in which it {follows[other]} instead",

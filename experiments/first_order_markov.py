@@ -47,7 +47,7 @@ RECOVERED = 0.95
 """Share that the trained zero-layer model must tell of the counts it was trained on."""
 TOLD = {
     "E": "Embedding times unembedding",
-    "E, not itself": "Embedding times unembedding, the token itself left out,",
+    "E without itself": "Embedding times unembedding, the token itself left out,",
     "effective E": "The embedding after the first MLP, times the unembedding,",
     "whole model": "The whole model, shown the first token alone,",
 }
@@ -263,7 +263,7 @@ class FirstOrderMarkov(Experiment):
         return (
             f"{verdict or 'Not decided'}: of what counts of token pairs (bigrams){text} tell "
             f"beyond word frequencies, embedding times unembedding tells {tells['E']}. "
-            f"Without the token itself it tells {tells['E, not itself']}, after the first "
+            f"Without the token itself it tells {tells['E without itself']}, after the first "
             f"MLP {tells['effective E']}; the whole model, shown one token, tells "
             f"{tells['whole model']}. As it is, its likeliest next token is the token "
             f"itself in {percent(repeats)} of cases. A zero-layer model trained here on the same "

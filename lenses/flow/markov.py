@@ -21,9 +21,11 @@ from models.text import begins_with_bos, tokenize
 
 Fit = Literal["as it is", "temperature", "with frequencies"]
 FITS: tuple[Fit, ...] = ("as it is", "temperature", "with frequencies")
-Source = Literal["E without norm", "E", "E, not itself", "effective E", "E shuffled", "whole model"]
+Source = Literal[
+    "E without norm", "E", "E without itself", "effective E", "E shuffled", "whole model",
+]  # fmt: skip
 SOURCES: tuple[Source, ...] = (
-    "E without norm", "E", "E, not itself", "effective E", "E shuffled", "whole model",
+    "E without norm", "E", "E without itself", "effective E", "E shuffled", "whole model",
 )  # fmt: skip
 FOLDS = 2
 STEPS = 30
@@ -40,8 +42,8 @@ def logits_of(
 ) -> Float[Tensor, "first next"]:
     """What follows each first token, through the model's own readout, before any softmax.
 
-    `E, not itself` gives the first token the mean logit of all others: where E and U are tied, its
-    own would hide the rest. `E shuffled` takes the embedding of another first token. `whole model`
+    `E without itself` gives the first token the mean logit of all others: where E and U are tied,
+    its own would hide the rest. `E shuffled` takes the embedding of another first token. `whole model`
     reads the token alone, at the beginning of a text.
     """
     readout = unembedding(model)
@@ -56,7 +58,7 @@ def logits_of(
     if source == "E without norm":
         return readout.logits(states, following).cpu()
     logits = readout(states, following)
-    if source == "E, not itself":
+    if source == "E without itself":
         same = first[:, None] == following
         logits = torch.where(same, logits.mean(-1, keepdim=True), logits)
     return logits.cpu()

@@ -32,7 +32,7 @@ from models.train.zero_layer import train_zero_layer
 
 Stream = Callable[..., Iterator[Any]]
 """`Experiment.stream`."""
-COMPARED: tuple[Source, ...] = ("E", "E, not itself", "effective E", "whole model")
+COMPARED: tuple[Source, ...] = ("E", "E without itself", "effective E", "whole model")
 """What is also measured in models with random weights."""
 MEASURED = ("estimate", "repeats", "nearer")
 """What is measured of each: share of bigram information told, how often the likeliest next token

@@ -7,6 +7,7 @@ at the default size, of slow ones in `make test-slow`. A failing test names the 
 
 import ast
 import inspect
+import re
 from pathlib import Path
 
 import numpy as np
@@ -155,6 +156,9 @@ def test_it_answers(folder):
     told = manifest_of(folder)
     assert told["headline"].rstrip().endswith("."), "the headline is a plain sentence"
     assert told["claims"], "an experiment makes at least one claim"
+    for text in (told["headline"], *(claim["sentence"] for claim in told["claims"])):
+        as_written = not re.search(r"  |(?<! )%", text)
+        assert as_written, f"one space before each %, as percent() writes it: {text}"
     labels = [(c["family"], c["label"]) for c in told["claims"] if c["family"]]
     assert len(labels) == len(set(labels)), "labels tell the claims of a family apart"
 

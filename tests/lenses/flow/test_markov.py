@@ -159,7 +159,7 @@ def test_sources_are_the_models_own_parts(adder):
     assert beginning(adder) == 12  # <bos>, as its tokenizer puts it
     said = adder(torch.tensor([[12, int(bigrams.first[3])]]), return_type="logits")[0, -1]
     assert torch.allclose(whole[3], said[torch.from_numpy(bigrams.following)], atol=1e-4)
-    other = logits_of(adder, "E, not itself", bigrams, 0)
+    other = logits_of(adder, "E without itself", bigrams, 0)
     same = torch.from_numpy(bigrams.first[:, None] == bigrams.following)
     assert same.any()
     assert torch.equal(other[~same], found[~same])
