@@ -43,8 +43,8 @@ def logits_of(
     """What follows each first token, through the model's own readout, before any softmax.
 
     `E without itself` gives the first token the mean logit of all others: where E and U are tied,
-    its own would hide the rest. `E shuffled` takes the embedding of another first token. `whole model`
-    reads the token alone, at the beginning of a text.
+    its own would hide the rest. `E shuffled` takes the embedding of another first token. `whole
+    model` reads the token alone, at the beginning of a text.
     """
     readout = unembedding(model)
     first = torch.from_numpy(bigrams.first).to(model.cfg.device)
