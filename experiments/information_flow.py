@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from experiments import Claim, Reading, Results, Table, TextStudy, corrected
+from experiments import Claim, Reading, Results, Table, TextStudy, corrected, percent
 from lenses.flow.controls import carried_rows, copied_rows
 from lenses.flow.decoded import decoded
 from lenses.flow.gradients import state_gradients
@@ -498,7 +498,7 @@ def _control_claims(rows: pd.DataFrame, seed: int) -> list[Claim]:
         best = max(RULES, key=lambda rule: means.get(rule, 0))
         told = f"Found by {', '.join(finding) or 'none'}; missed by {', '.join(missing) or 'none'}."
         claims.append(Claim.mechanical(
-            f"In a planted model with {CONTROLS[control]}, a rule leads more than {FOUND:.0%} of "
+            f"In a planted model with {CONTROLS[control]}, a rule leads over {percent(FOUND)} of "
             f"the flow along the true path. {told}",
             bootstrap(found[control][best].to_numpy(), seed).within(0, 1), above=FOUND, check=True,
             unit=f"share on the true path by the rule {best}", more="texts",
