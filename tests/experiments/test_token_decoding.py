@@ -160,6 +160,14 @@ def test_the_headline_names_the_lens_its_share_and_what_lowers_degeneracy(experi
     assert f"the {decoder}" in said
     assert f"{100 * best['agreement'].mean():.0f} %" in said
     assert "one and the same token" in said
+    assert "95 % interval" in said
+
+
+def test_of_few_texts_the_headline_gives_no_interval(experiment, results):
+    few = Results({**results.tables, "best": results.tables["best"].head(3)})
+    said = experiment.headline(few)
+    assert "interval" not in said
+    assert "nan" not in said
 
 
 def test_texts_are_read_and_e_is_the_effective_embedding(of_texts):
