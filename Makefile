@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 # One process a core, each with one thread; tests that share something expensive stay together.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --dist loadgroup
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --dist loadgroup --no-loadscope-reorder
 
 .PHONY: gallery bench test test-faults test-real test-real-large test-slow test-tl3 lint docs browser clean
 

@@ -1,8 +1,8 @@
-"""Tests that share what is expensive to make run in one process, and the longest files first."""
+"""Tests that share what is expensive to make run in one process, and what takes longest first."""
 
 import pytest
 
-LONG = ("test_every_experiment", "test_carry", "test_head_importance", "test_probes", "test_policy")
+LONG = ("test_browser", "test_run", "test_every_experiment", "test_prompt_relevance", "test_train")
 
 
 @pytest.hookimpl(wrapper=True)  # before xdist writes the groups down
@@ -13,5 +13,5 @@ def pytest_collection_modifyitems(items):
         kind = params.params.get("kind", params.params.get("claiming")) if params else None
         name = f"{item.path}:{kind}" if isinstance(kind, str) else str(item.path)
         item.add_marker(pytest.mark.xdist_group(name))
-    items.sort(key=lambda item: not item.path.stem.startswith(LONG))
+    items.sort(key=lambda item: item.path.stem not in LONG)
     return (yield)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -27,15 +27,15 @@ def files_behind(file: Path) -> list[Path]:
     name beside it (prompts/facts.py, prompts/facts.toml), the data too. Drawing is left out: it
     changes no number.
     """
-    found, waiting = set(), [file.resolve()]
+    found, data, waiting = set(), set(), [file.resolve()]
     while waiting:
         path = waiting.pop()
         if path not in found:
             found.add(path)
-            waiting += _imported(path, path.stat().st_mtime_ns)
-    data = {path.with_suffix(end) for path in found for end in DATA}
-    named = {path.parent / name for path in found for name in _data_names(path)}
-    return sorted(found | {path for path in data | named if path.is_file()})
+            imported, named = _named(path, path.stat().st_mtime_ns)
+            waiting += imported
+            data |= {path.with_suffix(end) for end in DATA} | {path.parent / n for n in named}
+    return sorted(found | {path for path in data if path.is_file()})
 
 
 def source_hash(file: Path) -> str:
@@ -75,14 +75,17 @@ def _name(path: Path, file: Path) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _imported(path: Path, _mtime_ns: int) -> tuple[Path, ...]:
-    tree = ast.parse(path.read_bytes(), filename=str(path))
-    return tuple(hit for name in _modules(tree) for hit in _files(name, path.parent))
+def _named(path: Path, _mtime_ns: int) -> tuple[list[Path], list[str]]:
+    """The project's files that a module imports, and the names of data files that it mentions."""
+    nodes = list(ast.walk(ast.parse(path.read_bytes(), filename=str(path))))
+    imported = [hit for name in _modules(nodes) for hit in _files(name, path.parent)]
+    strings = (n.value for n in nodes if isinstance(n, ast.Constant))
+    return imported, [text for text in strings if isinstance(text, str) and text.endswith(DATA)]
 
 
-def _modules(tree: ast.Module) -> Iterator[str]:
+def _modules(nodes: Iterable[ast.AST]) -> Iterator[str]:
     """Dotted names that may be modules: of `from a import b`, both `a` and `a.b`."""
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -110,10 +113,3 @@ def _files(name: str, beside: Path) -> Iterator[Path]:
 
 def _draws(path: Path) -> bool:
     return any(path.resolve().is_relative_to(ROOT / folder) for folder in NOT_MEASURED)
-
-
-def _data_names(path: Path) -> list[str]:
-    """Names of data files that a module mentions and that lie beside it."""
-    tree = ast.parse(path.read_bytes(), filename=str(path))
-    strings = (n.value for n in ast.walk(tree) if isinstance(n, ast.Constant))
-    return [text for text in strings if isinstance(text, str) and text.endswith(DATA)]

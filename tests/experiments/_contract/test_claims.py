@@ -143,6 +143,15 @@ def test_correction_counts_every_test_and_takes_back_what_luck_explains():
     assert corrected([]) == []
 
 
+def estimates(mean, count=6000, n=10):
+    """Of `count` samples of size n about `mean`: the mean, its interval, and p against 0."""
+    drawn = np.stack([np.random.default_rng(seed).normal(mean, 1, n) for seed in range(count)])
+    half = stats.t.isf(0.025, n - 1) * stats.sem(drawn, axis=1)
+    p, means = stats.ttest_1samp(drawn, 0, axis=1).pvalue, drawn.mean(axis=1)
+    rows = np.stack([means, means - half, means + half]).T
+    return [Estimate(*row, n, of_it) for row, of_it in zip(rows.tolist(), p.tolist(), strict=True)]
+
+
 def families(judged, trials=300, claims=20):
     """In how many families of claims, none of which is true, any fails before and after."""
     raw = [[judged(claims * trial + number) for number in range(claims)] for trial in range(trials)]
@@ -151,13 +160,8 @@ def families(judged, trials=300, claims=20):
 
 
 def test_of_twenty_claims_at_their_threshold_seldom_any_fails():
-    def judged(seed):
-        drawn = np.random.default_rng(seed).normal(size=10)
-        ends = np.add(drawn.mean(), np.array([-1, 1]) * stats.t.isf(0.025, 9) * stats.sem(drawn))
-        p = stats.ttest_1samp(drawn, 0).pvalue
-        return claim(Estimate(drawn.mean(), *ends, 10, p), above=0, decide="more")
-
-    before, after = families(judged)
+    drawn = estimates(mean=0)
+    before, after = families(lambda seed: claim(drawn[seed], above=0, decide="more"))
     assert before > 0.25
     assert after <= 0.05
 
@@ -174,12 +178,11 @@ def test_of_twenty_models_like_random_ones_seldom_any_fails():
 
 
 def test_of_twenty_effects_at_what_is_negligible_seldom_any_fails():
+    drawn = estimates(mean=0.25)
+
     def judged(seed):
-        drawn = np.random.default_rng(seed).normal(0.25, 1, size=10)
-        ends = np.add(drawn.mean(), np.array([-1, 1]) * stats.t.isf(0.025, 9) * stats.sem(drawn))
-        found = Estimate(drawn.mean(), *ends, 10, stats.ttest_1samp(drawn, 0).pvalue)
-        alike = float(luck_outside(found, below=0.25))
-        return claim(found, above=0, holds=False, p_fails=alike, decide="more")
+        alike = float(luck_outside(drawn[seed], below=0.25))
+        return claim(drawn[seed], above=0, holds=False, p_fails=alike, decide="more")
 
     before, after = families(judged)
     assert before > 0.25

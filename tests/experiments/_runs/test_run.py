@@ -80,7 +80,7 @@ def test_verify_finds_a_changed_a_missing_and_a_new_file(counting, command, tmp_
 def test_a_stopped_run_goes_on_and_ends_the_same(
     sign, code, status, counting, start, command, tmp_path
 ):
-    words = ("run", counting, "--count", 40, "--pause", 0.2)
+    words = ("run", counting, "--count", 40, "--pause", 0.08)
     process = start(*words)
     stopped = wait_for_checkpoint(tmp_path)
     process.send_signal(sign)
@@ -101,7 +101,7 @@ def test_a_stopped_run_goes_on_and_ends_the_same(
 
 
 def test_two_processes_do_not_share_a_run(counting, start, command, tmp_path):
-    words = ("run", counting, "--count", 100, "--pause", 0.1)
+    words = ("run", counting, "--count", 40, "--pause", 0.1)
     start(*words)
     wait_for_checkpoint(tmp_path)
     code, out, err = command(*words)
