@@ -184,12 +184,13 @@ class FlowFaithfulness(TextStudy):
         return [replace(text, new=text.new[: text.number % digits]) for text in written]
 
     def headline(self, results: Results) -> str:
-        """The best rule, how far it is ahead, and the threshold that is worth most."""
+        """The best rule, those as near, and the threshold that is worth most."""
         best = results.tables["best"]
         rule, found = best_rule(best), self.claims(results)[2]
         own, random = best["area"].mean(), best["random"].mean()
+        level = self._as_near(results, rule)
         told = {
-            "holds": f"The diagram by the rule “{rule}” comes nearest",
+            "holds": f"The diagram by the rule “{rule}” comes nearest{level}",
             "fails": f"None; even “{rule}”, the best rule, is no better than a diagram with "
             "random shares",
         }.get(found.verdict, f"Not decided; the best rule is “{rule}”")
@@ -200,6 +201,14 @@ class FlowFaithfulness(TextStudy):
             f"{worth['threshold']} it draws {worth['mass']:.0%} of what attention and MLPs add in "
             f"this model, and these parts alone keep {worth['estimate']:.0%}."
         ).replace("%", " %")
+
+    def _as_near(self, results: Results, rule: str) -> str:
+        """The rules that `rule` is not ahead of, as far as these prompts tell."""
+        wide = areas_between(results.tables["areas"])
+        leads = {other: mean_with_p((wide[rule] - wide[other]).to_numpy(), seed=self.seed)
+                 for other in RULES if other != rule}  # fmt: skip
+        level = [f"“{other}”" for other, lead in leads.items() if not lead.low > 0]
+        return f", not shown to be ahead of {' or '.join(level)}" if level else ""
 
     def claims(self, results: Results) -> list[Claim]:
         """Is everything kept the model; is a rule better than chance, gradients, the first rule?"""
@@ -298,14 +307,14 @@ class FlowFaithfulness(TextStudy):
         )
 
     def figures(self, results: Results) -> dict[str, "Drawing"]:
-        """Curves of the best rules and controls; areas of all; curves of all; thresholds."""
+        """Areas of all; curves of the best rules and controls; curves of all; thresholds."""
         return {
+            "How true each diagram is": _areas_figure(results),
             "What the first pieces keep of the answer": _curves_of(
                 results, "inserted",
                 "All pieces are ablated but those that come first. What is left of the probability "
                 "of the predicted token: the sooner it comes back, the truer the diagram.",
             ),
-            "How true each diagram is": _areas_figure(results),
             "What is left without the first pieces": _curves_of(
                 results, "deleted",
                 "Only the pieces that come first are ablated: the sooner the answer is lost, the "
@@ -355,13 +364,13 @@ def _curves_of(results: Results, way: str, caption: str, *, log: bool = False) -
 def _areas_figure(results: Results) -> "Drawing":
     scores = results.tables["scores"]
     order = [*ranked(scores), GRADIENT_ORDER, RANDOM_SHARES, RANDOM_ORDER]
-    rows = in_order(scores.query("ablation != 'both'"), "order", order)
+    rows = in_order(scores.replace({"ablation": {"both": "mean of both"}}), "order", order)
     return bars(
         rows.rename(columns={"estimate": "area_between_the_curves"}),
         "order", "area_between_the_curves", series="ablation",
         caption="Area under the curve of pieces kept first, less that under the curve of pieces "
-        "removed first; rules sorted, then controls. The two dots of a row are the two ablation "
-        "values. Intervals resample prompts.",
+        "removed first; rules sorted, then controls. Three dots of a row: both ablation values and "
+        "their mean. Intervals resample prompts.",
     )  # fmt: skip
 
 
