@@ -13,6 +13,7 @@ from lenses.flow import noun_tables
 from lenses.flow.descriptions import Case, Sentence, UnfitError, added_sentences, shipped_sentences
 from lenses.flow.noun_tables import NounTables, chosen_most
 from lenses.kept import PerPrompt
+from lenses.states.depths import PASSED
 from lenses.statistics.against_random import above_zero_and_others, random_models
 from lenses.statistics.intervals import bootstrap
 from models.planted.edge import planted_edge
@@ -141,7 +142,8 @@ class AdjectiveNoun(Experiment):
             more="low high n",
         ),
         "movement": Table(
-            "A row is how far the noun's state after a layer moves when an adjective is exchanged.",
+            "A row is how far the noun's state, as a layer hands it on, moves when an adjective is "
+            "exchanged.",
             key="statistic patched layer",
             columns={
                 "statistic": "`along`: along the movement by its own adjective in the text, which "
@@ -362,11 +364,12 @@ def _movement_figures(results: Results) -> dict[str, Drawing]:
     names = {"along": "along that by its own adjective", "length": "length, over the state's"}
     rows = results.tables["movement"].rename(columns={"estimate": "movement"})
     rows = rows.assign(statistic=rows["statistic"].map(names), patched=rows["patched"].map(PATCHED))
+    rows[PASSED] = rows["layer"] + 1
     edges = results.tables["edges"].rename(columns={"estimate": "share"})
     whole = edges[edges["head"].isna()].drop(columns="head")
     return {
         "How far the noun moves": curves(
-            rows, "layer", "movement", series="patched", facet="statistic",
+            rows, PASSED, "movement", series="patched", facet="statistic",
             caption="Movement of the noun's state when an adjective is exchanged in the text, or "
             "only in what flows straight from it. Control: where the adjective describes something "
             "else. Left, along the movement by its own adjective in the text, which is 1; "

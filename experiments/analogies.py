@@ -312,10 +312,10 @@ class Analogies(Experiment):
             f"({percent(found.iloc[0])})."
         )
         return (
-            f"In {len(beaten)} of {len(found)} relations, a word plus the mean offset of other "
-            "pairs leads to its partner clearly more often than the word alone does "
+            f"In {len(beaten)} of {len(found)} relations, a token plus the mean offset of other "
+            "pairs leads to its partner clearly more often than the token alone does "
             f"({percent(all_found)} against {percent(all_near)} of {n} pairs)."
-            f"{ends if found.iloc[-1] > found.iloc[0] else ''} Where the word itself may be the "
+            f"{ends if found.iloc[-1] > found.iloc[0] else ''} Where the token itself may be the "
             f"answer, {percent(kept)} are found.{beside}"
         )
 
@@ -364,7 +364,7 @@ class Analogies(Experiment):
     def _parallel_claim(self, rows: pd.DataFrame) -> Claim:
         difference = (rows["parallel"] - rows["shuffled"]).to_numpy()
         return Claim.learned(
-            "Offsets of a relation point the same way more than those of the same words paired "
+            "Offsets of a relation point the same way more than those of the same tokens paired "
             "anew.",
             bootstrap(difference, self.seed).within(-2, 2),
             above=0.0,
@@ -400,7 +400,7 @@ class Analogies(Experiment):
             "What the offset leads to": _examples_figure(results),
             "In which vectors": _spaces_figure(results),
             "How parallel offsets are": _directions_figure(results),
-            "With the words of the query as candidates": _candidates_figure(results),
+            "With the tokens of the query as candidates": _candidates_figure(results),
             "Two published errors": _errors_figure(results),
         }
 
@@ -519,7 +519,7 @@ def _methods_figure(results: Results) -> Drawing:
     return bars(
         rows, "relation", "share_found", series="method",
         caption="Share of pairs whose target is the nearest token, in the token embeddings as "
-        "they are (raw E), words of the query "
+        "they are (raw E), tokens of the query "
         "left out. Mean offset: source plus the mean of (target - source) over other pairs. One "
         "other pair: 3CosAdd. Nearest neighbour: the source alone. Lines: 95 % (Wilson).",
     )  # fmt: skip
@@ -568,18 +568,18 @@ def _directions_figure(results: Results) -> Drawing:
         series="pairs",
         caption="Cosine of an offset (target - source) with the mean offset of the other pairs, "
         "mean over pairs, in raw E (the embeddings): 1 if all are the same direction. Paired "
-        "anew: the same words, "
-        "20 random pairings. What is left there is the way from one kind of word to another. "
+        "anew: the same tokens, "
+        "20 random pairings. What is left there is the way from one kind of token to another. "
         "Lines: 95 % over pairs.",
     )  # fmt: skip
 
 
 def _candidates_figure(results: Results) -> Drawing:
     rows = _found_rows(results, (HONEST, "one other pair"))
-    rows = rows[rows["relation"] == "all"]
+    rows = rows[rows["relation"] == "all"].rename(columns={"query_words": "query_tokens"})
     return bars(
-        rows, "method", "share_found", series="query_words",
-        caption="Share of all pairs whose target is the nearest token, when the words of the query "
+        rows, "method", "share_found", series="query_tokens",
+        caption="Share of all pairs whose target is the nearest token, when those of the query "
         "are left out (usual), and when they are candidates too: the source is often nearer to the "
         "point than its target is. Lines: 95 % (Wilson).",
     )  # fmt: skip

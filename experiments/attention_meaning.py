@@ -44,9 +44,9 @@ MOST_TOKENS = 24
 """Tokens of the first text that are drawn."""
 UNIT = "rank correlation of attention with movement"
 ABOUT = {
-    "attention": ("attention", "none", "block"),
-    "attention, value-weighted": ("value_weighted", "none", "block"),
-    "attention, position held": ("attention", "position", "block"),
+    "attention": ("attention", "none", "layer"),
+    "attention, value-weighted": ("value_weighted", "none", "layer"),
+    "attention, position held": ("attention", "position", "layer"),
     "attention, its own change": ("attention", "none", "attention"),
 }
 """Means over heads that are claimed to lie above chance: weight, control and step."""
@@ -68,8 +68,8 @@ COLUMNS = {
     "model's own, in nats",
     "control": "`none`, or `position`: the attended token's position held fixed",
     "weight": "attention, or attention weighted by values",
-    "step": "what moves the state: attention alone, or the whole block",
-    "distance": "nearer by Jensen-Shannon divergence of decoded words, or by cosine of states",
+    "step": "what moves the state: attention alone, or the whole layer",
+    "distance": "nearer by Jensen-Shannon divergence of decoded tokens, or by cosine of states",
     "null": "the same with sources exchanged, mean over random orders",
     "p": "share of random orders in which it is as high",
     "q": "p corrected over the heads of the same kind",
@@ -84,16 +84,16 @@ _table = partial(Table.of, COLUMNS)
 class AttentionMeaning(TextStudy):
     """Each token's state is decoded before and after a step; has it moved to what it attends to?
 
-    A token's meaning is the distribution over next words that the logit lens reads off its state.
+    A token's meaning is the distribution over next tokens that the logit lens reads off its state.
     A token moves towards an earlier token (a source) by as much as the Jensen-Shannon divergence
     of the two meanings falls, or the cosine of the two states rises, when attention alone, or the
-    whole block, has changed it. For each token, these movements are rank-correlated with its
+    whole layer, has changed it. For each token, these movements are rank-correlated with its
     attention to the sources, raw and weighted by values, head by head, and averaged over a text;
     the first token is no source. For comparison each source gets the meaning of another token of
     the text at random (sources exchanged). Since both attention and movement may favour near
     tokens, each is also given with the source's position held fixed. Intervals (95 %) come from
     resampling texts. The arrays are of the first text: `attention` [layer, head, query, key] and
-    `towards` [layer, query, key] (whole block, divergence).
+    `towards` [layer, query, key] (whole layer, divergence).
     """
 
     runs_on: ClassVar[str] = "adder 5 s, language model minutes"
@@ -128,7 +128,7 @@ class AttentionMeaning(TextStudy):
         "attention within a row can be compared over tokens.",
         stressed="Sources exchanged, the source's position held fixed, and random weights; the "
         "decoded last state is checked against the model's own output.",
-        not_shown="That attention causes the movement: what follows it in the block, and what came "
+        not_shown="That attention causes the movement: what follows it in the layer, and what came "
         "before, may move the state the same way.",
     )
 
@@ -174,16 +174,16 @@ class AttentionMeaning(TextStudy):
             return f"One text cannot tell whether meaning moves to what is attended to. {held}"
         answer = {
             (True, True): "Yes, on average over heads",
-            (True, False): "Yes after the whole block, but this is not shown for attention alone",
+            (True, False): "Yes after the whole layer, but this is not shown for attention alone",
             (False, True): "Yes by what attention itself changes, but this is not shown after the "
-            "whole block",
+            "whole layer",
             (False, False): "This is not shown",
         }[whole.verdict == "holds", alone.verdict == "holds"]
         beside = (f"{x.estimate:.2f} (random weights: {x.null:.2f})" for x in (alone, whole))
-        own, block = (x.replace("-", "−") for x in beside)
+        own, layer = (x.replace("-", "−") for x in beside)
         return (
             f"{answer}: the rank correlation of attention with the movement of meaning, minus that "
-            f"by chance, is {own} for attention's own change and {block} for the whole block. "
+            f"by chance, is {own} for attention's own change and {layer} for the whole layer. "
             f"{held}"
         )
 
@@ -276,14 +276,14 @@ def _about(rows: pd.DataFrame, weight: str, control: str, step: str) -> pd.DataF
 
 
 def _best_head(heads: pd.DataFrame) -> pd.Series:
-    """The head with the highest correlation, position held fixed (whole block, divergence)."""
-    return _about(heads, "attention", "position", "block").sort_values("estimate").iloc[-1]
+    """The head with the highest correlation, position held fixed (whole layer, divergence)."""
+    return _about(heads, "attention", "position", "layer").sort_values("estimate").iloc[-1]
 
 
 def _any_head(results: Results) -> Claim:
     """That the best head, position held fixed, is beyond the best of all heads by chance."""
     best = _best_head(results.tables["heads"])
-    rows = _about(results.tables["against_random"], "attention", "position", "block")
+    rows = _about(results.tables["against_random"], "attention", "position", "layer")
     random = rows[rows["weights"] != "own"].groupby("weights")["largest_head"].first().max()
     by_chance = best["p_any"] > LEVEL
     undecided = by_chance or random >= best["estimate"]
@@ -302,9 +302,9 @@ def _any_head(results: Results) -> Claim:
 
 PANELS = {
     ("attention", "divergence"): "attention alone, decoded",
-    ("block", "divergence"): "whole block, decoded",
+    ("layer", "divergence"): "whole layer, decoded",
     ("attention", "cosine"): "attention alone, cosine",
-    ("block", "cosine"): "whole block, cosine",
+    ("layer", "cosine"): "whole layer, cosine",
 }
 LINES = {
     ("attention", "none"): "attention",
@@ -334,14 +334,14 @@ def _null_figures(rows: pd.DataFrame) -> dict[str, "Drawing"]:
             reference=0,
             caption="Rank correlation of attention with the movement of decoded meaning, mean over "
             "all heads and layers, beside the same with each source's meaning exchanged for "
-            "another token's, and in models with random weights. Movement is by the whole block, "
+            "another token's, and in models with random weights. Movement is by the whole layer, "
             "in the last row by attention alone. 95 % intervals over texts.",
         )
     }  # fmt: skip
 
 
 def _head_figures(heads: pd.DataFrame) -> dict[str, "Drawing"]:
-    rows = heads.query("weight == 'attention' and step == 'block' and distance == 'divergence'")
+    rows = heads.query("weight == 'attention' and step == 'layer' and distance == 'divergence'")
     names = {"none": "as it is", "position": "position held fixed"}
     rows = rows.assign(control=rows["control"].map(names))
     return {
@@ -349,7 +349,7 @@ def _head_figures(heads: pd.DataFrame) -> dict[str, "Drawing"]:
             rows[["layer", "head", "control", "estimate", "p_any", "n"]], "estimate",
             facet="control", label=UNIT,
             caption="Rank correlation of each head's attention with the movement of the decoded "
-            "state (whole block), as it is and with the source's position held fixed. The table "
+            "state (whole layer), as it is and with the source's position held fixed. The table "
             "says which are beyond the best of all heads by chance (p_any).",
         )
     }  # fmt: skip
@@ -365,7 +365,7 @@ def _layer_figures(layers: pd.DataFrame) -> dict[str, "Drawing"]:
             rows[["panel", "line", "layer", "correlation", "low", "high", "n"]], "layer",
             "correlation", series="line", facet="panel",
             caption="Rank correlation over sources of what is attended to with what the state "
-            "moves towards, mean over heads: by attention alone or the whole block, in decoded "
+            "moves towards, mean over heads: by attention alone or the whole layer, in decoded "
             "distributions or in the cosine of states. Recency is what the source's position says "
             "without any attention. Bands: 95 % over texts.",
         )

@@ -108,9 +108,9 @@ class CarryEmergence(Experiment):
     places: int = Field(4, ge=2, le=12)
     """Digits of each addend."""
     layers: int = Field(2, ge=1)
-    """Blocks of the adder."""
+    """Layers of the adder."""
     heads: int = Field(4, ge=1)
-    """Attention heads in each block."""
+    """Attention heads in each layer."""
     width: int = Field(64, ge=4)
     """d_model, a multiple of the heads; MLPs are four times as wide."""
     steps: int = Field(1000, ge=20)

@@ -197,7 +197,7 @@ class CarryLocalisation(Experiment):
         "sufficiency": _table("A row is a place while only some heads are kept, each at some "
             "tokens.", "sample mode kept draw place", "heads accuracy low high n",
             place="decimal place, 0 = units; -1 is the whole answer"),
-        "probes": _table("A row is a linear probe of the residual stream at one site.",
+        "probes": _table("A row is a linear probe of the residual stream that a layer hands on.",
             "place target layer token", "accuracy control selectivity input_tokens random_weights "
             "chance pos n", token="the token by its name; `read` predicts the digit",
             accuracy="balanced accuracy on digits that the probe has not seen"),

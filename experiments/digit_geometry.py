@@ -15,6 +15,7 @@ from lenses.digits.exchanges import NUMBER_SLOTS, has_number_tokens
 from lenses.digits.separability import separability
 from lenses.digits.shifting import Shifter, asked_of, keep_only, some_layers, states_of
 from lenses.digits.shifts import ABOVE, EDITS, NUMBER_EDITS, OWN, Gain
+from lenses.states.depths import PASSED, after_layers, by_passed
 from lenses.statistics.against_random import random_models
 from lenses.statistics.intervals import luck_outside, share
 from models.planted.carry import planted_carry
@@ -29,13 +30,13 @@ LEVEL, MOST, ALIKE = 0.05, 0.5, 0.1
 """Of p; a share that is most; shares of edits that differ by less are taken for alike."""
 COLUMNS = {
     "operand": "whose digit it is: a or b of a sum, `copy` (to be copied), `addition` (language)",
-    "layer": "block that the state enters, from 0; the last is what leaves the model",
+    "layer": "layers that the state has passed; 0 is the embedding",
     "component": "the pattern; A beyond B: what A explains of what B leaves",
     "share": "share of what tells the values apart that lies in the pattern",
     "null": "the share with permuted labels, mean",
     "null_low": "where the middle 95 % of the shares with permuted labels begin",
     "null_high": "where the middle 95 % of the shares with permuted labels end",
-    "p": "p-value against permuted labels, the largest of all places and layers (max-T)",
+    "p": "p-value against permuted labels, the largest of all places and depths (max-T)",
     "weights": "this model; the same with permuted labels; random weights (the extremes of them)",
     "participation_ratio": "number of dimensions that the ten digits spread in, 1 to 9",
     "random_weights": "the same with random weights, mean over models",
@@ -51,7 +52,7 @@ COLUMNS = {
     "kept": "whether the answer is still that to the digit itself, or the share",
     "as_token": "whether the answer is what it is with the other token written",
     "what": "`digits` 0 to 9, or `numbers` 0 to 99",
-    "where": "`embedding` (the state that enters the first block) or `state`",
+    "where": "`embedding` (the state that enters the first layer) or `state`",
     "modulus": "whose remainder is asked for",
     "accuracy": "share of held-out values whose remainder a linear classifier gets right",
     "chance": "one in the modulus",
@@ -69,12 +70,12 @@ class DigitGeometry(Experiment):
     In an adder these are the digits of both addends; in a language model a digit that it is to
     copy (`4 = 4`), and the first addend of a sum of one digit. Nine directions hold ten points
     whatever they are, so shares are compared with permuted labels (p is corrected for all places
-    and layers by the largest) and random weights. Shares come from products of different prompts,
+    and depths by the largest) and random weights. Shares come from products of different prompts,
     which noise does not inflate. A line has .64 of a circle's pattern, so each pattern is judged
     by what it explains of what the other leaves.
 
-    Then digits are shifted: at a layer, the difference between where a fit puts one digit and
-    another is added to the digit's state, in prompts that the fit has not seen. It succeeds if
+    Then digits are shifted: after some layers, the difference between where a fit puts one digit
+    and another is added to the digit's state, in prompts that the fit has not seen. It succeeds if
     the model gives the answer to the other digit. In an adder the answer digit in the same column
     is read and, where the exchange toggles the carry, that in the column above. In models with a
     token for each number from 0 to 99, numbers are shifted along a helix as well.
@@ -90,30 +91,30 @@ class DigitGeometry(Experiment):
     permuted_fits: int = Field(24, ge=3)
     """Fits to permuted labels with which the edit along line and circle is compared."""
     edited_layers: int = Field(3, ge=1)
-    """Layers, spread over the first half, at which digits are shifted (all, if up to four)."""
+    """Layers, spread over the first half, before which digits are shifted (all, if up to four)."""
     batch_size: int = Field(96, ge=1)
     """Prompts in one forward pass of an edit."""
 
     tables: ClassVar[Mapping[str, Table]] = {
-        "shares": _table("A row is a pattern over the ten digits at one place and layer.",
+        "shares": _table("A row is a pattern over the ten digits at one place and depth.",
             "operand place layer component", "share low high null null_low null_high p n"),
-        "by_layer": _table("A row is a pattern at one layer, all places together.",
+        "by_layer": _table("A row is a pattern at one depth, all places together.",
             "weights component layer", "share low high"),
-        "dimensions": _table("A row is the spread of the ten digits at one place and layer.",
+        "dimensions": _table("A row is the spread of the ten digits at one place and depth.",
             "operand place layer", "participation_ratio random_weights"),
-        "points": _table("A row is the mean state of one digit at one place and layer.",
+        "points": _table("A row is the mean state of one digit at one place and depth.",
             "operand place layer digit",
             "first_component second_component first_share second_share"),
-        "separability": _table("A row is a linear classifier of remainders at one place and layer.",
+        "separability": _table("A row is a linear classifier of remainders at one place and depth.",
             "what where operand place layer modulus",
             "accuracy chance shuffled p spike spike_chance n"),
-        "moves": _table("A row is a prompt in which a digit is shifted in one way at one layer.",
+        "moves": _table("A row is a prompt in which a digit is shifted in one way at one depth.",
             "prompt layer edit", "reads operand place digit target solved success kept as_token"),
-        "edits": _table("A row is a way to shift digits at one layer, all places together.",
+        "edits": _table("A row is a way to shift digits at one depth, all places together.",
             "reads layer edit", "n success kept low high"),
-        "fits": _table("A row is one fit along which digits are shifted at one layer.",
+        "fits": _table("A row is one fit along which digits are shifted at one depth.",
             "reads layer fit", "success"),
-        "pairs": _table("A row is a digit and its target, at the layer where most edits succeed.",
+        "pairs": _table("A row is a digit and its target, at the depth where most edits succeed.",
             "reads layer edit digit target", "success n"),
         "helix": _table("A row is a way to shift numbers; empty where 0 to 99 are not tokens.",
             "layer edit", "share success n low high"),
@@ -158,7 +159,8 @@ class DigitGeometry(Experiment):
             fit, null = won[EDITS["fit"]], won[EDITS["permuted"]]
             succeeds.append(f"{READ[reads]} in {fit:.0%} of prompts (permuted labels: {null:.0%})")
         return (
-            f"The ten digits {shape}. At layer {best['layer']} line and circle together explain "
+            f"The ten digits {shape}. {after_layers(best['layer']).capitalize()} line and circle "
+            f"together explain "
             f"{best['share']:.0%} of what tells them apart; the other {1 - best['share']:.0%} is "
             f"neither. A digit that is shifted along both {', and '.join(succeeds)}."
         ).replace("%", " %")
@@ -192,8 +194,8 @@ class DigitGeometry(Experiment):
         return keep_only(planted_carry(places=3).model, geo.bases()["line and circle"])
 
 
-LINE = "At some place and layer, the ten digits follow a line beyond what a circle explains."
-CIRCLE = "At some place and layer, the ten digits follow a circle beyond what a bent line explains."
+LINE = "At some place and depth, the ten digits follow a line beyond what a circle explains."
+CIRCLE = "At some place and depth, the ten digits follow a circle beyond what a bent line explains."
 MORE_OFTEN = "more often than along permuted labels."
 MOVES = {
     OWN: f"Shifted along line and circle alone, a digit is read as the new one {MORE_OFTEN}",
@@ -217,12 +219,12 @@ def _adds(moves: pd.DataFrame) -> Claim:
 
 
 def _pattern(sentence: str, component: str, shares: pd.DataFrame, edits: pd.DataFrame) -> Claim:
-    """That a pattern shows at some place and layer more than with permuted labels."""
+    """That a pattern shows at some place and depth more than with permuted labels."""
     sites = shares[shares["component"] == component]
     best = sites.sort_values(["p", "share"], ascending=[True, False]).iloc[0]
     rest = component.split()[-1].replace("arch", "bent line")
-    note = f"permuted labels; strongest: {best['operand']}, place {best['place']}, layer "
-    note += f"{best['layer']}, of {len(sites)} places and layers tried"
+    note = f"permuted labels; strongest: {best['operand']}, place {best['place']}, "
+    note += f"{after_layers(best['layer'])}, of {len(sites)} places and depths tried"
     here = (edits["layer"] == best["layer"]) & (edits["edit"] == EDITS["all"])
     if here.any():
         note += f"; shifted there by all of the difference, {edits.loc[here, 'success'].max():.0%} "
@@ -247,22 +249,23 @@ def _goes_by_it(sentence: str, found: Gain) -> Claim:
         holds=bool(found.p <= LEVEL and found.more.low > 0),
         p_fails=float(luck_outside(found.more, below=ALIKE)),
         null_note=f"with permuted labels {found.permuted:.2f} of edits succeed, by all of the "
-        f"difference {found.whole:.2f}; layer {found.layer}",
+        f"difference {found.whole:.2f}; shifted {after_layers(found.layer)}",
         unit="share of edits that succeed, minus the share with permuted labels",
     )  # fmt: skip
 
 
 def _held_by_both(by_layer: pd.DataFrame) -> Claim:
-    """That line and circle together hold more than half, at the layer where they hold most."""
+    """That line and circle together hold more than half, at the depth where they hold most."""
     sentence = (
-        "At some layer, line and circle together hold over half of what tells the digits apart."
+        "At some depth, line and circle together hold over half of what tells the digits apart."
     )
     best = geo.held_most(by_layer)
     values = by_layer.set_index(["weights", "component", "layer"])["share"]
     return Claim.mechanical(
         sentence, Estimate(*best[["share", "low", "high"]], n=geo.DIGITS), above=MOST,
         null=values["random weights", "line and circle", best["layer"]],
-        null_note=f"{random_models(TWINS)}, layer {best['layer']}; ten equidistant points: .33",
+        null_note=f"{random_models(TWINS)}, {after_layers(best['layer'])}; "
+        "ten equidistant points: .33",
         unit="share of variation, mean over places; n digits", decide="more prompts (--contexts)",
     )  # fmt: skip
 
@@ -271,7 +274,7 @@ def _same_as_token(moves: pd.DataFrame) -> Claim:
     """That the machinery of shifting does to the embedding what it says it does."""
     rows = moves[(moves["layer"] == 0) & (moves["edit"] == EDITS["all"])]
     claim = Claim.identity(
-        "At the embedding, shifting a digit by all of the difference is writing the other token.",
+        "In the embedding, shifting a digit by all of the difference is writing the other token.",
         (1 - rows["as_token"]).mean(skipna=False), within=0.02,
         unit="share of prompts with another answer; rounding may change one in fifty",
     )  # fmt: skip
@@ -291,7 +294,8 @@ def _numbers(helix: pd.DataFrame) -> Claim:
     return Claim.mechanical(
         sentence, here.loc["helix"], above=here.loc["permuted labels", "high"],
         null=here.loc["permuted labels", "estimate"], unit="share of edits that succeed",
-        null_note=f"permuted labels; {beside}; layer {layer}", decide="more prompts (--edits)",
+        null_note=f"permuted labels; {beside}; shifted {after_layers(layer)}",
+        decide="more prompts (--edits)",
     )  # fmt: skip
 
 
@@ -302,7 +306,7 @@ def _separable(table: pd.DataFrame) -> list[Claim]:
         parts = []
         for where, some in rows.groupby("where"):
             places = f"{(some['p'] <= LEVEL).sum()} of {len(some)} places"
-            places += " and layers" * (where == "state")
+            places += " and depths" * (where == "state")
             best = some.iloc[0]
             parts.append(f"at {places} in the {where} (best: {best['accuracy']:.2f}; the circle of "
                          f"this period holds {best['spike']:.2f} there)")  # fmt: skip
@@ -324,9 +328,9 @@ def _pattern_figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, Drawing]:
     compared = ["line beyond circle", "circle beyond arch", "line and circle"]
     patterns = by_layer["component"].isin(["line", "circle", "arch", *compared])
     return {
-        "Line and circle by layer": curves(
-            by_layer[patterns], "layer", "share", series="weights", facet="component",
-            caption="Shares of what tells digits apart, mean over places, by layer. Bands: 95 % by "
+        "Line and circle by depth": curves(
+            by_passed(by_layer[patterns]), PASSED, "share", series="weights", facet="component",
+            caption="Shares of what tells digits apart, mean over places, by depth. Bands: 95 % by "
             "resampling prompts; of permuted labels, where 95 % of them lie; of random weights, "
             "all of them. A line has .64 of a circle's pattern and a bent line (arch) more, so "
             "'beyond' shows what the one explains of what the other leaves: a line is high in the "
@@ -336,15 +340,15 @@ def _pattern_figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, Drawing]:
             shown.some_points(tables["points"]), "first_component", "second_component", "digit",
             facet="site",
             caption="The mean states of the ten digits along their two first principal components, "
-            "joined from 0 to 9, by place and layer. In brackets: the share of variation that the "
-            "two axes show. A line is a path from one side to the other, a circle closes, and ten "
-            "points without order make a tangle.",
+            "joined from 0 to 9, by place and layers passed. In brackets: the share of variation "
+            "that the two axes show. A line is a path from one side to the other, a circle closes, "
+            "and ten points without order make a tangle.",
         ),
         "Line and circle by place": heat_map(
-            shares[shares["component"].isin(compared)], "layer", "slot", "share",
+            by_passed(shares[shares["component"].isin(compared)]), PASSED, "slot", "share",
             facet="component", text="written", low=0, high=1,
-            caption="The same for each place and layer. A star: more than with permuted labels (p "
-            "<= .05, by the largest of all places and layers).",
+            caption="The same for each place and depth. A star: more than with permuted labels (p "
+            "<= .05, by the largest of all places and depths).",
         ),
     }  # fmt: skip
 
@@ -353,14 +357,14 @@ def _spread_figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, Drawing]:
     """Whether a plane tells the digits apart, and in how many dimensions they spread."""
     return {
         "Apart by their remainder": curves(
-            shown.separable_by_layer(tables["separability"]), "layer", "share", series="series",
-            facet="remainder",
+            by_passed(shown.separable_by_layer(tables["separability"])), PASSED, "share",
+            series="series", facet="remainder",
             caption="How well a linear classifier tells values that it has not seen apart by their "
-            "remainder, mean over places, beside shuffled labels and chance; layer 0 is the "
+            "remainder, mean over places, beside shuffled labels and chance; 0 is the "
             "embedding. A high share on the circle of this period is necessary but not enough.",
         ),
         "Dimensions": curves(
-            shown.dimension_curves(tables["dimensions"]), "layer", "participation_ratio",
+            by_passed(shown.dimension_curves(tables["dimensions"])), PASSED, "participation_ratio",
             series="weights",
             caption="In how many dimensions the ten digits spread (participation ratio): 1 for a "
             "line, 2 for a circle, 9 for ten points that are equally far from each other. Mean "
@@ -369,14 +373,19 @@ def _spread_figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, Drawing]:
     }  # fmt: skip
 
 
+def _where(edits: pd.DataFrame) -> pd.DataFrame:
+    """Edits with the depth of the state that is shifted, in words."""
+    return edits.assign(where=[after_layers(passed) for passed in edits["layer"]])
+
+
 def _edit_figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, Drawing]:
     """What comes of shifting them."""
     pairs, helix = tables["pairs"], tables["helix"]
     drawn = {
         "Shifting a digit": bars(
-            tables["edits"], "edit", "success", series="reads", facet="layer",
+            _where(tables["edits"]), "edit", "success", series="reads", facet="where",
             caption="How often the model gives the answer to another digit when the digit's state "
-            "is shifted towards it at a layer: by writing the other token (the most to be hoped "
+            "is shifted towards it: by writing the other token (the most to be hoped "
             "for), by all of the difference between the mean states, along the best three "
             "directions, along line and circle or one of them, along permuted labels (interval: 95 "
             "% of the fits), and by a random step of equal length. Column above: the exchange "
@@ -386,13 +395,13 @@ def _edit_figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, Drawing]:
         "From digit to digit": heat_map(
             pairs[pairs["edit"] == EDITS["fit"]], "digit", "target", "success", facet="reads",
             low=0, high=1,
-            caption="Shifts along line and circle by digit and target, at the layer where most of "
+            caption="Shifts along line and circle by digit and target, at the depth where most of "
             "them succeed (a pair is hatched where no prompt has it).",
         ),
     }  # fmt: skip
     if len(helix):
         drawn["Numbers along a helix"] = bars(
-            helix, "edit", "success", facet="layer",
+            _where(helix), "edit", "success", facet="where",
             caption="Numbers shifted along a line and circles of periods 2, 5, 10 and 100, against "
             "as many principal components, all of the difference, permuted labels and a random "
             "direction of equal length.",

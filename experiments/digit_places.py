@@ -18,6 +18,7 @@ from lenses.digits.errors import answer_rows, error_rows
 from lenses.digits.random_weights import RandomWeights
 from lenses.digits.reading import DigitReading, Words, divergence_rows, read_digits
 from lenses.digits.texts import texts_of_prompts, texts_of_sums
+from lenses.states.depths import PASSED, after_layers, by_passed
 from lenses.statistics.against_random import random_models
 from lenses.statistics.intervals import luck_outside, share
 from models.planted.places import planted_places
@@ -52,9 +53,9 @@ MEANS = {
     "announced": "whether the text, or the format, tells how long its numbers are",
     "sample": "`prompt`: nothing tells the length; `announced`: told; `generated`: the answer",
     "length": "number of digits of the number",
-    "layer": "blocks passed, 0 is the embedding",
+    "layer": "layers passed, 0 is the embedding",
     "decoder": "what words are read with: the embedding (E), unembedding (U), or U after a ridge",
-    "norm": "norm before decoding; centred: the mean state of the layer is subtracted",
+    "norm": "norm before decoding; centred: the mean state at that depth is subtracted",
     "word": "the word",
     "rank": "rank of the word among the whole vocabulary, from 1",
     "logprob": "log-probability of the word, in nats",
@@ -86,7 +87,7 @@ class DigitPlaces(Experiment):
     right answer, read as if written). Places 0 to 8 count alike; first tokens are left out. A score
     is the log-probability of the place's word minus the mean of those of the other places' words.
     Its nulls: random words of like frequency, places of each length that trade their labels (p: the
-    larger of both, max-T over layers), the same digits in codes, and random weights. Errors: a
+    larger of both, max-T over depths), the same digits in codes, and random weights. Errors: a
     logistic regression of wrong answer digits, prompts resampled. Then a digit's state is shifted
     from the mean of its place to that of another. Adders know no words, and are only probed.
     """
@@ -122,22 +123,22 @@ class DigitPlaces(Experiment):
             place="the place that the word stands for; -1 for other words",
             role="`place`; `other`: of like frequency; `skipped`: it has several tokens",
             token_id="ids of its forms, with spaces between"),
-        "place_words": _table("A row is a digit at one layer and its place's word; some prompts.",
+        "place_words": _table("A row is a digit at one depth and its place's word; some prompts.",
             "prompt pos layer decoder norm",
             "kind token phase sample place length word rank logprob score"),
-        "decoded": _table("A row is a digit of the first prompt at one layer.",
+        "decoded": _table("A row is a digit of the first prompt at one depth.",
             "prompt pos layer decoder norm", "token phase place",
             part="a, b: the numbers given; c: the answer", decoded="the likeliest token as text",
             decoded_id="id of the likeliest token", probability="its probability"),
-        "scores": _table("A row is the score of a digit at one layer.",
+        "scores": _table("A row is the score of a digit at one depth.",
             "prompt pos layer decoder norm", "kind phase sample place length score"),
-        "tests": _table("A row is a mean score at one layer against its nulls.",
+        "tests": _table("A row is a mean score at one depth against its nulls.",
             "sample decoder norm statistic layer", "estimate low high q n",
             p_words="p against random words of like frequency",
             p_labels="p against places of each length that trade their labels",
-            p="the larger of both, corrected for the layers (max-T); of random weights, that one "
+            p="the larger of both, corrected for all depths (max-T); of random weights, that one "
             "more such model scores as high as this one (their low and high: lowest and highest)"),
-        "confusion": _table("A row is a place and a place's word, at the layer that scores best.",
+        "confusion": _table("A row is a place and a place's word, at the depth that scores best.",
             "sample place decoded_place", "layer n",
             share="share of the place's digits to which this word comes first"),
         "errors": _table("A row is a feature of answer digits.", "kind feature", "low high n layer",
@@ -338,9 +339,9 @@ def _place_word(tables: Tables, sample: str, models: str) -> Claim:
         sentence, best, holds=holds, null=0,
         p_fails=float(min(nowhere, luck_outside(codes, below=NEGLIGIBLE))),
         decide=f"more prompts (--per-length): p is {best['p']:.2g}, or an interval spans 0",
-        unit=f"nats above the words of other places, at layer {best['layer']:.0f}; above the same "
+        unit=f"nats above the words of other places, {after_layers(best['layer'])}; above the same "
         f"digits in codes {codes['estimate']:+.2f}",
-        null_note="random words and traded labels, max-T over layers; "
+        null_note="random words and traded labels, max-T over depths; "
         + "".join(f"{x} {y.estimate:.2f}; " for x, y in beside.items() if y is not None)
         + f"the last from {codes.low:.2f} to {codes.high:.2f}; "
         f"{models}: {random.low:.2f} to {random.high:.2f}; for "
@@ -354,7 +355,7 @@ def _by_nearest(tables: Tables, sample: str) -> Claim:
     lens, row = decoding.best_by_nearest(tables["tests"], tables["contrasts"], sample)
     return Claim.descriptive(
         f"{SAID[sample][0]}, decoded by {lens}: score of the word of their place.", row,
-        unit="" if row is None else f"nats, at layer {row['layer']:.0f}",
+        unit="" if row is None else f"nats, {after_layers(row['layer'])}",
     )  # fmt: skip
 
 
@@ -371,7 +372,7 @@ def _errors_follow(tables: Tables) -> Claim:
         p_fails=float(luck_outside(row, above=-HARDLY)),
         needs=f"at least 50 right and 50 wrong digits (there are {row['n'] - row['wrong']} and "
         f"{row['wrong']}) and a score that varies within a place (--per-length)",
-        unit=f"log-odds of an error per standard deviation of it, at layer {row['layer']:.0f}",
+        unit=f"log-odds of an error per standard deviation of it, {after_layers(row['layer'])}",
         null_note="the score within digits of one kind, place and, from 5 digits, length; run and "
         "carry held fixed; resampled by prompt", decide="more prompts (--per-length)",
     )  # fmt: skip
@@ -390,8 +391,8 @@ def _prefix_word(contrasts: pd.DataFrame) -> Claim:
     return Claim.learned(
         sentence, best, holds=holds, null=0, decide="more texts (--prefixes)",
         p_fails=float(luck_outside(rows, below=NEGLIGIBLE).max()),
-        unit=f"nats above the other words from ten to nineteen, at layer {best['layer']:.0f}",
-        null_note="what either digit says by itself is taken off; random words, max-T over layers; "
+        unit=f"nats above the other words from ten to nineteen, {after_layers(best['layer'])}",
+        null_note="what either digit says by itself is taken off; random words, max-T over depths; "
         f"after its own first digit the word's rank is {times:.2g} times nearer to 1 than after "
         f"another ({ends[0]:.2g} to {ends[1]:.2g})",
     )  # fmt: skip
@@ -422,14 +423,14 @@ def _place_beyond(tables: Tables, sample: str, models: str) -> Claim:
         sentence, least, holds=holds, p=float(p.min()), p_fails=nowhere, null=0,
         decide="more digits (--probed, --per-length)",
         null_note=f"{place_probes.accuracies_in_words(probes, layer)}; {models}",
-        unit=f"accuracy {rival} at layer {layer:.0f}", **named,
+        unit=f"accuracy {rival}, {after_layers(layer)}", **named,
     )  # fmt: skip
 
 
 def _treated_as_moved(contrasts: pd.DataFrame) -> Claim:
     """With its state shifted to another place, the digit is used at that place.
 
-    Judged against the control that is harder to beat, at the layer where the shift acts most.
+    Judged against the control that is harder to beat, at the depth where the shift acts most.
     """
     rows = contrasts[contrasts["statistic"].str.startswith("answer moves")]
     sentence = "Shifted from the mean state of its place to that of another, a digit is treated "
@@ -445,7 +446,7 @@ def _treated_as_moved(contrasts: pd.DataFrame) -> Claim:
         p=float(p.min()), p_fails=nowhere, null=least["null"],
         decide="more texts (--edits), or a direction that acts: the interval spans the threshold",
         unit="nats that the answer's digit there moves towards it, beyond "
-        f"{name.iloc[0]}; shifted at layer {least['layer']:.0f}",
+        f"{name.iloc[0]}; shifted {after_layers(least['layer'])}",
         null_note=f"what directions of equal length do: {does}; other places: the difference of "
         "two that the edit is not about; a shift that merely spoils the copying of the true digit, "
         "and so lowers its logit, looks the same",
@@ -456,7 +457,7 @@ def _digit_across_places(contrasts: pd.DataFrame, models: str) -> Claim:
     """A probe of the digit at one place reads it at others, better than random models' do."""
     rows = _of(contrasts, "digit across places")
     row = rows.iloc[0] if len(rows) else None
-    at, null = ("", None) if row is None else (f", at layer {row['layer']:.0f}", row["null"])
+    at, null = ("", None) if row is None else (f", {after_layers(row['layer'])}", row["null"])
     return Claim.mechanical(
         "A probe of the digit trained at one place reads digits at other places better than in "
         f"models with random weights, by over {ALIKE:g} of the digits.",
@@ -483,9 +484,9 @@ def _place_or_carry(tables: Tables, models: str) -> Claim:
     most = carry.loc[carry["estimate"].abs().idxmax()]
     return Claim.mechanical(
         sentence, rows.loc[layer], above=0, null=rows["null"][layer], more="sums (--per-length)",
-        unit=f"nats of the word's score, by place minus by carry, at layer {layer:.0f}",
+        unit=f"nats of the word's score, by place minus by carry, {after_layers(layer)}",
         null_note=f"mean of {models}; the same digits compared; by place {told[0]}, by carry "
-        f"{told[1]}; of all layers the carry shows most at {most.name:.0f}: {most['estimate']:.2f} "
+        f"{told[1]}; the carry shows most {after_layers(most.name)}: {most['estimate']:.2f} "
         f"({most['low']:.2f} to {most['high']:.2f}); the rival reading is that of 2603.26828",
     )  # fmt: skip
 
@@ -496,29 +497,29 @@ CENTRED = "final, centred"
 def word_figures(tables: Tables) -> dict[str, Drawing]:
     """Scores against nulls, what the digits of a prompt decode to, and confusion."""
     tests = tables["tests"].query("decoder == 'U'").rename(columns={"estimate": "score"})
-    shown = tests[(tests["norm"] == CENTRED) & ~tests["statistic"].str.contains("minus")]
+    shown = by_passed(tests[(tests["norm"] == CENTRED) & ~tests["statistic"].str.contains("minus")])
     short = shown["statistic"].str.replace("place, |position in ", "", regex=True)
     confusion = tables["confusion"].assign(text=lambda t: t["share"].map("{:.2f}".format))
     return {
-        "Score by layer": curves(
-            shown.assign(statistic=short), "layer", "score", series="statistic", facet="sample",
+        "Score by depth": curves(
+            shown.assign(statistic=short), PASSED, "score", series="statistic", facet="sample",
             caption="Log-probability of the place's word minus the mean of the other places' "
-            "words, in nats, by layer (logit lens on centred states). The claim needs the line of "
+            "words, in nats, by depth (logit lens on centred states). The claim needs the line of "
             "the place to rise above zero and above the same digits in codes. The rival: one, ten "
             "and hundred by threes. Bands: 95 %; of random weights, lowest to highest model.",
         ),
         "Words along the first prompt": heat_map(
-            decoding.first_words(tables["decoded"]), "digit", "layer", "probability", facet="norm",
-            text="decoded", low=0, high=1, label="probability of the word",
-            caption="What each digit of 128717593 + 8191493 = 136909086 decodes to by layer (logit "
-            "lens, with the layer's mean state subtracted and without); at the left the digit's "
+            by_passed(decoding.first_words(tables["decoded"])), "digit", PASSED, "probability",
+            facet="norm", text="decoded", low=0, high=1, label="probability of the word",
+            caption="What each digit of 128717593 + 8191493 = 136909086 decodes to by depth (logit "
+            "lens, with the mean state there subtracted and without); at the left the digit's "
             "place and number (a, b, the answer c). Look for the words of places.",
         ),
         "Confusion of places": heat_map(
             confusion, "place", "decoded_place", "share", facet="sample", text="text",
             low=0, high=1, label="share of the place's digits",
             caption="Of a place's digits, the share to which each place's word comes first (each "
-            "word's mean taken off), at the best layer. A diagonal: places are told apart.",
+            "word's mean taken off), at the best depth. A diagonal: places are told apart.",
         ),
     }  # fmt: skip
 
@@ -531,13 +532,12 @@ def rank_figures(tables: Tables) -> dict[str, Drawing]:
     )
     return {
         "Rank of the place's word": curves(
-            decoding.rank_quartiles(ranks), "layer", "log10_rank",
-            series="sample",
+            by_passed(decoding.rank_quartiles(ranks)), PASSED, "log10_rank", series="sample",
             caption="Rank of the place's own word among the whole vocabulary (log10; 0 is the "
             "likeliest token): median, and the middle half. Second to the digit would be 0.3.",
         ),
         "The word of two digits": heat_map(
-            prefix, "word", "layer", "lift", diverging=True,
+            by_passed(prefix), "word", PASSED, "lift", diverging=True,
             label="log2 of rank after another digit / rank after its own",
             caption="How many times (log2) nearer to the first rank the word of a two-digit number "
             "stands at its second digit than at the same digit after another one: 1, 3 against "
@@ -552,8 +552,8 @@ def probe_figures(tables: Tables) -> dict[str, Drawing]:
     errors = tables["errors"].dropna(subset=["estimate"]).rename(columns={"estimate": "log_odds"})
     found = {
         "Probes of the place": curves(
-            probes.rename(columns={"balanced": "balanced accuracy"}), "layer", "balanced accuracy",
-            series="read", facet="sample", low="", high="",
+            by_passed(probes).rename(columns={"balanced": "balanced accuracy"}), PASSED,
+            "balanced accuracy", series="read", facet="sample", low="", high="",
             caption="Accuracy (mean over places) of probes of the place: of states, of states with "
             "random weights, of position, index and digit alone, and of a control task (random "
             "labels).",
@@ -582,7 +582,7 @@ def probe_figures(tables: Tables) -> dict[str, Drawing]:
 def answer_figures(tables: Tables) -> dict[str, Drawing]:
     """Answers after a digit is shifted to another place, and as they are."""
     causal = tables["causal"].rename(columns={"estimate": "shift"})
-    causal = causal.assign(edited="layer " + causal["layer"].astype(str))
+    causal = causal.assign(edited=causal["layer"].map(after_layers))
     return {
         "Digits shifted to another place": bars(
             causal, "edited", "shift", series="direction", facet="measure", reference=0.0,

@@ -12,6 +12,7 @@ from experiments import Claim, Experiment, Reading, Results, Table, TextFile, co
 from lenses.kept import PerPrompt
 from lenses.states import recall_tables
 from lenses.states.decoding import sites
+from lenses.states.depths import PASSED, after_layers, after_some_layers
 from lenses.states.facts import Case, asked_facts, equally_long
 from lenses.states.recall import Plan, embedding_ranks, last_ranks, trace
 from lenses.statistics.against_random import against_twins
@@ -28,13 +29,13 @@ LEAST = 0.05
 """Probability that must be brought back, at the least, for a place to count."""
 AT_ONCE = 16
 """Prompts whose states are decoded together."""
-MORE = "more facts (--count)"
-NEEDS = "5 facts or more that other subjects of the relation can be exchanged in (--facts-file)"
+MORE = "more questions (--count)"
+NEEDS = "5 questions or more in which a part can be exchanged (--facts-file)"
 LOOKED_UP = {
-    "MLPs at the subject": "At the subject's last token, what the MLPs of a few layers write "
-    "brings back more than 5 points of the answer's probability.",
-    "MLPs less attention at the subject": "At the subject's last token, MLPs bring back more than "
-    "attention does, by over 5 points of the answer's probability.",
+    "MLPs at the exchanged part": "At the last token of the exchanged part, what the MLPs of a few "
+    "layers write brings back more than 5 points of the answer's probability.",
+    "MLPs less attention at the exchanged part": "At the last token of the exchanged part, MLPs "
+    "bring back more than attention does, by over 5 points of the answer's probability.",
     "attention at the last token": "At the last token, what attention writes in a few layers "
     "brings back more than 5 points of the answer's probability.",
 }
@@ -42,29 +43,41 @@ LOOKED_UP = {
 EXACT = {
     "error_last": "Putting back the last token's state after the last layer gives the clean run's "
     "probability.",
-    "error_before": "Putting back a state before the subject, the same in both runs, changes "
-    "nothing.",
+    "error_before": "Putting back a state before the exchanged part, the same in both runs, "
+    "changes nothing.",
 }
 """Identities by their column in `traced`."""
-PUT_BACK = {"at the subject": "last of subject", "at the last token": "last token"}
+PUT_BACK = {"at the exchanged part": "last of subject", "at the last token": "last token"}
+SHOWN = {
+    "first of subject": "first exchanged token",
+    "within subject": "within the exchanged part",
+    "last of subject": "last exchanged token",
+    "first after": "first token after it",
+    "another subject": "exchanged",
+    "noise": "blurred",
+    "answer": "right answer",
+    "rival": "wrong answer",
+}
+"""Values of columns, in the words of figures."""
 
 COLUMNS = {
-    "fact": "number of the fact, from 0",
+    "fact": "number of the question, from 0",
     "relation": "what is asked of the subject; for an adder the decimal place",
     "text": "the text up to the answer",
     "answer": "the answer, up to where it differs from the rival",
-    "rival": "a word of the same kind that is wrong here",
+    "rival": "a wrong answer of the same kind",
     "said": "the likeliest next token",
     "second": "the likeliest next token but one",
     "rank": "rank of the answer's first token at the end; 1 is the likeliest",
     "rival_rank": "the same of the rival",
-    "ahead_from": "blocks after which the answer stays before its rival to the end",
+    "ahead_from": "layers after which the answer stays before its rival to the end",
     "embedding_rank": "rank of the answer where the subject's embedding is read out",
     "embedding_rival_rank": "the same of the rival",
     "known": "whether the answer is the likeliest next token",
     "word": "`answer` or `rival`",
     "corruption": "what was done to the subject: `another subject` or `noise`",
     "estimate": "probability that comes back, mean over facts",
+    "layer": "layer that hands on the state, from 0; the state has passed one layer more",
     "share": "as a share of what the corruption cost these and all other facts",
     "component": "`attention` or `mlp`",
     "put_back_at": "the token at which a state, or the outputs of layers, were put back",
@@ -79,7 +92,8 @@ COLUMNS = {
     "mlp_subject": "brought back by MLPs at the subject's last token",
     "mlp_last": "brought back by MLPs at the last token",
     "mlp_subject_above": "`mlp_subject` without the first layer's MLP",
-    "handover": "layer from which the last token's state brings back more than the subject's",
+    "handover": "layer from which on the state that it hands on at the last token brings back more "
+    "than that at the subject's",
     "agreement": "rank correlation of what states bring back after another subject and after noise",
     "error_last": "what is missing when the last state is put back",
     "error_before": "what changes when a state before the subject is put back",
@@ -89,17 +103,18 @@ _table = partial(Table.of, COLUMNS)
 
 
 class FactRecall(Experiment):
-    """The subject of a fact is exchanged or blurred; then one thing after another is put back.
+    """A part of a question is exchanged or blurred; then one thing after another is put back.
 
-    "The capital of France is the city of": the fact is what comes next (Paris), its rival is of
-    the same kind and wrong here (Lyon). Facts whose answer is not the likeliest next token are
-    reported and left out. The logit lens gives the rank of answer and rival in every state. Then
-    the subject is corrupted, by another subject of the same relation or by noise on its embedding
-    (3 standard deviations), and the answer becomes unlikely. One state of the clean run at a time
-    is put back, or what attention or the MLPs wrote in a few neighbouring layers at one token: how
-    much of the answer's probability comes back tells where the fact was (causal tracing). Prompts
-    are averaged by what their tokens are: of the subject, just after it, last. Answers and rivals
-    are told by their first tokens. Intervals (95 %) resample facts.
+    "The capital of France is the city of": this asks about its *subject* (France). The *fact* is
+    what comes next (Paris, the answer); its *rival* is of the same kind and wrong here (Lyon).
+    Facts whose answer is not the likeliest next token are reported and left out. The logit lens
+    gives the rank of answer and rival in every state. Then the subject is corrupted, by another
+    subject of the same relation or by noise on its embedding (3 standard deviations), and the
+    answer becomes unlikely. One state of the clean run at a time is put back, or what attention or
+    the MLPs wrote in a few neighbouring layers at one token: how much of the answer's probability
+    comes back tells where the fact was (causal tracing). Prompts are averaged by what their tokens
+    are: of the subject, just after it, last. Answers and rivals are told by their first tokens.
+    Intervals (95 %) resample facts.
 
     An adder knows no facts. For it the subject is a digit of the first number, another subject is
     another digit there, and the answer is the digit of the sum at the same decimal place.
@@ -130,7 +145,7 @@ class FactRecall(Experiment):
             "embedding_rival_rank known skipped",
         ),
         "trajectory": _table(
-            "A row is the rank of answers or rivals at the last token after some blocks.",
+            "A row is the rank of answers or rivals at the last token after some layers.",
             "word depth",
             "estimate low high n",
             estimate="geometric mean of the rank over known facts",
@@ -212,8 +227,8 @@ class FactRecall(Experiment):
     def headline(self, results: Results) -> str:
         """Where the answer comes back from, what brings it, and who is second in the first fact."""
         read, traced = _read(results.tables), results.tables["traced"]
-        known = f"The model knows {int(read['known'].sum())} of {len(read)} facts"
-        where = f"; {_where_it_comes_back(results)}" if len(traced) else "."
+        known = f"The model predicts {int(read['known'].sum())} of {len(read)} answers correctly."
+        where = f" {_where_it_comes_back(results)}" if len(traced) else ""
         return f"{known}{where} {_first_fact(read.iloc[0])}"
 
     def claims(self, results: Results) -> list[Claim]:
@@ -232,7 +247,7 @@ class FactRecall(Experiment):
     def _looked_up(self, sentence: str, label: str, values: np.ndarray) -> Claim:
         """That what is brought back in the layers that are best for other facts is enough."""
         how = {"above": LEAST, "null": 0.0, "null_note": "nothing is brought back; the layers are "
-               "those that are best for all other facts", "unit": "probability of the answer",
+               "those that are best for all other questions", "unit": "probability of the answer",
                "label": label, "family": "Who brings the answer back?"}  # fmt: skip
         values = values[~np.isnan(values)]
         if len(values) < FEWEST:
@@ -248,31 +263,35 @@ class FactRecall(Experiment):
         second = int((known["rival_rank"] == 2).sum())
         return [
             Claim.descriptive(
-                "Share of facts whose answer is the likeliest next token.",
-                share(len(known), len(read)), unit="share of facts",
+                "Share of questions whose right answer is the likeliest next token.",
+                share(len(known), len(read)), unit="share of questions",
             ),
             Claim.descriptive(
-                "Share of known facts in which the named rival is the second likeliest of all "
-                "tokens.", share(second, len(known)), unit="share of known facts",
+                "Where the model predicts the right answer, share of questions in which the wrong "
+                "answer that was named beforehand is the second likeliest of all tokens.",
+                share(second, len(known)), unit="share of questions answered correctly",
             ),
             Claim.descriptive(
-                "Blocks after which the answer of a known fact stays before its rival to the end.",
-                bootstrap(_values(known, "ahead_from"), self.seed), unit="blocks",
+                "Layers after which the right answer, where the model predicts it, stays before "
+                "the wrong one to the end.",
+                bootstrap(_values(known, "ahead_from"), self.seed), unit="layers passed",
             ),
             Claim.descriptive(
-                "Layer from which the last token's state brings back more of the answer than the "
-                "subject's.", bootstrap(_values(traced, "handover"), self.seed), unit="layer",
+                "Layer from which on the state that it hands on at the last token brings back more "
+                "of the answer than that at the exchanged part.",
+                bootstrap(_values(traced, "handover"), self.seed), unit="number of the layer",
             ),
             Claim.descriptive(
-                "What MLPs bring back at the subject's last token without that of the first layer, "
-                "which tells a token from others even where no fact is looked up.",
+                "What MLPs bring back at the exchanged part without that of layer 0, which tells a "
+                "token from others even where nothing is looked up.",
                 bootstrap(_values(traced, "mlp_subject_above"), self.seed),
                 unit="probability of the answer",
             ),
             Claim.descriptive(
-                "After noise, states bring the answer back at the same places as after another "
-                "subject.", bootstrap(_values(traced, "agreement"), self.seed),
-                unit="rank correlation within a fact",
+                "After noise on that part, states bring the answer back at the same tokens and "
+                "layers as after the exchange.",
+                bootstrap(_values(traced, "agreement"), self.seed),
+                unit="rank correlation within a question",
             ),
         ]  # fmt: skip
 
@@ -280,9 +299,11 @@ class FactRecall(Experiment):
         """Whether the subject's embedding tells the answer from the rival, without any layer."""
         found = against_twins(rows, "fact", "value", self.seed)
         return Claim.mechanical(
-            "Read out alone, a subject's embedding ranks the answer before its rival more often "
-            "than random embeddings do.", found, null=found.random.mean(), null_note=found.note,
-            unit="share of facts, known or not", decide="more facts (--facts-file)",
+            "Read out alone, the embedding of the exchanged part ranks the right answer before the "
+            "wrong one more often than random embeddings do.",
+            found, null=found.random.mean(), null_note=found.note,
+            unit="share of questions, answered correctly or not",
+            decide="more questions (--facts-file)",
         )  # fmt: skip
 
     def _checks(self, traced: pd.DataFrame) -> list[Claim]:
@@ -321,17 +342,22 @@ def _where_it_comes_back(results: Results) -> str:
     """From which states at least half comes back, and from which outputs how much."""
     states, runs = results.tables["states"], results.tables["runs"]
     subject, last = (recall_tables.enough_alone(states, at) for at in PUT_BACK.values())
-    at_subject = "at no layer" if subject.empty else f"up to layer {subject.max():.0f}"
-    at_last = "at no layer" if last.empty else f"from layer {last.min():.0f} on"
+    at_subject = "at no depth" if subject.empty else after_some_layers(*_passed(subject))
+    at_last = "at no depth" if last.empty else f"{after_layers(_passed(last)[0])} or more"
     best = {where: recall_tables.best_run(runs, at) for where, at in PUT_BACK.items()}
     parts = [f"{_brought_back(run)} {where}" for where, run in best.items() if run is not None]
     lost = f" Its probability falls by {results.tables['traced']['lost'].mean():.2f}; what comes "
     lost += "back of that, where a few neighbouring layers bring back most, is:"
     most = f"{lost} {', and '.join(parts)}." if parts else ""
     return (
-        "where its subject is exchanged, one clean state brings the answer back "
-        f"at the subject's last token {at_subject}, and at the last token {at_last}.{most}"
+        "When one part of a question (a name, a digit) is exchanged, one clean state brings the "
+        f"answer back at the last token {at_last}, and at that part {at_subject}.{most}"
     )
+
+
+def _passed(layers: pd.Series) -> tuple[float, float]:
+    """Fewest and most layers that states have passed which these layers hand on."""
+    return layers.min() + 1, layers.max() + 1
 
 
 def _brought_back(run: pd.Series) -> str:
@@ -346,31 +372,33 @@ def _first_fact(row: pd.Series) -> str:
     text = row["text"] if len(row["text"]) <= 40 else "…" + row["text"][-24:]
     answer, rival = row["answer"].strip(), row["rival"].strip()
     return (
-        f"After “{text}” the right {answer} ends at rank {row['rank']:.0f} and its rival {rival} "
-        f"at rank {row['rival_rank']:.0f}."
+        f"After “{text}” the right answer {answer} ends at rank {row['rank']:.0f}, the wrong one "
+        f"named beside it ({rival}) at rank {row['rival_rank']:.0f}."
     )
 
 
 def _tracing_figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, Drawing]:
     states, runs, traced = tables["states"], tables["runs"], tables["traced"]
     names, lost = {"attention": "attention outputs", "mlp": "MLP outputs"}, traced["lost"].mean()
-    runs = runs.assign(component=runs["component"].map(names))
+    runs = runs.assign(component=runs["component"].map(names)).replace({"put_back_at": SHOWN})
+    states = states.replace({"put_back_at": SHOWN, "corruption": SHOWN})
+    states = states.assign(**{PASSED: states["layer"] + 1})
     back = "share of probability brought back"
     return {
         "From where the answer comes back": heat_map(
-            states.rename(columns={"estimate": "back"}), "put_back_at", "layer", "back",
+            states.rename(columns={"estimate": "back"}), "put_back_at", PASSED, "back",
             facet="corruption", low=0.0, label="probability of the answer that comes back",
-            caption=f"Mean over {len(traced)} facts. The subject is exchanged, which costs "
-            f"{lost:.2f} of the answer's probability, or blurred by noise; then the clean state "
-            "after one layer is put back at one token. Strong colour: the state there is enough to "
-            "bring the answer back.",
+            caption=f"Mean over {len(traced)} questions. A part of each is exchanged, which costs "
+            f"{lost:.2f} of the answer's probability, or blurred by noise; then one clean state is "
+            "put back at one token. Strong colour: the state there is enough to bring the answer "
+            "back.",
         ),
         "Which outputs bring it back": curves(
             runs.rename(columns={"estimate": back}), "first_layer", back,
             series="component", facet="put_back_at",
-            caption="With another subject, what attention or the MLPs of a few neighbouring layers "
+            caption="After the exchange, what attention or the MLPs of a few neighbouring layers "
             "wrote in the clean run is put back at one token; x is the first of the layers. "
-            f"Mean over facts, of {lost:.2f} that were lost; bands: 95 % over facts.",
+            f"Mean over questions, of {lost:.2f} that were lost; bands: 95 % over questions.",
         ),
     }  # fmt: skip
 
@@ -380,16 +408,16 @@ def _example_figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, Drawing]:
     last = rows[rows["pos"] == rows["pos"].max()]
     text = "".join(rows.drop_duplicates("pos")["token"])
     return {
-        "Which rival comes nearest": curves(
+        "Right and wrong answer, layer by layer": curves(
             last, "depth", "rank", series="word", log_y=True,
-            caption=f"“{text}”: rank of answer and rival when the state of the last token is read "
-            "out after each block (0: the embedding). Rank 1, at the bottom, is the likeliest of "
-            "all tokens.",
+            caption=f"“{text}”: rank of the right answer, and of the wrong one named beside it, "
+            "when the state of the last token is read out after so many layers (0: the embedding). "
+            "Rank 1, at the bottom, is the likeliest of all tokens.",
         ),
         "Ranks at every token of this prompt": heat_map(
-            recall_tables.every_few_blocks(rows), "depth", "token", "above", facet="word",
+            recall_tables.every_few_layers(rows), "depth", "token", "above", facet="word",
             label="powers of ten above the lowest rank",
-            caption="The same at every token, after some of the blocks: the stronger the colour, "
+            caption="The same at every token, after some of the layers: the stronger the colour, "
             "the nearer to rank 1 when the state there is read out.",
         ),
     }  # fmt: skip
@@ -405,11 +433,11 @@ def _first_figure(tables: Mapping[str, pd.DataFrame]) -> dict[str, Drawing]:
                      words.iterrows())  # fmt: skip
     back, line = "probability brought back", end["word"] + ": " + end["component"].map(names)
     return {
-        "What brings this prompt's two words back": curves(
+        "What brings this prompt's two answers back": curves(
             end.assign(line=line).rename(columns={"back": back}), "first_layer", back,
             series="line",
-            caption="The same prompt traced by itself (one prompt, so without intervals): its "
-            "subject is exchanged, and what attention or the MLPs of a few neighbouring layers "
+            caption="The same prompt traced by itself (one prompt, so without intervals): a part "
+            "of it is exchanged, and what attention or the MLPs of a few neighbouring layers "
             "wrote in the clean run is put back at its last token; x is the first of the layers. "
             f"Probability that the exchange costs: {lost}.",
         )
@@ -420,14 +448,16 @@ def _rank_figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, Drawing]:
     known = _read(tables).astype({"known": float}).rename(columns={"known": "share_known"})
     known = known.groupby("relation", sort=False)["share_known"].mean().reset_index()
     return {
-        "Ranks of all known facts": curves(
-            tables["trajectory"].rename(columns={"estimate": "rank"}), "depth", "rank",
-            series="word", log_y=True,
-            caption="Geometric mean of the ranks at the last token over known facts, after each "
-            "block. Bands: 95 % over facts.",
+        "Ranks of all answers that are predicted": curves(
+            tables["trajectory"].rename(columns={"estimate": "rank"}).replace({"word": SHOWN}),
+            "depth", "rank", series="word", log_y=True,
+            caption="Geometric mean of the ranks at the last token, by how many layers its state "
+            "has passed, over questions whose right answer the model predicts. Bands: 95 % over "
+            "questions.",
         ),
         "What is known": bars(
             known, "relation", "share_known",
-            caption="Share of the facts of a relation whose answer is the likeliest next token.",
+            caption="Share of the questions of one kind whose right answer is the likeliest next "
+            "token.",
         ),
     }  # fmt: skip

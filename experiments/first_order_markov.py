@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 RANDOM_MODELS = 4
 """Models of the same shape with fresh weights, beside which every claim is shown."""
 LEAST = 0.05
-"""Share of the bigram information that a predictor must tell beyond word frequencies."""
+"""Share of the bigram information that a predictor must tell beyond token frequencies."""
 RECOVERED = 0.95
 """Share that the trained zero-layer model must tell of the counts it was trained on."""
 TOLD = {
@@ -65,11 +65,11 @@ class FirstOrderMarkov(Experiment):
     of x. Beside it stand E without the final norm, E with the logit of x itself replaced by the
     mean, effective E (E plus the first MLP), another word's E (shuffled), and the whole model shown
     x alone (after a BOS, or a new line). Each is scored as it is, with a temperature, and as an
-    addition to word frequencies, P(y) exp(s l(x, y)). The number s is fitted on half of the first
+    addition to token frequencies, P(y) exp(s l(x, y)). The number s is fitted on half of the first
     words and scored on the other half; it may not be negative. What already tells frequencies, as
     a whole model does, loses where they are added once more: its share as it is stands beside.
 
-    Share of bigram information = (H_unigram - CE) / (H_unigram - H_bigram): word frequencies have
+    Share of bigram information = (H_unigram - CE) / (H_unigram - H_bigram): token frequencies have
     0, the counts themselves 1. Chances are taken among the words that follow any first word in the
     counts. Counts are those of the web (P. Norvig's count_2w: Google Web Trillion Word Corpus, from
     the package wordsegment 1.3.1, Apache-2.0): pairs that occur 100,000 times or more, in small
@@ -129,15 +129,15 @@ class FirstOrderMarkov(Experiment):
             key="source fit counts",
             columns={
                 "source": "what predicts",
-                "fit": "as it is, with a temperature, or added to word frequencies",
+                "fit": "as it is, with a temperature, or added to token frequencies",
                 "counts": "what it is scored against: `all`, or the `training` sample",
-                "estimate": "share of bigram information: 0 for word frequencies, 1 for counts",
+                "estimate": "share of bigram information: 0 for token frequencies, 1 for counts",
                 "scale": "factor on logits, mean of two halves",
                 "cross_entropy": "cross entropy with the counts, in nats",
                 "perplexity": "e to the cross entropy",
                 "kl_from_counts": "KL divergence from the counts to the predictor, in nats",
                 "kl_to_counts": "KL divergence from the predictor to the counts, 1 % of which is "
-                "made of word frequencies and equal chances, in nats",
+                "made of token frequencies and equal chances, in nats",
                 "top_1": "share of next tokens that are the likeliest",
                 "top_5": "share of next tokens that are among the five likeliest",
             },
@@ -148,8 +148,8 @@ class FirstOrderMarkov(Experiment):
             key="token_id",
             columns={
                 "count": "share of all pairs that begin with it",
-                "told": "nats that E with word frequencies saves over word frequencies alone",
-                "known": "nats that the counts save over word frequencies",
+                "told": "nats that E with token frequencies saves over token frequencies alone",
+                "known": "nats that the counts save over token frequencies",
                 "nearer": "KL from the counts to E as it is, less that from repeating the token",
                 "repeats": "whether E as it is finds the token itself likeliest to follow",
                 "by_counts": "the likeliest next tokens by the counts",
@@ -162,7 +162,7 @@ class FirstOrderMarkov(Experiment):
             "A row is the share of bigram information told, with own or random weights.",
             key="weights source",
             columns={
-                "source": "what predicts, with word frequencies",
+                "source": "what predicts, with token frequencies",
                 "estimate": "share of bigram information",
                 "repeats": "share of first tokens that are their own likeliest next token",
                 "nearer": "KL from the counts less KL from repeating the token, mean, as it is",
@@ -190,9 +190,9 @@ class FirstOrderMarkov(Experiment):
         causal="no: what parts of the model would say by themselves is held against counts",
         assumes="where pairs are counted on the web: counts of 2006 stand for what the model was "
         "trained on, and pairs that occur less than 100,000 times there may be left out",
-        stressed="that scale or word frequencies hide it: both are fitted; that counts can be told "
-        "by E times U at all: a zero-layer model trained here; that shapes do it: shuffled words "
-        "and 4 models with random weights",
+        stressed="that scale or token frequencies hide it: both are fitted; that counts can be "
+        "told by E times U at all: a zero-layer model trained here; that shapes do it: shuffled "
+        "words and 4 models with random weights",
         not_shown="that a model uses no bigrams: later layers may add them; or that what E times U "
         "does not tell is not in E",
     )
@@ -262,7 +262,7 @@ class FirstOrderMarkov(Experiment):
         text = f" in {where}" if where in TEXTS else ""
         return (
             f"{verdict or 'Not decided'}: of what counts of token pairs (bigrams){text} tell "
-            f"beyond word frequencies, embedding times unembedding tells {tells['E']}. "
+            f"beyond token frequencies, embedding times unembedding tells {tells['E']}. "
             f"Without the token itself it tells {tells['E without itself']}, after the first "
             f"MLP {tells['effective E']}; the whole model, shown one token, tells "
             f"{tells['whole model']}. As it is, its likeliest next token is the token "
@@ -325,8 +325,8 @@ class FirstOrderMarkov(Experiment):
         """Information told, words, what follows them, and random weights."""
         return {
             "How much of the bigram information is told": _shares_figure(results),
-            "What follows a word": _words_figure(results),
-            "Word by word": _told_figure(results),
+            "What follows a token": _words_figure(results),
+            "Token by token": _told_figure(results),
             "What n-grams tell of the whole model": _rules_figure(results),
             "Of which random weights tell": _random_figure(results),
             "Every predictor": _predictors_figure(results),
@@ -340,7 +340,7 @@ class FirstOrderMarkov(Experiment):
 
 
 def _told_twice(told: pd.Series) -> str:
-    """The share told when added to word frequencies, and without them where that is more.
+    """The share told when added to token frequencies, and without them where that is more.
 
     A source that already tells frequencies loses when they are added once more.
     """
@@ -372,11 +372,11 @@ def _shares_figure(results: Results) -> Drawing:
     return bars(
         rows.query("fit != 'as it is' and predictor != 'uniform' and share_told > -1"),
         "predictor", "share_told", series="fit", reference=0.0,
-        caption="Share of bigram information: 0 is told by word frequencies alone (line), 1 by the "
-        "counts. E: embedding times unembedding, softmax(norm(E) U), after the first MLP if "
-        "effective; scaled by one factor fitted on other words (temperature), and added to log "
-        "word frequencies, which costs a predictor that already tells these. Own counts: those it "
-        "was trained on. What is below -1 is in the last table. Lines: 95 % over first words.",
+        caption="Share of bigram information: 0 is told by token frequencies alone (line), 1 by "
+        "the counts. E: embedding times unembedding, softmax(norm(E) U), after the first MLP if "
+        "effective; scaled by one factor fitted on other first tokens (temperature), and added to "
+        "log token frequencies, which costs a predictor that already tells these. Own counts: what "
+        "it was trained on. What is below -1 is in the last table. Lines: 95 % over first tokens.",
     )  # fmt: skip
 
 
@@ -395,7 +395,7 @@ def _told_figure(results: Results) -> Drawing:
     return scatter(
         results.tables["words"].rename(columns=names), *names.values(),
         caption="Each point is a first token: how much bigram counts save of the cross entropy of "
-        "word frequencies, and how much embedding times unembedding saves when it is added to "
+        "token frequencies, and how much embedding times unembedding saves when it is added to "
         "them. On the diagonal embedding times unembedding would tell all.",
     )  # fmt: skip
 
@@ -420,7 +420,7 @@ def _random_figure(results: Results) -> Drawing:
     rows = rows.assign(weights=rows["weights"].where(rows["weights"] == "own", "random"))
     return bars(
         rows, "source", "share_told", series="weights", reference=LEAST,
-        caption="Share of bigram information, added to word frequencies, of this model and of "
+        caption="Share of bigram information, added to token frequencies, of this model and of "
         f"{RANDOM_MODELS} models with random weights (a point each). Line: the share that a "
         "predictor must exceed to count.",
     )  # fmt: skip

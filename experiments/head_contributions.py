@@ -1,4 +1,4 @@
-"""How, and how much, does each head contribute to what its attention block writes?"""
+"""How, and how much, does each head contribute to what its layer's attention writes?"""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -120,9 +120,9 @@ class HeadContributions(TextStudy):
             more="token_id token phase l2_norm cosine closeness projection_share norm_share "
             "l1_proximity attention_entropy"),
         "components": Table(
-            "A row is a part of what a block, or its attention alone, writes at a token.",
+            "A row is a part of what a layer hands on, or its attention alone writes, at a token.",
             key="whole prompt pos layer component",
-            columns={"whole": "the sum of the parts: `resid_post` (block), `attn_out` (attention)",
+            columns={"whole": "the sum of the parts: `resid_post` (layer), `attn_out` (attention)",
                      "component": "the part: attention, its bias b_O, MLP, residual before it",
                      "share": "share of the whole by projection; the parts sum to 1"},
             more="token_id token phase l2_norm"),
@@ -154,7 +154,7 @@ class HeadContributions(TextStudy):
     reading: ClassVar[Reading] = Reading(
         causal="No: what heads write is measured as it is; nothing is removed or exchanged.",
         assumes="The length and the direction of what a head writes say how much it contributes.",
-        stressed="The parts sum to the block's output; agreement of cosine and length is held "
+        stressed="The parts sum to what attention writes; agreement of cosine and length is held "
         "against random directions and random weights.",
         not_shown="That a head with long vectors matters for the answer: later layers may ignore "
         "or cancel them (head_importance removes heads).",
@@ -234,7 +234,7 @@ class HeadContributions(TextStudy):
             for level in LEVELS
         ]
         return [
-            Claim.identity("The heads and the bias sum to the block's output.", sums, within=most),
+            Claim.identity("Heads and bias sum to what attention writes.", sums, within=most),
             Claim.identity(whole, attention, within=most),
             *corrected([*rises, *self._spread_claims(keyed)]),
         ]
@@ -564,9 +564,9 @@ def _layer_figures(results: Results) -> dict[str, "Drawing"]:
             caption="Variance over tokens of the heads' sum over the sum of the heads' variances: "
             "1 for heads that vary independently, below 1 where they cancel.",
         ),
-        "What a block's output is made of": curves(
+        "What a layer's output is made of": curves(
             shares, "layer", "share", series="component", facet="phase",
-            caption="Shares of the block's output (by projection; they sum to 1) of what came in, "
+            caption="Shares of the layer's output (by projection; they sum to 1) of what came in, "
             "its heads, its output bias and its MLP. Means over all tokens but the first.",
         ),
     }  # fmt: skip
@@ -591,6 +591,6 @@ def _text_figures(
         ),
         "Attention along the text": along_text(
             attention[["layer", "pos", "token", "phase", "share"]], "share",
-            caption="Share of each block's output that its heads write, along the first text.",
+            caption="Share of each layer's output that its heads write, along the first text.",
         ),
     }  # fmt: skip

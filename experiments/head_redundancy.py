@@ -574,7 +574,7 @@ def _cluster_figures(results: Results) -> dict[str, Drawing]:
             cells, "head", "other", "cka", low=0, high=1,
             label="linear CKA of the two heads' results",
             caption="Likeness of what two heads write, over the tokens of all texts, up to "
-            "rotations. Heads are ordered so that clusters stand together as blocks along the "
+            "rotations. Heads are ordered so that clusters stand together as squares along the "
             "diagonal.",
         ),
         "Clusters of heads": dendrogram(

@@ -45,8 +45,8 @@ LOUD = 10.0
 CONTROLS = {
     "copy": "a copying head that writes as much as each of the others",
     "loud copy": f"a copying head that writes {LOUD:.0f} times as much as each of the others",
-    "carry column": "adders; whether block 0's thickest link comes from the column that carries",
-    "carry head": "the same adders; what the carry's head moves, of all that its block moves",
+    "carry column": "adders; whether layer 0's thickest link comes from the column that carries",
+    "carry head": "the same adders; what the carry's head moves, of all that its layer moves",
 }
 """Planted models, and what is known of each."""
 CARRY_TRUEST: Rule = "norms"
@@ -60,15 +60,15 @@ TRIED, ADDERS = 8, 4
 """Texts that each planted model reads, of an adder at each place; planted adders."""
 ROWS_WITHIN = 1e-5
 TOLERANCE = {"float32": 1e-4, "float16": 2e-2, "bfloat16": 5e-2}
-NEEDS = "5 prompts or more whose answer is a word they state"
+NEEDS = "5 prompts or more whose answer is known to come from one of their tokens"
 
 
 class InformationFlow(TextStudy):
-    """A token's last state is taken apart, block by block, down to the embeddings.
+    """A token's last state is taken apart, layer by layer, down to the embeddings.
 
-    A state is a sum: of the state before the block, of what attention moved there from each other
+    A state is a sum: of the state before the layer, of what attention moved there from each other
     token, and of what the MLP added. A *rule* says which share of it each of these is. All weight
-    starts at the state that predicts the token; each block's joints divide it, and what reaches
+    starts at the state that predicts the token; each layer's joints divide it, and what reaches
     the embeddings at the bottom, what the biases of attention brought and what the threshold left
     out sum to 1. Seven published rules are compared; the page switches between them, and traces
     back from any cell that is clicked. Models attend to their first token when nothing else calls:
@@ -146,14 +146,14 @@ class InformationFlow(TextStudy):
                 "control": "planted model, and what is known of it",
                 "rule": "how a state is divided",
                 "found": "copy: weight from the copied word; carry column: 1 where the thickest "
-                "link of block 0 comes from it; carry head: its share of what block 0 moves",
+                "link of layer 0 comes from it; carry head: its share of what layer 0 moves",
             },
         ),
         "cells": Table(
             "A row is a token that a state of a drawn prompt decodes to, likeliest first.",
             key="prompt depth pos rank",
             columns={
-                "depth": "blocks passed; 0 is the embedding",
+                "depth": "layers passed; 0 is the embedding",
                 "rank": "0 for the likeliest",
                 "input": "the token that was read there",
                 "decoded": "the token that the state decodes to (logit lens)",
@@ -166,8 +166,8 @@ class InformationFlow(TextStudy):
             key="prompt rule part depth pos",
             columns={
                 "rule": "how a state is divided",
-                "part": "`state`: between blocks; `joint`: within one, after its attention",
-                "depth": "blocks passed; a joint is a half within one",
+                "part": "`state`: between layers; `joint`: within one, after its attention",
+                "depth": "layers passed; a joint is a half within one",
                 "weight": "share of the traced token that passes",
             },
         ),
@@ -243,8 +243,8 @@ class InformationFlow(TextStudy):
             **_key_figures(tables["origins"]),
             "Which rules find a path that is known": _control_figure(tables["controls"]),
             "Which states the prediction hangs on": _gradient_figure(tables["cells"]),
-            "What decides the word that a state decodes to": _vocabulary_figure(every[0]),
-            "The flow as blocks": self._blocks_figure(tables),
+            "What decides the token that a state decodes to": _vocabulary_figure(every[0]),
+            "The flow as cells": self._blocks_figure(tables),
         }
 
     def planted(self) -> "Model":
@@ -333,8 +333,8 @@ class InformationFlow(TextStudy):
         links = tables["links"]
         return flow_blocks(
             links[links["rule"] == self.rule], tables["cells"],
-            caption="The first text as blocks, as the view “cells” above draws it: every state "
-            "with the token that it decodes to (darker: surer), columns are tokens, rows layers. "
+            caption="The first text as the view “cells” above draws it: every state with the token "
+            "that it decodes to (darker: surer); columns are tokens, rows layers passed. "
             "Lines are links of at least 2 % of the traced token; orange ones are attention.",
         )  # fmt: skip
 
@@ -348,7 +348,7 @@ class InformationFlow(TextStudy):
             traced=drawn["traced"], key=arrays["key"].tolist(),
             caption="Read from the top: the last token's last state predicts "
             f"“{label(drawn['traced'])}” (probability {drawn['probability']:.2f}).{known} "
-            "Every box is a state (columns: tokens; rows: layers) with the token that it decodes "
+            "Every box is a state (columns: tokens; layers between rows) with the token it decodes "
             "to; widths are shares of the traced token. Click a box to trace it back instead.",
         )  # fmt: skip
 
@@ -464,12 +464,12 @@ def _keys_in_words(results: Results, rule: str) -> str:
     counted = results.tables["prompts"].query("counts")["prompt"]
     rows = rows[(rows["weights"] == "own") & (rows["rule"] == rule) & rows["prompt"].isin(counted)]
     if not len(rows):
-        return "No prompt's answer is known to come from one of its words."
+        return "No prompt's answer is known to come from one of its tokens."
     key, beside = rows["decisive"].mean(), rows["beside"].mean()
     return (
-        f"In {len(rows)} prompts whose answer is known to come from one of their words, "
-        f"{key:.0%} of what the last token fetches comes from that word, and {beside:.0%} from a "
-        "word beside it."
+        f"In {len(rows)} prompts whose answer is known to come from certain tokens, {key:.0%} of "
+        f"what the last token fetches comes from each of these, and {beside:.0%} from a token "
+        "beside it."
     )
 
 
@@ -512,7 +512,7 @@ def _carry_claims(columns: pd.DataFrame, heads: pd.DataFrame, seed: int) -> list
     told = ", ".join(f"{rule} {columns[rule].mean():.2f}" for rule in RULES)
     return [
         Claim.mechanical(
-            f"In {ADDERS} planted adders block 0's thickest link into an answer digit comes more "
+            f"In {ADDERS} planted adders layer 0's thickest link into an answer digit comes more "
             "often than by chance from the column that makes its carry, by the rule "
             f"{CARRY_TRUEST}, which flow_faithfulness finds truest there. By every rule: {told}.",
             share(int(tried.sum()), len(tried)), above=CHANCE, null=CHANCE, check=True,
@@ -523,7 +523,7 @@ def _carry_claims(columns: pd.DataFrame, heads: pd.DataFrame, seed: int) -> list
             "In planted adders no rule shows which head moves the carry: it is one of six that "
             f"write as much, and nothing reads the others; it gets {heads[best].mean():.2f} at "
             f"most ({best}). Rules by gradient draw nothing there: the step that follows is flat.",
-            bootstrap(heads[best].to_numpy(), seed).within(0, 1), unit="of what block 0 moves",
+            bootstrap(heads[best].to_numpy(), seed).within(0, 1), unit="of what layer 0 moves",
         ),
     ]  # fmt: skip
 
@@ -561,7 +561,7 @@ def _key_figures(origins: pd.DataFrame) -> dict[str, "Drawing"]:
         "of the key, from one beside it, and from the key in models with random weights. Means "
         "over prompts with 95 % intervals; the first token (sink) is left out.",
     )  # fmt: skip
-    return {"Is the word fetched that decides the answer?": drawing}
+    return {"Is the token fetched that decides the answer?": drawing}
 
 
 def _control_figure(controls: pd.DataFrame) -> "Drawing":
@@ -594,7 +594,7 @@ def _vocabulary_figure(one: Results) -> "Drawing":
     return heat_map(
         grid(axes, share=shares), "layer", "token", "share", facet="part", low=0.0, high=1.0,
         label="share of the change of the decoded distribution (KL)",
-        caption="After each block a state decodes to a distribution over words. How far that "
+        caption="After each layer a state decodes to a distribution over tokens. How far it "
         "moves (KL) when the residual stream, what attention adds or what the MLP adds is taken "
         "out, as shares of the three.",
     )  # fmt: skip

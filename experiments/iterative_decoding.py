@@ -31,13 +31,13 @@ ENOUGH = 0.02
 TRIPLES = 500
 BOUND = 1e-5
 LAST = SHARES[-1]
-DEPTH, SHARE = "depth (blocks passed)", "share of squared length explained"
+DEPTH, SHARE = "layers passed", "share of squared length explained"
 DEGENERATE = {"single": "one token alone", "commonest": "the commonest first token"}
 SHORT = {BEYOND: "beyond own token", BY_MIXED: "mixed vectors"}
 MORE = "prompts (--prompts-file)"
 MEANS = {
     "atoms": "token vectors: `E`, `effective E` or `transported U`",
-    "depth": "blocks that were passed; 0 is the embedding",
+    "depth": "layers that were passed; 0 is the embedding",
     "state": "`residual stream`, or what `attention` or `MLP` adds to it",
     "pursuit": "`published` (rows as they are, coefficient 1), `projection`, `orthogonal`, or "
     "`non-negative`",
@@ -46,7 +46,7 @@ MEANS = {
 EXPLAINED = " ".join(SHARES)
 VECTOR = {
     "E": "its row of the embedding (E)",
-    "effective E": "what the first block makes of it alone (effective E)",
+    "effective E": "its embedding after the first MLP (effective E)",
 }
 
 
@@ -347,7 +347,7 @@ def _more_figures(results: Results) -> dict[str, Drawing]:
         "What attention and MLP add": curves(
             _named(five), DEPTH, SHARE, series="state", facet="atoms",
             caption="Share of squared length that five tokens explain of the residual stream, and "
-            "of what attention and MLP add to it in the block that ends at this depth.",
+            "of what attention and MLP add to it in the layer that was passed last.",
         ),
     }  # fmt: skip
 
@@ -389,7 +389,7 @@ def _given_way(rows: pd.DataFrame) -> str:
     near = rows.loc[rows["pursuit"] == "orthogonal", "near"].mean()
     return "" if np.isnan(near) else (
         "; what orthogonal pursuits miss gives way to a token whose vector is near (mean cosine "
-        f"{near:.2f}), as of the same word in capitals or the plural"
+        f"{near:.2f}; in a language model often the same word in capitals or the plural)"
     )  # fmt: skip
 
 

@@ -42,7 +42,7 @@ MEANING = {
     "attention_entropy": "mean entropy of attention rows, in nats",
     "sink": "mean attention on the first token",
     "attention_on_filler": "mean attention on the text that follows the prompt",
-    "residual_norm": "logarithm of the length of the residual stream after the layer",
+    "residual_norm": "logarithm of the length of the residual stream as the layer hands it on",
 }
 """Of each statistic of a token."""
 COLUMNS = MEANING | {

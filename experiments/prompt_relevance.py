@@ -408,13 +408,13 @@ def _key_claims(results: Results) -> list[Claim]:
     return [
         *first,
         _in_most(
-            "Knocking out each token ranks the key word first in more than half of the prompts "
-            "that state the fact in other words.",
+            "Knocking out each token ranks what decides the answer first in more than half of the "
+            "prompts that say the same in other words.",
             reworded["rank"] == 1, sentences,
         ),
         _in_most(
-            "Knocking out each token ranks the key word above a misleading word in more than half "
-            "of the prompts that have both.",
+            "Knocking out each token ranks what decides the answer above what is misleading in "
+            "more than half of the prompts that have both.",
             both["key"] < both["misleading"], sentences, by_chance="as often as by chance",
         ),
     ]  # fmt: skip
@@ -446,7 +446,7 @@ def _key_figures(ranks: pd.DataFrame) -> dict[str, "Drawing"]:
             found.reset_index(), "ranker", "share_of_prompts", series="kind",
             caption="How often each measure ranks what the answer is known to depend on (the key "
             "word; in additions the two units digits) above all other tokens of the prompt. "
-            "Prompts whose answer does not repeat the key word are left out.",
+            "Prompts whose answer is not known to depend on it are left out.",
         )
     }  # fmt: skip
 

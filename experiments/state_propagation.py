@@ -9,6 +9,7 @@ from pydantic import Field
 
 from experiments import Claim, Experiment, Reading, Results, Table, UsageError, corrected, percent
 from lenses.kept import PerPrompt
+from lenses.states.depths import PASSED, after_layers, after_some_layers
 from lenses.states.implied import TOLD, Placed, added, worded_cases
 from lenses.states.propagation import Read, read_cases, where_read
 from lenses.states.propagation_tables import identity_rows, read_tables, written_rows
@@ -26,30 +27,31 @@ MORE = "words (prompts/injections.toml), or additions (--additions)"
 TOLERANCE = {"float32": 1e-5, "float16": 1e-2, "bfloat16": 5e-2}
 """Of an identity, relative."""
 READS = {
-    "word": "the word whose state it is",
-    "implied": "what the word implies",
+    "word": "the token whose state it is",
+    "implied": "what the token implies",
     "answer": "the answer to a question",
 }
 """What is read, in the words of figures."""
 SENTENCES = {
-    "word": "Put into a prompt that repeats a word, a state from within the model tells its word "
+    "word": "Put into a prompt that repeats a token, a state from within the model tells its token "
     "more often than the best control does.",
-    "implied": "Put into a question, a state from within the model gets the answer that its word "
+    "implied": "Put into a question, a state from within the model gets the answer that its token "
     "implies more often than the best control does.",
-    "answer": "By itself, the state that ends a question tells the answer before the last block "
+    "answer": "By itself, the state that ends a question tells the answer before the last layer "
     "more often than the best control does.",
 }
 DOES = {
-    "word": "Put into a prompt that repeats words, a state is repeated as its word",
-    "implied": "Put in place of the word in a question, it is answered as that word",
+    "word": "Put into a prompt that repeats a token, a state is repeated as its token",
+    "implied": "Put into a question, a state gets the answer that its token implies",
     "answer": "By itself, the state at the end of a question tells the answer before the last "
-    "block",
+    "layer",
 }
 DOES_NOT = {
-    "word": "Read by a prompt that repeats words, a state does not tell its word beyond controls",
-    "implied": "Put into a question, it does not get the answer that the word implies",
+    "word": "Read by a prompt that repeats a token, a state does not tell its token beyond "
+    "controls",
+    "implied": "Put into a question, a state does not get the answer that its token implies",
     "answer": "By itself, the state that ends a question does not tell the answer before the last "
-    "block",
+    "layer",
 }
 """For the headline, by what is read."""
 NAMES = {
@@ -57,21 +59,20 @@ NAMES = {
     "another": "another text's",
     "shuffled": "own, shuffled",
     "none": "no state",
-    "text": "asked in words",
+    "text": "asked with the token",
     "decoded": "decoded at once",
 }
 """Of STATES, in the words of figures."""
-PASSED = "blocks passed"
 SHOWN = 12
 """Cases of each kind whose tokens are drawn."""
 MEANS = {
-    "told": "what is read: `word`, whose state it is; `implied`, what that word implies; `answer`, "
-    "what the question that the state ends is about to get",
+    "told": "what is read: `word`, the token whose state it is; `implied`, what that implies; "
+    "`answer`, what the question that the state ends is about to get",
     "case": "number of the case",
     "state": "`own`; `another`: of a text with another answer; `shuffled`: the own numbers in "
-    "another order; `none`: the reader's own state; `text`: asked in words; `decoded`: the "
+    "another order; `none`: the reader's own state; `text`: asked with the token; `decoded`: the "
     "likeliest token of the own state by the readout (logit lens)",
-    "layer": "blocks that the state has passed where it is taken and put in; 0 is the embedding",
+    "layer": "layers that the state has passed where it is taken and put in; 0 is the embedding",
     "control": "the control that is right most often",
 }
 
@@ -79,7 +80,7 @@ MEANS = {
 class StatePropagation(Experiment):
     """States are put into other texts and read; so are the states of other texts, and none.
 
-    A state is taken after some of the blocks and goes on through the others in another text
+    A state is taken after some of the layers and goes on through the others in another text
     (Patchscopes). Three things are read whose right reading is known. A word's state stands in a
     prompt that repeats a word (cat -> cat; 1135 -> 1135; hello -> hello; ? ->), or in a question
     about it (The capital city of ? is called). And the state that ends a question goes on by
@@ -88,7 +89,7 @@ class StatePropagation(Experiment):
     The reader may guess, or know the answer without the state. So three controls are read by the
     same reader: the state of another text with another answer, the same numbers in another order,
     and no state at all. The result is by how many cases the own state beats the best of them,
-    paired by case; blocks are chosen on one half of the cases and counted on the other.
+    paired by case; depths are chosen on one half of the cases and counted on the other.
 
     An adder reads digits: a digit's state is put into an addition of zero (repeat) or of one
     (question); the state that predicts an answer digit is put into 0 + 0.
@@ -104,7 +105,7 @@ class StatePropagation(Experiment):
     additions: int = Field(48, ge=10)
     """Additions sampled for an adder."""
     depths: int = Field(11, ge=2)
-    """Depths at which states are taken, from the embedding to the last block."""
+    """Depths at which states are taken, from the embedding to the last layer."""
     written: int = Field(2, ge=1)
     """Cases of each kind from which the model goes on to write."""
     new_tokens: int = Field(5, ge=1)
@@ -115,7 +116,7 @@ class StatePropagation(Experiment):
             MEANS,
             "A row is a state whose right reading is known.",
             key="told case",
-            group="cases that differ in the word alone: a relation, or a decimal place",
+            group="cases that differ in the token alone: a relation, or a decimal place",
             source="the text whose last state is taken",
             reader="the text into which it is put",
             right="the token that is right",
@@ -153,7 +154,7 @@ class StatePropagation(Experiment):
             more="layer control",
             own="whether the own state is right",
             best_control="whether that control is",
-            text="whether the model is, asked in words",
+            text="whether the model is, asked with the token itself",
             decoded="whether the own state is, decoded at once",
         ),
         "written": Table.of(
@@ -168,7 +169,7 @@ class StatePropagation(Experiment):
             "A row is a case in which something that must be exact was tried.",
             key="told identity case",
             identity="`back`: the first eight cases, a state is put back where it stood; `last`: "
-            "answers, the state after the last block says what the whole text says",
+            "answers, the state after the last layer says what the whole text says",
             error="`back`: largest relative error of logits; `last`: 0 where it says the same "
             "token, 1 where not",
         ),
@@ -178,9 +179,9 @@ class StatePropagation(Experiment):
         assumes="the reader takes the state for what stands there; what it says first is its "
         "reading; the shipped words stand for others",
         stressed="that the reader guesses: the same with another text's state, with shuffled "
-        "numbers and with none; that blocks were picked by looking: counted on the other half",
-        not_shown="that a state holds what its word implies: the reader may know the answer once "
-        "it knows the word, as it does when asked in words",
+        "numbers and with none; that depths were picked by looking: counted on the other half",
+        not_shown="that a state holds what its token implies: the reader may know the answer once "
+        "it knows the token, as it does when asked with the token itself",
     )
 
     def measure(self, model: "Model") -> Results:
@@ -243,11 +244,11 @@ class StatePropagation(Experiment):
         _, _, *claims = self.claims(results)
         told = [self._in_short(results, name, claims[number]) for number, name in enumerate(TOLD)]
         said = (
-            f"{told[0]} {told[1]} (Asked with the word itself it answers "
+            f"{told[0]} {told[1]} (Asked with the token itself the model answers "
             f"{percent(claims[3].estimate)}, so the prompt may know it, not the state.) {told[2]}"
         )
         if results.tables["cases"]["group"].iloc[0].startswith("place "):
-            said += " In an adder a word is a digit of the first number; it implies one more."
+            said += " In an adder the token is a digit of the first number; it implies one more."
         return said
 
     def _in_short(self, results: Results, told: str, claim: Claim) -> str:
@@ -255,13 +256,13 @@ class StatePropagation(Experiment):
         best = results.tables["held_out"].query("told == @told")
         beyond = rows.loc[(rows["q"] <= LEVEL) & (rows["estimate"] > 0), "layer"].tolist()
         share, control = (percent(best[name].mean()) for name in ("own", "best_control"))
-        layer = int(best["layer"].mode().iloc[0])
+        layer = after_layers(best["layer"].mode().iloc[0])
         if claim.verdict != "holds" or not beyond:
-            return f"{DOES_NOT[told]} ({share} after block {layer}, best control {control})."
-        found = f"{DOES[told]}: {share} after block {layer}, best control {control}"
+            return f"{DOES_NOT[told]} ({share} {layer}, best control {control})."
+        found = f"{DOES[told]}: {share} {layer}, best control {control}"
         if min(beyond) == max(beyond):
             return f"{found}."
-        return f"{found}; beyond all controls after blocks {min(beyond)} to {max(beyond)}."
+        return f"{found}; beyond all controls {after_some_layers(min(beyond), max(beyond))}."
 
     def claims(self, results: Results) -> list[Claim]:
         """Two identities; what is told beyond the controls; what the model knows when asked."""
@@ -277,25 +278,26 @@ class StatePropagation(Experiment):
                 within=within,
             ),
             Claim.identity(
-                "After the last block, the state alone says what the whole text says.",
+                "After the last layer, the state alone says what the whole text says.",
                 rows[rows.index == "last"],
                 within=0,
                 unit="0 where it says the same token, 1 where not",
             ),
             *corrected(learned, MORE),
             Claim.descriptive(
-                "Asked in words, the model gives this share of the answers that words imply.",
+                "Asked with the token itself, the model gives this share of the answers that "
+                "tokens imply.",
                 share(int(held["text"].sum()), len(held)),
                 unit="share of cases",
             ),
             Claim.descriptive(
-                "Of the answers that the model does not give when asked in words, a state gets "
-                "this share.",
+                "Of the answers that the model does not give when asked with the token itself, a "
+                "state gets this share.",
                 share(int(wrong["own"].sum()), len(wrong)),
                 unit="share of cases",
             ),
             Claim.descriptive(
-                "A prompt that repeats a word tells it more often than decoding the same state at "
+                "A prompt that repeats a token tells it more often than decoding the same state at "
                 "once does, by this share.",
                 self._difference(tables["held_out"].query("told == 'word'"), "decoded"),
                 unit="share of cases, own state read less decoded",
@@ -305,14 +307,13 @@ class StatePropagation(Experiment):
     def _told(self, rows: pd.DataFrame, told: str) -> Claim:
         """That the own state beats the best control, where neither was chosen."""
         most = rows["control"].mode().iloc[0]
-        layers = sorted(rows["layer"].unique())
         return Claim.learned(
-            where_read(SENTENCES[told], layers),
+            where_read(SENTENCES[told], rows["layer"]),
             self._difference(rows, "best_control"),
             above=0.0,
             null=float(rows["best_control"].mean()),
-            null_note=f"how often the best control is right ({NAMES[most]}); read after block "
-            f"{' or '.join(map(str, layers))}, chosen on the other half of the cases",
+            null_note=f"how often the best control is right ({NAMES[most]}); read "
+            f"{after_layers(*rows['layer'])}, chosen on the other half of the cases",
             unit="share of cases, own state less best control",
             family="What is told of a state",
             label=READS[told],
@@ -332,7 +333,7 @@ class StatePropagation(Experiment):
         }
 
     def planted(self) -> "Model":
-        """A model that repeats words and knows what they imply, from the middle block on."""
+        """A model that repeats words and knows what they imply, from the middle layer on."""
         return planted_implied(seed=self.seed)
 
 
@@ -348,9 +349,9 @@ def _share_figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, Figure]:
         "How often a state tells it": curves(
             named, PASSED, "accuracy", series="state", facet="read",
             caption="Share of cases in which the reader says the right token first, by how many "
-            "blocks the state has passed. What counts is the distance of its own state from the "
+            "layers the state has passed. What counts is the distance of its own state from the "
             "state of another text, from shuffled numbers and from no state. Before the first "
-            "block a state is its token; after the last it is what the model predicts anyway. "
+            "layer a state is its token; after the last it is what the model predicts anyway. "
             "Bands: 95 %.",
         ),
         "Beyond the best control": curves(
@@ -372,7 +373,7 @@ def _said_figure(tables: Mapping[str, pd.DataFrame], told: str) -> Figure:
         "right_reading", PASSED, "is_right", text="token", low=0, high=1,
         label="the right token (1) or not (0)",
         caption=f"What is said first of some cases' own states: {READS[told]}. Rows: the right "
-        "reading and the case; columns: blocks passed.",
+        "reading and the case; columns: layers passed.",
     )  # fmt: skip
 
 

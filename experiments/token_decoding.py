@@ -18,6 +18,7 @@ from lenses.states.bake_off import LENS_NAMES, PUSHED, SHORTEST, Plan
 from lenses.states.decoders import Lenses, arrays_of, lenses_of, second_decoder
 from lenses.states.decoding import MeanStates, Site
 from lenses.states.decoding_tables import LENSES, STATES, DecodingTables
+from lenses.states.depths import PASSED
 from lenses.states.jacobian import SKIPPED, MeanJacobians, text_jacobians
 from lenses.states.ridge import SecondMoments
 from lenses.statistics.against_random import above_zero_and_random, random_models
@@ -48,7 +49,7 @@ PUSHED_TEXTS = 8
 TOLERANCE = {"float32": 1e-4, "bfloat16": 3e-2, "float16": 3e-2}
 MORE, NEEDS = "texts (--count)", "5 texts or more (--count)"
 COMPARED = tuple(LENS_NAMES.values())
-PASSED, AGREES = "layers passed", "share that names the model's token"
+AGREES = "share that names the model's token"
 TENS = "rank (power of ten)"
 TIED = " E and U are one here; effective E is what a token is after the first MLP."
 CLAIMED = {
@@ -98,7 +99,7 @@ class _Texts(NamedTuple):
 class TokenDecoding(Experiment):
     """A hidden state is decoded to the tokens it stands for, by seven decoders and seven norms.
 
-    States are the embedding, the residual stream after each attention and each block, and what
+    States are the embedding, the residual stream after each attention and each layer, and what
     attention and MLP add. Decoders are the embedding E (in models that tie E to the unembedding U:
     the embedding after the first MLP, since E and U are one there), U, their mixtures by depth
     and by depth squared, the more certain of the two, and two lenses that carry a state to the last
@@ -140,8 +141,8 @@ class TokenDecoding(Experiment):
 
     tables: ClassVar[Mapping[str, Table]] = {
         "bake_off": Table(
-            "A row is a decoder and a norm, scored on the states after blocks in the middle "
-            "layers, or on a control.",
+            "A row is a decoder and a norm, scored on the states after the middle layers, or on a "
+            "control.",
             key="source decoder norm",
             columns={
                 "source": "what is read: `states`; `embedding alone`; `random vectors` as long as "
@@ -190,12 +191,12 @@ class TokenDecoding(Experiment):
             more="n",
         ),
         "by_layer": Table(
-            "A row is a decoder and a norm at one layer, mean over the texts of the bake-off.",
+            "A row is a decoder and a norm at one depth, mean over the texts of the bake-off.",
             key="decoder norm layer",
             columns={
                 "decoder": "the decoder",
                 "norm": "the norm before it",
-                "layer": "layers passed: 0 for the embedding, a half within a block",
+                "layer": "layers passed: 0 for the embedding, a half within a layer",
                 "kl": "KL divergence from the model's own prediction, in nats",
                 "agreement": "share of positions where both name the same token",
                 "recovery": "share where the token that was read is decoded",
@@ -236,11 +237,11 @@ class TokenDecoding(Experiment):
             },
         ),
         "parts": Table(
-            "A row is what a part makes of the state after a block.",
+            "A row is what a part makes of the state that a layer hands on.",
             key="prompt layer pos part",
             columns={
-                "part": "the residual stream before the block, its attention, or its MLP",
-                "share": "share of the state along itself; the parts of a block sum to 1",
+                "part": "the residual stream before the layer, its attention, or its MLP",
+                "share": "share of the state along itself; the parts of a layer sum to 1",
             },
         ),
         "boxes": Table(
@@ -248,7 +249,7 @@ class TokenDecoding(Experiment):
             key="prompt state layer pos norm decoder",
             columns={
                 "state": "which state is read",
-                "layer": "layers passed: 0 for the embedding, a half within a block",
+                "layer": "layers passed: 0 for the embedding, a half within a layer",
                 "norm": "the norm before the decoder",
                 "decoder": "the decoder",
                 "token": "the likeliest token",
@@ -578,8 +579,8 @@ def _part_figure(results: Results) -> dict[str, Drawing]:
     return {} if rows.empty else {
         "What attention and MLP make of a state": curves(
             rows, "layer", "share", series="part",
-            caption="Share of the state after a block, along itself, that was there before, that "
-            "attention adds, that the MLP adds: the three sum to 1. Mean over all but the first.",
+            caption="Share of the state that a layer hands on, along itself: what came in, what "
+            "attention adds, what the MLP adds. They sum to 1. Mean over all tokens but the first.",
         )
     }  # fmt: skip
 

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from experiments import Claim, Experiment, Reading, Results, Table, corrected, percent
 from lenses.kept import PerPrompt
+from lenses.states.depths import PASSED, after_layers, after_some_layers
 from lenses.states.implied import Question, asked_questions, shown
 from lenses.states.injection import (
     OUTCOMES,
@@ -36,36 +37,35 @@ if TYPE_CHECKING:
     from models import Model
 
 RANDOM_MODELS = 4
-"""Models of the same shape with fresh weights, which may say a word that is put in as well."""
+"""Models of the same shape with fresh weights, which may say a token that is put in as well."""
 MOST = 0.05
-"""Share of questions in which a random word may produce the target."""
+"""Share of questions in which a random token may produce the target."""
 EXACT = {"float32": 1e-5, "float16": 1e-2, "bfloat16": 5e-2}
 """Of identities, relative."""
 MORE = "questions (--count), or additions (--additions)"
 SCALED = "same length"
-PASSED = "blocks passed"
 IN_WORDS = {
     "replace": "embedding",
     "same length": "embedding, same length",
     "main component": "main component",
-    "state": "other word's state",
+    "state": "other token's state",
 }
-AT = {"subject": "at the word", "last": "at the last token"}
+AT = {"subject": "at the token asked about", "last": "at the last token"}
 SAID = {
-    "implied": "says what the word implies",
-    "word said": "says the word",
-    "implied by random": "says that after a random word",
+    "implied": "predicts what the token implies",
+    "word said": "predicts the token itself",
+    "implied by random": "predicts that after a random token",
 }
 """Outcomes that are drawn."""
-IMPLIED = "the answer that the other word implies comes more often than after a random one or none."
+IMPLIED = "the answer that the other token implies comes more often than after a random or no one."
 SENTENCES = {
-    "replace": "Where another word's embedding replaces the word of a question within the model, "
+    "replace": "Where another token's embedding replaces the token asked about within the model, "
     f"{IMPLIED}",
-    "same length": "Where the other word's embedding has the length of the state that it replaces, "
-    f"{IMPLIED}",
+    "same length": "Where the other token's embedding has the length of the state that it "
+    f"replaces, {IMPLIED}",
     "main component": "Where only the direction of the likeliest token is exchanged for that of "
-    f"another word, {IMPLIED}",
-    "state": "Where the state that another word has there replaces the word of a question, "
+    f"another token, {IMPLIED}",
+    "state": "Where the state that another token has there replaces that of the token asked about, "
     f"{IMPLIED}",
 }
 SHOWN = 12
@@ -75,42 +75,42 @@ COLUMNS = {
     "text": "the question",
     "answer": "its own answer",
     "says": "what the model says when nothing is changed",
-    "word": "the word that is put in",
-    "random": "the random word",
-    "readout_error": "logits against norm(word) times U where the last state is replaced: largest "
+    "word": "the token that is put in: a word, or a digit",
+    "random": "the random token",
+    "readout_error": "logits against norm(token) times U where the last state is replaced: largest "
     "difference over the largest logit",
-    "text_error": "relative difference of logits from those of the text with the word, where it is "
-    "put in at depth 0",
-    "at": "`subject`: the word that the question is about; `last`: the token that predicts the "
+    "text_error": "relative difference of logits from those of the text with the token, where it "
+    "is put in before the first layer",
+    "at": "`subject`: the token that the question is about; `last`: the token that predicts the "
     "answer",
-    "way": "`replace`: by the other word's embedding; `same length`: the same, as long as what it "
+    "way": "`replace`: by the other token's embedding; `same length`: the same, as long as what it "
     "replaces; `main component`: only the readout direction of the likeliest token is exchanged; "
-    "`state`: by the state that the other word has there",
-    "layer": "blocks that the state has passed where it is changed; 0 is the embedding",
+    "`state`: by the state that the other token has there",
+    "layer": "layers that the state has passed where it is changed; 0 is the embedding",
     "put": "`word`, or `random` for the control",
-    "outcome": "`implied`: the target is said; `word said`: the word is; `implied by random`: the "
-    "target, after a random word; `random said`: the random word",
+    "outcome": "`implied`: the target is said; `word said`: the token itself; `implied by random`: "
+    "the target, after a random token; `random said`: the random token",
     "estimate": "share of questions",
-    "control": "the better control: `random` word, or `none` put in",
+    "control": "the better control: `random` token, or `none` put in",
     "implied": "whether the target is said",
     "best_control": "whether it is in that control",
-    "word_said": "whether the word that was put in is said",
+    "word_said": "whether the token that was put in is said",
     "depths_said": "share of depths",
 }
 _table = partial(Table.of, COLUMNS)
 
 
 class TokenInjection(Experiment):
-    """In a question about one word, a state is made to say another word of the same kind.
+    """In a question about one word (token), a state is made to say another word of the same kind.
 
     The question is about France (The capital city of France is called), the other word is Japan.
-    France's state, or the state of the last token, is changed after some of the blocks, in four
+    France's state, or the state of the last token, is changed after some of the layers, in four
     ways: it is replaced by Japan's embedding; by the same at the length of the old state; only its
     main component is exchanged, that is the readout direction of the token that the state decodes
     to, for that of Japan; and, for comparison, it is replaced by the state that Japan has there.
 
     Two outcomes are kept apart: the model says the word (Japan), or what it implies (Tokyo, the
-    target). Controls: a random word (table) is put in the same way, and nothing is put in. Blocks
+    target). Controls: a random word (table) is put in the same way, and nothing is put in. Depths
     are chosen on one half of the questions and counted on the other.
 
     An adder is asked about a digit of the first number. Another digit implies another digit of the
@@ -129,14 +129,14 @@ class TokenInjection(Experiment):
     additions: int = Field(48, ge=10)
     """Additions sampled for an adder."""
     depths: int = Field(9, ge=2)
-    """Depths at which states are changed, from the embedding to the last block."""
+    """Depths at which states are changed, from the embedding to the last layer."""
 
     tables: ClassVar[Mapping[str, Table]] = {
         "questions": _table(
-            "A row is a question and the word that is put in.",
+            "A row is a question and the token that is put in.",
             "case",
             "group text answer says word implied random readout_error text_error",
-            implied="what that word implies: the target",
+            implied="what that token implies: the target",
         ),
         "said": _table(
             "A row is what the model says after a state is changed.",
@@ -154,7 +154,7 @@ class TokenInjection(Experiment):
             "layer control implied best_control word_said",
         ),
         "against_random": _table(
-            "A row is at how many depths within the model the word is said whose embedding, at "
+            "A row is at how many depths within the model the token is said whose embedding, at "
             "equal length, replaces the last state.",
             "weights case",
             "depths_said",
@@ -162,12 +162,12 @@ class TokenInjection(Experiment):
     }
     reading: ClassVar[Reading] = Reading(
         causal="yes: a state is changed and what the model says is read",
-        assumes="the embedding of a word stands for it also in later blocks, which is what is put "
+        assumes="the embedding of a token stands for it also in later layers, which is what is put "
         "to the test; the questions stand for others",
-        stressed="that anything put in would do: random words in the same way; that the place is "
-        "wrong: the other word's own state; that blocks were picked by looking: the other half",
-        not_shown="that a word which changes nothing is not in the state: an embedding may be no "
-        "form in which later blocks look for it",
+        stressed="that anything put in would do: random tokens in the same way; that the place is "
+        "wrong: the other token's own state; that depths were picked by looking: the other half",
+        not_shown="that a token which changes nothing is not in the state: an embedding may be no "
+        "form in which later layers look for it",
     )
 
     def measure(self, model: "Model") -> Results:
@@ -195,7 +195,7 @@ class TokenInjection(Experiment):
     def _against_random(
         self, model: "Model", asked: Sequence[Question], own: np.ndarray, depths: Sequence[int]
     ) -> pd.DataFrame:
-        """At how many of some depths the word is said at the last token; then in random models."""
+        """At how many of some depths the token is said at the last one; then in random models."""
         rows, words = [_depth_rows("own", own)], np.array([one.word for one in asked])[:, None]
         for number, twin in enumerate(self.twins(model, RANDOM_MODELS)):
             label = f"random weights {number + 1}/{RANDOM_MODELS}"
@@ -226,26 +226,28 @@ class TokenInjection(Experiment):
         return kept
 
     def headline(self, results: Results) -> str:
-        """Where and how another word changes the answer, and where it is said itself."""
+        """Where and how another token changes the answer, and where it is said itself."""
         keys = ["at", "way", "outcome", "layer"]
         rows = results.tables["success"].set_index(keys).sort_index()
         best = results.tables["held_out"].query("at == 'subject'")
         within = best.groupby("way")["implied"].mean().map(percent)
         state, random = (rows.loc["subject", "state", o] for o in ("implied", "implied by random"))
         beyond = state.index[state["low"] > random["high"]]
-        until = f"; it beats a random word up to block {beyond.max()}" if len(beyond) else ""
+        depths = after_some_layers(beyond.min(), beyond.max()) if len(beyond) else ""
+        until = f"; it beats a random token {depths}" if depths else ""
         first = rows.loc["subject", "replace", "implied"]["estimate"]
         last = rows.xs(("last", "word said"), level=("at", "outcome"))["estimate"]
         inside = f", and in {within['replace']} within the model" if best["layer"].max() else ""
         said = (
-            f"The answer becomes that of another word in {within['state']} of questions when the "
-            f"state of the word is exchanged for the other's, where this works best (best control "
-            f"{percent(best['best_control'].mean())}){until}. The other word's embedding does so "
-            f"in {percent(first[0])} before the first block{inside}; put at the last token, it "
-            f"makes the model say the word itself in at most {percent(last.max())}."
+            f"The answer becomes that of another token in {within['state']} of questions when the "
+            f"state of the token asked about is exchanged for the other's, where this works best "
+            f"(best control {percent(best['best_control'].mean())}){until}. The other token's "
+            f"embedding does so in {percent(first[0])} before the first layer{inside}; put at the "
+            f"last token, it makes the model predict the other token itself in at most "
+            f"{percent(last.max())}."
         )
         if results.tables["questions"]["group"].iloc[0].startswith("place "):
-            said += " In an adder the words are digits of the first number."
+            said += " In an adder these tokens are digits of the first number."
         return said
 
     def claims(self, results: Results) -> list[Claim]:
@@ -255,12 +257,12 @@ class TokenInjection(Experiment):
         learned = [self._implied(best[best["way"] == way], way) for way in WAYS]
         return [
             Claim.identity(
-                "Where a word replaces the last state, the logits are norm(word) times U.",
+                "Where a token replaces the last state, the logits are norm(embedding) times U.",
                 tables["questions"]["readout_error"],
                 within=exact,
             ),
             Claim.identity(
-                "Put in before the first block, a word does what the text with the word does.",
+                "Put in before the first layer, a token does what the text with that token does.",
                 tables["questions"]["text_error"],
                 within=exact,
             ),
@@ -268,7 +270,7 @@ class TokenInjection(Experiment):
             *corrected(learned, MORE),
             self._is_said(tables["against_random"], best["layer"]),
             Claim.descriptive(
-                "At the word of the question, the word that replaces it is itself said in this "
+                "At the token asked about, the token that replaces it is itself predicted in this "
                 "share of questions.",
                 _share(best[best["way"] == "replace"]["word_said"]),
                 unit="share of questions",
@@ -278,22 +280,21 @@ class TokenInjection(Experiment):
     def _implied(self, rows: pd.DataFrame, way: str) -> Claim:
         """That the target is said more often than in the better control."""
         own, control = (rows[name].to_numpy(bool) for name in ("implied", "best_control"))
-        layers = " or ".join(map(str, sorted(rows["layer"].unique())))
         return Claim.learned(
             where_read(SENTENCES[way], rows["layer"]),
             paired_shares(own, control),
             above=0.0,
             null=float(control.mean()),
-            null_note="the better of a random word and no change; changed after block "
-            f"{layers}, chosen on the other half of the questions",
+            null_note="the better of a random token and no change; changed "
+            f"{after_layers(*rows['layer'])}, chosen on the other half of the questions",
             unit="share of questions, target said less control",
-            family="Another word, another answer",
+            family="Another token, another answer",
             label=IN_WORDS[way],
             more=MORE,
         )
 
     def _random_words(self, tables: Mapping[str, pd.DataFrame]) -> Claim:
-        """That a random word does not produce the target, over all depths and ways."""
+        """That a random token does not produce the target, over all depths and ways."""
         said = (
             tables["said"]
             .query("at == 'subject'")
@@ -301,29 +302,29 @@ class TokenInjection(Experiment):
         )
         hit = (said["token"] == said["implied"]).groupby([said["put"], said["case"]]).mean()
         return Claim.mechanical(
-            f"Random words, put in at the word of a question, produce the target in under "
+            f"Random tokens, put in at the token asked about, produce the target in under "
             f"{percent(MOST)} of changes.",
             bootstrap(hit["random"].to_numpy(), self.seed).within(0, 1),
             below=MOST,
             null=float(hit["word"].mean()),
-            null_note="the word itself in the same ways and at the same depths",
+            null_note="the other token itself in the same ways and at the same depths",
             unit="share of changes after which the target is said",
             check=True,
             more=MORE,
         )
 
     def _is_said(self, rows: pd.DataFrame, layers: pd.Series) -> Claim:
-        """That trained weights say the word that replaces the last state at more depths."""
+        """That trained weights say the token that replaces the last state at more depths."""
         found = against_twins(rows, "case", "depths_said", self.seed)
-        said = "A word whose embedding, at equal length, replaces the last token's state within "
-        said += "the model is said at more depths than with random weights."
+        said = "A token whose embedding, at equal length, replaces the last token's state within "
+        said += "the model is predicted at more depths than with random weights."
         return Claim.mechanical(
             where_read(said, layers),
             found,
             above=0.0,
             null=float(found.random.mean()),
             null_note=found.note,
-            unit=where_read("share of depths within the model at which the word is said", layers),
+            unit=where_read("share of depths within the model at which it is predicted", layers),
             decide=f"more {MORE}",
         )
 
@@ -339,9 +340,9 @@ class TokenInjection(Experiment):
         found: dict[str, Figure] = {
             f"What is said after a change {AT[at]}": curves(
                 named[named["at"] == at], PASSED, "share", series="outcome", facet="change",
-                caption="Share of questions after which the model says what the word that was put "
-                "in implies (the target), or that word, or the target after a random word, by how "
-                "many blocks the changed state has passed. Bands: 95 %.",
+                caption="Share of questions after which the model predicts what the token that was "
+                "put in implies (the target), or that token, or the target after a random token, "
+                "by how many layers the changed state has passed. Bands: 95 %.",
             )
             for at in PLACES
         }  # fmt: skip
@@ -350,7 +351,7 @@ class TokenInjection(Experiment):
         return found
 
     def planted(self) -> "Model":
-        """A model that answers from a word's embedding, wherever in its first blocks it stands."""
+        """A model that answers from a word's embedding, wherever in its first layers it stands."""
         return planted_implied(seed=self.seed)
 
 
@@ -387,6 +388,6 @@ def _said_figure(tables: Mapping[str, pd.DataFrame], way: str) -> Figure:
         said.assign(target=named, hit=(said["token"] == said["implied"]) * 1.0),
         "target", PASSED, "hit", text="token", low=0, high=1,
         label="the target (1) or not (0)",
-        caption=f"What some questions are answered after a change at the word ({IN_WORDS[way]}). "
-        "Rows: the target and the question; columns: blocks passed.",
+        caption="How some questions are answered after a change at the token asked about "
+        f"({IN_WORDS[way]}). Rows: the target and the question; columns: layers passed.",
     )  # fmt: skip

@@ -63,9 +63,9 @@ class NativeConfig(BaseModel):
     model_config = FROZEN
 
     n_layers: int = Field(ge=1, le=MOST_LAYERS)
-    """Blocks."""
+    """Layers."""
     n_heads: int = Field(ge=1, le=2**14)
-    """Heads of each block."""
+    """Heads of each layer."""
     d_model: int = Field(ge=1, le=2**20)
     """Width of the residual stream."""
     d_head: int = Field(ge=1, le=2**16)
@@ -87,7 +87,7 @@ class NativeConfig(BaseModel):
     eps: float = Field(1e-5, gt=0, le=1)
     """Added to the variance in a norm."""
     attn_only: bool = False
-    """Blocks without MLPs."""
+    """Layers without MLPs."""
     gated_mlp: bool = False
     """MLPs with a gate (W_gate)."""
     n_key_value_heads: int | None = Field(None, ge=1, le=2**14)

@@ -26,7 +26,7 @@ from models.protocol import PlainModel, Tokenizer
 from models.stored_buffers import BUFFER, refuse_other_buffers
 
 FURTHER = re.compile(r"^(mtp|model\.(language_model\.)?layers\.\d+\.)")
-"""Blocks that predict several tokens ahead, where transformers has a rule to leave them out."""
+"""Layers that predict several tokens ahead, where transformers has a rule to leave them out."""
 FLOATS = {"F64", "F32", "F16", "BF16"}
 """Formats of weights that are the numbers that they stand for."""
 REPORT = "read_report.txt"

@@ -24,6 +24,7 @@ from lenses.digits.shifts import (
     pair_rows,
 )
 from lenses.kept import PerPrompt
+from lenses.states.depths import after_layers
 from lenses.texts import Stream, likeliest
 from models import Model
 
@@ -148,7 +149,8 @@ class Shifter:
             plain.update(**said)
         for layer in self.layers:
             steps = self.steps(states[:, layer].mean(1), patterns, rows)
-            for at in self.stream(np.arange(len(rows)), after, f"{label}, layer {layer}", size):
+            where = f"{label}, {after_layers(layer)}"
+            for at in self.stream(np.arange(len(rows)), after, where, size):
                 after.update(**self._after(rows[at], layer, {k: s[at] for k, s in steps.items()}))
         shape = len(self.layers), len(rows)
         said = {name: after[name].reshape(shape) for name in steps}

@@ -3,13 +3,15 @@
 import numpy as np
 import pandas as pd
 
+from lenses.states.depths import after_layers
+
 PANELS = 9
 """Pictures of the ten digits that are drawn; the table has all."""
 LEVEL = 0.05
 
 
 def some_points(table: pd.DataFrame) -> pd.DataFrame:
-    """The first, second and last place of one operand, and as many layers as there is room for."""
+    """The first, second and last place of one operand, and as many depths as there is room for."""
     first = table[table["operand"] == table["operand"].iloc[0]]
     places = sorted({*first["place"].unique()[:2], first["place"].max()})
     layers = np.sort(first["layer"].unique())
@@ -18,7 +20,12 @@ def some_points(table: pd.DataFrame) -> pd.DataFrame:
     shown = first[first["place"].isin(places) & first["layer"].isin(layers)]
     share = (100 * (shown["first_share"] + shown["second_share"])).round().astype(int).astype(str)
     place = "place " + shown["place"].astype(str) + ", " if len(places) > 1 else ""
-    return shown.assign(site=place + "layer " + shown["layer"].astype(str) + " (" + share + " %)")
+    return shown.assign(site=place + shown["layer"].map(_short) + " (" + share + " %)")
+
+
+def _short(passed: int) -> str:
+    """`embedding`, `4 layers`: a depth as short as a panel is narrow."""
+    return after_layers(passed).removeprefix("in the ").removeprefix("after ")
 
 
 def written_shares(shares: pd.DataFrame) -> pd.DataFrame:
@@ -29,7 +36,7 @@ def written_shares(shares: pd.DataFrame) -> pd.DataFrame:
 
 
 def dimension_curves(table: pd.DataFrame) -> pd.DataFrame:
-    """Mean over places by layer, of the model and of random weights."""
+    """Mean over places by depth, of the model and of random weights."""
     names = {"participation_ratio": "this model", "random_weights": "random weights"}
     long = table.rename(columns=names).melt(["layer"], list(names.values()), "weights", "ratio")
     by = long.groupby(["weights", "layer"], sort=False)["ratio"]
@@ -37,7 +44,7 @@ def dimension_curves(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def separable_by_layer(table: pd.DataFrame) -> pd.DataFrame:
-    """Means over places by layer and modulus: of classifiers, of what is guessed, of circles."""
+    """Means over places by depth and modulus: of classifiers, of what is guessed, of circles."""
     names = {
         "accuracy": "linear classifier", "shuffled": "shuffled labels", "chance": "chance",
         "spike": "share on the circle",

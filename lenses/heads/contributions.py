@@ -1,4 +1,4 @@
-"""How, and how much, each head contributes to what its attention block writes (SCIENCE 1).
+"""How, and how much, each head contributes to what its layer's attention writes (SCIENCE 1).
 
 One forward pass without logits; from each layer's z, what is kept of a head at a token is a few
 scalars. With r a head's result (z @ W_O, after the frozen scale of a norm that follows attention)
@@ -38,7 +38,7 @@ MEASURES = (
 """The measures of SCIENCE 1 that need no ablation and no second vector."""
 
 COMPONENTS = ("attention", "b_O", "mlp", "residual")
-"""What a block's output is the sum of; `residual` is what entered the block."""
+"""What a layer's output is the sum of; `residual` is what entered the layer."""
 
 AT_ONCE = {"cpu": 2**20}
 """Numbers held at a time: what fits a core's cache (4 MB in float32)."""

@@ -23,7 +23,7 @@ def contribution_rows(tokens: pd.DataFrame, one: Contributions) -> pd.DataFrame:
 
 
 def component_rows(tokens: pd.DataFrame, one: Contributions) -> pd.DataFrame:
-    """Shares of the block's output, and of what attention writes; each sums to 1."""
+    """Shares of the layer's output, and of what attention writes; each sums to 1."""
     layers, bias = one.component_share.shape[2], one.bias_share[0].numpy()
     parts = {
         "resid_post": (COMPONENTS, one.component_share),

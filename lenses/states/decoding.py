@@ -287,7 +287,7 @@ def edited(
     Raises ValueError for a site within a block: what is put there reaches the MLP alone.
     """
     if site.part not in ("embedding", "resid_post"):
-        raise ValueError("states within a block cannot be edited, only those that enter or leave")
+        raise ValueError("states within a layer cannot be edited, only those that enter or leave")
     row, last = torch.arange(len(tokens), device=tokens.device), sites(model, ("resid_post",))[-1]
     found: list[Tensor] = []
 

@@ -14,7 +14,7 @@ from lenses.states.decoding import Part, Site
 from lenses.statistics.intervals import bootstrap
 
 STATES: dict[Part, str] = {
-    "resid_post": "after the block",
+    "resid_post": "after the layer",
     "resid_mid": "after attention",
     "attn_out": "what attention adds",
     "mlp_out": "what the MLP adds",

@@ -25,7 +25,7 @@ from models.readout import Unembedding, unembedding
 WEIGHTS = ("attention", "value_weighted")
 """alpha_ij, and norm(alpha_ij v_j W_O) of each head."""
 
-STEPS = ("attention", "block")
+STEPS = ("attention", "layer")
 """From resid_pre to what attention makes of it, or to resid_post."""
 
 DISTANCES = ("divergence", "cosine")

@@ -100,19 +100,19 @@ def _error(text: Reader, depth: int, state: Float[Tensor, "n d_model"]) -> Float
 
 
 def eligible(depths: Sequence[int], layers: int) -> list[int]:
-    """Depths within the model: after the first block, before the last; of one block, before it.
+    """Depths within the model: after the first layer, before the last; of one layer, before it.
 
-    Before the first block a state is its token and nothing else; after the last it is the model's
+    Before the first layer a state is its token and nothing else; after the last it is the model's
     own prediction.
     """
     return [number for number, depth in enumerate(depths) if 0 < depth < layers] or [0]
 
 
 def where_read(sentence: str, layers: Iterable[int]) -> str:
-    """A sentence on depths `within the model`; of a model of one block it was before that."""
+    """A sentence on depths `within the model`; of a model of one layer it was before that."""
     if max(layers):
         return sentence
-    return sentence.replace("within the model", "before the only block")
+    return sentence.replace("within the model", "before the only layer")
 
 
 def held_out(right: Bool[np.ndarray, "n depth state"], within: Sequence[int]) -> pd.DataFrame:

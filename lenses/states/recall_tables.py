@@ -190,8 +190,8 @@ def embedding_rows(
     return pd.concat(rows, ignore_index=True)
 
 
-def every_few_blocks(example: pd.DataFrame) -> pd.DataFrame:
-    """Rows of `example_rows` after some 16 blocks, tokens told apart by their pos.
+def every_few_layers(example: pd.DataFrame) -> pd.DataFrame:
+    """Rows of `example_rows` after some 16 layers, tokens told apart by their pos.
 
     `above` is how many powers of ten the rank lies above the lowest of all.
     """
@@ -201,7 +201,7 @@ def every_few_blocks(example: pd.DataFrame) -> pd.DataFrame:
 
 
 def enough_alone(states: pd.DataFrame, place: str) -> pd.Series:
-    """Layers after which one state at a place brings back half of what another subject costs."""
+    """Layers whose state at a place brings back half of what another subject costs."""
     enough = (states["corruption"] == CORRUPTIONS[0]) & (states["share"] >= HALF)
     return states["layer"][enough & (states["put_back_at"] == place)]
 
@@ -241,7 +241,7 @@ def stays_ahead(ranks: Int[np.ndarray, "site fact 2"]) -> Float[np.ndarray, "fac
 
 
 def mean_ranks(ranks: Int[np.ndarray, "site fact 2"], seed: int) -> pd.DataFrame:
-    """Geometric means of the ranks of answers and rivals over facts, after each block."""
+    """Geometric means of the ranks of answers and rivals over facts, after each layer."""
     logs = np.log10(ranks.transpose(1, 2, 0).astype(float))
     axes = {"word": ("answer", "rival"), "depth": range(len(ranks))}
     rows = _averaged(logs, axes, seed)

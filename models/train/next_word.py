@@ -1,7 +1,7 @@
 """One head of attention, or none, trained until it predicts the next word of a few sentences.
 
 The word's embedding, plus the change that the head proposes, is read by a linear layer:
-logits = (x + softmax(mask(Q K^T / sqrt(d_head))) V W_O) U (one block of Vaswani et al. 2017,
+logits = (x + softmax(mask(Q K^T / sqrt(d_head))) V W_O) U (one layer of Vaswani et al. 2017,
 section 3, without MLP, norm and positions).
 """
 

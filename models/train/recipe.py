@@ -17,9 +17,9 @@ class Recipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     layers: int = Field(ge=1, le=1_000)
-    """Blocks."""
+    """Layers."""
     heads: int = Field(ge=1, le=2**14)
-    """Attention heads in each block."""
+    """Attention heads in each layer."""
     width: int = Field(ge=1, le=2**16)
     """d_model; the MLP is four times as wide."""
     steps: int = Field(ge=1, le=10**9)

@@ -80,7 +80,7 @@ def test_claims_are_about_the_excess_over_null_and_random_models(experiment, res
     assert claim.estimate == pytest.approx(excess[0, 0, 1, 0].mean())
     assert claim.n == 5
     random = results.tables["against_random"].query(
-        "weights != 'own' and control == 'none' and weight == 'attention' and step == 'block' "
+        "weights != 'own' and control == 'none' and weight == 'attention' and step == 'layer' "
         "and distance == 'divergence'"
     )
     assert claim.null == pytest.approx(random["value"].mean())
@@ -104,7 +104,7 @@ def test_the_last_state_is_the_models_own(experiment, results):
 
 def test_the_headline_names_the_best_head_and_the_excess(experiment, results):
     heads = results.tables["heads"].query(
-        "weight == 'attention' and control == 'position' and step == 'block' "
+        "weight == 'attention' and control == 'position' and step == 'layer' "
         "and distance == 'divergence'"
     )
     best = heads.loc[heads["estimate"].idxmax()]
@@ -113,7 +113,7 @@ def test_the_headline_names_the_best_head_and_the_excess(experiment, results):
         f"L{best['layer']:.0f}H{best['head']:.0f} is strongest ({best['estimate']:.2f}" in headline
     )
     whole = experiment.claims(results)[1]
-    told = f"{whole.estimate:.2f} (random weights: {whole.null:.2f}) for the whole block"
+    told = f"{whole.estimate:.2f} (random weights: {whole.null:.2f}) for the whole layer"
     assert told.replace("-", "−") in headline
 
 

@@ -82,7 +82,7 @@ def test_every_row_of_the_planted_tables_is_there(planted):
 
 def test_the_headline_of_the_planted_adder_says_both_shapes_and_both_columns(planted):
     said = planted[0].headline(planted[2])
-    assert said.startswith("The ten digits follow a line and a circle. At layer 0 line and circle")
+    assert said.startswith("The ten digits follow a line and a circle. In the embedding line and ")
     assert "explain 100 % of what tells them apart; the other 0 % is neither" in said
     for does in READ.values():
         assert f"{does} in 100 % of prompts (permuted labels: " in said
@@ -166,7 +166,7 @@ def layers_of(share, random):
 def test_line_and_circle_hold_most_or_not(share, verdict):
     claim = _held_by_both(layers_of(share, 0.35))
     assert (claim.estimate, claim.null, claim.verdict) == (share, 0.35, verdict)
-    assert "layer 1" in claim.null_note
+    assert "after 1 layer;" in claim.null_note
 
 
 def test_a_model_without_number_tokens_is_told_what_the_helix_needs():
@@ -186,7 +186,7 @@ def test_numbers_are_judged_at_the_layer_where_the_helix_does_most():
     claim = _numbers(table)
     assert (claim.estimate, claim.n, claim.verdict) == (38 / 40, 40, "holds")
     assert claim.null == pytest.approx(0.1)
-    assert "layer 4" in claim.null_note
+    assert "shifted after 4 layers" in claim.null_note
 
 
 def outcomes(helix, rows=40):

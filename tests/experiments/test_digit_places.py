@@ -114,7 +114,7 @@ def test_what_is_planted_is_found_in_a_small_run(words, planted) -> None:
 def test_what_is_planted_stands_where_it_was_planted(planted) -> None:
     found = claim(planted, "whose length is announced decode")
     assert found.estimate == pytest.approx(3, abs=0.05)
-    assert "at layer 1; above the same digits in codes +" in found.unit
+    assert "after 1 layer; above the same digits in codes +" in found.unit
     announced = planted.tables["confusion"].query("sample == 'announced'")
     same = announced["place"] == announced["decoded_place"]
     assert (announced["share"] == same).all()
@@ -199,7 +199,7 @@ def test_an_adder_treats_a_digit_as_standing_where_its_state_was_moved_to(adder)
 
 
 def test_figures_of_words_and_of_states(planted, adder) -> None:
-    words = {"Words along the first prompt", "Score by layer", "Confusion of places"}
+    words = {"Words along the first prompt", "Score by depth", "Confusion of places"}
     states = {"Right digits of answers", "Probes of the place", "Transfer of digit probes"}
     assert words | states <= set(DigitPlaces().figures(planted))
     assert states <= set(DigitPlaces().figures(adder))

@@ -15,8 +15,8 @@ from prompts.additions import AdditionFormat
 from prompts.recall import recalled_facts
 
 LEARNED = [
-    "MLPs at the subject",
-    "MLPs less attention at the subject",
+    "MLPs at the exchanged part",
+    "MLPs less attention at the exchanged part",
     "attention at the last token",
 ]
 
@@ -80,12 +80,12 @@ def test_the_claims_of_the_planted_model_hold(of_planted):
 
 def test_the_headline_names_layers_and_the_rival(of_planted):
     said = FactRecall().headline(of_planted)
-    assert said.startswith("The model knows 127 of 127 facts; where its subject is exchanged, one ")
-    assert (
-        "at the subject's last token up to layer 1, and at the last token from layer 2 on" in said
-    )
-    assert "1.00 by MLPs of layer 1 at the subject" in said
-    assert "the right Presley ends at rank 1 and its rival Costello at rank 2." in said
+    assert said.startswith("The model predicts 127 of 127 answers correctly. When one part of a ")
+    # The states that layers 0 and 1 hand on, and those that layers 2 and 3 do.
+    assert "at the last token after 3 layers or more, and at that part after 1 or 2 layers." in said
+    assert "1.00 by MLPs of layer 1 at the exchanged part" in said
+    assert "right answer Presley ends at rank 1, the wrong one" in said
+    assert said.endswith("named beside it (Costello) at rank 2.")
 
 
 def test_relations_take_turns_among_traced_facts(of_planted):
@@ -97,7 +97,7 @@ def test_relations_take_turns_among_traced_facts(of_planted):
 def test_learned_claims_need_more_than_random_weights_bring_back(experiment, adder):
     claims = by_label(experiment.claims(experiment.measure(untrained(adder, 0))))
     for claim in claims.values():
-        alike = claim.label == "MLPs less attention at the subject"  # exactly 0 in all ten
+        alike = claim.label == "MLPs less attention at the exchanged part"  # exactly 0 in all ten
         assert claim.verdict == ("undecided" if alike else "fails")
         assert abs(claim.estimate) < LEAST
 
@@ -106,7 +106,7 @@ def test_too_few_facts_are_not_tested(experiment, results):
     few = Results({**results.tables, "traced": results.tables["traced"].head(3)})
     for claim in by_label(experiment.claims(few)).values():
         assert claim.verdict == "not tested"
-        assert "5 facts" in claim.needs
+        assert "5 questions" in claim.needs
 
 
 def test_one_fact_alone_is_ranked_and_not_traced(planted, tmp_path):
@@ -117,7 +117,8 @@ def test_one_fact_alone_is_ranked_and_not_traced(planted, tmp_path):
     )
     experiment = FactRecall(facts_file=path)
     found = experiment.measure(planted)
-    assert experiment.headline(found).startswith("The model knows 1 of 1 facts. After “The capital")
+    said = experiment.headline(found)
+    assert said.startswith("The model predicts 1 of 1 answers correctly. After “The capital")
     assert {claim.verdict for claim in by_label(experiment.claims(found)).values()} == {
         "not tested"
     }
@@ -146,7 +147,7 @@ def test_models_that_cannot_be_asked_are_refused(planted, adder):
 def test_figures_of_the_first_fact_show_its_last_token(of_planted):
     drawn = FactRecall().figures(of_planted)
     assert next(iter(drawn)) == "From where the answer comes back"
-    last = drawn["Which rival comes nearest"].data
+    last = drawn["Right and wrong answer, layer by layer"].data
     assert set(last["word"]) == {"Presley", "Costello"}
     assert last["rank"][last["depth"] == 4].tolist() == [1, 2]
     assert (last["pos"] == of_planted.tables["example"]["pos"].max()).all()

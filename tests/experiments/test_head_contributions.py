@@ -135,7 +135,7 @@ def test_figures_begin_with_the_headline_and_are_labelled_in_words(results) -> N
     assert not [title for title in figures if "_" in title]
     levels = figures["Agreement of cosine and L2 norm"].data.level
     assert {"token by token, prompt", "head by head, last 10"} <= set(levels)
-    parts = figures["What a block's output is made of"].data.component
+    parts = figures["What a layer's output is made of"].data.component
     assert set(parts) == {"heads", "output bias", "MLP", "what came in"}
 
 

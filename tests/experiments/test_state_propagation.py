@@ -45,7 +45,7 @@ def test_what_is_planted_is_told_and_where(of_planted):
     assert [chosen[told].tolist() for told in TOLD] == [[LAYER], [LAYER], [LAYER + 1]]
     said = experiment.headline(of_planted)
     assert said.startswith(
-        "Put into a prompt that repeats words, a state is repeated as its word: 100 %"
+        "Put into a prompt that repeats a token, a state is repeated as its token: 100 %"
     )
     assert "digit" not in said
 
@@ -75,7 +75,7 @@ def test_an_adder_reads_digits_before_its_first_block_and_answers_before_its_las
     assert [claim.verdict for claim in claims[:2]] == ["holds"] * 2
     assert [claim.verdict for claim in claims[2:5]] == ["undecided", "undecided", "holds"]
     said = experiment_of_adder().headline(of_adder)
-    assert "a state does not tell its word beyond controls" in said
+    assert "a state does not tell its token beyond controls" in said
     assert said.endswith("it implies one more.")
 
 

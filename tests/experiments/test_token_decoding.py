@@ -59,7 +59,7 @@ def test_additions_that_are_read_were_not_fitted_on(experiment, adder):
 
 def test_at_the_last_layer_a_box_holds_what_the_model_says(results, experiment, adder):
     boxes = results.tables["boxes"]
-    last = boxes[(boxes["layer"] == 1) & (boxes["state"] == "after the block")]
+    last = boxes[(boxes["layer"] == 1) & (boxes["state"] == "after the layer")]
     last = last[(last["norm"] == "final norm") & (last["prompt"] == 1)]
     ids = experiment._texts(adder).shown[1].ids
     p, said = adder(torch.tensor([ids]))[0].softmax(-1).max(-1)
@@ -96,10 +96,10 @@ def test_the_best_decoder_is_chosen_on_other_texts(results):
 
 def test_degeneracy_is_a_share_for_every_state_decoder_and_norm(results):
     rows = results.tables["degeneracy"]
-    after = rows[rows["state"] == "after the block"]
+    after = rows[rows["state"] == "after the layer"]
     assert after.groupby("decoder")["norm"].nunique().eq(7).all()
     assert set(rows["state"]) == {
-        "after the block", "after attention", "what attention adds", "what the MLP adds",
+        "after the layer", "after attention", "what attention adds", "what the MLP adds",
         "embedding",
     }  # fmt: skip
     assert rows["share"].between(1 / rows["n"].max(), 1).all()

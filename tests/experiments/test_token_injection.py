@@ -21,7 +21,7 @@ def of_adder() -> Results:
 def test_every_claim_holds_where_it_is_planted(of_planted):
     claims = TokenInjection().claims(of_planted)
     judged = {c.sentence: c for c in claims if c.kind != "descriptive"}
-    (control,) = (judged.pop(said) for said in list(judged) if said.startswith("Random words"))
+    (control,) = (judged.pop(said) for said in list(judged) if said.startswith("Random tokens"))
     assert {claim.verdict for claim in judged.values()} == {"holds"}
     # None of 36 questions: that may hide .096 of others, and the claim is about .05.
     assert (control.verdict, control.estimate) == ("undecided", 0)
@@ -57,15 +57,15 @@ def test_an_adder_takes_another_digit_before_its_first_block_alone(of_adder):
     assert rows["subject", "replace", 1, "implied"] < 0.3
     identities = [c for c in experiment.claims(of_adder) if c.kind == "identity"]
     assert [claim.verdict for claim in identities] == ["holds"] * 2
-    assert experiment.headline(of_adder).endswith("the words are digits of the first number.")
+    assert experiment.headline(of_adder).endswith("these tokens are digits of the first number.")
 
 
-def test_of_a_model_of_one_block_nothing_is_said_of_what_is_within():
+def test_of_a_model_of_one_layer_nothing_is_said_of_what_is_within():
     experiment = TokenInjection(model="adder_6d_1l", additions=12)
     results = experiment.measure(load("adder_6d_1l"))
     told = [claim.sentence for claim in experiment.claims(results)]
     assert not any("within the model" in text for text in (experiment.headline(results), *told))
-    assert sum("before the only block" in text for text in told) == 2
+    assert sum("before the only layer" in text for text in told) == 2
 
 
 def test_random_words_that_do_as_well_fail_the_check(of_planted):

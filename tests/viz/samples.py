@@ -172,7 +172,7 @@ def found() -> pd.DataFrame:
 def decoded_states(tokens: int, layers: int) -> Drawing:
     """A table of decoded states, with every decoder and norm there is."""
     axes = {
-        "prompt": [0], "state": ["after the block"], "layer": range(layers), "pos": range(tokens),
+        "prompt": [0], "state": ["after the layer"], "layer": range(layers), "pos": range(tokens),
         "norm": ["none", "unit length", "norm, no gain", "final norm", "centred"],
         "decoder": ["embedding", "unembedding", "linear mix", "quadratic mix", "surer of the two",
                     "ridge lens", "Jacobian lens"],
@@ -184,7 +184,7 @@ def decoded_states(tokens: int, layers: int) -> Drawing:
         rows[f"token{end}"] = [f" word{n}" for n in rng.integers(0, 3000, len(rows))]
         rows[f"probability{end}"] = rng.random(len(rows)) / k
     rows["entropy"] = rng.random(len(rows)) * 9
-    first = View("after the block", "unembedding", "final norm")
+    first = View("after the layer", "unembedding", "final norm")
     read = {0: [f" token{n}" for n in range(tokens)]}
     return decoded_table(rows, read, first, caption="A box for each state.")
 

@@ -1,4 +1,4 @@
-"""Several texts' flows in one chart, and a flow as blocks: the still twin of the view of cells."""
+"""Several texts' flows in one chart, and a flow as cells: the still twin of the view of cells."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -36,16 +36,16 @@ def flow_texts(charts: Mapping[str, Drawing]) -> Drawing:
 def flow_blocks(
     links: pd.DataFrame, cells: pd.DataFrame, *, caption: str, least: float = 0.02
 ) -> Drawing:
-    """Every state as a block with its token, and lines of `least` weight or more between them.
+    """Every state as a cell with its token, and lines of `least` weight or more between them.
 
     `links` (kind, layer, query, source, weight) are a flow's; `cells` (depth, pos, rank, input,
-    decoded, probability) what states decode to. Shade: probability of the token in the block.
+    decoded, probability) what states decode to. Shade: probability of the token in the cell.
     """
     require(links, "kind", "layer", "query", "source", "weight")
     require(cells, "depth", "pos", "rank", "input", "decoded", "probability")
     first = cells[cells["rank"] == 0]
     drawn = links[(links["weight"] >= least) & ~links["kind"].isin(["bias", "dropped"])]
-    alt = f"{len(first)} states as blocks, {len(drawn)} links of weight {least:g} or more."
+    alt = f"{len(first)} states as cells, {len(drawn)} links of weight {least:g} or more."
     return Drawing(caption, drawn, lambda: _still(drawn, first), kind="flow_blocks", alt=alt)
 
 
@@ -62,7 +62,7 @@ def _still(links: pd.DataFrame, first: pd.DataFrame) -> Figure:
     for one in first.itertuples():
         _block(axis, one, depths, column)
     for depth in range(depths + 1):
-        name = "layer" if depth == depths else str(depth)
+        name = "layers\npassed" if depth == depths else str(depth)
         y = _top(depth, depths) + (_TALL / 2 if depth < depths else -0.06)
         axis.text(0.02, y, name, size=6, va="center")
     return figure
@@ -73,7 +73,7 @@ def _top(depth: int, depths: int) -> float:
 
 
 def _line(axis: Axes, link: object, depths: int, column: float) -> None:
-    """From the lower edge of a block to the upper edge of the one below it, or of another token."""
+    """From the lower edge of a cell to the upper edge of the one below it, or of another token."""
     ends = [0.3 + (pos + 0.5) * column for pos in (link.query, link.source)]
     high = [_top(link.layer + 1, depths) + _TALL, _top(link.layer, depths)]
     brought = link.kind == "attention"

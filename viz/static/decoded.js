@@ -66,7 +66,7 @@ globalThis.Decoded = (() => {
       const [row, pos, index] = [cell.dataset.row, cell.dataset.pos, cell.dataset.index].map(Number);
       const rest = Array.from({ length: given.count }, (_, k) => `${token(index, k)} ${percent(chance(index, k))}`);
       const layers = states[at.state].layers[row];
-      told.textContent = `After ${layers} layers, at “${tokens[pos]}”: ${rest.join(" · ")} — entropy ${nats(index).toFixed(2)} nats`;
+      told.textContent = `${layers === 0 ? "In the embedding" : `After ${layers} ${layers === 1 ? "layer" : "layers"}`}, at “${tokens[pos]}”: ${rest.join(" · ")} — entropy ${nats(index).toFixed(2)} nats`;
     }
 
     function filled(view, row, pos) {
@@ -86,7 +86,7 @@ globalThis.Decoded = (() => {
       const view = states[at.state];
       const table = node("table");
       const head = node("tr");
-      head.append(node("th", "layers", { scope: "col" }), ...tokens.map((name) => node("th", name, { scope: "col" })));
+      head.append(node("th", "layers passed", { scope: "col" }), ...tokens.map((name) => node("th", name, { scope: "col" })));
       const body = view.layers.map((layer, row) => {
         const line = node("tr");
         line.append(node("th", layer, { scope: "row" }), ...tokens.map((_, pos) => filled(view, row, pos)));

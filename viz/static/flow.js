@@ -5,6 +5,7 @@ window.FlowChart = (() => {
   const SVG = "http://www.w3.org/2000/svg";
   const KINDS = { attention: "attention", mlp: "MLP", residual: "residual stream" };
   const percent = (share) => (share >= 0.0995 || share === 0 ? `${Math.round(100 * share)} %` : `${(100 * share).toFixed(1)} %`);
+  const passed = (depth) => `${depth} ${depth === 1 ? "layer" : "layers"}`;
 
   // --- numbers ---
 
@@ -169,7 +170,7 @@ window.FlowChart = (() => {
         view: select("View", ["flow", "cells"], "flow"),
         kind: select("Threshold", ["none", "top-k", "top-p", "minimum weight"], opens.threshold[0]),
         value: element("input", { type: "number", step: "any", min: 0, value: opens.threshold[1] }, element("label", { text: "Its value" }, bar)),
-        colour: select("Colour", ["certainty", "layer", "position", "weight", "gradient"], "certainty"),
+        colour: select("Colour", ["certainty", "layers passed", "position", "weight", "gradient"], "certainty"),
       };
       const buttons = element("span", { class: "flow-buttons" }, bar);
       element("button", { type: "button", class: "link", text: "Back to the answer" }, buttons).onclick = () => this.go(this.L, this.T - 1);
@@ -300,7 +301,7 @@ window.FlowChart = (() => {
       const { cells, gradient } = this.props;
       const share = {
         certainty: () => this.decoded(depth, pos)[0][1],
-        layer: () => 0.08 + (0.8 * depth) / this.L,
+        "layers passed": () => 0.08 + (0.8 * depth) / this.L,
         position: () => 0.08 + (0.8 * pos) / Math.max(1, this.T - 1),
         weight: () => Math.sqrt(this.flow.state[depth][pos]),
         gradient: () => gradient[depth * this.T + pos] / 1000,
@@ -403,7 +404,7 @@ window.FlowChart = (() => {
     told() {
       const { depth, pos } = this.at, word = this.label(depth, pos), answer = depth === this.L && pos === this.T - 1;
       this.why.replaceChildren();
-      const head = answer ? `Why ${`“${this.props.traced}”`} after ${this.name(pos)}?` : depth === 0 ? `${this.name(pos)} is an input: nothing comes before it.` : `Why does the state at ${this.name(pos)} after layer ${depth - 1} read “${word}”?`;
+      const head = answer ? `Why ${`“${this.props.traced}”`} after ${this.name(pos)}?` : depth === 0 ? `${this.name(pos)} is an input: nothing comes before it.` : `Why does the state at ${this.name(pos)} after ${passed(depth)} read “${word}”?`;
       element("p", { class: "flow-question", text: head }, this.why);
       const list = element("ol", {}, this.why);
       for (const line of depth === 0 ? [] : this.chain(pos)) element("li", { text: line }, list);
@@ -456,7 +457,7 @@ window.FlowChart = (() => {
 
     ofCell(depth, pos) {
       const split = this.data.of(this.ui.rule.value, this.ui.sink.checked), at = (depth - 1) * this.T + pos;
-      const lines = [`${this.name(pos)}${depth ? `, after layer ${depth - 1}` : ", embedding"}`, `${percent(this.flow.state[depth][pos])} of the traced state passes here`];
+      const lines = [`${this.name(pos)}${depth ? `, after ${passed(depth)}` : ", embedding"}`, `${percent(this.flow.state[depth][pos])} of the traced state passes here`];
       if (depth) {
         const past = 1 - split.mlp[at], attention = 1 - split.bias[at] - split.residual[at];
         lines.push(`this state: MLP ${percent(split.mlp[at])}, attention ${percent(past * attention)}, residual stream ${percent(past * split.residual[at])} (the joint: attention ${percent(attention)})`);

@@ -134,4 +134,4 @@ def test_within_the_model_is_after_the_first_block_and_before_the_last():
 def test_of_one_block_nothing_is_said_to_be_read_within_the_model():
     sentence = "A state from within the model tells its word."
     assert where_read(sentence, [3, 6]) == sentence
-    assert where_read(sentence, [0]) == "A state from before the only block tells its word."
+    assert where_read(sentence, [0]) == "A state from before the only layer tells its word."

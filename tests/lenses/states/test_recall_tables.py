@@ -13,7 +13,7 @@ from lenses.states.recall_tables import (
     best_run,
     embedding_rows,
     enough_alone,
-    every_few_blocks,
+    every_few_layers,
     held_out,
     mean_ranks,
     ranked_tables,
@@ -153,7 +153,7 @@ def test_the_embedding_ranks_the_answer_before_the_rival_or_not(asked_adder):
 def test_some_depths_are_shown_by_powers_of_ten():
     example = pd.DataFrame({"depth": range(33), "pos": 2, "token": " is", "rank": 10})
     example.loc[0, "rank"] = 1000
-    rows = every_few_blocks(example)
+    rows = every_few_layers(example)
     assert rows["depth"].tolist() == list(range(0, 33, 3))
     assert rows["above"].tolist() == [0] + [2] * 10
     assert rows["token"].unique().tolist() == ["2 is"]

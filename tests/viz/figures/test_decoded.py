@@ -9,7 +9,7 @@ import pytest
 from tests.viz import samples
 from viz import View, decoded_table, texts_of, write_page
 
-FIRST = View("after the block", "ridge lens", "final norm")
+FIRST = View("after the layer", "ridge lens", "final norm")
 PROMPTS = {0: ["The", " capital", " of"], 1: ["2", "+"]}
 WORDS = [" of", " the", "<b>x</b>", "\n", " Lisbon", "nan"]
 
@@ -19,7 +19,7 @@ def table(prompts: dict[int, list[str]] = PROMPTS, layers: int = 3) -> pd.DataFr
     rows = [
         (prompt, state, layer, pos, norm, decoder)
         for prompt, tokens in prompts.items()
-        for state in ("after the block", "embedding")
+        for state in ("after the layer", "embedding")
         for layer in (range(1, layers + 1) if state != "embedding" else [0.0])
         for pos in range(len(tokens))
         for norm in ("none", "final norm")

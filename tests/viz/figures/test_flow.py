@@ -148,7 +148,7 @@ def test_a_click_traces_back_from_that_cell(shown):
     assert "Why “<\u2060s>”" in ask.inner_text()
     shown.page.set_viewport_size({"width": 1280, "height": 400})
     shown.page.locator('.flow [data-cell="1 5"]').click()
-    assert "after layer 0" in ask.inner_text()
+    assert "after 1 layer" in ask.inner_text()
     assert "😀" in ask.inner_text()
     told = shown.page.locator(".flow-why").bounding_box()
     assert 0 <= told["y"] <= 400 - told["height"] + 1, "the answer is in sight of the click"
@@ -163,7 +163,7 @@ def test_rule_threshold_view_and_colour_change_the_picture(shown):
     svg = shown.page.locator(".flow svg")
     before = svg.inner_html()
     for name, value in (("Rule of dividing a state", "norms"),
-                        ("Threshold", "top-k"), ("Colour", "layer"),
+                        ("Threshold", "top-k"), ("Colour", "layers passed"),
                         ("View", "cells")):  # fmt: skip
         shown.page.get_by_label(name, exact=True).select_option(value)
         after = svg.inner_html()
