@@ -75,14 +75,27 @@ def results(folder):
     return Results(Tables(folder, files), Arrays(folder, files))
 
 
-def measured(experiment, model, session=None) -> dict[str, pd.DataFrame]:
+def measured(experiment, model, session=None):
     token = stream._current.set(session)
     try:
-        found = experiment.measure(model)
-        tables = Frames(found) if isinstance(found, dict) else found.tables
-        return {name: table.reset_index(drop=True) for name, table in tables.items()}
+        return experiment.measure(model)
     finally:
         stream._current.reset(token)
+
+
+def tables_of(found) -> dict[str, pd.DataFrame]:
+    tables = Frames(found) if isinstance(found, dict) else found.tables
+    return {name: table.reset_index(drop=True) for name, table in tables.items()}
+
+
+@pytest.fixture(scope="module")
+def stopped_twice(experiment, adder, tmp_path_factory):
+    """What is measured without a run, as in a notebook, by a command that was stopped twice."""
+    folder = tmp_path_factory.mktemp("stopped")
+    for batches in (1, 2):
+        with pytest.raises(KeyboardInterrupt):
+            measured(experiment, adder, _StopsAfter(folder, batches))
+    return measured(experiment, adder, Session(folder))
 
 
 def test_it_asks_a_question(kind):
@@ -195,7 +208,7 @@ def test_an_accelerator_gives_the_same_tables(experiment, stored):
         pytest.skip("trains its own models: tests/models/train/test_train.py")
     with Pretended():
         model = load("adder_6d_1l", device=NAME)
-        there = measured(experiment.model_copy(update={"device": NAME}), model)
+        there = tables_of(measured(experiment.model_copy(update={"device": NAME}), model))
     for name, table in stored.items():
         pd.testing.assert_frame_equal(
             there[name].astype(table.dtypes), table, check_column_type=False, obj=name
@@ -203,8 +216,10 @@ def test_an_accelerator_gives_the_same_tables(experiment, stored):
 
 
 @pytest.fixture(scope="module")
-def in_memory(kind):
+def in_memory(kind, request):
     """The experiment and its results, measured without a run, as in a notebook; in bfloat16."""
+    if not kind.needs_model:
+        return tuple(map(request.getfixturevalue, ("experiment", "stopped_twice")))
     experiment = of_adder(kind, **kind.quick | {"dtype": "bfloat16"})
     return experiment, experiment.measure(load("adder_6d_1l", dtype="bfloat16"))
 
@@ -212,7 +227,7 @@ def in_memory(kind):
 def test_identities_hold_in_bfloat16(in_memory):
     experiment, results = in_memory
     if not experiment.needs_model:
-        pytest.skip("trains its own models, always in bfloat16")
+        pytest.skip("trains its own models, never in bfloat16")
     for claim in experiment.claims(results):
         assert claim.kind != "identity" or claim.verdict == "holds", claim.sentence
 
@@ -276,11 +291,8 @@ class _StopsAfter(Session):
             yield batch
 
 
-def test_stopped_twice_it_ends_with_the_same_tables(experiment, adder, stored, tmp_path):
-    for batches in (1, 2):
-        with pytest.raises(KeyboardInterrupt):
-            measured(experiment, adder, _StopsAfter(tmp_path, batches))
-    ended = measured(experiment, adder, Session(tmp_path))
+def test_stopped_twice_it_ends_with_the_same_tables(stopped_twice, stored):
+    ended = tables_of(stopped_twice)
     assert ended.keys() == stored.keys()
     for name, table in stored.items():
         pd.testing.assert_frame_equal(
