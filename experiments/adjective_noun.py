@@ -259,7 +259,8 @@ class AdjectiveNoun(Experiment):
         told = told.get(head.verdict, "Not decided; the best head is")
         said = (
             f"{told} L{layer}H{number}: its attention from a noun to the noun's own adjective is "
-            f"{head.estimate:.2f} higher than to the same word describing something else. "
+            f"{head.estimate:.2f} higher than to the same word describing something else (in "
+            "other sentences than those by which it was chosen). "
             f"Exchanging the adjective moves the noun {np.exp(moved.estimate):.1f} times as far "
             f"where it describes that noun{'' if moved.verdict == 'holds' else ' (not sure)'}."
         )

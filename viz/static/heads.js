@@ -53,9 +53,9 @@ globalThis.Heads = (() => {
     function show() {
       const scaled = ends(measures[at.measure]);
       const table = element("table", { style: `--wide: ${Math.max(1.35, Math.min(4.4, 28 / heads))}rem; --high: ${Math.max(1.15, Math.min(2.6, 22 / layers))}rem` }, element("tr", {}, element("th", { scope: "col" }, "layer"),
-        ...Array.from({ length: heads }, (_, head) => element("th", { scope: "col" }, head))));
+        ...Array.from({ length: heads }, (_, head) => element("th", { scope: "col" }, `H${head}`))));
       for (let layer = 0; layer < layers; layer += 1) {
-        table.append(element("tr", {}, element("th", { scope: "row" }, layer),
+        table.append(element("tr", {}, element("th", { scope: "row" }, `L${layer}`),
           ...Array.from({ length: heads }, (_, head) => square(layer, head, scaled))));
       }
       grid.replaceChildren(table);
