@@ -64,5 +64,6 @@ def _environment() -> Environment:
         "number": number,
         "probability": probability,
         "script_json": lambda value: Markup(script_json(value)),  # escaped there
+        "unbroken": lambda text: text.replace(" %", "\N{NO-BREAK SPACE}%"),
     }
     return environment

@@ -69,7 +69,7 @@ def write_page(folder: Path, manifest: Mapping[str, Any]) -> Path:
         "page.html.j2",
         wasm="circuitsvis" in libraries,
         run=manifest,
-        headline=first_sentence(manifest.get("headline", "").replace(" %", "\N{NO-BREAK SPACE}%")),
+        headline=first_sentence(manifest.get("headline", "")),
         answer=answer,
         shown_beside=[row for group in answer["groups"] for row in group["rows"]],
         provenance=_provenance(manifest),

@@ -6,6 +6,7 @@ at the default size, of slow ones in `make test-slow`. A failing test names the 
 """
 
 import ast
+import html
 import inspect
 import re
 from pathlib import Path
@@ -29,6 +30,8 @@ from tests.accelerator import NAME, Pretended
 from tests.experiments.missing import answered_from, lacking, wrongly_held
 from viz import as_drawing
 from viz.drawing import Drawing, texts_of
+from viz.labels import label
+from viz.page import first_sentence
 
 SEEDS = 20
 MOST_LINES = 600
@@ -174,6 +177,12 @@ def test_it_answers(folder):
         assert as_written, f"one space before each %, as percent() writes it: {text}"
     labels = [(c["family"], c["label"]) for c in told["claims"] if c["family"]]
     assert len(labels) == len(set(labels)), "labels tell the claims of a family apart"
+
+
+def test_its_page_says_its_answer(folder):
+    answer = label(first_sentence(manifest_of(folder)["headline"])[0])
+    page = html.unescape((folder / "index.html").read_text("utf-8"))
+    assert answer in page.replace("\N{NO-BREAK SPACE}", " ")
 
 
 def test_it_draws(folder):

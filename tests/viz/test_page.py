@@ -49,6 +49,14 @@ def test_a_page_says_question_answer_and_how_to_repeat_it(runs):
     assert "--prompts &#39;Better safe than&#39;" in text
 
 
+def test_a_number_stays_on_the_line_of_its_percent_sign(tmp_path):
+    said = "It is 67 % here. There it is 34 %."
+    folder, told = samples.write_run(tmp_path, "heads", {}, {}, headline=said)
+    text = write_page(folder, told).read_text("utf-8")
+    assert "It is 67\N{NO-BREAK SPACE}% here." in text
+    assert "There it is 34\N{NO-BREAK SPACE}%." in text
+
+
 def test_every_file_that_a_page_names_is_there(runs):
     for page in [*runs.glob("*/*/index.html"), runs / "index.html"]:
         named = re.findall(r'(?:src|href)="([^"#:]+)"', page.read_text("utf-8"))

@@ -34,8 +34,8 @@ globalThis.Maps = (() => {
           ...across.names.map((_, column) => cell(panel, values[row * width + column], row, column))));
       });
       const frame = element("div", { class: "boxes map", tabindex: 0, role: "region", "aria-label": `${panel.title || title}: ${down.words} by ${across.words}` }, table);
-      const corner = element("p", { class: "axes" }, `${down.words} ↓   ${across.words} →`);
-      return element("div", { class: "panel" }, ...(panel.title ? [element("h4", {}, panel.title)] : []), frame, corner);
+      const axes = element("p", { class: "axes" }, `${down.words} ↓   ${across.words} →`);
+      return element("div", { class: "panel" }, ...(panel.title ? [element("h4", {}, panel.title)] : []), axes, frame);
     }
 
     // As many decimals as tell the ends of the scale in two digits: all that colours can show.
