@@ -223,9 +223,10 @@ class CarryLocalisation(Experiment):
     def _measure(self, model: "Model") -> Results:
         style = addition_format(model, self.places, self.examples, self.seed, self.stream)
         sites = SITES_AT_ONCE if model.card.arithmetic else IN_LANGUAGE_MODELS
-        at_once = sites * self.batch_size
-        how = (self.per_cell, self.screen, self.solved, self.seed, at_once)
+        how = (self.per_cell, self.screen, self.solved, self.seed, sites * self.batch_size)
         battery, tables = Battery(model, style, *how, self.stream, self.rows), {}
+        for twin in self.twins(model, 1):  # first: it takes as much memory as the model
+            random = battery.random_states(twin, self.probed)
         tables["cells"], tables["answers"] = battery.behaviour(self.per_ablation, self.uniform)
         tables["pairs"], counts, luck = battery.interchanges()
         tables["interchange"] = rates(counts, luck)
@@ -240,8 +241,7 @@ class CarryLocalisation(Experiment):
         kept = kept_heads(tables["roles"])
         tables["ablation"] = battery.ablation(questions, kept)
         tables["sufficiency"] = battery.sufficiency(questions, kept)
-        for twin in self.twins(model, 1):
-            tables["probes"] = battery.probes(twin, self.probed)
+        tables["probes"] = battery.probes(random, self.probed)
         tables["example"], pattern = battery.example()
         return Results(tables, arrays={"pattern": pattern})
 

@@ -21,7 +21,7 @@ from lenses.addition.donors import SITE, donor_table, localised
 from lenses.addition.edges import edge_table, edges_of
 from lenses.addition.emergence import CELL
 from lenses.addition.exchanges import Exchanges, exchanges, read_pairs
-from lenses.addition.probes import probe_table
+from lenses.addition.probes import probe_table, probed_states
 from lenses.addition.sets import joint_sets
 from lenses.addition.sufficiency import (
     Kept,
@@ -210,13 +210,25 @@ class Battery:
                 rows.append(by_place(one).assign(**what, heads=len(heads)))
         return rows.frame()
 
-    def probes(self, twin: Model, count: int) -> pd.DataFrame:
-        """What linear probes read at each site, beside their controls and a model's twin."""
-        rows, style, how = self.rows("probes"), self.style, (count, self.seed, self.at_once)
-        places = range(1, style.digits + 1 if style.pad else style.digits)
-        for place in self.stream(places, rows, "probes"):
-            rows.append(probe_table(self.model, twin, style, place, *how))
+    def random_states(self, twin: Model, count: int) -> PerPrompt:
+        """What `probes` needs of a model with random weights, by place: [addition site d]."""
+        kept, how = PerPrompt(), (count, self.seed, self.at_once)
+        for place in self.stream(self._probed_places(), kept, "random weights"):
+            states = probed_states(twin, self.style, place, *how)
+            kept.update(**{f"place {place}": states.transpose(0, 1).cpu().numpy()})
+        return kept
+
+    def probes(self, random: PerPrompt, count: int) -> pd.DataFrame:
+        """What linear probes read at each site, beside their controls and random weights."""
+        rows, how = self.rows("probes"), (count, self.seed, self.at_once)
+        for place in self.stream(self._probed_places(), rows, "probes"):
+            twin = torch.from_numpy(random[f"place {place}"]).transpose(0, 1)
+            twin = twin.to(self.model.cfg.device)
+            rows.append(probe_table(self.model, twin, self.style, place, *how))
         return rows.frame()
+
+    def _probed_places(self) -> range:
+        return range(1, self.style.digits + 1 if self.style.pad else self.style.digits)
 
     def example(self) -> tuple[pd.DataFrame, Float[np.ndarray, "layer head query key"]]:
         """One addition with its answer, and every head's attention pattern on it."""

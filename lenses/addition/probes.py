@@ -58,20 +58,27 @@ def probed_layers(model: Model) -> list[int]:
     ).tolist()
 
 
+def probed_states(
+    model: Model, style: AdditionFormat, place: int, count: int, seed: int, batch_size: int
+) -> Float[Tensor, "site n d"]:
+    """The states that `probe_table` reads of a model."""
+    return _states(model, style, probed_sums(style, place, count, seed), place, batch_size)[1]
+
+
 def probe_table(
-    model: Model, twin: Model, style: AdditionFormat, place: int, count: int, seed: int,
-    batch_size: int,
+    model: Model, random: Float[Tensor, "site n d"], style: AdditionFormat, place: int,
+    count: int, seed: int, batch_size: int,
 ) -> pd.DataFrame:  # fmt: skip
     """Balanced accuracy of each target of an answer digit at the sites where it may stand.
 
     Sites are the residual stream after each layer at the digits of columns i and i - 1, at the
     last sign, and where A_i is said. Beside it: the same probe on a `control` task (a random label
     for each held-out group), on one-hot digits of all columns up to i (`input_tokens`), and at the
-    same site of a model with `random_weights`; chance is one in the number of labels.
+    same site of a model with `random_weights`, whose `probed_states` are `random`; chance is one in
+    the number of labels.
     """
     sums = probed_sums(style, place, count, seed)
     sites, states = _states(model, style, sums, place, batch_size)
-    _, random = _states(twin, style, sums, place, batch_size)
     rows = []
     for target, (label, group) in labels_of(sums, place).items():
         labels, groups = (torch.from_numpy(x).to(states.device) for x in (label, group))

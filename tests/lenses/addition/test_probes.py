@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lenses.addition.probes import labels_of, probe_table, probed_sums
+from lenses.addition.probes import labels_of, probe_table, probed_states, probed_sums
 from models import untrained
 from models.planted.carry import planted_carry
 
@@ -17,7 +17,8 @@ def planted():
 def table(planted):
     model = planted.model
     style = model.card.arithmetic
-    found = probe_table(model, untrained(model, 0), style, 2, 200, 0, 256)
+    random = probed_states(untrained(model, 0), style, 2, 200, 0, 256)
+    found = probe_table(model, random, style, 2, 200, 0, 256)
     return found.set_index(["target", "layer", "token"])
 
 
