@@ -20,7 +20,7 @@ def after_some_layers(first: float, last: float) -> str:
     if first == last:
         return after_layers(first)
     if first == 0:
-        return f"in the embedding and after {'up to ' * (last > 1)}{last:g} {_layers(last)}"
+        return f"in the embedding and after {'up to ' if last > 1 else ''}{last:g} {_layers(last)}"
     return f"after {first:g} {'or' if last == first + 1 else 'to'} {last:g} layers"
 
 

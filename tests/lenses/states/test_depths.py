@@ -1,5 +1,6 @@
 """Depths in words: the embedding, one layer, several."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -33,6 +34,7 @@ def test_a_state_is_told_by_the_layers_it_has_passed(passed, words):
 )
 def test_several_depths_are_told_from_the_first_to_the_last(first, last, words):
     assert after_some_layers(first, last) == words
+    assert after_some_layers(np.int64(first), np.int64(last)) == words
 
 
 def test_an_axis_says_that_it_counts_layers_passed():
