@@ -228,8 +228,8 @@ class FactRecall(Experiment):
         """Where the answer comes back from, what brings it, and who is second in the first fact."""
         read, traced = _read(results.tables), results.tables["traced"]
         known = f"The model predicts {int(read['known'].sum())} of {len(read)} answers correctly."
-        where = f" {_where_it_comes_back(results)}" if len(traced) else ""
-        return f"{known}{where} {_first_fact(read.iloc[0])}"
+        where = f"{_where_it_comes_back(results)} " if len(traced) else ""
+        return f"{where}{known} {_first_fact(read.iloc[0])}"
 
     def claims(self, results: Results) -> list[Claim]:
         """Who brings the answer back where, when it moves on, and what the embedding tells."""
@@ -351,7 +351,7 @@ def _where_it_comes_back(results: Results) -> str:
     most = f"{lost} {', and '.join(parts)}." if parts else ""
     return (
         "When one part of a question (a name, a digit) is exchanged, one clean state brings the "
-        f"answer back at the last token {at_last}, and at that part {at_subject}.{most}"
+        f"answer back: at that part {at_subject}, at the last token {at_last}.{most}"
     )
 
 

@@ -11,6 +11,7 @@ globalThis.Maps = (() => {
     const longest = Math.max(...panels.flatMap(({ text }) => (text ?? [""]).flatMap((word) => word.split("\n").map((line) => line.length))));
     const written = panels[0].text ? 0.43 * longest + 0.5 : width <= 12 ? 2.4 : 1.05;
     const names = 0.5 * Math.max(...down.names.map((name) => name.length), 3) + 0.5, labels = Math.min(names, 9) + 0.5;
+    const slack = 0.01 * (high - low); // less than this beyond the scale, no colour could show
     const most = Math.max(-low, high), decimals = Math.max(0, 2 - Math.ceil(Math.log10(most || 1)));
     const least = labels + (written + 0.25) * width, room = (box.clientWidth || 900) / 16;
     const abreast = Math.min(panels.length, Math.max(1, Math.floor(room / (least + 1.4))));
@@ -47,7 +48,7 @@ globalThis.Maps = (() => {
       const made = element("td", { tabindex: -1 });
       if (panel.text) made.textContent = panel.text[row * width + column];
       else if (width <= 12 && value !== null) made.textContent = brief(value);
-      made.classList.toggle("beyond", value !== null && (value < low - 1e-6 || value > high + 1e-6));
+      made.classList.toggle("beyond", value !== null && (value < low - slack || value > high + slack));
       shade(made, value, scale);
       const names = [`${down.words}: ${down.names[row]}`, `${across.words}: ${across.names[column]}`, panel.title].filter(Boolean);
       const about = { ...panel.part, ...down.parts[row], ...across.parts[column] };
