@@ -255,12 +255,14 @@ class AdjectiveNoun(Experiment):
         if head.estimate is None or moved.estimate is None:
             return "Nothing can be said: no frame has all the numbers that it takes."
         layer, number = chosen_most(results.tables["best"])
+        heads = results.tables["attention"].set_index(["layer", "head"])["estimate"]
         told = {"holds": "Yes, by", "fails": "No; the best head is"}
         told = told.get(head.verdict, "Not decided; the best head is")
         said = (
             f"{told} L{layer}H{number}: its attention from a noun to the noun's own adjective is "
             f"{head.estimate:.2f} higher than to the same word describing something else (in "
-            "other sentences than those by which it was chosen). "
+            "sentences other than those by which it was chosen; "
+            f"{heads[layer, number]:.2f} in all). "
             f"Exchanging the adjective moves the noun {np.exp(moved.estimate):.1f} times as far "
             f"where it describes that noun{'' if moved.verdict == 'holds' else ' (not sure)'}."
         )

@@ -307,16 +307,16 @@ class Analogies(Experiment):
         outside = outside[outside["query_words"] == "excluded"]["estimate"]
         at = (OUTSIDE, "raw", HONEST, "all")
         beside = f" GloVe's word vectors find {percent(outside[at])}." if at in outside else ""
-        ends = (
-            f" Best is “{found.index[-1]}” ({percent(found.iloc[-1])}), worst “{found.index[0]}” "
-            f"({percent(found.iloc[0])})."
+        low, high = (
+            f"{percent(end)} ({', '.join(found.index[found == end])})"
+            for end in (found.min(), found.max())
         )
+        ends = f" By relation: from {low} to {high}." if low != high else ""
         return (
             f"In {len(beaten)} of {len(found)} relations, a token plus the mean offset of other "
             "pairs leads to its partner clearly more often than the token alone does "
             f"({percent(all_found)} against {percent(all_near)} of {n} pairs)."
-            f"{ends if found.iloc[-1] > found.iloc[0] else ''} Where the token itself may be the "
-            f"answer, {percent(kept)} are found.{beside}"
+            f"{ends} Where the token itself may be the answer, {percent(kept)} are found.{beside}"
         )
 
     def _beaten(self, results: Results) -> list[str]:

@@ -346,9 +346,9 @@ def _where_it_comes_back(results: Results) -> str:
     at_last = "at no depth" if last.empty else f"{after_layers(_passed(last)[0])} or more"
     best = {where: recall_tables.best_run(runs, at) for where, at in PUT_BACK.items()}
     parts = [f"{_brought_back(run)} {where}" for where, run in best.items() if run is not None]
-    lost = f" Its probability falls by {results.tables['traced']['lost'].mean():.2f}; what comes "
-    lost += "back of that, where a few neighbouring layers bring back most, is:"
-    most = f"{lost} {', and '.join(parts)}." if parts else ""
+    lost = f" Its probability falls by {results.tables['traced']['lost'].mean():.2f}; of that, put "
+    lost += "back one by one, a few neighbouring layers bring back at most"
+    most = f"{lost} {' and '.join(parts)}." if parts else ""
     return (
         "When one part of a question (a name, a digit) is exchanged, one clean state brings the "
         f"answer back: at that part {at_subject}, at the last token {at_last}.{most}"

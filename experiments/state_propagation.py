@@ -56,9 +56,9 @@ DOES_NOT = {
 """For the headline, by what is read."""
 NAMES = {
     "own": "own state",
-    "another": "another text's",
-    "shuffled": "own, shuffled",
-    "none": "no state",
+    "another": "control: another text's",
+    "shuffled": "control: own, shuffled",
+    "none": "control: no state",
     "text": "asked with the token",
     "decoded": "decoded at once",
 }
@@ -306,13 +306,13 @@ class StatePropagation(Experiment):
 
     def _told(self, rows: pd.DataFrame, told: str) -> Claim:
         """That the own state beats the best control, where neither was chosen."""
-        most = rows["control"].mode().iloc[0]
+        most = NAMES[rows["control"].mode().iloc[0]].removeprefix("control: ")
         return Claim.learned(
             where_read(SENTENCES[told], rows["layer"]),
             self._difference(rows, "best_control"),
             above=0.0,
             null=float(rows["best_control"].mean()),
-            null_note=f"how often the best control is right ({NAMES[most]}); read "
+            null_note=f"how often the best control is right ({most}); read "
             f"{after_layers(*rows['layer'])}, chosen on the other half of the cases",
             unit="share of cases, own state less best control",
             family="What is told of a state",

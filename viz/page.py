@@ -113,8 +113,8 @@ def _provenance(manifest: Mapping[str, Any]) -> str:
     """Model, how much was measured, and how long it took, on one line."""
     prompts = next((t["rows"] for t in manifest["tables"] if t["name"] == "prompts"), 0)
     most = max((claim["n"] for claim in manifest["claims"]), default=0)
-    much = f"{prompts:,} prompts" if prompts else f"at most {most:,} cases a claim" if most else ""
-    took = duration(manifest["seconds"]) if manifest.get("seconds") else ""
+    much = f"{prompts:,} prompts" if prompts else f"claims on up to {most:,} cases" if most else ""
+    took = f"measured in {duration(manifest['seconds'])}" if manifest.get("seconds") else ""
     return " · ".join(filter(None, [manifest["model"]["name"], much, took]))
 
 

@@ -126,7 +126,7 @@ def test_the_answer_stands_before_everything_else(runs):
     assert "Heads L2H0 and L2H1 write three times as far" in first
     for count in ("1 claim holds", "2 claims fail", "1 claim undecided", "3 claims not tested"):
         assert count in first
-    assert "smollm2 · at most 1,248 cases a claim · 3 min" in first
+    assert "smollm2 · claims on up to 1,248 cases · measured in 3 min" in first
     assert first.index("headline") < first.index("provenance") < first.index("drawing hero")
 
 
