@@ -207,8 +207,8 @@ class FlowFaithfulness(TextStudy):
         wide = areas_between(results.tables["areas"])
         leads = {other: mean_with_p((wide[rule] - wide[other]).to_numpy(), seed=self.seed)
                  for other in RULES if other != rule}  # fmt: skip
-        level = [f"“{other}”" for other, lead in leads.items() if not lead.low > 0]
-        return f", not shown to be ahead of {' or '.join(level)}" if level else ""
+        level = [other for other, lead in leads.items() if not lead.low > 0]
+        return f" (not shown to be ahead of {', '.join(level)})" if level else ""
 
     def claims(self, results: Results) -> list[Claim]:
         """Is everything kept the model; is a rule better than chance, gradients, the first rule?"""
