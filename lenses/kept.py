@@ -141,7 +141,7 @@ class PerPrompt:
         self._parts: dict[str, list[np.ndarray]] = {}  # of [prompt *cell]
 
     def update(self, **values: Shaped[np.ndarray, "prompt *cell"]) -> None:
-        """Add the rows of one or more prompts, the same names every time."""
+        """Add rows of one or more prompts to each name that is given."""
         for name, rows in values.items():
             self._parts.setdefault(name, []).append(np.asarray(rows))
 
