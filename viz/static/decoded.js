@@ -86,7 +86,7 @@ globalThis.Decoded = (() => {
       const view = states[at.state];
       const table = node("table");
       const head = node("tr");
-      head.append(node("th", "layers passed", { scope: "col" }), ...tokens.map((name) => node("th", name, { scope: "col" })));
+      head.append(node("th", "layers", { scope: "col" }), ...tokens.map((name) => node("th", name, { scope: "col" })));
       const body = view.layers.map((layer, row) => {
         const line = node("tr");
         line.append(node("th", layer, { scope: "row" }), ...tokens.map((_, pos) => filled(view, row, pos)));
