@@ -366,9 +366,10 @@ class TokenDecoding(Experiment):
     ) -> PerPrompt:
         """What adding the decoded token's direction does, at one position of each text."""
         kept = PerPrompt()
-        for text in self.stream(texts.scored[:PUSHED_TEXTS], kept, label):
-            rng = np.random.default_rng((self.seed, text.number, 1))
-            kept.update(effects=bake_off.push_text(model, lenses, where, text.ids, rng)[None])
+        for batch in self.stream(texts.scored[:PUSHED_TEXTS], kept, label, self.batch_size):
+            rngs = [np.random.default_rng((self.seed, text.number, 1)) for text in batch]
+            ids = [text.ids for text in batch]
+            kept.update(effects=bake_off.push_texts(model, lenses, where, ids, rngs))
         return kept
 
     def _against_random(

@@ -29,7 +29,7 @@ HUB_FILES = [*SETTINGS, "*.safetensors", "tokenizer*"]
 TOKENIZER_FILES = ["tokenizer*", "special_tokens*", "vocab*", "merges*", "*.model", "config.json"]
 HUB_SECONDS = 10
 SUMS = "sha256.json"
-CONVERSION = 4
+CONVERSION = 5
 """Counted up when what is written or refused in converting a .gguf file changes."""
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from models.card import LARGEST, MOST_LAYERS, ModelError
@@ -17,8 +18,10 @@ from models.text import begins_with_bos, read_ids
 
 ENDS = ("eos_token_id", "eot_token_id", "eom_token_id")
 """Metadata under `tokenizer.ggml` that name a token at which a continuation ends."""
-COMPARED = 64
-"""First and last rows of an unembedding that are held against the file's."""
+ENDS_OF_ROWS = slice(0, 64), slice(-64, None)
+"""Rows of an unembedding that are held against the file's."""
+UNEMBEDDING = "unembedding.npy"
+"""Where these rows stand in the folder that a file was converted to."""
 SAME: dict[str, tuple[str, ...]] = {
     "block_count": ("num_hidden_layers",),
     "embedding_length": ("hidden_size",),
@@ -89,30 +92,42 @@ def report_of_gguf(file: Path, model: PlainModel) -> list[str]:
     ]
 
 
-def unembedding_of_gguf(file: Path, model: PlainModel) -> list[str]:
-    """Which tensors are embedding and unembedding, where a .gguf file holds both, a line each.
+def keep_unembedding(file: Path, folder: Path) -> list[str]:
+    """Note in `folder` what a .gguf file that holds its unembedding reads out with.
 
-    A file of a tied model can hold the one matrix twice, in two precisions. Raises ModelError
-    unless the model reads out with the file's own `output.weight`.
+    Returns which tensors are embedding and unembedding, a line each: a file of a tied model can
+    hold the one matrix twice, in two precisions.
     """
     from gguf import GGUFReader, dequantize
 
     tensors = {tensor.name: tensor for tensor in GGUFReader(file).tensors}
     if "output.weight" not in tensors:
         return []
-    own, read = tensors["output.weight"], model.get_output_embeddings().weight
-    for rows in (slice(0, COMPARED), slice(-COMPARED, None)):
-        stated = torch.tensor(dequantize(own.data[rows], own.tensor_type)).to(read.dtype)
-        if not torch.equal(stated, read[rows].cpu()):
-            raise ModelError(
-                f"{file}: its unembedding, output.weight, is not what the model reads out with; "
-                "use the safetensors weights of this model"
-            )
+    own = tensors["output.weight"]
+    ends = [dequantize(own.data[rows], own.tensor_type) for rows in ENDS_OF_ROWS]
+    np.save(folder / UNEMBEDDING, np.stack(ends))
     names = {"embedding": "token_embd.weight", "unembedding": "output.weight"}
     return [
         f"read: {name} as the {part}, {tensors[name].tensor_type.name}"
         for part, name in names.items()
     ]
+
+
+def refuse_other_unembedding(folder: Path, model: PlainModel) -> None:
+    """Raise ModelError for a model that reads out with something else than its file's own matrix.
+
+    What the file has stands beside its conversion: to read a vocabulary out of a .gguf file takes
+    up to twenty seconds.
+    """
+    if not (folder / UNEMBEDDING).is_file():
+        return
+    read = model.get_output_embeddings().weight
+    for rows, stated in zip(ENDS_OF_ROWS, np.load(folder / UNEMBEDDING), strict=True):
+        if not torch.equal(torch.from_numpy(stated).to(read.dtype), read[rows].cpu()):
+            raise ModelError(
+                f"{folder}: the unembedding of its .gguf file, output.weight, is not what the "
+                "model reads out with; use the safetensors weights of this model"
+            )
 
 
 def refuse_large_gguf(file: Path) -> None:

@@ -16,9 +16,10 @@ from models.fetch import plain_folder, read_from, snapshot, weights_files
 from models.gguf_files import (
     as_the_file_splits,
     ends_of_gguf,
+    keep_unembedding,
     refuse_large_gguf,
+    refuse_other_unembedding,
     report_of_gguf,
-    unembedding_of_gguf,
 )
 from models.kinds import ignored_fields, refuse_unreadable_folder
 from models.memory import refuse_large_folder
@@ -80,8 +81,7 @@ def plain_model(card: Card, folder: Path, dtype: torch.dtype) -> tuple[PlainMode
     _refuse_lacking(card, folder, said)
     report = _read_of(card, folder, model, said["unexpected_keys"])
     refuse_not_finite(card, folder, dict(model.named_parameters()))
-    if card.source in ("gguf", "wheel"):
-        report += tuple(unembedding_of_gguf(weights_files(card)[0], model))
+    refuse_other_unembedding(folder, model)
     model.config.architectures = [type(model).__name__]
     return model.eval().requires_grad_(False), report
 
@@ -223,7 +223,7 @@ def _convert(gguf: Path, folder: Path) -> None:
     model, said = loaded
     if said["missing_keys"]:
         raise ValueError(f"{len(said['missing_keys'])} weights are missing")
-    report = report_of_gguf(gguf, model)
+    report = [*report_of_gguf(gguf, model), *keep_unembedding(gguf, folder)]
     # transformers refuses to save what was read from a .gguf file, so it is written here, and
     # without the note that it was quantised, which would be taken for the state of the new file.
     del model.config.quantization_config

@@ -113,14 +113,14 @@ def run_checked(model: Model, tokens: Int[Tensor, "batch pos"], edit: Edit | Non
         went[name] = value if edit is None or name.endswith(SEEN_ONLY) else edit(value, name)
         return None if edit is None else went[name]
 
-    names = [name for name in model.hook_dict if name == EMBED or _is_checked(model, name)]
+    ends = CHECKED if sinks(model.blocks) is None else (*CHECKED, SCORES)
+    names = [
+        name
+        for name in model.hook_dict
+        if name == EMBED or (name.startswith("blocks.") and name.endswith(ends))
+    ]
     hooks = [(name, partial(see, name=name)) for name in names]
     return Run(model.run_with_hooks(tokens, return_type="logits", fwd_hooks=hooks), came, went)
-
-
-def _is_checked(model: Model, name: str) -> bool:
-    ends = CHECKED if sinks(model.blocks) is None else (*CHECKED, SCORES)
-    return name.startswith("blocks.") and name.endswith(ends)
 
 
 def hooks_identity(model: Model, run: Run) -> Identity:

@@ -459,21 +459,24 @@ def _by_text(
     return np.moveaxis(values.reshape(*values.shape[:-1], -1, POSITIONS), -2, 0)
 
 
-def push_text(
+def push_texts(
     model: Model,
     lenses: Lenses,
     where: Sequence[Site],
-    ids: Sequence[int],
-    rng: np.random.Generator,
-) -> Float[np.ndarray, "site decoder effect"]:
-    """`pushed` at the middle of a text, by each of PUSHED; NaN where one was left out."""
-    noise = torch.from_numpy(rng.normal(size=model.cfg.d_model)).float().to(model.cfg.device)
+    texts: Sequence[Sequence[int]],
+    rngs: Sequence[np.random.Generator],
+) -> Float[np.ndarray, "text site decoder effect"]:
+    """`pushed` at the middle of texts, by each of PUSHED; NaN where one was left out."""
     here = [name for name in PUSHED if lenses.reads(name)]
-    effects = np.full((len(where), len(PUSHED), 2), np.nan)
-    before = states_of(model, ids[: len(ids) // 2 + 1], where)  # later ones change nothing here
-    for row, (site, states) in enumerate(zip(where, before, strict=True)):
-        found = pushed(model, lenses, states, site, here, noise)
-        effects[row, [PUSHED.index(name) for name in here]] = found
+    columns = [PUSHED.index(name) for name in here]
+    effects = np.full((len(texts), len(where), len(PUSHED), 2), np.nan)
+    halves = [ids[: len(ids) // 2 + 1] for ids in texts]  # later ones change nothing here
+    for text, (rng, before) in enumerate(
+        zip(rngs, states_of_each(model, halves, where), strict=True)
+    ):
+        noise = torch.from_numpy(rng.normal(size=model.cfg.d_model)).float().to(before.device)
+        for row, (site, states) in enumerate(zip(where, before, strict=True)):
+            effects[text, row, columns] = pushed(model, lenses, states, site, here, noise)
     return effects
 
 

@@ -19,7 +19,7 @@ from lenses.states.decoding import Site
 from models import Model
 from models.passes import reading
 
-CHUNK = 16
+CHUNK = 32
 """Copies of a text in one pass: so many rows of J are found by one backward pass."""
 SKIPPED = 1
 """First positions that are left out: the first token is the usual sink, unlike all others."""

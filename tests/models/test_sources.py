@@ -18,7 +18,7 @@ from tokenizers import processors
 
 from models import ModelError, check, load
 from models.card import Card
-from models.gguf_files import as_the_file_splits, unembedding_of_gguf
+from models.gguf_files import as_the_file_splits, refuse_other_unembedding
 from models.sources import folder_of
 from models.text import token_strings, tokenize
 from models.verification import CHECK_TEXT
@@ -126,7 +126,7 @@ def test_the_unembedding_of_a_gguf_file_is_its_own_and_not_the_embedding(tiny_gg
     assert "read: token_embd.weight as the embedding, F32" in model.read_report
     plain.lm_head.weight = plain.model.embed_tokens.weight
     with pytest.raises(ModelError, match=r"output\.weight, is not what the model reads out with"):
-        unembedding_of_gguf(tiny_gguf, plain)
+        refuse_other_unembedding(folder_of(model.card), plain)
 
 
 def test_gguf_is_converted_once_into_a_folder_that_plain_transformers_reads(tiny_gguf):

@@ -15,7 +15,7 @@ from lenses.states.bake_off import (
     decode_text,
     errors,
     plan_of,
-    push_text,
+    push_texts,
     ranks,
     score_texts,
     shares,
@@ -194,9 +194,13 @@ def test_random_vectors_are_as_long(states) -> None:
 
 
 def test_a_push_is_an_edit_of_the_state(adder, lenses) -> None:
-    """By hand: the direction, at PUSH times the state's length, added where the block ends."""
+    """By hand: the direction, at PUSH times the state's length, added where the block ends.
+
+    Beside a shorter text, which changes nothing.
+    """
     site, pos = Site(0, "resid_post"), len(TEXT) // 2
-    found = push_text(adder, lenses, [site], TEXT, np.random.default_rng(0))
+    rngs = [np.random.default_rng(seed) for seed in range(2)]
+    found = push_texts(adder, lenses, [site], [TEXT, TEXT[:9]], rngs)[0]
     at = lenses.where.index(site)
     state = states_of(adder, TEXT, [site])[0, pos]
     token = lenses.own(state).argmax()
@@ -218,9 +222,7 @@ def test_statistics_are_differences_of_scores(adder, lenses, plan) -> None:
     kept, pushes, texts = PerPrompt(), PerPrompt(), [TEXT, TEXT[::-1]]
     rngs = [np.random.default_rng(seed) for seed in range(2)]
     kept.update(**score_texts(adder, lenses, plan, texts, rngs))
-    for seed, ids in enumerate(texts):
-        effects = push_text(adder, lenses, plan.pushed, ids, np.random.default_rng(seed))
-        pushes.update(effects=effects[None])
+    pushes.update(effects=push_texts(adder, lenses, plan.pushed, texts, rngs))
     assert kept["top"].shape == (2, 3, len(NORMS), len(DECODERS), POSITIONS)
     found = statistics(kept, plan, pushes)
     final, kl = NORMS.index("final"), SCORES.index("kl")
