@@ -35,6 +35,13 @@ LEAST_OVERLAP = 0.25
 TOLERANCE = {"float32": 1e-3, "float16": 5e-2, "bfloat16": 2e-1}
 """Of the identities: shares of the largest value, and nats."""
 MORE = "texts (--count; an adder: --additions)"
+LUCK = f"more {MORE}: luck may explain it"
+WORDS_ALONE = "more texts or random models: it differs, but not beyond random weights"
+OPEN = {
+    LUCK: "differed from given text by no more than luck may explain",
+    WORDS_ALONE: "differed from given text, but not clearly more than with random weights",
+}
+"""What the headline says of a difference that is undecided, by what would decide it."""
 MEANING = {
     "head_norm": "logarithm of the mean length of what heads write",
     "cosine": "mean cosine of what a head writes with the sum over heads",
@@ -266,9 +273,7 @@ def _judged(rows: pd.DataFrame, chosen: pd.Series, shared: float, sure: Claim) -
         return {"verdict": "undecided", "decide": why}
     holds = bool(chosen["p"] <= LEVEL and (chosen["low"] > 0 or chosen["high"] < 0))
     p_fails = min(1.0, CLAIMS * luck_outside(rows, above=-BOUND, below=BOUND).max())
-    why = f"more {MORE}: luck may explain it"
-    if rows["p_any"].min() * CLAIMS <= LEVEL:
-        why = "more texts or random models: it differs, but not beyond random weights"
+    why = WORDS_ALONE if rows["p_any"].min() * CLAIMS <= LEVEL else LUCK
     return {"holds": holds, "p_fails": p_fails, "decide": why}
 
 
@@ -279,7 +284,7 @@ def _said(claim: Claim) -> str:
     if claim.verdict == "fails":
         return f"differed from given text by less than {BOUND:g} standard deviations throughout"
     needs = claim.decide or claim.needs
-    return f"could not be told from given text, nor shown to be like it; it takes {needs}"
+    return OPEN.get(needs, f"could not be compared with given text; it takes {needs}")
 
 
 def _if_alike(results: Results, filler: str, shared: str) -> dict[str, str]:
@@ -319,20 +324,21 @@ def _control_claim(rows: pd.DataFrame) -> Claim:
         Estimate(control.planted, np.nan, np.nan, int(rows["n"].iloc[0])), null=control.same,
         null_note="largest of all statistics between its own texts, "
         f"{'found in none' if control.quiet else 'found where there is nothing'}",
-        unit="standard deviations of attention on filler, the smaller of likeliest and sampled",
+        unit="standard deviations of attention on what follows, the smaller of two: of likeliest "
+        "and of sampled text",
         verdict="holds" if control.found and control.quiet else "fails", check=True,
     )  # fmt: skip
 
 
 def _effect_figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, Drawing]:
     return {
-        "How each filler differs from given text": bars(
+        "How each text differs from given text": bars(
             own_text_rows.with_held(tables["effects"]), "statistic", APART, series="filler",
             facet="held", reference=0,
             caption="Differences from given text at the same positions after the same prompts, in "
-            "standard deviations of tokens at the same position. Greedy and sampled are the "
-            "model's own. What goes away from one panel to the next is explained by what is held "
-            "fixed in addition, and what appears was hidden by it. 95 % intervals over prompts.",
+            "standard deviations of tokens at the same position. What goes away from one panel to "
+            "the next is explained by what is held fixed in addition, and what appears was hidden "
+            "by it. 95 % intervals over prompts.",
         ),
         "Beside random weights": bars(
             own_text_rows.beside_random(tables), "statistic", APART, series="weights",
@@ -370,7 +376,7 @@ def _text_figures(tokens: pd.DataFrame) -> dict[str, Drawing]:
         ),
         "Statistics along the text": curves(
             statistics, "token", "mean", series="filler", facet="statistic",
-            caption="Each statistic at the tokens after the prompt, less its mean over fillers, in "
+            caption="Each statistic at the tokens after the prompt, less its mean over texts, in "
             "standard deviations; nothing else is held fixed. Of long texts a few tokens together, "
             "beginning at the one given. Bands: 95 % over prompts.",
         ),
@@ -385,7 +391,7 @@ def _layer_figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, Drawing]:
             control.assign(against="against " + control["given"]), "statistic", APART,
             series="filler", facet="against", reference=0,
             caption="A planted model with a head that attends to its own words: against twins of "
-            "these words attention on the filler must be found, and between two texts that it "
+            "these words attention on what follows must be found, and between two texts that it "
             "sampled nothing (the likeliest text uses no twins at all and does differ).",
         )
     }  # fmt: skip

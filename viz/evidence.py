@@ -17,8 +17,8 @@ KINDS = {
     "descriptive": "A plain finding: a number that is not judged.",
 }
 
-MOST_NAMED, MOST_LABELS = 2, 5
-"""Claims, and labels of a family, that the first screen names for each verdict."""
+LINE = 120
+"""Characters in which the first screen names the claims of a verdict: a line at a desk."""
 
 _EMPTY = {
     "low": None, "high": None, "p": None, "threshold": None, "null": None, "null_note": "",
@@ -69,23 +69,37 @@ def _named(claims: list[dict[str, Any]]) -> list[tuple[str, int, str]]:
         if verdict == "not tested":
             told = [f"needs {need}" for need in dict.fromkeys(claim["needs"] for claim in members)]
         else:
-            families = dict.fromkeys(c["family"] or c["sentence"] for c in members)
-            told = [_together(name, members) for name in families]
+            told = _told(members)
         if members:
-            found.append((verdict, len(members), _some(told, MOST_NAMED, "; ")))
+            found.append((verdict, len(members), _fitting(told, LINE, "; ")))
     return found
 
 
-def _together(name: str, claims: list[dict[str, Any]]) -> str:
-    """A family with the labels of those of its claims; a claim by itself is its sentence."""
-    labels = [claim["label"] for claim in claims if claim["family"] == name]
-    said = name.rstrip(".")
-    return f"{said}: {_some(labels, MOST_LABELS, ', ')}" if labels else said
+def _told(claims: list[dict[str, Any]]) -> list[str]:
+    """Families with the labels of their claims where a line takes them, or with how many.
+
+    A claim by itself is its sentence.
+    """
+    families: dict[str, list[str]] = {}
+    for claim in claims:
+        families.setdefault((claim["family"] or claim["sentence"]).rstrip("."), []).append(
+            claim["label"]
+        )
+    whole = [
+        f"{name} ({'; '.join(labels)})" if any(labels) else name
+        for name, labels in families.items()
+    ]
+    if len("; ".join(whole)) <= LINE:
+        return whole
+    return [f"{name} ({len(n)})" if len(n) > 1 else name for name, n in families.items()]
 
 
-def _some(words: list[str], most: int, between: str) -> str:
-    more = len(words) - most
-    return between.join(words[:most]) + (f"{between}and {more} more" if more > 0 else "")
+def _fitting(words: list[str], room: int, between: str) -> str:
+    """The first, as many more as there is room for, and how many were left out."""
+    ends = [len(between.join(words[:count])) for count in range(1, len(words) + 1)]
+    shown = max(1, sum(end <= room for end in ends))
+    more = len(words) - shown
+    return between.join(words[:shown]) + (f"{between}and {more} more" if more else "")
 
 
 def is_check(claim: Mapping[str, Any]) -> bool:

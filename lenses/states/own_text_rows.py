@@ -9,6 +9,11 @@ from lenses.states.policy import STATISTICS
 from lenses.statistics.intervals import bootstrap
 
 APART = "difference (standard deviations)"
+TEXTS = {
+    "given": "given text", **{name: f"own {text}" for name, text in OWN.items()},
+    "other": "other text", "shuffled": "given text, shuffled",
+}  # fmt: skip
+"""Fillers in words."""
 TIMES = "entropy, as a share of that on the other text"
 LOWER = (0.33, "2605.25459: 3 to 4 times lower, post-trained models, surprisal not held fixed")
 """The published share, with its source."""
@@ -18,13 +23,14 @@ STEPS = 5
 
 def spaced(statistic: str) -> str:
     """The name of a statistic as words."""
-    return statistic.replace("_", " ")
+    return statistic.replace("filler", "what_follows").replace("_", " ")
 
 
 def in_words(rows: pd.DataFrame) -> pd.DataFrame:
-    """Differences with statistics as words, and which own `text` the filler is, if it is one."""
+    """Differences with statistics and fillers as words, and which own `text` it is, if one."""
     words, text = rows["statistic"].map(spaced), rows["filler"].map(OWN)
-    return rows.assign(statistic=words, text=text, **{APART: rows["estimate"]})
+    named = rows["filler"].map(TEXTS)
+    return rows.assign(statistic=words, text=text, filler=named, **{APART: rows["estimate"]})
 
 
 def with_held(effects: pd.DataFrame) -> pd.DataFrame:
@@ -80,6 +86,7 @@ def along_text(tokens: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
         parts.append(labels.assign(**ends, statistic=spaced(name)))
     rows = pd.concat(parts, ignore_index=True).rename(columns={"estimate": "mean"})
     rows = rows.sort_values("filler", key=lambda names: names.map(FILLERS.index), kind="stable")
+    rows["filler"] = rows["filler"].map(TEXTS)
     surprisal = rows["statistic"] == "surprisal"
     return (
         rows[surprisal].rename(columns={"mean": "surprisal"}),

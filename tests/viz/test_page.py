@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tests.viz import samples
 from viz import Drawing, write_gallery, write_page
 from viz.assets import STATIC
+from viz.evidence import evidence
 from viz.html import duration, number, probability
 from viz.page import MOST_HEAVY, first_sentence
 
@@ -267,3 +268,19 @@ def test_templates_escape_and_refuse_unknown_names():
 )  # fmt: skip
 def test_the_first_sentence_is_told_apart(text, parts):
     assert first_sentence(text) == parts
+
+
+def test_the_first_screen_names_the_claims_of_a_verdict_in_about_a_line():
+    """Labels where they fit, else how many; what is left out is counted, nothing is cut."""
+
+    def named(*claims: dict) -> str:
+        return evidence(samples.claim(**each) for each in claims)["named"][0][2]
+
+    few = [{"family": "Places differ.", "label": label} for label in ("tens", "hundreds")]
+    assert named(*few) == "Places differ (tens; hundreds)"
+    many = [{"family": "Places differ.", "label": f"place number {n}"} for n in range(9)]
+    others = [{"sentence": f"{n} {'long ' * 12}claim."} for n in range(3)]
+    assert named(*many) == "Places differ (9)"
+    assert named(*many, *others) == f"Places differ (9); 0 {'long ' * 12}claim; and 2 more"
+    alone = "long " * 40 + "claim"
+    assert named({"sentence": f"{alone}."}) == alone

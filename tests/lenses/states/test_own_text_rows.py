@@ -5,7 +5,7 @@ import pytest
 
 from lenses.states import own_text_rows
 from lenses.states.fillers import FILLERS, MAIN, OWN
-from lenses.states.own_text_rows import APART, TIMES
+from lenses.states.own_text_rows import APART, TEXTS, TIMES
 from lenses.states.policy import STATISTICS
 
 ENDS = {"low": -9.0, "high": 9.0, "p_any": 0.5, "n": 8}
@@ -67,9 +67,9 @@ def test_means_along_the_text_are_of_a_few_positions_together() -> None:
     ).assign(**dict.fromkeys(STATISTICS, 1.0))  # fmt: skip
     tokens["sink"] = None
     surprisal, statistics = own_text_rows.along_text(tokens.astype({"sink": float}))
-    assert surprisal["filler"].drop_duplicates().tolist() == list(FILLERS)
-    given = surprisal[surprisal["filler"] == "given"].set_index("token")["surprisal"]
+    assert surprisal["filler"].drop_duplicates().tolist() == list(TEXTS.values())
+    given = surprisal[surprisal["filler"] == "given text"].set_index("token")["surprisal"]
     assert given.to_dict() == {first: 2.5 + first + 0.5 for first in (0, 2, 4, 6, 8)}
-    varying = {name.replace("_", " ") for name in STATISTICS if name != "sink"}
+    varying = {own_text_rows.spaced(name) for name in STATISTICS if name != "sink"}
     assert set(statistics["statistic"]) == varying
     assert (statistics["mean"] == 1).all()
