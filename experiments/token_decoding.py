@@ -404,23 +404,24 @@ class TokenDecoding(Experiment):
         ends = mean_with_p(more.to_numpy(), seed=self.seed)
         logit = f", the logit lens at {best['logit_lens_agreement'].mean():.0%}"
         if not np.isnan(ends.low):  # fewer than five texts have no interval
-            logit += f" (difference {ends.estimate:.0%}, 95% interval {ends.low:.0%} to "
-            logit += f"{ends.high:.0%})"
+            interval = f"95% interval {ends.low:.0%} to {ends.high:.0%}"
+            logit += f" (difference {ends.estimate:.0%}, {interval})"
         said = (
             f"In the middle layers the {lens} comes nearest: it names the model's own next token "
             f"at {best['agreement'].mean():.0%} of positions"
             f"{'' if lens == 'logit lens' else logit}; the embedding alone, read in the same way, "
             f"gives {agreement['embedding alone', decoder, norm]:.0%}."
-        ).replace("%", " %")
+        )
         if same.isna().all():
-            return said
-        lowest = same.idxmin()
-        return said + (
-            " The logit lens decodes "
-            f"{same['final norm']:.0%} of a layer's positions to one and the same token; "
-            f"the norm “{lowest}” brings this to {same[lowest]:.0%}, but then it names the model's "
+            return said.replace("%", " %")
+        lowest, shown = same.idxmin(), same.map("{:.0%}".format)
+        beside = (
+            f"; the norm “{lowest}” brings this to {shown[lowest]}, but then it names the model's "
             f"token at {agreement['states', 'unembedding', lowest]:.0%}."
-        ).replace("%", " %")
+        )
+        beside = beside if shown[lowest] != shown["final norm"] else ", no norm fewer."
+        said += f" The logit lens decodes {shown['final norm']} of a layer's positions to one and "
+        return (said + "the same token" + beside).replace("%", " %")
 
     def claims(self, results: Results) -> list[Claim]:
         """Is what is decoded the model's; are fitted lenses nearer; do decoded tokens cause?"""

@@ -389,6 +389,19 @@ def test_two_layers_are_points_side_by_side_and_no_line():
     assert list(axis.get_xticks()) == [0, 1]
 
 
+@pytest.mark.parametrize(
+    ("layers", "whole"),
+    [([0, 0.5, 7, 12.5, 18], True), ([0, 7, 18], True), ([0, 0.5, 1, 1.5], False),
+     ([0.2, 7.3, 18.0], False)],
+)  # fmt: skip
+def test_layers_are_marked_at_whole_numbers_also_where_halves_are_drawn(layers, whole):
+    rows = pd.DataFrame({"layers passed": layers, "share": np.linspace(0, 0.4, len(layers))})
+    drawn = curves(rows, "layers passed", "share", caption="Shares.")
+    axis = drawn.figure().axes[0]
+    locator = axis.xaxis.get_major_locator()
+    assert locator._integer is whole
+
+
 def test_shares_have_an_axis_from_zero_to_one_and_a_reference_is_dashed():
     table = pd.DataFrame({"layer": range(4), "accuracy": [0.5, 0.6, 0.7, 0.8]})
     axis = curves(table, "layer", "accuracy", caption="", reference=0.1).figure().axes[0]

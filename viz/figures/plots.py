@@ -42,6 +42,8 @@ _LONGEST = 34
 """Letters of a category's name in one line."""
 _WIDE = 6
 """Times the range of the lines: bands that are wider are cut."""
+_SPAN = 4
+"""Of an axis in halves, from which on whole numbers mark it."""
 _MANY_POINTS = 2_000
 _MARKED_POINTS = 40
 """Points of a line that are marked; a line of one point is nothing else."""
@@ -172,7 +174,7 @@ def _curves(
             axis.axhline(reference, linestyle="--", linewidth=1.2, color=axis.title.get_color())
         if log_x:
             _spread(axis, part[x])
-        elif part[x].dtype.kind in "iu" and part[x].nunique() > 2:
+        elif _are_counts(part[x]):
             axis.xaxis.get_major_locator().set_params(integer=True)
         if shares:
             axis.set_ylim(-0.03, 1.03)
@@ -184,6 +186,13 @@ def _curves(
     if series:
         finish_legend(figure, axes[0])
     return figure
+
+
+def _are_counts(x: pd.Series) -> bool:
+    """Whether an axis is marked at whole numbers: layers passed may be a half between two."""
+    if x.nunique() <= 2 or x.dtype.kind not in "iuf":
+        return False
+    return x.dtype.kind in "iu" or bool((x % 0.5 == 0).all() and x.max() - x.min() >= _SPAN)
 
 
 def _name_axes(figure: Figure, axes: list[Axes], x: str, y: str) -> None:
