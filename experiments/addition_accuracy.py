@@ -274,11 +274,12 @@ def _in_form(forms: pd.DataFrame) -> str:
 
 
 def _digits_of(cell: pd.Series) -> str:
-    """The digits of a cell in words: `at place 5 (0 = units), carries over 4 nines`."""
+    """The digits of a cell in words: `at place 5 (0 = units), digits without a carry`."""
     place, run, carry = (int(cell[name]) for name in CELL)
-    nines = "one nine" if run == 1 else f"{run} nines"
+    nines = "a column that sums" if run == 1 else f"{run} columns that sum"
     if run:
-        kind = f"carries over {nines}" if carry else f"digits above {nines} that get no carry"
+        kind = f"{'carries over' if carry else 'digits above'} {nines} to 9"
+        kind += "" if carry else " and get no carry"
     else:
         kind = "carries from the column just below" if carry else "digits without a carry"
     return f"at place {place} (0 = units), {kind}"
@@ -354,7 +355,7 @@ def _pooled(sentence: str, cells: pd.DataFrame) -> Claim:
         above=SOLVED,
         unit="share of digits that are right",
         more="questions in these cells together (--per-cell)",
-        needs="longer sums, in which a carry can cross a nine (--places 3)",
+        needs="longer sums, in which a carry crosses a nine below the top digit (--places 3)",
     )
 
 

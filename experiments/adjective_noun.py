@@ -375,8 +375,8 @@ def _movement_figures(results: Results) -> dict[str, Drawing]:
             rows, PASSED, "movement", series="patched", facet="statistic",
             caption="Movement of the noun's state when an adjective is exchanged in the text, or "
             "only in what flows straight from it. Control: where the adjective describes something "
-            "else. Left, along the movement by its own adjective in the text, which is 1; "
-            "right, any movement. Bands: 95 % over frames.",
+            "else. First along the movement by its own adjective in the text, which is 1; "
+            "then any movement. Bands: 95 % over frames.",
         ),
         "In which layers it is moved": curves(
             whole, "layer", "share",

@@ -313,7 +313,8 @@ class Analogies(Experiment):
         )
         ends = f" By relation: from {low} to {high}." if low != high else ""
         return (
-            f"In {len(beaten)} of {len(found)} relations, a token plus the mean offset of other "
+            f"{'In part' if beaten else 'Not shown'}: in {len(beaten)} of {len(found)} relations a "
+            "token plus the mean offset of other "
             "pairs leads to its partner clearly more often than the token alone does "
             f"({percent(all_found)} against {percent(all_near)} of {n} pairs)."
             f"{ends} Where the token itself may be the answer, {percent(kept)} are found.{beside}"

@@ -248,7 +248,7 @@ class FactRecall(Experiment):
         """That what is brought back in the layers that are best for other facts is enough."""
         how = {"above": LEAST, "null": 0.0, "null_note": "nothing is brought back; the layers are "
                "those that are best for all other questions", "unit": "probability of the answer",
-               "label": label, "family": "Who brings the answer back?"}  # fmt: skip
+               "label": label, "family": "One part put back brings the answer back"}  # fmt: skip
         values = values[~np.isnan(values)]
         if len(values) < FEWEST:
             return Claim.not_tested("learned", sentence, NEEDS, label=label, family=how["family"])
@@ -346,8 +346,8 @@ def _where_it_comes_back(results: Results) -> str:
     at_last = "at no depth" if last.empty else f"{after_layers(_passed(last)[0])} or more"
     best = {where: recall_tables.best_run(runs, at) for where, at in PUT_BACK.items()}
     parts = [f"{_brought_back(run)} {where}" for where, run in best.items() if run is not None]
-    lost = f" Its probability falls by {results.tables['traced']['lost'].mean():.2f}; of that, put "
-    lost += "back one by one, a few neighbouring layers bring back at most"
+    lost = f" Its probability falls by {results.tables['traced']['lost'].mean():.2f}; put back "
+    lost += "alone, what a few neighbouring layers add brings back at most"
     most = f"{lost} {' and '.join(parts)}." if parts else ""
     return (
         "When one part of a question (a name, a digit) is exchanged, one clean state brings the "

@@ -240,11 +240,11 @@ class TokenInjection(Experiment):
         inside = f", and in {within['replace']} within the model" if best["layer"].max() else ""
         said = (
             f"The answer becomes that of another token in {within['state']} of questions when the "
-            f"state of the token asked about is exchanged for the other's, where this works best "
-            f"(best control {percent(best['best_control'].mean())}){until}. The other token's "
-            f"embedding does so in {percent(first[0])} before the first layer{inside}; put at the "
-            f"last token, it makes the model predict the other token itself in at most "
-            f"{percent(last.max())}."
+            f"state of the token asked about is exchanged for the other's, after as many layers as "
+            f"works best in other questions (best control {percent(best['best_control'].mean())})"
+            f"{until}. The other token's embedding does so in {percent(first[0])} before the first "
+            f"layer{inside}; put at the last token, it makes the model predict the other token "
+            f"itself in at most {percent(last.max())}."
         )
         if results.tables["questions"]["group"].iloc[0].startswith("place "):
             said += " In an adder these tokens are digits of the first number."

@@ -1,6 +1,8 @@
 """Figures without pyplot: panels of a stated size, one colour bar, and what cannot be drawn."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from textwrap import fill
 from typing import Any
 
@@ -20,6 +22,9 @@ WIDTH = 6.4
 """Inches: the widest figure, a column of text on a desk and readable on a phone."""
 DESK = 9.6
 """Inches: panels of points and lines that stand side by side, as wide as a page on a desk."""
+PHONE = 4.4
+"""Inches: the width of a panel on a phone, where others stand below it."""
+_phone: ContextVar[bool] = ContextVar("phone", default=False)
 
 _HATCHED = "not defined: hatched"
 _LETTER = 0.085
@@ -51,6 +56,21 @@ def _is_text(column: pd.Series) -> bool:
     return column.dtype.kind in "OU" or str(column.dtype) in ("str", "category")
 
 
+@contextmanager
+def on_phone() -> Iterator[None]:
+    """While it lasts, panels are drawn one below the other, as wide as a phone."""
+    token = _phone.set(True)
+    try:
+        yield
+    finally:
+        _phone.reset(token)
+
+
+def panel_width(width: float) -> float:
+    """The width of a panel in inches, or that of a phone."""
+    return PHONE if _phone.get() else width
+
+
 def panels(
     count: int, width: float, height: float, within: float = WIDTH, *, square: bool = False
 ) -> tuple[Figure, list[Axes]]:
@@ -58,6 +78,8 @@ def panels(
 
     Panels of `square` cells are drawn together: they leave room that others would take.
     """
+    if _phone.get() and not square:
+        width = within = PHONE
     columns = max(1, min(count, int(within / width + 1e-9)))
     rows = -(-count // columns)
     columns = -(-count // rows)

@@ -15,11 +15,14 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
+from viz.canvas import on_phone
 from viz.recolour import darkened
 from viz.style import PAPER, Theme, theme
 
 _PNG_DPI = 200
 _THUMB_PIXELS = (360, 240)
+PHONE_PIXELS = 424
+"""CSS pixels: what is no wider is readable on a phone, which shows it at 85 %."""
 
 
 @dataclass(frozen=True)
@@ -69,14 +72,16 @@ class Drawing:
         """Write images, data and `figure.json` to a folder, which is made where it is missing.
 
         Images are `figure.svg`, `figure-dark.svg` (text as outlines), `figure.png` and
-        `thumb.png`; the data are `data.parquet` and, as a download, `data.csv`.
+        `thumb.png`; of one that is too wide for a phone also `phone.svg` and `phone-dark.svg`,
+        with panels below one another. The data are `data.parquet` and, as a download, `data.csv`.
         """
         folder.mkdir(parents=True, exist_ok=True)
         width, height = self._save_images(folder)
+        phone = None if self.widget else self._save_for_phone(folder, width)
         frame = storable(self.data)
         frame.to_parquet(folder / "data.parquet", index=False, compression="zstd")
         frame.to_csv(folder / "data.csv", index=False)
-        described = self._described(title) | {"width": width, "height": height}
+        described = self._described(title) | {"width": width, "height": height, "phone": phone}
         text = json.dumps(described, ensure_ascii=True, allow_nan=False)
         (folder / "figure.json").write_text(text, encoding="utf-8")
 
@@ -89,14 +94,30 @@ class Drawing:
             figure = self.static()
             figure.set_facecolor(PAPER["light"])
             svg, picture = _svg(figure), _pixels(figure)
-        (folder / "figure.svg").write_text(svg, encoding="utf-8")
-        dark = svg if self.on_white else darkened(svg)
-        (folder / "figure-dark.svg").write_text(dark, encoding="utf-8")
+        self._write(folder, "figure", svg)
         picture.save(folder / "figure.png", dpi=(_PNG_DPI, _PNG_DPI))
         picture.thumbnail(_THUMB_PIXELS, Image.Resampling.LANCZOS)
         picture.save(folder / "thumb.png", optimize=True)
-        width, height = figure.get_size_inches() * 96
-        return round(width), round(height)
+        return _size(figure)
+
+    def _save_for_phone(self, folder: Path, desk: int) -> tuple[int, int] | None:
+        """Write it again where it is narrower on a phone than on a desk; returns its size then."""
+        if desk <= PHONE_PIXELS:
+            return None
+        with theme("light"), on_phone():
+            figure = self.static()
+            figure.set_facecolor(PAPER["light"])
+            width, height = _size(figure)
+            if width >= desk:
+                return None
+            self._write(folder, "phone", _svg(figure))
+        return width, height
+
+    def _write(self, folder: Path, name: str, svg: str) -> None:
+        """One picture in both themes."""
+        (folder / f"{name}.svg").write_text(svg, encoding="utf-8")
+        dark = svg if self.on_white else darkened(svg)
+        (folder / f"{name}-dark.svg").write_text(dark, encoding="utf-8")
 
     def _described(self, title: str) -> dict[str, Any]:
         widget = self.widget
@@ -112,6 +133,12 @@ class Drawing:
             "heading": self.heading,
             "on_white": self.on_white,
         }
+
+
+def _size(figure: Figure) -> tuple[int, int]:
+    """Width and height in CSS pixels."""
+    width, height = figure.get_size_inches() * 96
+    return round(width), round(height)
 
 
 def texts_of(drawing: Drawing) -> list[str]:

@@ -64,7 +64,7 @@ def test_a_model_that_loses_cascades_fails_the_claims_about_them(forgetful):
     experiment, results = forgetful
     verdicts = [claim.verdict for claim in experiment.claims(results)]
     assert verdicts == ["holds", "fails", "fails", "holds", "holds"]
-    lost = "carries over one nine are right 0 % of the time; 15 of 49 cells"
+    lost = "carries over a column that sums to 9 are right 0 % of the time; 15 of 49 cells"
     assert f"at place 2 (0 = units), {lost}" in experiment.headline(results)
 
 

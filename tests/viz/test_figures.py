@@ -25,6 +25,8 @@ from viz import (
     model_map,
     scatter,
 )
+from viz.canvas import PHONE
+from viz.drawing import PHONE_PIXELS
 from viz.style import PAPER, color_map, theme
 
 
@@ -41,11 +43,28 @@ def test_every_figure_is_saved_whole(saved, drawings):
     names = {"figure.svg", "figure-dark.svg", "figure.png", "thumb.png"}
     names |= {"data.csv", "data.parquet", "figure.json"}
     for title in drawings:
-        assert {path.name for path in (saved / title).iterdir()} == names
         told = json.loads((saved / title / "figure.json").read_text())
+        phone = {"phone.svg", "phone-dark.svg"} if told["phone"] else set()
+        assert {path.name for path in (saved / title).iterdir()} == names | phone
         assert told["title"] == title
         assert told["alt"]
         assert told["width"] <= 712, "wider than a page on a desk shows half as large again"
+
+
+def test_panels_that_stand_side_by_side_stand_below_one_another_on_a_phone(tmp_path):
+    rows = pd.DataFrame({"x": [0, 1, 2] * 3, "y": range(9), "part": np.repeat(list("abc"), 3)})
+    curves(rows, "x", "y", facet="part", caption="Three.").save(tmp_path / "three", "Three")
+    told = json.loads((tmp_path / "three" / "figure.json").read_text())
+    assert told["phone"][0] <= PHONE_PIXELS < told["width"]
+    assert told["phone"][1] > 2 * told["height"]
+    drawn = (tmp_path / "three" / "phone.svg").read_text()
+    assert f'width="{PHONE * 72:g}pt"' in drawn, "an SVG counts in points"
+    small = Drawing("Few.", rows, lambda: Figure(figsize=(3, 2)))
+    own = Drawing("One's own.", rows, lambda: Figure(figsize=(9, 2)))
+    for name, drawing in (("small", small), ("own", own)):  # no panels of ours to lay out anew
+        drawing.save(tmp_path / name, name)
+        assert json.loads((tmp_path / name / "figure.json").read_text())["phone"] is None
+        assert not (tmp_path / name / "phone.svg").exists()
 
 
 def test_svg_text_is_outlines_and_asks_for_no_font(saved, drawings):

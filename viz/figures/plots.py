@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter, ScalarFormatter, StrMethodFormatter
 
-from viz.canvas import DESK, in_lines, panels, require, split
+from viz.canvas import DESK, in_lines, panel_width, panels, require, split
 from viz.drawing import Drawing
 from viz.glossary import axis_name
 from viz.labels import label as label_of
@@ -341,7 +341,7 @@ def _dots(
     names = list(dict.fromkeys(pd.concat(parts.values())[category]))
     beside = _beside(names)
     longest = max(len(line) for name in beside for line in name.split("\n"))
-    width = max(_NARROW, 2.6 + 0.075 * longest)
+    width = panel_width(max(_NARROW, 2.6 + 0.075 * longest))
     figure, axes = panels(
         len(parts), width, 1.1 + (0.34 if len(names) <= 12 else 0.26) * len(names), DESK
     )
