@@ -270,7 +270,7 @@ def _in_form(forms: pd.DataFrame) -> str:
         return ""
     chosen = forms.loc[forms["chosen"], "form"].iloc[0]
     count = forms["form"].nunique()
-    return f", asked in the form {chosen} (the best of {count} on {CHOSEN_ON} other sums)"
+    return f", asked in the form {chosen} (none of {count} was better on {CHOSEN_ON} others)"
 
 
 def _digits_of(cell: pd.Series) -> str:

@@ -312,12 +312,12 @@ class Analogies(Experiment):
             for end in (found.min(), found.max())
         )
         ends = f" By relation: from {low} to {high}." if low != high else ""
+        told = "Yes" if len(beaten) == len(found) else "In part" if beaten else "Not shown"
         return (
-            f"{'In part' if beaten else 'Not shown'}: in {len(beaten)} of {len(found)} relations a "
-            "token plus the mean offset of other "
-            "pairs leads to its partner clearly more often than the token alone does "
-            f"({percent(all_found)} against {percent(all_near)} of {n} pairs)."
-            f"{ends} Where the token itself may be the answer, {percent(kept)} are found.{beside}"
+            f"{told}: in {len(beaten)} of {len(found)} relations a token plus the mean offset of "
+            "other pairs leads to its partner clearly more often than the token alone does "
+            f"({percent(all_found)} against {percent(all_near)} of {n} pairs).{ends} Where the "
+            f"token itself may be the answer, {percent(kept)} are found.{beside}"
         )
 
     def _beaten(self, results: Results) -> list[str]:

@@ -152,7 +152,7 @@ class DigitGeometry(Experiment):
             (True, True): "follow a line and a circle",
             (True, False): "follow a line; a circle beyond a bent line is not shown",
             (False, True): "follow a circle; a line is not shown",
-            (False, False): "are not shown to be more than a cloud: neither a line nor a circle is",
+            (False, False): "are not shown to follow a line, nor a circle",
         }[told[LINE] == "holds", told[CIRCLE] == "holds"]
         best, succeeds = geo.held_most(tables["by_layer"]), []
         for reads, won in shifts.success_where_clearest(tables["edits"], tables["fits"]).items():

@@ -299,7 +299,7 @@ def _adds(answers: pd.DataFrame, forms: pd.DataFrame) -> Claim:
     sums, asked = answers.query("kind == 'addition'")[["correct", "n"]].sum(), ""
     if len(forms):
         chosen = forms.loc[forms["chosen"], "form"].item()
-        asked = f", asked in the form {chosen!r}, the best of {len(forms)} on {CHOSEN_ON} "
+        asked = f", asked in the form {chosen!r}: none of {len(forms)} was better on {CHOSEN_ON} "
         asked += "other sums"
     return Claim.mechanical(
         "The model adds: after the right ones, it writes more than half of a sum's digits right.",

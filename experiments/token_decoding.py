@@ -419,7 +419,9 @@ class TokenDecoding(Experiment):
             f"; the norm “{lowest}” brings this to {shown[lowest]}, but then it names the model's "
             f"token at {agreement['states', 'unembedding', lowest]:.0%}."
         )
-        beside = beside if shown[lowest] != shown["final norm"] else ", no norm fewer."
+        beside = (
+            beside if shown[lowest] != shown["final norm"] else ", hardly fewer after any norm."
+        )
         said += f" The logit lens decodes {shown['final norm']} of a layer's positions to one and "
         return (said + "the same token" + beside).replace("%", " %")
 

@@ -241,7 +241,7 @@ class TokenInjection(Experiment):
         said = (
             f"The answer becomes that of another token in {within['state']} of questions when the "
             f"state of the token asked about is exchanged for the other's, after as many layers as "
-            f"works best in other questions (best control {percent(best['best_control'].mean())})"
+            f"work best in other questions (best control {percent(best['best_control'].mean())})"
             f"{until}. The other token's embedding does so in {percent(first[0])} before the first "
             f"layer{inside}; put at the last token, it makes the model predict the other token "
             f"itself in at most {percent(last.max())}."

@@ -81,7 +81,8 @@ def plain_model(card: Card, folder: Path, dtype: torch.dtype) -> tuple[PlainMode
     _refuse_lacking(card, folder, said)
     report = _read_of(card, folder, model, said["unexpected_keys"])
     refuse_not_finite(card, folder, dict(model.named_parameters()))
-    refuse_other_unembedding(folder, model)
+    if card.source in ("gguf", "wheel"):
+        refuse_other_unembedding(folder, model)
     model.config.architectures = [type(model).__name__]
     return model.eval().requires_grad_(False), report
 

@@ -79,7 +79,8 @@ def panels(
     Panels of `square` cells are drawn together: they leave room that others would take.
     """
     if _phone.get() and not square:
-        width = within = PHONE
+        within = PHONE
+        width = PHONE if width > PHONE / 2 else width
     columns = max(1, min(count, int(within / width + 1e-9)))
     rows = -(-count // columns)
     columns = -(-count // rows)

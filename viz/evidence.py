@@ -91,15 +91,18 @@ def _told(claims: list[dict[str, Any]]) -> list[str]:
     ]
     if len("; ".join(whole)) <= LINE:
         return whole
-    return [f"{name} ({len(n)})" if len(n) > 1 else name for name, n in families.items()]
+    return [
+        f"{name} ({len(labels)})" if len(labels) > 1 else said
+        for (name, labels), said in zip(families.items(), whole, strict=True)
+    ]
 
 
 def _fitting(words: list[str], room: int, between: str) -> str:
-    """The first, as many more as there is room for, and how many were left out."""
+    """The first, as many more as there is room for, and that others were left out."""
     ends = [len(between.join(words[:count])) for count in range(1, len(words) + 1)]
     shown = max(1, sum(end <= room for end in ends))
-    more = len(words) - shown
-    return between.join(words[:shown]) + (f"{between}and {more} more" if more else "")
+    left_out = shown < len(words)
+    return between.join(words[:shown]) + (f"{between}and others" if left_out else "")
 
 
 def is_check(claim: Mapping[str, Any]) -> bool:

@@ -58,7 +58,7 @@ def chosen_form(
     _, tried = sums_apart(places, seed, examples)
     right = right_by_form(model, forms, tried, stream, "choosing a form")
     chosen = forms[int(right.mean(axis=1).argmax())]
-    told = f"Sums are asked for in the form {chosen.name!r}, the best of {len(forms)} forms on "
+    told = f"Sums are asked for in the form {chosen.name!r}: none of {len(forms)} was better on "
     warnings.warn(f"{told}{len(tried)} other sums", TextNote, stacklevel=2)
     return chosen, form_rows(forms, chosen, right, "choice")
 

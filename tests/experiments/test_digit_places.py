@@ -64,7 +64,7 @@ def test_how_well_it_adds_is_said_first() -> None:
     forms = pd.DataFrame({"form": ["few-shot", "bare"], "chosen": [True, False]})
     claim = _adds(answers.assign(correct=[50, 30, 0]), forms)
     assert claim.verdict == "holds"
-    assert "in the form 'few-shot', the best of 2 on 24 other sums" in claim.unit
+    assert "in the form 'few-shot': none of 2 was better on 24 other sums" in claim.unit
 
 
 def test_all_claims_with_a_p_value_are_corrected_together(planted, adder) -> None:

@@ -167,7 +167,7 @@ def test_the_headline_names_no_norm_that_lowers_nothing(experiment, results):
     rows = results.tables["degeneracy"].assign(share=0.25)
     said = experiment.headline(Results({**results.tables, "degeneracy": rows}))
     assert said.endswith("decodes 25 % of a layer's positions to one and the same token, "
-                         "no norm fewer.")  # fmt: skip
+                         "hardly fewer after any norm.")  # fmt: skip
 
 
 def test_of_few_texts_the_headline_gives_no_interval(experiment, results):

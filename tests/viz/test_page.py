@@ -281,6 +281,8 @@ def test_the_first_screen_names_the_claims_of_a_verdict_in_about_a_line():
     many = [{"family": "Places differ.", "label": f"place number {n}"} for n in range(9)]
     others = [{"sentence": f"{n} {'long ' * 12}claim."} for n in range(3)]
     assert named(*many) == "Places differ (9)"
-    assert named(*many, *others) == f"Places differ (9); 0 {'long ' * 12}claim; and 2 more"
+    assert named(*many, *others) == f"Places differ (9); 0 {'long ' * 12}claim; and others"
+    single = {"family": f"Words {'long ' * 20}differ.", "label": "nouns"}
+    assert named(single, *many).startswith(f"Words {'long ' * 20}differ (nouns); ")
     alone = "long " * 40 + "claim"
     assert named({"sentence": f"{alone}."}) == alone

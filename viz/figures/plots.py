@@ -190,6 +190,7 @@ def _curves(
 
 def _are_counts(x: pd.Series) -> bool:
     """Whether an axis is marked at whole numbers: layers passed may be a half between two."""
+    x = x.dropna()
     if x.nunique() <= 2 or x.dtype.kind not in "iuf":
         return False
     return x.dtype.kind in "iu" or bool((x % 0.5 == 0).all() and x.max() - x.min() >= _SPAN)

@@ -68,7 +68,7 @@ def test_a_tokenizer_that_joins_digits_is_refused_in_one_line(monkeypatch):
 
 
 def test_the_form_in_which_the_model_adds_is_chosen(close):
-    told = "in the form 'few-shot, no spaces', the best of [0-9] forms on 24 other sums"
+    told = "in the form 'few-shot, no spaces': none of [0-9] was better on 24 other sums"
     with pytest.warns(TextNote, match=told):
         form = best_form(close, seed=3)
     assert form.name == "few-shot, no spaces"
