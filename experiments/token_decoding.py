@@ -415,15 +415,13 @@ class TokenDecoding(Experiment):
         if same.isna().all():
             return said.replace("%", " %")
         lowest, shown = same.idxmin(), same.map("{:.0%}".format)
-        beside = (
-            f"; the norm “{lowest}” brings this to {shown[lowest]}, but then it names the model's "
-            f"token at {agreement['states', 'unembedding', lowest]:.0%}."
-        )
-        beside = (
-            beside if shown[lowest] != shown["final norm"] else ", hardly fewer after any norm."
-        )
         said += f" The logit lens decodes {shown['final norm']} of a layer's positions to one and "
-        return (said + "the same token" + beside).replace("%", " %")
+        beside = "the same token, hardly fewer after any norm."
+        if shown[lowest] != shown["final norm"]:
+            told = agreement["states", "unembedding", lowest]
+            beside = f"the same token; the norm “{lowest}” brings this to {shown[lowest]}, but "
+            beside += f"then it names the model's token at {told:.0%}."
+        return (said + beside).replace("%", " %")
 
     def claims(self, results: Results) -> list[Claim]:
         """Is what is decoded the model's; are fitted lenses nearer; do decoded tokens cause?"""
