@@ -278,8 +278,7 @@ def _digits_of(cell: pd.Series) -> str:
     place, run, carry = (int(cell[name]) for name in CELL)
     nines = "a column that sums" if run == 1 else f"{run} columns that sum"
     if run:
-        kind = f"{'carries over' if carry else 'digits above'} {nines} to 9"
-        kind += "" if carry else " and get no carry"
+        kind = f"{'carries over' if carry else 'digits without a carry above'} {nines} to 9"
     else:
         kind = "carries from the column just below" if carry else "digits without a carry"
     return f"at place {place} (0 = units), {kind}"

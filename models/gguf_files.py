@@ -6,6 +6,8 @@ the tokenizer must cut text as the file says.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -62,14 +64,26 @@ DIGITS_APART = {"smollm", "starcoder", "refact", "command-r", "codeshell"}
 """Names for the same where every digit stands apart first, so that spaces before one stay whole."""
 
 
-def report_of_gguf(file: Path, model: PlainModel) -> list[str]:
+@dataclass(frozen=True)
+class Gguf:
+    """A .gguf file, which is read once: its vocabulary takes up to twenty seconds."""
+
+    file: Path
+
+    @cached_property
+    def reader(self) -> Any:
+        """Metadata (`fields`) and `tensors`, by the gguf package."""
+        from gguf import GGUFReader
+
+        return GGUFReader(self.file)
+
+
+def report_of_gguf(gguf: Gguf, model: PlainModel) -> list[str]:
     """What was read of a .gguf file and what was not, a line each.
 
     Raises ModelError for a tensor without a place, and for metadata that the config contradicts.
     """
-    from gguf import GGUFReader
-
-    reader = GGUFReader(file)
+    file, reader = gguf.file, gguf.reader
     kind = reader.fields["general.architecture"].contents()
     lost = sorted({tensor.name for tensor in reader.tensors} - _placed(model, kind))
     if lost:
@@ -92,15 +106,15 @@ def report_of_gguf(file: Path, model: PlainModel) -> list[str]:
     ]
 
 
-def keep_unembedding(file: Path, folder: Path) -> list[str]:
+def keep_unembedding(gguf: Gguf, folder: Path) -> list[str]:
     """Note in `folder` what a .gguf file that holds its unembedding reads out with.
 
     Returns which tensors are embedding and unembedding, a line each: a file of a tied model can
     hold the one matrix twice, in two precisions.
     """
-    from gguf import GGUFReader, dequantize
+    from gguf import dequantize
 
-    tensors = {tensor.name: tensor for tensor in GGUFReader(file).tensors}
+    tensors = {tensor.name: tensor for tensor in gguf.reader.tensors}
     if "output.weight" not in tensors:
         return []
     own = tensors["output.weight"]
@@ -116,8 +130,7 @@ def keep_unembedding(file: Path, folder: Path) -> list[str]:
 def refuse_other_unembedding(folder: Path, model: PlainModel) -> None:
     """Raise ModelError for a model that reads out with something else than its file's own matrix.
 
-    What the file has stands beside its conversion: to read a vocabulary out of a .gguf file takes
-    up to twenty seconds.
+    What the file has stands beside its conversion, so that the file need not be read.
     """
     if not (folder / UNEMBEDDING).is_file():
         return
@@ -130,27 +143,25 @@ def refuse_other_unembedding(folder: Path, model: PlainModel) -> None:
             )
 
 
-def refuse_large_gguf(file: Path) -> None:
+def refuse_large_gguf(gguf: Gguf) -> None:
     """Raise ModelError for metadata that no model has, before a model is made of it."""
-    from gguf import GGUFReader
-
-    for name, field in GGUFReader(file).fields.items():
+    file = gguf.file
+    for name, field in gguf.reader.fields.items():
         most = MOST_LAYERS if name.endswith(".block_count") else LARGEST
         value = field.contents() if len(field.data) == 1 else None
         if isinstance(value, int) and not name.startswith(("tokenizer.", "GGUF.")) and value > most:
             raise ModelError(f"{file}: {name} is {value}, more than {most}; get the file again")
 
 
-def as_the_file_splits(file: Path, tokenizer: Any) -> Any:
+def as_the_file_splits(gguf: Gguf, tokenizer: Any) -> Any:
     """A tokenizer read from a .gguf file, made to cut text as the file says.
 
     transformers cuts as GPT-2 does wherever it does not know the name. Raises ModelError for a
     name that is not known here either, and for a beginning of texts that is not the stated one.
     """
-    from gguf import GGUFReader
-
+    file = gguf.file
     stated = {name.removeprefix("tokenizer.ggml."): field.contents()
-              for name, field in GGUFReader(file).fields.items()
+              for name, field in gguf.reader.fields.items()
               if name.startswith("tokenizer.ggml.") and len(field.data) == 1}  # fmt: skip
     if stated.get("model") == "gpt2":
         _split(file, stated.get("pre"), tokenizer)
@@ -257,10 +268,8 @@ DERIVED: dict[str, Callable[[PretrainedConfig], Any]] = {
 """Metadata that a config has under no name of its own."""
 
 
-def ends_of_gguf(file: Path) -> list[int]:
+def ends_of_gguf(gguf: Gguf) -> list[int]:
     """Every token at which a continuation ends, as a .gguf file names them."""
-    from gguf import GGUFReader
-
-    fields = GGUFReader(file).fields
+    fields = gguf.reader.fields
     stated = [fields.get(f"tokenizer.ggml.{name}") for name in ENDS]
     return sorted({int(field.contents()) for field in stated if field is not None})

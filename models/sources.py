@@ -14,6 +14,7 @@ from tokenizers import Tokenizer as FileTokenizer
 from models.card import Card, ModelError
 from models.fetch import plain_folder, read_from, snapshot, weights_files
 from models.gguf_files import (
+    Gguf,
     as_the_file_splits,
     ends_of_gguf,
     keep_unembedding,
@@ -204,22 +205,23 @@ def refuse_not_finite(card: Card, where: Path, weights: dict[str, torch.Tensor])
             raise ModelError(f"{card.name}: {name} in {where} is NaN or infinite; {advice}")
 
 
-def _convert(gguf: Path, folder: Path) -> None:
+def _convert(file: Path, folder: Path) -> None:
     """Write a .gguf file's model, dequantised, and its tokenizer as a transformers folder.
 
     Raises ModelError for a file that transformers reads as another model than it is.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer  # takes seconds to import
 
+    gguf = Gguf(file)
     with _quiet():
-        place = {"gguf_file": gguf.name, **TRUSTED}
+        place = {"gguf_file": file.name, **TRUSTED}
         refuse_large_gguf(gguf)
-        card = Card.of(gguf.stem, gguf.parent, {"source": "gguf", "path": gguf})
-        refuse_large_folder(card, gguf.parent, **place)
-        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **place)
+        card = Card.of(file.stem, file.parent, {"source": "gguf", "path": file})
+        refuse_large_folder(card, file.parent, **place)
+        tokenizer = AutoTokenizer.from_pretrained(file.parent, **place)
         as_the_file_splits(gguf, tokenizer).save_pretrained(folder)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            gguf.parent, dtype=torch.float32, output_loading_info=True, **place
+            file.parent, dtype=torch.float32, output_loading_info=True, **place
         )
     model, said = loaded
     if said["missing_keys"]:

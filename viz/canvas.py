@@ -67,8 +67,8 @@ def on_phone() -> Iterator[None]:
 
 
 def panel_width(width: float) -> float:
-    """The width of a panel in inches, or that of a phone."""
-    return PHONE if _phone.get() else width
+    """The width of a panel in inches: on a phone all of it, unless two stand side by side there."""
+    return PHONE if _phone.get() and width > PHONE / 2 else width
 
 
 def panels(
@@ -79,8 +79,7 @@ def panels(
     Panels of `square` cells are drawn together: they leave room that others would take.
     """
     if _phone.get() and not square:
-        within = PHONE
-        width = PHONE if width > PHONE / 2 else width
+        width, within = panel_width(width), PHONE
     columns = max(1, min(count, int(within / width + 1e-9)))
     rows = -(-count // columns)
     columns = -(-count // rows)

@@ -15,14 +15,12 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
-from viz.canvas import on_phone
+from viz.canvas import PHONE, on_phone
 from viz.recolour import darkened
 from viz.style import PAPER, Theme, theme
 
 _PNG_DPI = 200
 _THUMB_PIXELS = (360, 240)
-PHONE_PIXELS = 424
-"""CSS pixels: what is no wider is readable on a phone, which shows it at 85 %."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +100,7 @@ class Drawing:
 
     def _save_for_phone(self, folder: Path, desk: int) -> tuple[int, int] | None:
         """Write it again where it is narrower on a phone than on a desk; returns its size then."""
-        if desk <= PHONE_PIXELS:
+        if desk <= PHONE * 96:
             return None
         with theme("light"), on_phone():
             figure = self.static()

@@ -121,6 +121,11 @@ def test_a_difference_that_random_weights_show_too_is_undecided(
         found, _, _ = claims_of(experiment, results, **tables)
         assert {claim.verdict for claim in found} == {"undecided"}
         assert "random weights" in found[0].decide
+        told = experiment.headline(Results(dict(results.tables) | tables))
+        assert "text differed from given text, but not clearly more than with random" in told
+    tables["effects"] = made(results, -0.6, 0.5)
+    told = experiment.headline(Results(dict(results.tables) | tables))
+    assert "differed from given text by no more than luck may explain" in told
 
 
 def test_small_differences_are_none_only_if_the_control_holds(

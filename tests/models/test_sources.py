@@ -18,7 +18,7 @@ from tokenizers import processors
 
 from models import ModelError, check, load
 from models.card import Card
-from models.gguf_files import as_the_file_splits, refuse_other_unembedding
+from models.gguf_files import Gguf, as_the_file_splits, refuse_other_unembedding
 from models.sources import folder_of
 from models.text import token_strings, tokenize
 from models.verification import CHECK_TEXT
@@ -212,7 +212,7 @@ def test_a_beginning_that_a_gguf_file_denies_is_refused(tmp_path, folders, own_c
     )
     said = r"tokenizer\.ggml\.add_bos_token is False, but with transformers a text begins with"
     with pytest.raises(ModelError, match=said):
-        as_the_file_splits(file, tokenizer)
+        as_the_file_splits(Gguf(file), tokenizer)
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,6 @@ from viz import (
     scatter,
 )
 from viz.canvas import PHONE
-from viz.drawing import PHONE_PIXELS
 from viz.style import PAPER, color_map, theme
 
 
@@ -55,7 +54,7 @@ def test_panels_that_stand_side_by_side_stand_below_one_another_on_a_phone(tmp_p
     rows = pd.DataFrame({"x": [0, 1, 2] * 3, "y": range(9), "part": np.repeat(list("abc"), 3)})
     curves(rows, "x", "y", facet="part", caption="Three.").save(tmp_path / "three", "Three")
     told = json.loads((tmp_path / "three" / "figure.json").read_text())
-    assert told["phone"][0] <= PHONE_PIXELS < told["width"]
+    assert told["phone"][0] <= PHONE * 96 < told["width"]
     assert told["phone"][1] > 2 * told["height"]
     drawn = (tmp_path / "three" / "phone.svg").read_text()
     assert f'width="{PHONE * 72:g}pt"' in drawn, "an SVG counts in points"
