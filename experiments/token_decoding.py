@@ -404,8 +404,8 @@ class TokenDecoding(Experiment):
         ends = mean_with_p(more.to_numpy(), seed=self.seed)
         logit = f", the logit lens at {best['logit_lens_agreement'].mean():.0%}"
         if not np.isnan(ends.low):  # fewer than five texts have no interval
-            interval = f"95% interval {ends.low:.0%} to {ends.high:.0%}"
-            logit += f" (difference {ends.estimate:.0%}, {interval})"
+            logit += f" (difference {ends.estimate:.0%}, 95% interval {ends.low:.0%} to "
+            logit += f"{ends.high:.0%}{'' if ends.low > 0 else ', so not shown to be ahead'})"
         said = (
             f"In the middle layers the {lens} comes nearest: it names the model's own next token "
             f"at {best['agreement'].mean():.0%} of positions"

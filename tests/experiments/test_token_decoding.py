@@ -163,6 +163,15 @@ def test_the_headline_names_the_lens_its_share_and_what_lowers_degeneracy(experi
     assert "95 % interval" in said
 
 
+@pytest.mark.parametrize("lead", [0.0, 0.2])
+def test_the_headline_says_where_the_best_lens_is_not_shown_to_be_ahead(experiment, results, lead):
+    best = results.tables["best"].assign(agreement=0.4, decoder="ridge lens", norm="final norm")
+    noise = np.resize([-0.05, 0.05], len(best))
+    best = best.assign(logit_lens_agreement=0.4 - lead + noise)
+    said = experiment.headline(Results({**results.tables, "best": best}))
+    assert ("so not shown to be ahead" in said) is (lead == 0.0)
+
+
 def test_the_headline_names_no_norm_that_lowers_nothing(experiment, results):
     rows = results.tables["degeneracy"].assign(share=0.25)
     said = experiment.headline(Results({**results.tables, "degeneracy": rows}))
