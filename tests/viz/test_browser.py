@@ -219,6 +219,18 @@ def test_a_phone_scrolls_a_figure_and_does_not_shrink_it_below_reading(tab, runs
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
+@pytest.mark.parametrize("run", [FULL, NEW])
+def test_a_phone_leads_to_every_part_and_says_which_claims_hold(tab, runs, run):
+    page = tab(390).open(runs / run).page
+    boxes = [link.bounding_box() for link in page.locator(".bar nav a:visible").all()]
+    theme = page.locator(".bar .theme").bounding_box()["x"]
+    assert len(boxes) >= 5
+    assert max(box["x"] + box["width"] for box in boxes) <= theme
+    told = page.locator(".answer .verdicts li > span + span")
+    assert all(words.is_visible() for words in told.all())
+    assert told.count() == page.locator(".answer .verdicts .badge").count()
+
+
 def test_print_shows_light_stills_only(tab, runs):
     page = tab(color_scheme="dark").open(runs / FULL).scroll().page
     page.emulate_media(media="print")
