@@ -10,10 +10,11 @@ from typing import Literal, get_args
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
-from scipy import stats
+from scipy import special
 from scipy.optimize import linear_sum_assignment
 
 from lenses.addition.roles import MOVES, SPARES
+from lenses.statistics.correlations import ranks
 from lenses.statistics.intervals import luck_as_far, wilson
 
 SOLVED = 0.95
@@ -177,8 +178,8 @@ def _sequences(dated: pd.DataFrame) -> dict[str, dict[int, list[np.ndarray]]]:
 def _tau(dates: Float[np.ndarray, "*draw item"]) -> Float[np.ndarray, "*draw"]:
     """Kendall's tau-b of dates with the order that they stand in; NaN where all are the same."""
     early, late = np.triu_indices(dates.shape[-1], 1)
-    ranks = stats.rankdata(dates, axis=-1)
-    signs = np.sign(ranks[..., late] - ranks[..., early])
+    ranked = ranks(dates)
+    signs = np.sign(ranked[..., late] - ranked[..., early])
     untied = np.abs(signs).sum(-1)
     with np.errstate(invalid="ignore"):
         return signs.sum(-1) / np.sqrt(len(early) * untied)
@@ -293,6 +294,6 @@ def mean_of_few(values: Float[np.ndarray, "n"]) -> tuple[float, float, float, fl
     mean = float(values.mean())
     if len(values) < 3 or np.ptp(values) < 1e-9:
         return mean, -np.inf, np.inf, 1.0
-    error = float(stats.sem(values))
-    half = float(stats.t.ppf(0.975, len(values) - 1)) * error
-    return mean, mean - half, mean + half, float(stats.t.sf(mean / error, len(values) - 1))
+    error = float(values.std(ddof=1) / np.sqrt(len(values)))
+    half = float(special.stdtrit(len(values) - 1, 0.975)) * error
+    return mean, mean - half, mean + half, float(special.stdtr(len(values) - 1, -mean / error))

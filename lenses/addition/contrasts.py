@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int, Num
-from scipy import stats
+from scipy import special
 
 from lenses.patching.interchange import Reading
 from lenses.statistics.intervals import benjamini_hochberg, largest_by_luck, wilson
@@ -303,7 +303,7 @@ def rates(counts: pd.DataFrame, luck: Float[np.ndarray, "draw"]) -> pd.DataFrame
     table.loc[~tested, ["flip", "flip_low", "flip_high", "logit_shift", "null_change"]] = np.nan
     table["n"] = n.astype(int)
     discordant = (counts["flip_only"] + counts["null_only"]).to_numpy()
-    p = stats.binom.sf(counts["flip_only"].to_numpy() - 1, discordant, 0.5)
+    p = special.bdtrc(counts["flip_only"].to_numpy() - 1, discordant, 0.5)
     table["p"] = np.where(tested, p, np.nan)
     table.loc[tested, "q"] = benjamini_hochberg(p[tested])
     excess = (counts["flip_only"] - counts["null_only"]) / np.sqrt(np.maximum(discordant, 1))

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
-from scipy import stats
+from scipy import special
 
 from lenses.statistics.grid import grid
 from lenses.statistics.intervals import bootstrap, luck_as_far
@@ -366,7 +366,7 @@ def beyond_controls(value: float, controls: Float[np.ndarray, "control"]) -> flo
     if spread < 1e-12:
         return float(luck_as_far(value, controls))
     t = (value - controls.mean()) / (spread * np.sqrt((count + 1) / count))
-    return float(stats.t.sf(t, count - 1))
+    return float(special.stdtr(count - 1, -t))
 
 
 def clearest_layer(fits: pd.DataFrame) -> tuple[int, float]:

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from einops import einsum, repeat
 from jaxtyping import Bool, Float, Int
-from scipy.stats import rankdata
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from lenses.statistics.correlations import ranks
 from models import Model
 from models.parts import AttentionOut, attention_out
 from models.readout import Unembedding, unembedding
@@ -225,8 +225,8 @@ def _correlations(
 
 def _ranked(values: Float[np.ndarray, "*row source"]) -> Float[np.ndarray, "*row source"]:
     """Ranks, centred and of unit length; zeros where values do not vary."""
-    ranks = rankdata(values, axis=-1)
-    return _unit(ranks - ranks.mean(-1, keepdims=True))
+    ranked = ranks(values)
+    return _unit(ranked - ranked.mean(-1, keepdims=True))
 
 
 def _unit(centred: Float[np.ndarray, "*row source"]) -> Float[np.ndarray, "*row source"]:

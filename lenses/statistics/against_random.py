@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
-from scipy import stats
+from scipy import special
 
 from lenses.statistics.intervals import (
     ROUNDING,
@@ -44,7 +44,7 @@ def as_high_by_luck(own: float, random: Float[np.ndarray, "model"], cases: int =
         spread = max(spread, abs(apart) / cases / np.sqrt(count))
     if not spread > ROUNDING * np.abs(random).max():
         return 1 / (count + 1) if apart > 0 else 1.0
-    return float(stats.t.sf(apart / (spread * np.sqrt(1 + 1 / count)), count - 1))
+    return float(special.stdtr(count - 1, -apart / (spread * np.sqrt(1 + 1 / count))))
 
 
 def one_more_model(

@@ -26,7 +26,7 @@ def spearman(
     x: Float[np.ndarray, "*row point"], y: Float[np.ndarray, "*row point"]
 ) -> Float[np.ndarray, "*row"]:
     """Rank correlation along the last axis, ties at their mean rank; undefined as `pearson`."""
-    return pearson(_ranks(x), _ranks(y))
+    return pearson(ranks(x), ranks(y))
 
 
 def kendall(
@@ -42,7 +42,7 @@ def kendall(
         return np.full(x.shape[:-1], np.nan)
     # Twice the mean rank is a whole number. Ties in x are sorted by y, so that a pair tied in x is
     # never an inversion.
-    rank_x, rank_y = (np.nan_to_num(2 * _ranks(v)).astype(np.int64) for v in (x, y))
+    rank_x, rank_y = (np.nan_to_num(2 * ranks(v)).astype(np.int64) for v in (x, y))
     both = np.sort(rank_x * (2 * n + 1) + rank_y, axis=-1)
     pairs = n * (n - 1) // 2
     tied_x, tied_y = _tied_pairs(both // (2 * n + 1)), _tied_pairs(np.sort(rank_y))
@@ -54,16 +54,26 @@ def kendall(
     return np.where(np.isnan(x).any(-1) | np.isnan(y).any(-1), np.nan, tau)
 
 
-def _ranks(values: Float[np.ndarray, "*row point"]) -> Float[np.ndarray, "*row point"]:
+def ranks(values: Num[np.ndarray, "*row point"]) -> Float[np.ndarray, "*row point"]:
     """Ranks from 1 along the last axis, ties at their mean; rows with a NaN are all NaN."""
+    least, most = ranks_of_ties(values)
+    return (least + most) / 2
+
+
+def ranks_of_ties(
+    values: Num[np.ndarray, "*row point"],
+) -> tuple[Float[np.ndarray, "*row point"], Float[np.ndarray, "*row point"]]:
+    """The lowest and the highest rank that each value could have among those equal to it."""
     order = np.argsort(values, axis=-1)
     ordered = np.take_along_axis(values, order, axis=-1)
     start = _run_starts(ordered)
     # Read backwards, the runs of ties start where they end.
     end = values.shape[-1] - 1 - _run_starts(ordered[..., ::-1])[..., ::-1]
-    ranks = np.empty(values.shape)
-    np.put_along_axis(ranks, order, (start + end) / 2 + 1, axis=-1)
-    return np.where(np.isnan(ordered[..., -1:]), np.nan, ranks)
+    least, most = np.empty(values.shape), np.empty(values.shape)
+    np.put_along_axis(least, order, start + 1.0, axis=-1)
+    np.put_along_axis(most, order, end + 1.0, axis=-1)
+    unknown = np.isnan(ordered[..., -1:])
+    return np.where(unknown, np.nan, least), np.where(unknown, np.nan, most)
 
 
 def _run_starts(ordered: Num[np.ndarray, "*row point"]) -> Int[np.ndarray, "*row point"]:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Num
-from scipy import stats
+from scipy import special
 
 RESAMPLES = 10_000
 FEWEST = 5
@@ -90,7 +90,7 @@ def wilson(
     correct, n = np.asarray(correct, dtype=float), np.asarray(n, dtype=float)
     if np.any((correct < 0) | (correct > n)):
         raise ValueError("correct must lie between 0 and n")
-    z = stats.norm.ppf((1 + level) / 2)
+    z = special.ndtri((1 + level) / 2)
     trials = np.maximum(n, 1)
     share = correct / trials
     middle = (share + z**2 / (2 * trials)) / (1 + z**2 / trials)
@@ -185,7 +185,7 @@ def _ends(
     known = ~np.isnan(centred)
     values, n = np.where(known, centred, 0), known.sum(axis=0)
     error = np.sqrt((values**2).sum(axis=0) / (n - 1) / n)
-    student = stats.t.ppf(0.975, n - 1)
+    student = special.stdtrit(n - 1, 0.975)
     ratios = np.empty((resamples, centred.shape[1]))
     for some, drawn in draws:
         ratios[some] = _studentised(drawn, values, known, error)
@@ -279,7 +279,7 @@ def luck_beyond(
     """
     free = np.maximum(np.asarray(n) - 1, 1)
     height = np.asarray(apart) / np.maximum(half, 1e-300)
-    return np.asarray(2 * stats.t.sf(stats.t.isf(0.025, free) * height, free))
+    return np.asarray(2 * special.stdtr(free, -special.stdtrit(free, 0.975) * height))
 
 
 def luck_outside(
@@ -316,6 +316,12 @@ def largest_by_luck(
 def benjamini_hochberg(p: Float[np.ndarray, "*cell"]) -> Float[np.ndarray, "*cell"]:
     """Adjusted p-values q over the whole grid: q <= .05 keeps the false discovery rate at .05.
 
-    (Benjamini & Hochberg 1995, JRSS B 57.)
+    (Benjamini & Hochberg 1995, JRSS B 57.) Raises ValueError for a p that is unknown, or no share.
     """
-    return stats.false_discovery_control(p.ravel()).reshape(p.shape)
+    if not ((p >= 0) & (p <= 1)).all():
+        raise ValueError("p-values must lie between 0 and 1")
+    order, count = p.argsort(axis=None), p.size
+    raised = p.ravel()[order] * count / np.arange(1, count + 1)
+    q = np.empty(count)
+    q[order] = np.minimum.accumulate(raised[::-1])[::-1]
+    return q.reshape(p.shape)

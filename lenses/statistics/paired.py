@@ -2,7 +2,7 @@
 
 import numpy as np
 from jaxtyping import Bool
-from scipy import stats
+from scipy import special
 
 from lenses.statistics.intervals import Estimate, wilson
 
@@ -23,6 +23,6 @@ def paired_shares(one: Bool[np.ndarray, "case"], other: Bool[np.ndarray, "case"]
     above = up[0] ** 2 - 2 * phi * up[0] * down[1] + down[1] ** 2
     gap = float(shares[0] - shares[1])
     only = int((one & ~other).sum()), int((other & ~one).sum())
-    p = stats.binomtest(only[0], sum(only)).pvalue if sum(only) else 1.0
+    p = min(1.0, 2 * special.bdtr(min(only), sum(only), 0.5))
     ends = gap - np.sqrt(max(below, 0.0)), gap + np.sqrt(max(above, 0.0))
     return Estimate(gap, float(ends[0]), float(ends[1]), n, float(p))

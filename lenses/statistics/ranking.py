@@ -11,9 +11,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
-from scipy.stats import rankdata
 
-from lenses.statistics.correlations import kendall
+from lenses.statistics.correlations import kendall, ranks, ranks_of_ties
 
 TOP = 0.1
 """The share of heads that counts as the top; at least one of each group."""
@@ -38,9 +37,10 @@ def rank_vectors(
 
     The inner product of two is Spearman's correlation, and 0 with what ranks nothing.
     """
-    ranks = rankdata(values, axis=-1) - (values.shape[-1] + 1) / 2
-    length = np.linalg.norm(ranks, axis=-1, keepdims=True)
-    return np.divide(ranks, length, out=np.where(np.isnan(ranks), np.nan, 0.0), where=length > 0)
+    centred = ranks(values) - (values.shape[-1] + 1) / 2
+    length = np.linalg.norm(centred, axis=-1, keepdims=True)
+    none = np.where(np.isnan(centred), np.nan, 0.0)
+    return np.divide(centred, length, out=none, where=length > 0)
 
 
 def rank_correlation(
@@ -73,10 +73,10 @@ def area_under_curve(
     A mean over the groups that have both kinds; NaN without any. (The ROC-AUC; Hanley & McNeil
     1982.)
     """
-    ranks, members = rankdata(measure, axis=-1), matters.shape[-1]
+    members = matters.shape[-1]
     inside = matters.sum(axis=-1)
     pairs = inside * (members - inside)
-    above = np.where(matters, ranks, 0).sum(axis=-1) - inside * (inside + 1) / 2
+    above = np.where(matters, ranks(measure), 0).sum(axis=-1) - inside * (inside + 1) / 2
     return mean_of_known(np.divide(above, pairs, out=np.full(pairs.shape, np.nan), where=pairs > 0))
 
 
@@ -96,13 +96,13 @@ def _in_top(
     values: Float[np.ndarray, "*row group member"], size: int
 ) -> Float[np.ndarray, "*row group member"]:
     """Chance of each to be among the `size` largest, ties broken by lot."""
-    least, most = (rankdata(-values, axis=-1, method=method) for method in ("min", "max"))
+    least, most = ranks_of_ties(-values)
     return np.clip((size - least + 1) / (most - least + 1), 0, 1)
 
 
 def rank_of(values: Float[np.ndarray, "*row member"], member: int) -> Float[np.ndarray, "*row"]:
     """A member's rank by values: the largest has 1, ties share their mean."""
-    return rankdata(-values, axis=-1)[..., member]
+    return ranks(-values)[..., member]
 
 
 def mean_of_known(values: Float[np.ndarray, "..."], axes: int = 1) -> Float[np.ndarray, "..."]:

@@ -7,7 +7,7 @@ that jump, as ranks do, keep their resamples, stretched.
 
 import numpy as np
 from jaxtyping import Float
-from scipy import stats
+from scipy import special
 
 from lenses.statistics.intervals import FEWEST, Intervals
 
@@ -48,7 +48,7 @@ def stretched(
     if prompts < FEWEST:
         return np.full((2, *unknown.shape), np.nan)
     ends = np.nanquantile(np.where(unknown, 0, draws), [TAIL, 1 - TAIL], axis=0)
-    wider = stats.t.isf(TAIL, prompts - 1) / stats.norm.isf(TAIL) * _without_bias(prompts)
+    wider = special.stdtrit(prompts - 1, TAIL) / special.ndtri(TAIL) * _without_bias(prompts)
     half = np.abs(ends - estimate).max(axis=0) * wider
     half = np.where(half > 0, half, np.nan)
     n = np.full(unknown.shape, prompts)
@@ -67,7 +67,7 @@ def p_above_zero(
         return np.full(unknown.shape, np.nan)
     beyond = np.maximum((draws <= 0).sum(axis=0), (draws >= 2 * estimate).sum(axis=0))
     share = (1 + beyond) / (2 + (~np.isnan(draws)).sum(axis=0))
-    p = stats.t.sf(stats.norm.isf(share) / _without_bias(prompts), prompts - 1)
+    p = special.stdtr(prompts - 1, special.ndtri(share) / _without_bias(prompts))
     return np.where(unknown, np.nan, p)
 
 

@@ -5,10 +5,11 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from scipy import stats
 
 from lenses.statistics import intervals as statistics
-from lenses.statistics.correlations import kendall, pearson, spearman
+from lenses.statistics.correlations import kendall, pearson, ranks, ranks_of_ties, spearman
 from lenses.statistics.intervals import (
     benjamini_hochberg,
     bootstrap,
@@ -238,6 +239,24 @@ def test_the_largest_by_luck_keeps_the_error_of_a_grid_that_shares_prompts() -> 
 def test_benjamini_hochberg_by_hand() -> None:
     p = np.array([[0.01, 0.04], [0.03, 0.20]])
     assert np.allclose(benjamini_hochberg(p), [[0.04, 0.16 / 3], [0.16 / 3, 0.20]])
+
+
+@given(arrays(float, st.integers(0, 30), elements=st.sampled_from([0, 1e-9, 0.01, 0.3, 0.8, 1])))
+def test_benjamini_hochberg_is_that_of_scipy(p) -> None:
+    assert np.allclose(benjamini_hochberg(p), stats.false_discovery_control(p))
+
+
+@pytest.mark.parametrize("p", [np.nan, -0.1, 1.1])
+def test_what_is_no_p_value_is_not_corrected(p) -> None:
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        benjamini_hochberg(np.array([0.2, p]))
+
+
+@given(arrays(int, st.tuples(st.integers(1, 3), st.integers(1, 9)), elements=st.integers(-2, 2)))
+def test_ranks_are_those_of_scipy(values) -> None:
+    assert np.array_equal(ranks(values), stats.rankdata(values, axis=-1))
+    for found, how in zip(ranks_of_ties(values), ("min", "max"), strict=True):
+        assert np.array_equal(found, stats.rankdata(values, method=how, axis=-1))
 
 
 points = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=3, max_size=70)
