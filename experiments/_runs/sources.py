@@ -94,22 +94,25 @@ def _modules(nodes: Iterable[ast.AST]) -> Iterator[str]:
             yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
-def _files(name: str, beside: Path) -> Iterator[Path]:
+@lru_cache(maxsize=4096)
+def _files(name: str, beside: Path) -> list[Path]:
     """The files of a module and of the packages around it, if they are the project's.
 
     A package whose names come on demand (`models.load`) hands on all that it mentions, since
     its own imports are followed like any other's.
     """
-    level = len(name) - len(name.lstrip("."))
-    starts = [beside.joinpath(*[".."] * (level - 1))] if level else [ROOT, beside]
-    parts = [part for part in name.split(".") if part]
-    for start in starts:
-        for end in range(1, len(parts) + 1):
-            at = start.joinpath(*parts[:end])
-            for path in (at.with_suffix(".py"), at / "__init__.py"):
-                if path.is_file() and not _draws(path):
-                    yield path.resolve()
+    level, found = len(name) - len(name.lstrip(".")), []
+    for start in [beside.joinpath(*[".."] * (level - 1))] if level else [ROOT, beside]:
+        at = start
+        for part in filter(None, name.split(".")):
+            at = at / part
+            found += [
+                path for path in (at.with_suffix(".py"), at / "__init__.py") if path.is_file()
+            ]
+            if not at.is_dir():
+                break
+    return [path for path in map(Path.resolve, found) if not _draws(path)]
 
 
 def _draws(path: Path) -> bool:
-    return any(path.resolve().is_relative_to(ROOT / folder) for folder in NOT_MEASURED)
+    return any(path.is_relative_to(ROOT / folder) for folder in NOT_MEASURED)
