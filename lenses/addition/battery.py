@@ -212,7 +212,7 @@ class Battery:
 
     def random_states(self, twin: Model, count: int) -> PerPrompt:
         """What `probes` needs of a model with random weights, by place: [addition site d]."""
-        kept, how = PerPrompt(), (count, self.seed, self.at_once)
+        kept, how = PerPrompt(), (count, self.seed, self._texts_at_once)
         for place in self.stream(self._probed_places(), kept, "random weights"):
             states = probed_states(twin, self.style, place, *how)
             kept.update(**{f"place {place}": states.transpose(0, 1).cpu().numpy()})
@@ -220,12 +220,17 @@ class Battery:
 
     def probes(self, random: PerPrompt, count: int) -> pd.DataFrame:
         """What linear probes read at each site, beside their controls and random weights."""
-        rows, how = self.rows("probes"), (count, self.seed, self.at_once)
+        rows, how = self.rows("probes"), (count, self.seed, self._texts_at_once)
         for place in self.stream(self._probed_places(), rows, "probes"):
             twin = torch.from_numpy(random[f"place {place}"]).transpose(0, 1)
             twin = twin.to(self.model.cfg.device)
             rows.append(probe_table(self.model, twin, self.style, place, *how))
         return rows.frame()
+
+    @property
+    def _texts_at_once(self) -> int:
+        """Fewer than elsewhere: a random model is in memory beside the model."""
+        return max(1, self.at_once // 4)
 
     def _probed_places(self) -> range:
         return range(1, self.style.digits + 1 if self.style.pad else self.style.digits)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lenses.kept import PerPrompt
 from lenses.states.decoders import BASIC, DECODERS, NORMS, Lenses
-from lenses.states.decoding import Part, Site, sites
+from lenses.states.decoding import Part, Site, chances, sites
 from models import Model
 from models.passes import reading, run_from
 from models.text import right_pad
@@ -172,7 +172,7 @@ def truth_of(
     columns = ([ids[at] for at in pos], [ids[at + 1] for at in pos], others)
     own, following, other = (torch.tensor(column, device=log_p.device) for column in columns)
     order = torch.from_numpy(rng.permutation(log_p.shape[-1])).to(log_p.device)
-    p = _chances(log_p)
+    p = chances(log_p)
     return Truth(own, following, other, log_p, p, p[:, order])
 
 
@@ -239,7 +239,7 @@ def _scores(log_p: Float[Tensor, "n token"], truth: Truth) -> Float[Tensor, "sco
     each = {
         # As the difference of two sums it would cancel.
         "kl": torch.linalg.vecdot(truth.p, truth.log_p - log_p),
-        "entropy": -torch.linalg.vecdot(_chances(log_p), log_p),
+        "entropy": -torch.linalg.vecdot(chances(log_p), log_p),
         "next_gain": _of(log_p, truth.next) - _of(log_p, truth.other),
         "kl_shuffled": truth.information - torch.linalg.vecdot(truth.shuffled, log_p),
     }
@@ -249,11 +249,6 @@ def _scores(log_p: Float[Tensor, "n token"], truth: Truth) -> Float[Tensor, "sco
         above = _above(best, log_p, ids)
         each |= {name: above < 1, f"{name}_5": above < FIRST}
     return torch.stack([each[name].float() for name in SCORES])
-
-
-def _chances(log_p: Float[Tensor, "n token"]) -> Float[Tensor, "n token"]:
-    """Probabilities; below e^-80 they count for nothing, and smaller floats are 20 times slower."""
-    return log_p.clamp(min=-80).exp()
 
 
 def _of(log_p: Float[Tensor, "n token"], ids: Int[Tensor, "n"]) -> Float[Tensor, "n"]:

@@ -223,12 +223,25 @@ class Decoder:
 
         return self._over_vocabulary(states, how, look)
 
+    @torch.inference_mode()
+    def divergence(
+        self, states: Float[Tensor, "site n d"], how: Readout, log_p: Float[Tensor, "n token"]
+    ) -> Float[Tensor, "site n"]:
+        """KL from n distributions, given as log-probabilities, to what states decode to (nats)."""
+        p = chances(log_p)
+
+        def look(logits: Tensor, at: slice) -> tuple[Tensor]:
+            own = torch.arange(at.start, at.start + len(logits), device=p.device) % len(p)
+            return (torch.linalg.vecdot(p[own], log_p[own] - logits.log_softmax(-1)),)
+
+        return self._over_vocabulary(states, how, look)[0]
+
     def _over_vocabulary(
         self,
         states: Float[Tensor, "site n d"],
         how: Readout,
-        look: Callable[[Tensor, slice], tuple[Tensor, Tensor]],
-    ) -> tuple[Tensor, Tensor]:
+        look: Callable[[Tensor, slice], tuple[Tensor, ...]],
+    ) -> tuple[Tensor, ...]:
         """What `look` takes from the logits of a few states at a time, for all of them."""
         shape = states.shape[:2]
         flat = self._ready(states, how).flatten(0, 1)
@@ -236,8 +249,7 @@ class Decoder:
             look(self._logits(flat[at], how, slice(None)), at)
             for at in _slices(max(1, len(flat)), max(1, NUMBERS // self._vocabulary(how)))
         ]
-        first, second = (torch.cat(parts).unflatten(0, shape) for parts in zip(*found, strict=True))
-        return first, second
+        return tuple(torch.cat(parts).unflatten(0, shape) for parts in zip(*found, strict=True))
 
     def _ready(self, states: Float[Tensor, "site n d"], how: Readout) -> Float[Tensor, "site n d"]:
         """Carried, centred and normed as asked."""
@@ -260,6 +272,11 @@ class Decoder:
     def _vocabulary(self, how: Readout) -> int:
         """How many tokens there are to decode to."""
         return len(self._W_E) if how.decoder == "E" else len(self._own.b_U)
+
+
+def chances(log_p: Float[Tensor, "n token"]) -> Float[Tensor, "n token"]:
+    """Probabilities; below e^-80 they count for nothing, and smaller floats are 20 times slower."""
+    return log_p.clamp(min=-80).exp()
 
 
 def _slices(length: int, size: int) -> Iterator[slice]:

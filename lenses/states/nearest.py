@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor
 
 from lenses.kept import PerPrompt
 from lenses.states.bake_off import POSITIONS, SHORTEST, states_of_each
@@ -20,6 +19,7 @@ from lenses.states.decoding import Decoder, Readout, sites
 from lenses.states.jacobian import SKIPPED
 from lenses.states.ridge import RidgeLens, SecondMoments
 from models import Model
+from models.readout import unembedding
 
 Stream = Callable[..., Iterator[Any]]
 """`Experiment.stream`."""
@@ -50,25 +50,15 @@ def divergences(
     Mean over the layers between the embedding and the last one, and over some positions of a text.
     Texts that are too short are left out.
     """
-    kept, where = PerPrompt(), sites(model)
-    every = torch.arange(model.W_U.shape[1], device=model.cfg.device)
-    between = range(1, len(where) - 1) or range(1)
+    kept, where, read = PerPrompt(), sites(model), unembedding(model)
+    between = slice(1, len(where) - 1) if len(where) > 2 else slice(0, 1)
     for ids in stream([ids for ids in texts if len(ids) >= SHORTEST], kept, label):
         pos = np.linspace(1, len(ids) - 2, POSITIONS).round().astype(int).tolist()
         states = states_of_each(model, [ids], where)[0][:, pos]
-        own = decoder.at(len(where) - 1)(states[-1:], Readout(), every)[0].log_softmax(-1)
-        found = [
-            [_divergence(own, decoder.at(site)(states[site, None], each, every)[0])
-             for site in between]
-            for each in how
-        ]  # fmt: skip
-        kept.update(found=np.array(found).mean(-1)[None])
+        own = read(states[-1]).log_softmax(-1)
+        found = [decoder.divergence(states, each, own)[between].mean() for each in how]
+        kept.update(found=torch.stack(found)[None].double().cpu().numpy())
     return kept["found"]
-
-
-def _divergence(own: Float[Tensor, "pos token"], logits: Float[Tensor, "pos token"]) -> float:
-    apart = own - logits.log_softmax(-1)
-    return torch.linalg.vecdot(own.exp(), apart).mean().item()
 
 
 def nearest(how: Sequence[Readout], found: Float[np.ndarray, "text readout"]) -> Readout:
