@@ -228,19 +228,19 @@ class AdditionAccuracy(Experiment):
         ]
 
     def figures(self, results: Results) -> dict[str, Drawing]:
-        """Accuracy by cell, by form and by digit, and kinds of errors."""
+        """Errors by cell, accuracy by form and by digit, and kinds of errors."""
         tables = results.tables
         digits = tables["digits"].assign(before=tables["digits"]["prefix"].map(PREFIX))
         return {
-            "Accuracy by cell": cell_grid(
+            "Errors by cell": cell_grid(
                 tables["cells"],
-                caption="Share of answer digits that are right or, where most are right, wrong "
-                "(see the colour bar). By how many columns just below the digit sum to nine (run) "
-                "and whether a carry comes in; hatched: there is no such sum. A model that looks "
-                "only so far ahead is right on short runs and fails beyond.",
+                caption="Share of answer digits that are wrong, by how many columns just below "
+                "the digit sum to nine (run) and whether a carry comes in; hatched: there is no "
+                "such sum. A model that looks only so far ahead is right on short runs and fails "
+                "beyond.",
             ),
             **_drawn_forms(tables["forms"]),
-            "Accuracy by cell, on its own": cell_grid(
+            "Errors by cell, on its own": cell_grid(
                 tables["cells_generated"],
                 caption="The same digits after what the model itself wrote before them: an early "
                 "mistake is passed on.",

@@ -1,12 +1,13 @@
 """Templates into pages that open from disk, run only their own scripts, and ask no network."""
 
+import re
 import secrets
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from viz.evidence import counted
 from viz.files import write_atomically
@@ -18,6 +19,7 @@ _POLICY = (
     "default-src 'none'; script-src 'nonce-{nonce}'{wasm}; style-src 'self' file: 'unsafe-inline'; "
     "img-src 'self' file: data: blob:; base-uri 'none'; form-action 'none'"
 )
+_OPTION = re.compile(r"--[a-z][a-z-]*")
 
 
 def write_html(path: Path, template: str, *, wasm: bool = False, **values: Any) -> Path:
@@ -64,6 +66,12 @@ def _environment() -> Environment:
         "number": number,
         "probability": probability,
         "script_json": lambda value: Markup(script_json(value)),  # escaped there
-        "unbroken": lambda text: text.replace(" %", "\N{NO-BREAK SPACE}%"),
+        "unbroken": _unbroken,
     }
     return environment
+
+
+def _unbroken(text: str) -> Markup:
+    """Text in which no line ends between a number and its %, or within an option."""
+    whole = str(escape(text.replace(" %", "\N{NO-BREAK SPACE}%")))
+    return Markup(_OPTION.sub(r'<span class="option">\g<0></span>', whole))

@@ -62,7 +62,7 @@ def runs(tmp_path_factory, drawings, saved) -> Path:
     figures = {title: saved / title for title in drawings}
     tables = {"heads": samples.heads(30, 9), "odd <b>table": odd}
     write_page(*samples.write_run(runs, "full", figures, tables))
-    title = "Accuracy by cell"
+    title = "Errors by cell"
     other = {
         "experiment": "addition_accuracy",
         "question": "Which additions does the model get right?",

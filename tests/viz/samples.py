@@ -66,7 +66,7 @@ def correlations() -> pd.DataFrame:
 
 
 def cells(places: int = 7) -> pd.DataFrame:
-    """Accuracy by cell of a six-digit adder that loses long carries."""
+    """Cells of a six-digit adder that loses long carries."""
     rows = [
         (
             place,
@@ -215,7 +215,7 @@ def drawings() -> dict[str, Drawing]:
             caption="Above 64 tokens, a heat-map."),
         "Contributions along the text": along_text(
             along(TEXT * 2, 12), "cosine", caption="Left of the mark: what was given."),
-        "Accuracy by cell": cell_grid(
+        "Errors by cell": cell_grid(
             cells(), caption="Long runs of nines are where the carry is lost."),
         "Loss by layer": curves(
             learning(), "step", "loss", series="layer", caption="Bands are 95 % intervals."),

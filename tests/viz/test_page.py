@@ -15,7 +15,7 @@ from tests.viz import samples
 from viz import Drawing, write_gallery, write_page
 from viz.assets import STATIC
 from viz.evidence import evidence
-from viz.html import duration, number, probability
+from viz.html import _unbroken, duration, number, probability
 from viz.page import MOST_HEAVY, first_sentence
 
 
@@ -286,3 +286,10 @@ def test_the_first_screen_names_the_claims_of_a_verdict_in_about_a_line():
     assert named(single, *many).startswith(f"Words {'long ' * 20}differ (nouns); ")
     alone = "long " * 40 + "claim"
     assert named({"sentence": f"{alone}."}) == alone
+
+
+def test_no_line_ends_within_an_option_and_text_stays_text():
+    filled = _unbroken("needs <b>--new-tokens 8</b>")
+    option = '<span class="option">--new-tokens</span>'
+    assert filled == f"needs &lt;b&gt;{option} 8&lt;/b&gt;"
+    assert _unbroken("5 %") == "5\N{NO-BREAK SPACE}%"

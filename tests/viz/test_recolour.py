@@ -55,14 +55,14 @@ def test_a_dark_picture_is_the_one_that_dark_inks_draw(drawings, saved):
 @pytest.mark.parametrize("is_still", [False, True])
 def test_a_picture_is_laid_out_and_made_once(drawings, tmp_path, monkeypatch, is_still):
     """In both themes together; of one that is seen still on a phone, once more for the phone."""
-    laid_out, made, drawing = [], [], drawings["Accuracy by cell"]
+    laid_out, made, drawing = [], [], drawings["Errors by cell"]
     execute = ConstrainedLayoutEngine.execute
     monkeypatch.setattr(
         ConstrainedLayoutEngine, "execute", lambda *a: (laid_out.append(1), execute(*a))
     )
     static, widget = lambda: (made.append(1), drawing.static())[1], drawing.widget
     counted = Drawing(drawing.caption, drawing.data, static, None if is_still else widget)
-    counted.save(tmp_path, "Accuracy by cell")
+    counted.save(tmp_path, "Errors by cell")
     assert len(laid_out) == len(made) == (2 if is_still else 1)
 
 

@@ -20,6 +20,7 @@ Grid = tuple[list, list, np.ndarray]
 """Names of the rows, names of the columns, values."""
 
 _TALLEST = 7.6
+_WRONG = "share of answers that are wrong"
 _FEW_ERRORS = 0.05
 """A scale of errors goes at least so far, so that one in many cases is pale."""
 _TOKENS_A_LINE = 32
@@ -166,47 +167,40 @@ def _mark_generated(axis: Axes, data: pd.DataFrame, positions: list[int]) -> Non
         axis.text(first, -0.25, words, size=9, ha=side, va="bottom")
 
 
-def cell_grid(
-    data: pd.DataFrame, value: str = "accuracy", *, caption: str, label: str = ""
-) -> Drawing:
-    """Cells of additions: run of nines (down) x decimal place, a panel for each carry.
+def cell_grid(data: pd.DataFrame, *, caption: str) -> Drawing:
+    """Errors in cells of additions: run of nines (down) x decimal place, a panel for each carry.
 
-    `data` has the columns place, run, carry, n and `value` (a share, 0 to 1), one row a cell;
-    value and n are written in each. Places run from right to left, as digits are written;
-    cells that cannot occur are hatched. An accuracy that is above a half in every cell is drawn
-    as the share of errors, so that these stand out.
+    `data` has the columns place, run, carry, n and accuracy (a share, 0 to 1), one row a cell;
+    the share of wrong answers, and n, are written in each. Places run from right to left, as
+    digits are written; cells that cannot occur are hatched.
     """
-    require(data, "place", "run", "carry", "n", value)
-    title, high, worst = label or axis_name(value), 1.0, data[value].idxmin()
-    if value == "accuracy" and data[value].min() > 0.5:
-        data = data.assign(wrong=1 - data[value])
-        value, title = "wrong", "share of answers that are wrong"
-        high = max(data[value].max(), _FEW_ERRORS)
+    require(data, "place", "run", "carry", "n", "accuracy")
+    data = data.assign(wrong=1 - data["accuracy"])
+    high, worst = max(data["wrong"].max(), _FEW_ERRORS), data.loc[data["wrong"].idxmax()]
 
     def static() -> Figure:
-        return _cells(data, value, title, high)
+        return _cells(data, high)
 
-    worst = data.loc[worst]
     alt = (
-        f"{title} in {len(data)} cells of place, run and carry; the worst, {worst[value]:.3f}, at "
-        f"place {worst['place']:.0f}, run {worst['run']:.0f}, carry {worst['carry']:.0f}."
+        f"{_WRONG} in {len(data)} cells of place, run and carry; the worst, {worst['wrong']:.3f}, "
+        f"at place {worst['place']:.0f}, run {worst['run']:.0f}, carry {worst['carry']:.0f}."
     )
-    return Drawing(caption, data, static, _cells_twin(data, value, title, high), "cell_grid", alt)
+    return Drawing(caption, data, static, _cells_twin(data, high), "cell_grid", alt)
 
 
-def _cells_twin(data: pd.DataFrame, value: str, title: str, high: float) -> Widget | None:
-    places, runs, panels = _by_carry(data, value)
+def _cells_twin(data: pd.DataFrame, high: float) -> Widget | None:
+    places, runs, panels = _by_carry(data)
     grids = {name: shares.to_numpy(float) for name, (shares, _) in panels.items()}
     text = {
         name: [[word.replace("\n", " · n ") for word in row] for row in _in_cells(*pair)]
         for name, pair in panels.items()
     }
     sides = side("run", axis_name("run"), runs), side("place", axis_name("place"), places)
-    return map_widget(grids, *sides, (False, 0.0, high), title, text=text)
+    return map_widget(grids, *sides, (False, 0.0, high), _WRONG, text=text)
 
 
 def _by_carry(
-    data: pd.DataFrame, value: str
+    data: pd.DataFrame,
 ) -> tuple[list[int], list[int], dict[str, tuple[pd.DataFrame, pd.DataFrame]]]:
     """Places and runs, and for each carry the shares and how many cases [run place]."""
     places = sorted(data["place"].unique(), reverse=True)
@@ -215,9 +209,9 @@ def _by_carry(
     for carry, part in sorted(data.groupby("carry")):
         shares, counts = (
             part.pivot(index="run", columns="place", values=name).reindex(runs, columns=places)
-            for name in (value, "n")
+            for name in ("wrong", "n")
         )
-        panels["a carry comes in" if carry else "no carry comes in"] = shares, counts
+        panels[f"errors where {'a' if carry else 'no'} carry comes in"] = shares, counts
     return places, runs, panels
 
 
@@ -228,8 +222,8 @@ def _in_cells(shares: pd.DataFrame, counts: pd.DataFrame) -> list[list[str]]:
     ]
 
 
-def _cells(data: pd.DataFrame, value: str, title: str, high: float) -> Figure:
-    places, runs, by_carry = _by_carry(data, value)
+def _cells(data: pd.DataFrame, high: float) -> Figure:
+    places, runs, by_carry = _by_carry(data)
     width, height = 0.62 * len(places) + 0.8, 0.46 * len(runs) + 1.0
     figure, axes = panels(len(by_carry), width, height)
     figure.set_figheight(figure.get_figheight() + 0.6)
@@ -240,7 +234,7 @@ def _cells(data: pd.DataFrame, value: str, title: str, high: float) -> Figure:
         ticks(axis, "x", places, 99, rotation=0)
         axis.set(xlabel=axis_name("place"), ylabel=axis_name("run"))
         axis.set_title(name)
-    colour_bar(figure, axes, title, undefined=False)
+    colour_bar(figure, axes, _WRONG, undefined=False)
     return figure
 
 

@@ -47,6 +47,8 @@ _SPAN = 4
 _MANY_POINTS = 2_000
 _MARKED_POINTS = 40
 """Points of a line that are marked; a line of one point is nothing else."""
+_SHAPES = "os^DvP"
+"""Of the points of the first series and those after it, as many as there are hues."""
 _METHODS = ("pearson", "spearman", "kendall")
 
 
@@ -252,7 +254,7 @@ def _lines(
     for place, (line, points) in enumerate(lines.items()):
         points = points.sort_values(x)
         colour = _colours(len(lines))[place]
-        marker = "o" if len(points) <= _MARKED_POINTS else ""
+        marker = _marks(len(lines))[place] if len(points) <= _MARKED_POINTS else ""
         shift = 0.5 * (place - (len(lines) - 1) / 2) / len(lines) if apart else 0.0
         style = {"color": colour, "marker": marker, "markersize": 4}
         style |= {"linestyle": "none"} if apart else {}
@@ -375,7 +377,8 @@ def _points(
         shift = (place - (len(lines) - 1) / 2) * 0.6 / len(lines)
         places = [names.index(name) + shift for name in points[category]]
         colour, known = _colours(len(lines))[place], label_of(line, "matplotlib")
-        axis.plot(points[value], places, "o", ms=5.5, color=colour, label=known)
+        mark = _marks(len(lines))[place]
+        axis.plot(points[value], places, mark, ms=5.5, color=colour, label=known)
         if ends[0] in points and ends[1] in points:
             low, high = (points[end].astype(float) for end in ends)
             axis.hlines(places, low, high, color=colour, linewidth=1.8)
@@ -402,6 +405,11 @@ def _colours(count: int) -> list:
         return palette()[:count]
     scale = color_map(False)
     return [scale(0.2 + 0.75 * step / (count - 1)) for step in range(count)]
+
+
+def _marks(count: int) -> str:
+    """Shapes that tell a few series apart without colour; many have one."""
+    return _SHAPES[:count] if count <= len(_SHAPES) else "o" * count
 
 
 def finish_legend(figure: Figure, axis: Axes) -> None:
