@@ -281,7 +281,7 @@ IN_WORDS = {
 
 def _in_words(claim: Claim, who: str, does: str) -> str:
     amount = "" if claim.estimate is None else f"{claim.estimate:+.2f} {claim.unit}"
-    return IN_WORDS[claim.verdict].format(who, does, amount.replace("-", "−"))
+    return IN_WORDS[claim.verdict].format(who, does, amount)
 
 
 def _tested(claims: list[Claim]) -> list[Claim]:

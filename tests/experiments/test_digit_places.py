@@ -186,7 +186,7 @@ def test_the_headline_says_words_errors_and_numbers(planted, adder) -> None:
     assert said.startswith("Digits of announced numbers decode to the word of their place (+3.00 ")
     assert "above the same digits in codes" in said
     assert "Digits of answers decode" in said
-    assert "Errors follow where the word is missing (−" in said
+    assert "Errors follow where the word is missing (-1.47 log-odds of an error" in said
     said = DigitPlaces().headline(adder)
     assert said.startswith("Position alone tells")
     assert said.endswith("This model has no words for places.")
