@@ -302,8 +302,8 @@ def rates(counts: pd.DataFrame, luck: Float[np.ndarray, "draw"]) -> pd.DataFrame
     tested = (counts["pair"] != "swap").to_numpy()
     table.loc[~tested, ["flip", "flip_low", "flip_high", "logit_shift", "null_change"]] = np.nan
     table["n"] = n.astype(int)
-    discordant = (counts["flip_only"] + counts["null_only"]).to_numpy()
-    p = special.bdtrc(counts["flip_only"].to_numpy() - 1, discordant, 0.5)
+    flipped, discordant = counts["flip_only"], counts["flip_only"] + counts["null_only"]
+    p = special.bdtrc(flipped.to_numpy(int) - 1, discordant.to_numpy(int), 0.5)
     table["p"] = np.where(tested, p, np.nan)
     table.loc[tested, "q"] = benjamini_hochberg(p[tested])
     excess = (counts["flip_only"] - counts["null_only"]) / np.sqrt(np.maximum(discordant, 1))
