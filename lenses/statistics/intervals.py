@@ -321,7 +321,7 @@ def benjamini_hochberg(p: Float[np.ndarray, "*cell"]) -> Float[np.ndarray, "*cel
     if not ((p >= 0) & (p <= 1)).all():
         raise ValueError("p-values must lie between 0 and 1")
     order, count = p.argsort(axis=None), p.size
-    raised = p.ravel()[order] * count / np.arange(1, count + 1)
+    raised = p.ravel()[order] * (count / np.arange(1, count + 1))  # the last is p itself
     q = np.empty(count)
     q[order] = np.minimum.accumulate(raised[::-1])[::-1]
     return q.reshape(p.shape)
