@@ -92,7 +92,7 @@ class DigitPlaces(Experiment):
     from the mean of its place to that of another. Adders know no words, and are only probed.
     """
 
-    runs_on: ClassVar[str] = "adder 10 s, language model 2 min"
+    runs_on: ClassVar[str] = "adder 10 s, language model 6 min"
     quick: ClassVar[dict] = {"per_length": 2, "probed": 150, "edits": 12, "random_models": 2}
 
     model: str = "smollm2"
