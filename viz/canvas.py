@@ -184,7 +184,8 @@ def _beyond(meshes: Sequence[ScalarMappable]) -> str:
 
 def in_lines(name: str, letters: int, lines: int = 2) -> str:
     """A name as a label in lines of so many letters, cut only where these do not hold it."""
-    return fill(label(name, "matplotlib"), letters, max_lines=lines, placeholder="…")
+    whole = label(name, "matplotlib").replace(" %", "\N{NO-BREAK SPACE}%")
+    return fill(whole, letters, max_lines=lines, placeholder="…")
 
 
 def ticks(axes: Axes, which: str, names: Sequence[str], inches: float, **more: Any) -> None:

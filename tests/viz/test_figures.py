@@ -23,6 +23,7 @@ from viz import (
     head_grid,
     heat_map,
     model_map,
+    point_map,
     scatter,
 )
 from viz.canvas import PHONE
@@ -534,3 +535,11 @@ def test_many_panels_stand_beside_each_other_and_name_their_axes_once() -> None:
     assert [bool(axis.get_ylabel()) for axis in figure.axes] == [True, False, False]
     assert figure.get_supxlabel() == "step"
     assert figure.get_figwidth() < 10
+
+
+def test_titles_of_neighbours_are_wrapped_and_no_line_ends_before_a_per_cent_sign():
+    rows, titles = pd.DataFrame({"x": [0, 1], "y": [0, 1], "name": ["a", "b"]}), []
+    for told in ("place 1, 1 layer (97 %)", "place 0, embedding (40 %)"):
+        figure = point_map(rows.assign(of=told), "x", "y", "name", facet="of", caption="").figure()
+        titles.append(figure.axes[0].get_title(loc="left"))
+    assert titles == ["place 1, 1 layer\n(97\xa0%)", "place 0, embedding\n(40\xa0%)"]
