@@ -285,10 +285,11 @@ class CarryEmergence(Experiment):
         ordered = "; ".join(_told(what, results.tables["trends"]) for what in HUMAN)
         said = f"{', '.join(parts)}, and {last}"
         medians = f"medians of {trainings} training{'s' * (trainings > 1)}"
+        end = f"end{'s' * (trainings == 1)} at step {cells['step'].max():,}"
         return (
-            f"{said[0].upper()}{said[1:]} ({medians} of {cells['step'].max():,} steps). In which "
-            f"order: {ordered}. At the end, {100 * solved:.0f} % of the cells (place, run of nines "
-            "below, carry) are solved."
+            f"{said[0].upper()}{said[1:]} ({medians}, which {end}). In which order: {ordered}. At "
+            f"the end, {100 * solved:.0f} % of the cells (place, run of nines below, carry) are "
+            "solved."
         )
 
     def claims(self, results: Results) -> list[Claim]:

@@ -346,12 +346,14 @@ def _where_it_comes_back(results: Results) -> str:
     at_last = "at no depth" if last.empty else f"{after_layers(_passed(last)[0])} or more"
     best = {where: recall_tables.best_run(runs, at) for where, at in PUT_BACK.items()}
     parts = [f"{_brought_back(run)} {where}" for where, run in best.items() if run is not None]
-    lost = f" Its probability falls by {results.tables['traced']['lost'].mean():.2f}; put back "
-    lost += "alone, what a few neighbouring layers add brings back at most"
-    most = f"{lost} {' and '.join(parts)}." if parts else ""
+    lost = results.tables["traced"]["lost"].mean()
+    most = " Put back alone, what a few neighbouring layers add brings back at most "
+    most += f"{' and '.join(parts)}."
     return (
-        "When one part of a question (a name, a digit) is exchanged, one clean state brings the "
-        f"answer back: at that part {at_subject}, at the last token {at_last}.{most}"
+        "An answer that is lost with one part of the question comes back with one clean state: at "
+        f"that part {at_subject}, at the last token {at_last}. The part is a name or a digit; "
+        f"another in its place costs {lost:.2f} of the answer's probability."
+        f"{most if parts else ''}"
     )
 
 

@@ -261,8 +261,8 @@ class FirstOrderMarkov(Experiment):
         where = results.tables["counts"]["counted_in"].iloc[0]
         text = f" in {where}" if where in TEXTS else ""
         return (
-            f"{verdict or 'Not decided'}: of what counts of token pairs (bigrams){text} tell "
-            f"beyond token frequencies, embedding times unembedding tells {tells['E']}. "
+            f"{verdict or 'Not decided'}: embedding times unembedding tells {tells['E']} of what "
+            f"bigrams, the counts of token pairs{text}, add to the frequencies of tokens. "
             f"Without the token itself it tells {tells['E without itself']}, after the first "
             f"MLP {tells['effective E']}; the whole model, shown one token, tells "
             f"{tells['whole model']}. As it is, its likeliest next token is the token "

@@ -190,14 +190,15 @@ class FlowFaithfulness(TextStudy):
         own, random = best["area"].mean(), best["random"].mean()
         level = self._as_near(results, rule)
         told = {
-            "holds": f"The diagram by the rule “{rule}” comes nearest{level}",
+            "holds": f"The rule “{rule}” draws the truest diagram{level}",
             "fails": f"None; even “{rule}”, the best rule, is no better than a diagram with "
             "random shares",
         }.get(found.verdict, f"Not decided; the best rule is “{rule}”")
         worth = results.tables["thresholds"].sort_values("worth").iloc[-1]
         return (
-            f"{told}: the model keeps {own:.2f} more of the answer's probability with only what "
-            f"it draws than without it, on average ({random:.2f} for random shares). Cut at "
+            f"{told}. With only the parts it draws, the model keeps {own:.2f} more of the answer's "
+            f"probability than with only the others, on average ({random:.2f} for random shares). "
+            f"Cut at "
             f"{worth['threshold']} it draws {worth['mass']:.0%} of what attention and MLPs add in "
             f"this model, and these parts alone keep {worth['estimate']:.0%}."
         ).replace("%", " %")

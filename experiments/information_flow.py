@@ -421,9 +421,11 @@ def _drawn_in_words(results: Results, rule: str) -> str:
     if taken.empty:
         return f"{traced} was fetched from no other token: no link holds enough of it."
     most, source = taken.idxmax(), _place(tables, taken.idxmax())
+    keys = [f"{_place(tables, pos)} ({taken.get(pos, 0.0):.0%})" for pos in results.arrays["key"]]
+    known = f" Known to decide it, and marked there: {' and '.join(keys)}." if keys else ""
     return (
         f"In the text drawn, {traced} came most from {source}: {taken[most]:.0%} of what its "
-        f"position takes from others, the largest part in {_strongest(results, rule, most)}."
+        f"position takes from others, the largest part in {_strongest(results, rule, most)}.{known}"
     )
 
 
@@ -549,19 +551,16 @@ def _key_figures(origins: pd.DataFrame) -> dict[str, "Drawing"]:
         for of, frame, column in (("key", own, "decisive"), ("beside it", own, "beside"),
                                   ("key, random weights", random, "decisive")):  # fmt: skip
             values = frame[frame["rule"] == rule].groupby("prompt")[column].mean().to_numpy()
-            found = bootstrap(values).within(0, 1) if len(values) else None
-            if found is not None:
+            if len(values):
+                found = bootstrap(values).within(0, 1)
                 rows.append((rule, of, float(found.estimate), float(found.low), float(found.high)))
-    if not rows:
-        return {}
-    frame = pd.DataFrame(rows, columns=["rule", "token", "share", "low", "high"])
-    drawing = bars(
-        frame, "rule", "share", series="token",
+    return {} if not rows else {"Is the token fetched that decides the answer?": bars(
+        pd.DataFrame(rows, columns=["rule", "token", "share", "low", "high"]), "rule", "share",
+        series="token",
         caption="Share of what the last token fetches from other tokens: what comes from a token "
         "of the key, from one beside it, and from the key in models with random weights. Means "
         "over prompts with 95 % intervals; the first token (sink) is left out.",
-    )  # fmt: skip
-    return {"Is the token fetched that decides the answer?": drawing}
+    )}  # fmt: skip
 
 
 def _control_figure(controls: pd.DataFrame) -> "Drawing":

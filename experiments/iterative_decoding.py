@@ -182,11 +182,12 @@ class IterativeDecoding(TextStudy):
         name = max(OF_TOKENS, key=lambda one: mean[one, "states"])
         verdict = _verdict(self.claims(results))
         return (
-            f"{verdict}: five token vectors explain {percent(mean[name, BEYOND])} of what is left "
-            f"of a state once the token read there and the mean state are taken out; vectors mixed "
-            f"at random from tokens explain {percent(mean[name, BY_MIXED])}. Of a whole state's "
-            f"squared length tokens explain {percent(mean[name, 'states'])}, and of a random "
-            f"vector's {percent(mean[name, 'random vectors'])}. A token's vector is {VECTOR[name]}."
+            f"{verdict}: of the rest of a state five token vectors explain "
+            f"{percent(mean[name, BEYOND])}, and five random mixtures of tokens "
+            f"{percent(mean[name, BY_MIXED])}. The rest is what is left once the token read there "
+            "and the mean state are taken out; of a whole state's squared length five token "
+            f"vectors explain {percent(mean[name, 'states'])}, and of a random vector's "
+            f"{percent(mean[name, 'random vectors'])}. A token's vector is {VECTOR[name]}."
         )
 
     def claims(self, results: Results) -> list[Claim]:

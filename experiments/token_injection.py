@@ -239,12 +239,13 @@ class TokenInjection(Experiment):
         last = rows.xs(("last", "word said"), level=("at", "outcome"))["estimate"]
         inside = f", and in {within['replace']} within the model" if best["layer"].max() else ""
         said = (
-            f"The answer becomes that of another token in {within['state']} of questions when the "
-            f"state of the token asked about is exchanged for the other's, after as many layers as "
-            f"work best in other questions (best control {percent(best['best_control'].mean())})"
-            f"{until}. The other token's embedding does so in {percent(first[0])} before the first "
-            f"layer{inside}; put at the last token, it makes the model predict the other token "
-            f"itself in at most {percent(last.max())}."
+            "With another token's state in place of that of the token asked about, the answer is "
+            f"the other token's in {within['state']} of questions (best control "
+            f"{percent(best['best_control'].mean())}). The exchange is made after as many layers "
+            f"as work best in other questions{until}. The other token's embedding does so in "
+            f"{percent(first[0])} before the first layer{inside}; put at the last token, at the "
+            f"best layer, it makes the model predict the other token itself in "
+            f"{percent(last.max())}."
         )
         if results.tables["questions"]["group"].iloc[0].startswith("place "):
             said += " In an adder these tokens are digits of the first number."

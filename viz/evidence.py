@@ -8,6 +8,8 @@ from typing import Any
 
 VERDICTS = ("holds", "fails", "undecided", "not tested")
 _PLURAL = {"holds": "hold", "fails": "fail"}
+_NO_FINDING = {"fails": "not so: ", "undecided": "open: "}
+"""Before claims that were not found true: by itself their sentence reads as an answer."""
 
 KINDS = {
     "identity": "Holds in any model, by algebra: a check of the measurement.",
@@ -70,8 +72,10 @@ def _named(claims: list[dict[str, Any]]) -> list[tuple[str, int, str]]:
             told = [f"needs {need}" for need in dict.fromkeys(claim["needs"] for claim in members)]
         else:
             told = _told(members)
+        before = _NO_FINDING.get(verdict, "")
+        told = [f"“{one}”" for one in told] if before else told
         if members:
-            found.append((verdict, len(members), _fitting(told, LINE, "; ")))
+            found.append((verdict, len(members), before + _fitting(told, LINE, "; ")))
     return found
 
 

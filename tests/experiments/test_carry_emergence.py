@@ -99,7 +99,7 @@ def test_the_headline_dates_the_parts_and_says_what_never_came() -> None:
         "Column sums appear at step 10, carries over no nines appear at step 40,"
     )
     assert "carries over the longest run of nines appear at step 160, and heads that move" in said
-    assert "move carries appear at step 20 (medians of 3 trainings of 160 steps)." in said
+    assert "move carries appear at step 20 (medians of 3 trainings, which end at step 160)." in said
     assert "units first: not tested; carries, short runs of nines first: yes (tau 0." in said
     assert "At the end, 100 % of the cells" in said
     never = 10**6

@@ -62,7 +62,7 @@ def test_the_planted_model_is_a_bigram_model(experiment, planted):
     for source in ("E", "effective E", "whole model"):
         assert told(planted, source, "as it is") > 0.99
     assert told(planted, "E shuffled") < 0.5
-    assert experiment.headline(planted).startswith("In part: of what counts of token pairs")
+    assert experiment.headline(planted).startswith("In part: embedding times unembedding tells")
     words = planted.tables["words"]
     assert (words["by_embedding"] == words["by_model"]).all()
 
@@ -182,7 +182,7 @@ def test_an_untied_model_is_held_against_the_pairs_it_was_trained_on():
     experiment, model = FirstOrderMarkov(model="kjv_2l"), load("kjv_2l")
     results = experiment.measure(model)
     assert results.tables["counts"]["counted_in"].tolist() == ["the model's training text"]
-    assert "in the model's training text tell beyond" in experiment.headline(results)
+    assert "pairs in the model's training text, add" in experiment.headline(results)
     assert told(results, "whole model") > told(results, "E") > told(results, "E shuffled")
     trained, held_out = (text_tokens(model, text) for text in training_and_held_out())
     counted, read = passages_of_text(model, None, 5, 0)

@@ -58,7 +58,9 @@ def test_in_the_planted_model_states_are_sums_of_three_tokens(planted):
     part = states.query("vectors == 'states' and atoms == 'E' and depth == 1")
     assert (part[part["state"] == "residual stream"]["explained_5"] > 0.9).all()
     experiment = IterativeDecoding(**SMALL)
-    assert experiment.headline(planted).startswith("Yes: five token vectors explain")
+    assert experiment.headline(planted).startswith(
+        "Yes: of the rest of a state five token vectors explain"
+    )
     assert set(verdicts(planted).values()) == {"holds"}
 
 

@@ -286,6 +286,9 @@ def test_the_first_screen_names_the_claims_of_a_verdict_in_about_a_line():
     assert named(single, *many).startswith(f"Words {'long ' * 20}differ (nouns); ")
     alone = "long " * 40 + "claim"
     assert named({"sentence": f"{alone}."}) == alone
+    no = {"sentence": "A is more than B."}
+    assert named(no | {"verdict": "fails"}) == "not so: “A is more than B”"
+    assert named(no | {"verdict": "undecided"}) == "open: “A is more than B”"
 
 
 def test_no_line_ends_within_an_option_and_text_stays_text():
