@@ -280,16 +280,17 @@ class CarryEmergence(Experiment):
         cells, births = at_the_end(results.tables["cells"]), results.tables["births"]
         longest = births["part"] == "run " + (births["place"] - 1).astype(str)
         longest = births[longest & (births["place"] > 1)].assign(part="longest run")
-        *parts, last = (_dated(part, pd.concat([births, longest])) for part in TOLD)
+        births = pd.concat([births, longest])
+        steps = {PARTS[part]: births["step"][births["part"] == part] for part in TOLD}
         trainings, solved = cells["seed"].nunique(), (cells["low"] >= SOLVED).mean()
         ordered = "; ".join(_told(what, results.tables["trends"]) for what in HUMAN)
-        said = f"{', '.join(parts)}, and {last}"
+        said = _dated(steps)
         medians = f"medians of {trainings} training{'s' * (trainings > 1)}"
         end = f"end{'s' * (trainings == 1)} at step {cells['step'].max():,}"
         return (
-            f"{said[0].upper()}{said[1:]} ({medians}, which {end}). In which order: {ordered}. At "
-            f"the end, {100 * solved:.0f} % of the cells (place, run of nines below, carry) are "
-            "solved."
+            f"{said[0].upper()}{said[1:]} ({medians}, which {end}).{_missed(steps)} In which "
+            f"order: {ordered}. At the end, {100 * solved:.0f} % of the cells (place, run of nines "
+            "below, carry) are solved."
         )
 
     def claims(self, results: Results) -> list[Claim]:
@@ -314,14 +315,21 @@ class CarryEmergence(Experiment):
         }
 
 
-def _dated(part: str, births: pd.DataFrame) -> str:
-    """When a part came to stay, and at how many places unless at all: "carries appear at ..."."""
-    steps = births["step"][births["part"] == part]
-    came = steps.notna().sum()
-    if not came:
-        return f"{PARTS[part]} never appear"
-    where = "" if came == len(steps) else f" ({came} of {len(steps)} places and trainings)"
-    return f"{PARTS[part]} appear at step {steps.median():.0f}{where}"
+def _dated(births: Mapping[str, pd.Series]) -> str:
+    """When parts came to stay, those together that came at one step: "carries appear at ..."."""
+    at: dict[str, list[str]] = {}
+    for part, steps in births.items():
+        when = f"appear at step {steps.median():.0f}" if steps.notna().any() else "never appear"
+        at.setdefault(when, []).append(part)
+    said = {when: " and ".join(", ".join(parts).rsplit(", ", 1)) for when, parts in at.items()}
+    return "; ".join(f"{parts} {when}" for when, parts in said.items())
+
+
+def _missed(births: Mapping[str, pd.Series]) -> str:
+    """At how many places and trainings a part came that did not come at all of them."""
+    came = {part: (steps.notna().sum(), len(steps)) for part, steps in births.items()}
+    some = [f"{part} at {n} of {all_}" for part, (n, all_) in came.items() if 0 < n < all_]
+    return f" Not everywhere: {'; '.join(some)} (places and trainings)." if some else ""
 
 
 def _told(what: str, trend: pd.DataFrame) -> str:
