@@ -362,14 +362,10 @@ def _nothing_at_first(roles: pd.DataFrame) -> Claim:
     return Claim.mechanical(
         NOTHING,
         share(int((heads["role"] != "none").sum()), len(heads)),
-        below=MOST_AT_FIRST,
-        null=MOST_AT_FIRST,
+        below=MOST_AT_FIRST, null=MOST_AT_FIRST, check=True, unit="of heads, at each place",
         null_note="largest share that counts as none; the estimate is the one with random weights",
-        unit="of heads, at each place",
-        decide="more trainings (--seeds)",
-        needs="trainings that kept step 0 (keep_at)",
-        check=True,
-    )
+        decide="more trainings (--seeds)", needs="trainings that kept step 0 (keep_at)",
+    )  # fmt: skip
 
 
 def _comes_later(rows: pd.DataFrame) -> Claim:
@@ -380,16 +376,13 @@ def _comes_later(rows: pd.DataFrame) -> Claim:
         mean, low, high, p = mean_of_few(rows["doublings"].to_numpy())
         found = Estimate(mean, low, high, len(rows), p if np.isfinite(low) else None)
     return Claim.mechanical(
-        LATER,
-        found,
-        above=0.0,
-        null=0.0,
+        LATER, found, above=0.0, null=0.0,
         null_note="both at the same step; the interval is Student's over trainings",
         unit="doublings of the steps of training from one to the other",
         more="trainings (--seeds)",
         needs="3 trainings or more (--seeds) in which both come to stay, not equally far apart in "
         "all: train longer (--steps) or examine more often (--examined)",
-    )
+    )  # fmt: skip
 
 
 def _in_order(what: str, trend: pd.DataFrame) -> Claim:
