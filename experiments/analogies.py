@@ -353,8 +353,8 @@ class Analogies(Experiment):
             "nearest neighbour does.",
             paired_shares(right[HONEST].to_numpy(), right[NEAREST].to_numpy()),
             above=0.0,
-            null=right[NEAREST].mean(),
-            null_note="how often the nearest neighbour is the target",
+            null=0.0,
+            null_note=f"the nearest neighbour, which is right in {percent(right[NEAREST].mean())}",
             unit="share of pairs, mean offset less nearest neighbour",
             family="The mean offset of other pairs finds the target more often than the nearest "
             "neighbour of the source.",
@@ -370,8 +370,8 @@ class Analogies(Experiment):
             bootstrap(difference, self.seed).within(-2, 2),
             above=0.0,
             p=float(sign_flip(difference, self.seed)),
-            null=rows["shuffled"].mean(),
-            null_note="cosine with targets dealt out anew",
+            null=0.0,
+            null_note=f"targets dealt out anew: a cosine of {rows['shuffled'].mean():.2f}",
             unit="cosine of an offset with the mean of the others, true less paired anew",
             more=MORE,
         )

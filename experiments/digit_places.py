@@ -443,13 +443,13 @@ def _treated_as_moved(contrasts: pd.DataFrame) -> Claim:
     does = ", ".join(f"{way} {null:.2f}" for way, null in zip(name, here["null"], strict=True))
     return Claim.learned(
         sentence, least, holds=bool(p.min() <= LEVEL and least["low"] > 0),
-        p=float(p.min()), p_fails=nowhere, null=least["null"],
+        p=float(p.min()), p_fails=nowhere, null=0,
         decide="more texts (--edits), or a direction that acts: the interval spans the threshold",
         unit="nats that the answer's digit there moves towards it, beyond "
         f"{name.iloc[0]}; shifted {after_layers(least['layer'])}",
-        null_note=f"what directions of equal length do: {does}; other places: the difference of "
-        "two that the edit is not about; a shift that merely spoils the copying of the true digit, "
-        "and so lowers its logit, looks the same",
+        null_note=f"no more than directions of equal length do: {does}; other places: the "
+        "difference of two that the edit is not about; a shift that merely spoils the copying of "
+        "the true digit, and so lowers its logit, looks the same",
     )  # fmt: skip
 
 
@@ -457,14 +457,14 @@ def _digit_across_places(contrasts: pd.DataFrame, models: str) -> Claim:
     """A probe of the digit at one place reads it at others, better than random models' do."""
     rows = _of(contrasts, "digit across places")
     row = rows.iloc[0] if len(rows) else None
-    at, null = ("", None) if row is None else (f", {after_layers(row['layer'])}", row["null"])
+    at, random = ("", 0.0) if row is None else (f", {after_layers(row['layer'])}", row["null"])
     return Claim.mechanical(
         "A probe of the digit trained at one place reads digits at other places better than in "
         f"models with random weights, by over {ALIKE:g} of the digits.",
-        row, above=ALIKE, null=null, decide="more prompts (--per-length)",
+        row, above=ALIKE, null=0, decide="more prompts (--per-length)",
         needs="places with at least 30 given digits each (--per-length)",
         unit=f"accuracy across places minus that with random weights{at}",
-        null_note=f"accuracy across places in {models}, which pass on the embedding",
+        null_note=f"as well as in {models}, which pass on the embedding: {random:.2f}",
     )  # fmt: skip
 
 

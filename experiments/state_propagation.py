@@ -307,12 +307,13 @@ class StatePropagation(Experiment):
     def _told(self, rows: pd.DataFrame, told: str) -> Claim:
         """That the own state beats the best control, where neither was chosen."""
         most = NAMES[rows["control"].mode().iloc[0]].removeprefix("control: ")
+        control = rows["best_control"].mean()
         return Claim.learned(
             where_read(SENTENCES[told], rows["layer"]),
             self._difference(rows, "best_control"),
             above=0.0,
-            null=float(rows["best_control"].mean()),
-            null_note=f"how often the best control is right ({most}); read "
+            null=0.0,
+            null_note=f"as often as the best control, right in {percent(control)} ({most}); read "
             f"{after_layers(*rows['layer'])}, chosen on the other half of the cases",
             unit="share of cases, own state less best control",
             family="What is told of a state",

@@ -285,9 +285,10 @@ class TokenInjection(Experiment):
             where_read(SENTENCES[way], rows["layer"]),
             paired_shares(own, control),
             above=0.0,
-            null=float(control.mean()),
-            null_note="the better of a random token and no change; changed "
-            f"{after_layers(*rows['layer'])}, chosen on the other half of the questions",
+            null=0.0,
+            null_note="as often as with the better of a random token and no change, where it is "
+            f"said in {percent(control.mean())}; changed {after_layers(*rows['layer'])}, chosen on "
+            "the other half of the questions",
             unit="share of questions, target said less control",
             family="Another token, another answer",
             label=IN_WORDS[way],

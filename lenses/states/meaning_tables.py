@@ -14,6 +14,7 @@ from lenses.states.meaning import (
     permutations,
     recency_moves,
 )
+from lenses.statistics.elsewhere import best_elsewhere, of_choice
 from lenses.statistics.grid import grid
 from lenses.statistics.intervals import benjamini_hochberg, bootstrap, luck_as_far
 from lenses.statistics.ranking import mean_of_known
@@ -91,15 +92,18 @@ def text_rows(
     null: Float[np.ndarray, "text control weight step distance layer head"],
     weights: str,
 ) -> pd.DataFrame:
-    """Mean over all heads of each text, less its null; and the best head's mean over all texts."""
-    best = np.nan_to_num(each).mean(axis=0).max(axis=(-2, -1))
+    """Mean over all heads of each text, less its null; and the head that is best in all others.
+
+    `best_elsewhere` is that head's correlation in this text, less its null; NaN without another.
+    """
+    heads = (each.reshape(*each.shape[:-2], -1), (each - null).reshape(*each.shape[:-2], -1))
     value, chance, excess = (mean_of_known(part, 2) for part in (each, null, each - null))
     rows = grid(
         {"prompt": len(each)} | KINDS,
         value=value,
         null=chance,
         excess=excess,
-        largest_head=np.broadcast_to(best, value.shape),
+        best_elsewhere=of_choice(heads[1], best_elsewhere(heads[0])),
     )
     rows.insert(0, "weights", weights)
-    return rows.dropna().reset_index(drop=True)
+    return rows.dropna(subset="excess").reset_index(drop=True)

@@ -12,6 +12,7 @@ from lenses.states.decoding import Site
 from lenses.states.facts import LAST, PLACES, SUBJECT, Asked, Case
 from lenses.states.recall import COMPONENTS, CORRUPTIONS, READ, Plan, ranks, trace
 from lenses.statistics.correlations import spearman
+from lenses.statistics.elsewhere import held_out
 from lenses.statistics.grid import grid
 from lenses.statistics.intervals import bootstrap
 from models import Model
@@ -216,21 +217,6 @@ def best_run(runs: pd.DataFrame, place: str) -> pd.Series | None:
     if set(here["component"]) != set(COMPONENTS):
         return None
     return here.loc[here["estimate"].idxmax()]
-
-
-def held_out(gains: Float[np.ndarray, "fact run"]) -> Float[np.ndarray, "fact"]:
-    """Of each fact the gain in the run that is best in all other facts; NaN without."""
-    if gains.shape[1] == 0:
-        return np.full(len(gains), np.nan)
-    known = ~np.isnan(gains)
-    total, count = np.where(known, gains, 0).sum(0), known.sum(0)
-    others = count - known
-    means = np.divide(
-        total - np.where(known, gains, 0), others, out=np.full(gains.shape, -np.inf),
-        where=others > 0,
-    )  # fmt: skip
-    chosen = np.take_along_axis(gains, means.argmax(1)[:, None], axis=1)[:, 0]
-    return np.where(np.isinf(means.max(1)), np.nan, chosen)
 
 
 def stays_ahead(ranks: Int[np.ndarray, "site fact 2"]) -> Float[np.ndarray, "fact"]:

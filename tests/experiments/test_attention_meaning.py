@@ -98,6 +98,22 @@ def test_an_effect_that_is_everywhere_is_claimed_and_none_is_not(experiment, res
         assert found[1].estimate == pytest.approx(value, abs=0.02)
 
 
+def test_one_head_is_claimed_where_it_leads_in_texts_it_was_not_chosen_on(experiment, results):
+    five = results.tables["against_random"]
+    rows = pd.concat([five.assign(prompt=five["prompt"] + start) for start in (0, 5, 10)])
+    own = rows["weights"] == "own"
+    noise = np.random.default_rng(0).normal(0, 0.01, len(rows))
+    for twins, verdict in ((0.0, "holds"), (0.5, "undecided")):
+        changed = rows.assign(best_elsewhere=np.where(own, 0.5, twins) + noise)
+        left = Results(dict(results.tables) | {"against_random": changed})
+        claim = experiment.claims(left)[-1]
+        assert (claim.verdict, claim.n) == (verdict, 15)
+        assert claim.low < claim.estimate < claim.high
+        other = "the head that is best in other texts has 0.50"
+        assert other in experiment.headline(left)
+        assert ("not shown to be more than chance" in experiment.headline(left)) == bool(twins)
+
+
 def test_the_last_state_is_the_models_own(experiment, results):
     assert experiment.claims(results)[0].verdict == "holds"
 
@@ -123,6 +139,7 @@ def test_means_over_one_text_are_not_tested(adder):
     means = [claim for claim in experiment.claims(found) if claim.family]
     assert [(claim.verdict, claim.estimate) for claim in means] == [("not tested", None)] * 4
     assert all(claim.needs.startswith("5 texts or more") for claim in means)
+    assert experiment.claims(found)[-1].verdict == "not tested"
     assert experiment.headline(found).startswith("One text cannot tell")
     assert experiment.figures(found)
 

@@ -14,7 +14,6 @@ from lenses.states.recall_tables import (
     embedding_rows,
     enough_alone,
     every_few_layers,
-    held_out,
     mean_ranks,
     ranked_tables,
     stays_ahead,
@@ -59,16 +58,6 @@ def test_means_are_of_what_comes_back(tables):
     runs = tables.run_rows()
     assert runs["estimate"].to_numpy() == pytest.approx(0.2)
     assert runs["last_layer"].max() == 3
-
-
-def test_the_best_run_is_chosen_on_other_facts():
-    gains = np.array([[0.9, 0.0, 0.2], [0.0, 0.3, 0.2], [0.0, 0.4, 0.2]])
-    # Of the others' means, the first fact sees (0, .35, .2), the second (.45, .2, .2).
-    assert held_out(gains).tolist() == [0.0, 0.0, 0.0]
-    assert held_out(np.array([[0.1, 0.5], [0.2, 0.4]])).tolist() == [0.5, 0.4]
-    assert np.isnan(held_out(np.array([[0.1, 0.5]]))).all()
-    assert np.isnan(held_out(np.full((3, 2), np.nan))).all()
-    assert np.isnan(held_out(np.zeros((3, 0)))).all()
 
 
 def test_ahead_means_to_the_end():
