@@ -252,7 +252,7 @@ class HeadSelection(TextStudy):
         if not found:
             raise UsageError(
                 f"keys: no text of {model.card.name} has {self.keys} different tokens and as many "
-                "slots for them before its last; take fewer"
+                "slots for them before its last; give longer texts, or take fewer (--keys)"
             )
         return found
 

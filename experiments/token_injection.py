@@ -126,7 +126,7 @@ class TokenInjection(Experiment):
     """Questions that are asked together."""
     count: int = Field(36, ge=10)
     """Questions that a language model is asked, of those whose answer is of one word alone."""
-    additions: int = Field(48, ge=10)
+    additions: int = Field(80, ge=10)
     """Additions sampled for an adder."""
     depths: int = Field(9, ge=2)
     """Depths at which states are changed, from the embedding to the last layer."""

@@ -81,7 +81,7 @@ def rows_of(path: Path) -> Iterator[Row]:
         raise ValueError(f"{path}: is no table; give a .csv, .tsv or .jsonl file")
     rows = list(read(path, text))
     if not rows:
-        raise ValueError(f"{path}: holds no rows")
+        raise ValueError(f"{path}: holds no rows; write one a line below the names of columns")
     return iter(rows)
 
 

@@ -61,5 +61,7 @@ def _keyed(where: str, prompt: str, key: str, misleading: str) -> KeyedPrompt:
         if word and prompt.count(word) != 1:
             times = f"stands {prompt.count(word)} times in the prompt"
             raise ValueError(f"{where}, column {column!r}: {word!r} {times}; it takes exactly one")
+    if misleading == key:
+        raise ValueError(f"{where}, column 'misleading': {key!r} is the key; name another, or none")
     kind: Kind = "misleading" if misleading else "planted"
     return KeyedPrompt(kind, prompt, key, misleading, where=where)

@@ -224,10 +224,25 @@ def _extrapolated(numbers: dict[str, Any], threshold: float | None, sign: float,
     if ahead <= 0:
         return "more data will not make this hold: the estimate lies on the other side"
     low = min(sign * (end - threshold) for end in (numbers["low"], numbers["high"]))
-    needed = max(numbers["n"] + 1, math.ceil(numbers["n"] * ((ahead - low) / ahead) ** 2))
+    times = _shrinks_as_n(numbers, threshold) or ((ahead - low) / ahead) ** 2
+    needed = max(numbers["n"] + 1, math.ceil(numbers["n"] * times))
     if needed >= AFFORDABLE:
         return "too small an effect to decide at this size"
     return f"about {needed} {more}, if the estimate stays as it is"
+
+
+def _shrinks_as_n(numbers: dict[str, Any], threshold: float) -> float | None:
+    """Times as many cases of a share that is 0 or 1, by Wilson's z^2 / (n + z^2); None of others.
+
+    At 8 of 8, [0.676, 1], 0.9 is passed by 35 of 35: 4.3 times as many.
+    """
+    if numbers["estimate"] == numbers["low"] == 0:
+        there, wanted = numbers["high"], threshold
+    elif numbers["estimate"] == numbers["high"] == 1:
+        there, wanted = 1 - numbers["low"], 1 - threshold
+    else:
+        return None
+    return there / (1 - there) * (1 - wanted) / wanted if 0 < wanted < 1 > there else None
 
 
 DIFFER = "cases that differ: all have the same number, which has no interval"

@@ -5,13 +5,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
+from threading import get_ident
 
 from experiments._contract.errors import UsageError
 from experiments._contract.progress import say
 
 
 class Busy(UsageError):
-    """Another process is at it."""
+    """Another process is at it, or this one already."""
+
+
+_HELD: dict[Path, int] = {}
+"""Locks of this process, with the thread that holds each: it would wait for itself."""
 
 
 @contextmanager
@@ -19,12 +24,19 @@ def locked(path: Path, *, wait: bool = False) -> Iterator[None]:
     """Hold a lock, which another process may have to give back first.
 
     Raises:
-        Busy: another process holds it, and `wait` is not said.
+        Busy: another process holds it, and `wait` is not said; or this thread does.
     """
+    if _HELD.get(path.absolute()) == get_ident():
+        raise Busy(
+            f"{path.parent}: this program already runs it; if the program is imported again while "
+            'it runs, put the call under `if __name__ == "__main__":`'
+        )
     file = _taken(path, wait)
+    _HELD[path.absolute()] = get_ident()
     try:
         yield
     finally:
+        del _HELD[path.absolute()]
         path.unlink(missing_ok=True)
         os.close(file)
 

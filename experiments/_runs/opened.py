@@ -128,6 +128,11 @@ def run(experiment: Experiment, *, model: Any = None, fresh: bool = False, label
     Raises:
         UsageError, ModelError: the request cannot be met; one line says why.
     """
+    if not isinstance(experiment, Experiment):
+        raise UsageError(
+            f"run: takes an experiment, not {experiment!r:.60}; call its class, as in "
+            "run(HeadContributions(model='adder_6d_1l'))"
+        )
     if not hasattr(sys.modules[type(experiment).__module__], "__file__"):
         raise UsageError(
             f"{type(experiment).__name__} is in no file, so its run could not be told from others: "

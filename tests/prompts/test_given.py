@@ -123,6 +123,10 @@ def test_keyed_prompts_come_from_a_table(file):
     ("content", "says"),
     [
         ("prompt,key\nA and A,A\n", "line 2, column 'key': 'A' stands 2 times in the prompt"),
+        (
+            "prompt,key,misleading\nA and B,A,A\n",
+            "line 2, column 'misleading': 'A' is the key; name another",
+        ),
         ("prompt,key,misleading\nA B,A,C\n", "line 2, column 'misleading': 'C' stands 0 times"),
         ("prompt,answer\nA,A\n", "line 2: column 'answer' is none of prompt, key"),
         ("prompt,key\nA,\n", "line 2, column 'key': is empty"),

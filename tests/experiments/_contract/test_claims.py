@@ -112,6 +112,18 @@ def test_a_sample_size_is_told_only_where_it_would_help(found, says):
     assert made.verdict == "undecided"
 
 
+@pytest.mark.parametrize(
+    ("right", "n", "judged"), [(8, 8, {"above": 0.9}), (0, 48, {"below": 0.05})]
+)
+def test_of_a_share_that_is_0_or_1_as_many_are_told_as_decide_it(right, n, judged):
+    made = claim(share(right, n), **judged, more="texts")
+    assert made.verdict == "undecided"
+    told = int(made.decide.split()[1])
+    judged["more"] = "texts"
+    verdicts = [claim(share(right and some, some), **judged).verdict for some in (told - 1, told)]
+    assert verdicts == ["undecided", "holds"]
+
+
 @given(st.floats(0.001, 1), st.floats(0.001, 2), st.integers(2, 500))
 def test_the_sample_size_told_is_affordable_and_larger(ahead, half, n):
     made = claim(Estimate(ahead, ahead - half, ahead + half, n), above=0, more="prompts")

@@ -142,6 +142,12 @@ def test_fields_say_what_the_model_in_memory_computes_in(asking):
     assert found.manifest["fields"]["dtype"] == "bfloat16"
 
 
+@pytest.mark.parametrize("given", ["addition_accuracy", Nowhere])
+def test_only_an_experiment_is_run(given):
+    with pytest.raises(UsageError, match="run: takes an experiment, not "):
+        run(given)
+
+
 def test_an_experiment_that_is_in_no_file_is_refused(asking, monkeypatch):
     monkeypatch.delattr(sys.modules[Nowhere.__module__], "__file__")
     with pytest.raises(UsageError, match="Nowhere is in no file"):

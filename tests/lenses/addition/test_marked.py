@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from lenses.addition.answers import answered
 from lenses.addition.emergence import CELL
@@ -96,8 +97,19 @@ def test_only_places_with_and_without_a_carry_count():
 
 def test_upper_ends_are_corrected_for_the_number_of_cells():
     cells = pd.DataFrame({"correct": [70, 80], "n": [80, 80]})
-    assert at_most(cells).tolist() == wilson(cells["correct"], cells["n"], 0.975)[1].tolist()
-    assert at_most(cells)[0] > wilson(70, 80)[1]
+    found = at_most(cells)
+    assert stats.binom.cdf(70, 80, found[0]) == pytest.approx(0.025)
+    assert (found[1], found[0] > wilson(70, 80)[1]) == (1.0, True)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5, 16, 80])
+def test_by_luck_alone_a_cell_of_many_is_rarely_said_to_fail(n):
+    right = np.arange(n + 1)
+    many = [pd.DataFrame({"correct": [count] * 49, "n": n}) for count in right]
+    fails = np.array([at_most(cells)[0] < 0.95 for cells in many])
+    luck = stats.binom.pmf(right, n, 0.95)[fails].sum()
+    assert 1 - (1 - luck) ** 49 <= 0.05
+    assert fails[0] == (n > 2), "yet cells that are all wrong do fail"
 
 
 def test_the_weak_spot_is_the_cell_furthest_below_its_place():
