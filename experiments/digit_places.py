@@ -443,7 +443,7 @@ def _treated_as_moved(contrasts: pd.DataFrame) -> Claim:
     does = ", ".join(f"{way} {null:.2f}" for way, null in zip(name, here["null"], strict=True))
     return Claim.learned(
         sentence, least, holds=bool(p.min() <= LEVEL and least["low"] > 0),
-        p=float(p.min()), p_fails=nowhere, null=0,
+        p=float(p.min()), p_fails=nowhere, null=0.0 if here["null"].notna().all() else np.nan,
         decide="more texts (--edits), or a direction that acts: the interval spans the threshold",
         unit="nats that the answer's digit there moves towards it, beyond "
         f"{name.iloc[0]}; shifted {after_layers(least['layer'])}",
@@ -461,7 +461,7 @@ def _digit_across_places(contrasts: pd.DataFrame, models: str) -> Claim:
     return Claim.mechanical(
         "A probe of the digit trained at one place reads digits at other places better than in "
         f"models with random weights, by over {ALIKE:g} of the digits.",
-        row, above=ALIKE, null=0, decide="more prompts (--per-length)",
+        row, above=ALIKE, null=0 * random, decide="more prompts (--per-length)",  # NaN stays NaN
         needs="places with at least 30 given digits each (--per-length)",
         unit=f"accuracy across places minus that with random weights{at}",
         null_note=f"as well as in {models}, which pass on the embedding: {random:.2f}",
