@@ -1,5 +1,6 @@
 """Numbers on a grid: heads by layer, tokens by layer, cells of an addition."""
 
+from functools import partial
 from math import ceil, floor
 from typing import Any
 
@@ -76,7 +77,7 @@ def heads_figure(data: pd.DataFrame, value: str, title: str, facet: str | None) 
     figure.set_figheight(figure.get_figheight() + 0.7)
     scale = limits(_all_values(grids), title)
     for axis, (name, (rows, columns, values)) in zip(axes, grids.items(), strict=True):
-        words = np.vectorize(_brief, otypes=[object])(values)
+        words = np.vectorize(partial(_brief, scale[2]), otypes=[object])(values)
         written: dict[str, Any] = {"written": words, "size": 8}
         written = written if cell >= 0.44 else {}
         heat(axis, values, scale, square=True, **written)
@@ -88,9 +89,15 @@ def heads_figure(data: pd.DataFrame, value: str, title: str, facet: str | None) 
     return figure
 
 
-def _brief(value: float) -> str:
-    """Two significant digits with a true minus; nothing where nothing is defined."""
-    return f"{value:.2g}".replace("-", "−") if np.isfinite(value) else ""
+def _brief(most: float, value: float) -> str:
+    """As many decimals as tell `most` in two digits: all that colours can show.
+
+    With a true minus; nothing where nothing is defined.
+    """
+    if not np.isfinite(value):
+        return ""
+    decimals = 1 - int(np.floor(np.log10(most or 1)))
+    return f"{round(float(value), decimals) + 0.0:.{max(decimals, 0)}f}".replace("-", "−")
 
 
 def along_text(

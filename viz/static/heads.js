@@ -41,10 +41,17 @@ globalThis.Heads = (() => {
       return { low: 0, high: Math.max(...measure.values.filter((value) => value !== null), 0) };
     }
 
+    // As many decimals as tell the end of the scale in two digits: all that colours can show.
+    function brief(value, high) {
+      if (high >= 1000) return number(value, 2);
+      const decimals = Math.min(6, Math.max(0, 1 - Math.floor(Math.log10(high || 1))));
+      return String(Number(value.toFixed(decimals)) || 0).replaceAll("-", "−");
+    }
+
     function square(layer, head, scaled) {
       const value = valueOf(measures[at.measure], layer, head);
       const cell = element("td", { tabindex: -1, "data-layer": layer, "data-head": head, title: `${named(layer, head)}: ${number(value)}` });
-      if (heads <= 12) cell.textContent = value === null ? "" : String(Number(value.toPrecision(2))).replaceAll("-", "−");
+      if (heads <= 12) cell.textContent = value === null ? "" : brief(value, scaled.high);
       if (layer === at.layer && head === at.head) cell.setAttribute("aria-current", "true");
       shade(cell, value, scaled);
       return cell;
