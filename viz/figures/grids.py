@@ -98,7 +98,7 @@ def _brief(most: float, value: float) -> str:
     """
     if not np.isfinite(value):
         return ""
-    decimals = 1 - int(np.floor(np.log10(most or 1)))
+    decimals = 2 - ceil(np.log10(most or 1))
     return f"{round(float(value), decimals) + 0.0:.{max(decimals, 0)}f}".replace("-", "−")
 
 

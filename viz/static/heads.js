@@ -1,7 +1,7 @@
 // Every measure of every head on one grid; a head that is chosen shows what it does in a text.
 "use strict";
 globalThis.Heads = (() => {
-  const { element, bytes, unpacked, number, shade, point, same } = carrylens;
+  const { element, bytes, unpacked, number, brief, shade, point, same } = carrylens;
   const named = (layer, head) => `L${layer}H${head}`;
 
   function choice(word, options, then) {
@@ -39,13 +39,6 @@ globalThis.Heads = (() => {
       const most = Math.max(...here.map(Math.abs), 0);
       if (here.some((value) => value < 0)) return { low: -most, high: most };
       return { low: 0, high: Math.max(...measure.values.filter((value) => value !== null), 0) };
-    }
-
-    // As many decimals as tell the end of the scale in two digits: all that colours can show.
-    function brief(value, high) {
-      if (high >= 1000) return number(value, 2);
-      const decimals = Math.min(6, Math.max(0, 1 - Math.floor(Math.log10(high || 1))));
-      return String(Number(value.toFixed(decimals)) || 0).replaceAll("-", "−");
     }
 
     function square(layer, head, scaled) {

@@ -2,7 +2,7 @@
 // same layer, head or token lights up in every figure of the page.
 "use strict";
 globalThis.Maps = (() => {
-  const { element, unpacked, number, shade, point, same } = carrylens;
+  const { element, unpacked, number, brief, shade, point, same } = carrylens;
 
   function draw(box, given) {
     const { panels, down, across, scale } = given;
@@ -12,7 +12,7 @@ globalThis.Maps = (() => {
     const written = panels[0].text ? 0.43 * longest + 0.5 : width <= 12 ? 2.4 : 1.05;
     const names = 0.5 * Math.max(...down.names.map((name) => name.length), 3) + 0.5, labels = Math.min(names, 9) + 0.5;
     const slack = 0.01 * (high - low); // less than this beyond the scale, no colour could show
-    const most = Math.max(-low, high), decimals = Math.max(0, 2 - Math.ceil(Math.log10(most || 1)));
+    const most = Math.max(-low, high);
     const least = labels + (written + 0.25) * width, room = (box.clientWidth || 900) / 16;
     const abreast = Math.min(panels.length, Math.max(1, Math.floor(room / (least + 1.4))));
     const turned = 0.46 * Math.max(...across.names.map((name) => name.length)) > (room / abreast - labels) / width - 0.4;
@@ -39,15 +39,10 @@ globalThis.Maps = (() => {
       return element("div", { class: "panel" }, ...(panel.title ? [element("h4", {}, panel.title)] : []), axes, frame);
     }
 
-    // As many decimals as tell the ends of the scale in two digits: all that colours can show.
-    function brief(value) {
-      return most >= 1000 ? number(value, 2) : number(Number(value.toFixed(decimals)) || 0, 4);
-    }
-
     function cell(panel, value, row, column) {
       const made = element("td", { tabindex: -1 });
       if (panel.text) made.textContent = panel.text[row * width + column];
-      else if (width <= 12 && value !== null) made.textContent = brief(value);
+      else if (width <= 12 && value !== null) made.textContent = brief(value, most);
       made.classList.toggle("beyond", value !== null && (value < low - slack || value > high + slack));
       shade(made, value, scale);
       const names = [`${down.words}: ${down.names[row]}`, `${across.words}: ${across.names[column]}`, panel.title].filter(Boolean);

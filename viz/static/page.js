@@ -212,6 +212,12 @@
     Array.from(new Float32Array(bytes(text).buffer), (value) => (Number.isNaN(value) ? null : value));
   const number = (value, digits = 3) => (value === null ? "—" : String(Number(value.toPrecision(digits))).replaceAll("-", "−"));
 
+  // As many decimals as tell the end of a scale in two digits: all that colours can show.
+  function brief(value, most) {
+    const decimals = Math.max(0, 2 - Math.ceil(Math.log10(most || 1)));
+    return most >= 1000 ? number(value, 2) : number(Number(value.toFixed(decimals)) || 0, 4);
+  }
+
   function shade(cell, value, { low, high }) {
     if (value === null) return void cell.classList.add("undefined");
     const share = low < 0 ? Math.abs(value) / (Math.max(-low, high) || 1) : (value - low) / (high - low || 1);
@@ -238,7 +244,7 @@
 
   const objects = (rows) => rows.map((row) => Object.fromEntries(row.map((cell, i) => [`c${i}`, cell])));
   const whole = {};
-  globalThis.carrylens = { ...globalThis.carrylens, element, bytes, unpacked, number, shade, same, point, rows: (name, rows) => { whole[name] = objects(rows); } };
+  globalThis.carrylens = { ...globalThis.carrylens, element, bytes, unpacked, number, brief, shade, same, point, rows: (name, rows) => { whole[name] = objects(rows); } };
 
   // The component that a row of a table is about, by its columns.
   function partOf(columns, row) {
