@@ -326,10 +326,10 @@ def _dated(births: Mapping[str, pd.Series]) -> str:
 
 
 def _missed(births: Mapping[str, pd.Series]) -> str:
-    """At how many places and trainings a part came that did not come at all of them."""
+    """In how many places and trainings a part came that did not come in all of them."""
     came = {part: (steps.notna().sum(), len(steps)) for part, steps in births.items()}
-    some = [f"{part} at {n} of {all_}" for part, (n, all_) in came.items() if 0 < n < all_]
-    return f" Not everywhere: {'; '.join(some)} (places and trainings)." if some else ""
+    some = [f"{part} in {n} of {all_}" for part, (n, all_) in came.items() if 0 < n < all_]
+    return f" Not all came: {'; '.join(some)} places and trainings did." if some else ""
 
 
 def _told(what: str, trend: pd.DataFrame) -> str:

@@ -350,9 +350,9 @@ def _where_it_comes_back(results: Results) -> str:
     most = " Put back alone, what a few neighbouring layers add brings back at most "
     most += f"{' and '.join(parts)}."
     return (
-        "An answer that is lost with one part of the question comes back with one clean state: at "
-        f"that part {at_subject}, at the last token {at_last}. The part is a name or a digit; "
-        f"another in its place costs {lost:.2f} of the answer's probability."
+        "When a name or digit of the question is exchanged, its answer comes back once a single "
+        f"state is put back as it was: at the exchanged part {at_subject}, at the last token "
+        f"{at_last}. The exchange costs {lost:.2f} of the answer's probability."
         f"{most if parts else ''}"
     )
 

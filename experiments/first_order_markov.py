@@ -268,7 +268,7 @@ class FirstOrderMarkov(Experiment):
             f"{tells['whole model']}. As it is, its likeliest next token is the token "
             f"itself in {percent(repeats)} of cases. A zero-layer model trained here on the same "
             f"counts tells {percent(told['zero-layer, trained', 'as it is', 'all'])}. Of what the "
-            f"whole model finds likeliest in the passages read, bigrams tell "
+            f"whole model finds likeliest in the passages read, bigrams predict "
             f"{percent(rules['bigram'])}, n-grams of up to 4 tokens {percent(rules[LONGEST])}."
         )
 
@@ -345,8 +345,10 @@ def _told_twice(told: pd.Series) -> str:
     A source that already tells frequencies loses when they are added once more.
     """
     added, alone = told["with frequencies"], told["as it is"]
-    more = f" ({percent(alone)} without frequencies added)" if alone > added else ""
-    return f"{percent(added)}{more}"
+    if alone > added:
+        return f"{percent(added)} ({percent(alone)} without frequencies added)"
+    worse = " (worse than frequencies alone)" if round(100 * added) < 0 else ""
+    return f"{percent(added)}{worse}"
 
 
 def _rule_claims(rows: pd.DataFrame) -> list[Claim]:

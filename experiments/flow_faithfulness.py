@@ -188,28 +188,30 @@ class FlowFaithfulness(TextStudy):
         best = results.tables["best"]
         rule, found = best_rule(best), self.claims(results)[2]
         own, random = best["area"].mean(), best["random"].mean()
-        level = self._as_near(results, rule)
         told = {
-            "holds": f"The rule “{rule}” draws the truest diagram{level}",
+            "holds": self._truest(results, rule),
             "fails": f"None; even “{rule}”, the best rule, is no better than a diagram with "
             "random shares",
         }.get(found.verdict, f"Not decided; the best rule is “{rule}”")
         worth = results.tables["thresholds"].sort_values("worth").iloc[-1]
         return (
-            f"{told}. With only the parts it draws, the model keeps {own:.2f} more of the answer's "
-            f"probability than with only the others, on average ({random:.2f} for random shares). "
-            f"Cut at "
-            f"{worth['threshold']} it draws {worth['mass']:.0%} of what attention and MLPs add in "
-            f"this model, and these parts alone keep {worth['estimate']:.0%}."
+            f"{told}. With only the parts that “{rule}” draws, the model keeps {own:.2f} more of "
+            "the answer's probability, on average, than with only those it leaves out "
+            f"({random:.2f} for random shares). Cut at {worth['threshold']} it draws "
+            f"{worth['mass']:.0%} of what attention and MLPs add in this model, and these parts "
+            f"alone keep {worth['estimate']:.0%}."
         ).replace("%", " %")
 
-    def _as_near(self, results: Results, rule: str) -> str:
-        """The rules that `rule` is not ahead of, as far as these prompts tell."""
+    def _truest(self, results: Results, rule: str) -> str:
+        """That `rule` is best, or with which others it may be level, as far as prompts tell."""
         wide = areas_between(results.tables["areas"])
         leads = {other: mean_with_p((wide[rule] - wide[other]).to_numpy(), seed=self.seed)
                  for other in RULES if other != rule}  # fmt: skip
         level = [other for other, lead in leads.items() if not lead.low > 0]
-        return f" (not shown to be ahead of {', '.join(level)})" if level else ""
+        if not level:
+            return f"The rule “{rule}” draws the truest diagram"
+        first = ", ".join(f"“{one}”" for one in [rule, *level[:-1]])
+        return f"The truest diagrams are drawn by {first} and “{level[-1]}”, none shown to be best"
 
     def claims(self, results: Results) -> list[Claim]:
         """Is everything kept the model; is a rule better than chance, gradients, the first rule?"""

@@ -206,7 +206,9 @@ class HeadContributions(TextStudy):
         means = heads.pivot(index=axes, columns=["measure", "phase"], values="estimate")
         lengths, shares = means["l2_norm"], means["projection_share"]
         longest, *others = lengths.mean(axis=1).nlargest(3).index
-        before = f", before {' and '.join(NAME.format(*head) for head in others)}" if others else ""
+        before = (
+            f", followed by {' and '.join(NAME.format(*head) for head in others)}" if others else ""
+        )
         sizes = " and ".join(
             f"{found[longest]:.3g} on {phase} tokens (median head: {found.median():.3g})"
             for phase, found in lengths.items()
@@ -217,8 +219,8 @@ class HeadContributions(TextStudy):
         )
         return (
             f"{NAME.format(*longest)} writes the longest vectors{before}: its mean L2 norm is "
-            f"{sizes}. Of what the heads of one layer write together, the largest share is that "
-            f"of {largest}."
+            f"{sizes}. Of what the heads of a layer write together, counting only what points "
+            f"along their sum, the largest share is that of {largest}."
         )
 
     def claims(self, results: Results) -> list[Claim]:

@@ -76,11 +76,11 @@ class InformationFlow(TextStudy):
     this sink is left out, and what remains of attention takes its share.
 
     What the last token *fetches* is the weight that leaves its column for each other token, in all
-    layers together. A language model reads prompts whose answer is a word that they state (the
-    key); an adder reads additions up to one answer digit, whose keys are the two digits of its
-    column. The weight fetched from the key is compared with that from the tokens beside it, and
-    with the same in models with random weights. Estimates are means over prompts, and intervals
-    (95 %) resample prompts. In planted models the true path is known beforehand.
+    layers together. A language model reads prompts whose answer is a word that they state; an
+    adder reads additions up to one answer digit. Which tokens *decide* these answers is known: the
+    stated word, the two digits of the column. The weight fetched from each of them is held
+    against that from the tokens beside it, and against models with random weights. Estimates are
+    means over prompts; intervals (95 %) resample prompts. In planted models the path is known.
     """
 
     related: ClassVar[tuple[str, ...]] = ("flow_faithfulness",)
@@ -102,7 +102,7 @@ class InformationFlow(TextStudy):
     heads: int = Field(2, ge=0, le=8)
     """Heads kept apart on each link of attention: those that carry most of it."""
     said: bool = True
-    """Claims count only prompts whose answer says the key; off, every prompt with one counts."""
+    """Claims count only prompts that are answered with the stated word; off, all prompts."""
     drawn: int = Field(3, ge=1, le=4)
     """Texts whose flow is drawn; the page chooses among them."""
     additions: int = Field(24, ge=1)
@@ -120,7 +120,7 @@ class InformationFlow(TextStudy):
                 "traced": "the token that is traced: what the model says next",
                 "decisive": "tokens that it is known to come from",
                 "probability": "of the traced token",
-                "counts": "whether the answer is known to depend on the key",
+                "counts": "whether the answer is known to depend on the deciding tokens",
                 "row_error": "how far shares of a state are from summing to 1, at most",
                 "head_error": "how far heads are from summing to their link, at most",
                 "flow_error": "how far a flow is from conserving weight, at most",
@@ -133,9 +133,9 @@ class InformationFlow(TextStudy):
             key="weights rule prompt",
             columns={
                 "rule": "how a state is divided",
-                "decisive": "of what the last token fetches: a token of the key, their mean",
-                "beside": "the same of the tokens beside the key",
-                "origin": "of all weight: what comes from the key's embeddings in any way",
+                "decisive": "of what the last token fetches: a deciding token, their mean",
+                "beside": "the same of the tokens beside the deciding ones",
+                "origin": "of all weight: what comes from deciding tokens' embeddings in any way",
                 "left": "of all weight: what the last token fetches from others",
                 "clipped": "of the absolute scores on the way: those below zero, which are cut off",
             },
@@ -190,7 +190,7 @@ class InformationFlow(TextStudy):
         assumes="a part matters as much as the rule says: by its length, its direction in the sum, "
         "or the traced token's gradient; which rule is truest differs by model (flow_faithfulness)",
         stressed="three planted models in which the true path is known; four models with random "
-        "weights; the tokens beside the key",
+        "weights; the tokens beside the deciding ones",
         not_shown="that the token would change without a link; which head of a link did it, where "
         "others write as much; what a token that was fetched had itself collected before",
     )
@@ -217,14 +217,14 @@ class InformationFlow(TextStudy):
         )
 
     def headline(self, results: Results) -> str:
-        """What the drawn token fetched, where; how often that is the key; who says otherwise."""
+        """What the drawn token fetched, where; how often that decides; who says otherwise."""
         results = _of_text(results, 0)
         said = (_drawn_in_words(results, self.rule), _keys_in_words(results, self.rule),
                 _disagreement(results, self.rule))  # fmt: skip
         return re.sub(r"(\d)%", r"\1 %", " ".join(filter(None, said)))
 
     def claims(self, results: Results) -> list[Claim]:
-        """Is the key fetched; does weight stay; which rules find the true path."""
+        """Are deciding tokens fetched; does weight stay; which rules find the true path."""
         prompts = results.tables["prompts"]
         return [
             *corrected([self._fetched(results, rule) for rule in RULES]),
@@ -314,7 +314,7 @@ class InformationFlow(TextStudy):
         return tables, page_arrays(found) | told
 
     def _fetched(self, results: Results, rule: str) -> Claim:
-        """That the key is fetched more than its neighbours, beyond models with random weights."""
+        """That deciding tokens are fetched more than those beside them, beyond random models."""
         rows = results.tables["origins"]
         rows = rows[rows["rule"] == rule].dropna(subset=["decisive", "beside"])
         counted = results.tables["prompts"].query("counts")["prompt"]
@@ -324,8 +324,9 @@ class InformationFlow(TextStudy):
             "What the last token fetches from others comes more from the tokens that decide the "
             f"answer than from the tokens beside them, by more than {ENOUGH:g} and more so than "
             f"with random weights, by the rule {rule}.",
-            found, above=ENOUGH, family="More is fetched from the key than from beside it",
-            label=rule, unit="share of what is fetched, a key token's minus one's beside it",
+            found, above=ENOUGH, label=rule,
+            family="More is fetched from deciding tokens than from beside them",
+            unit="share of what is fetched, a deciding token's minus one's beside it",
             null=found and found.random.mean(), null_note=found.note if found else "",
             needs=NEEDS, more="prompts",
         )  # fmt: skip
@@ -422,7 +423,7 @@ def _drawn_in_words(results: Results, rule: str) -> str:
         return f"{traced} was fetched from no other token: no link holds enough of it."
     most, source = taken.idxmax(), _place(tables, taken.idxmax())
     keys = [f"{_place(tables, pos)} ({taken.get(pos, 0.0):.0%})" for pos in results.arrays["key"]]
-    known = f" Known to decide it, and marked there: {' and '.join(keys)}." if keys else ""
+    known = f" Known to decide it, and marked in the diagram: {' and '.join(keys)}." if keys else ""
     return (
         f"In the text drawn, {traced} came most from {source}: {taken[most]:.0%} of what its "
         f"position takes from others, the largest part in {_strongest(results, rule, most)}.{known}"
@@ -548,8 +549,8 @@ def _key_figures(origins: pd.DataFrame) -> dict[str, "Drawing"]:
     random = origins[origins["weights"] != "own"].dropna(subset=["decisive"])
     rows = []
     for rule in RULES:
-        for of, frame, column in (("key", own, "decisive"), ("beside it", own, "beside"),
-                                  ("key, random weights", random, "decisive")):  # fmt: skip
+        for of, frame, column in (("deciding", own, "decisive"), ("beside it", own, "beside"),
+                                  ("deciding, random weights", random, "decisive")):  # fmt: skip
             values = frame[frame["rule"] == rule].groupby("prompt")[column].mean().to_numpy()
             if len(values):
                 found = bootstrap(values).within(0, 1)
@@ -557,9 +558,9 @@ def _key_figures(origins: pd.DataFrame) -> dict[str, "Drawing"]:
     return {} if not rows else {"Is the token fetched that decides the answer?": bars(
         pd.DataFrame(rows, columns=["rule", "token", "share", "low", "high"]), "rule", "share",
         series="token",
-        caption="Share of what the last token fetches from other tokens: what comes from a token "
-        "of the key, from one beside it, and from the key in models with random weights. Means "
-        "over prompts with 95 % intervals; the first token (sink) is left out.",
+        caption="Share of what the last token fetches from other tokens: what comes from a "
+        "deciding token, from one beside it, and from a deciding one in models with random "
+        "weights. Means over prompts with 95 % intervals; the first token (sink) is left out.",
     )}  # fmt: skip
 
 

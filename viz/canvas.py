@@ -29,6 +29,8 @@ _phone: ContextVar[bool] = ContextVar("phone", default=False)
 _HATCHED = "not defined: hatched"
 _LETTER = 0.085
 """Inches: of the name of a scale."""
+_HEADING = 9.5
+"""Letters to an inch of a panel's heading."""
 
 
 def require(data: pd.DataFrame, *columns: str) -> None:
@@ -186,6 +188,12 @@ def in_lines(name: str, letters: int, lines: int = 2) -> str:
     """A name as a label in lines of so many letters, cut only where these do not hold it."""
     whole = label(name, "matplotlib").replace(" %", "\N{NO-BREAK SPACE}%")
     return fill(whole, letters, max_lines=lines, placeholder="…")
+
+
+def title_panel(axis: Axes, name: str, **style: Any) -> None:
+    """A panel's heading, in lines as wide as the panel's part of the figure."""
+    inches = axis.figure.get_figwidth() / axis.get_gridspec().ncols
+    axis.set_title(in_lines(name, int(inches * _HEADING), 4), **style)
 
 
 def ticks(axes: Axes, which: str, names: Sequence[str], inches: float, **more: Any) -> None:

@@ -56,27 +56,33 @@ def evidence(claims: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _unpassed(checks: list[dict[str, Any]]) -> list[tuple[str, str]]:
-    """Each verdict of checks that did not pass, and how many of them have it, in words."""
+def _unpassed(checks: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
+    """Each verdict of checks that did not pass, how many of them have it, and which they are."""
     counts = Counter(claim["verdict"] for claim in checks if claim["verdict"] != "holds")
-    of = f"of {len(checks)} checks of the method"
-    return [(verdict, counted(verdict, n, of)) for verdict, n in counts.items()]
+    of = f"of {len(checks)} checks of the method" if len(checks) > 1 else "check of the method"
+    return [
+        (verdict, counted(verdict, n, of), _in_a_line(verdict, checks))
+        for verdict, n in counts.items()
+    ]
 
 
 def _named(claims: list[dict[str, Any]]) -> list[tuple[str, int, str]]:
     """Each verdict with how many claims have it and which they are, for the first screen."""
-    found = []
-    for verdict in VERDICTS:
-        members = [claim for claim in claims if claim["verdict"] == verdict]
-        if verdict == "not tested":
-            told = [f"needs {need}" for need in dict.fromkeys(claim["needs"] for claim in members)]
-        else:
-            told = _told(members)
-        before = _NO_FINDING.get(verdict, "")
-        told = [f"“{one}”" for one in told] if before else told
-        if members:
-            found.append((verdict, len(members), before + _fitting(told, LINE, "; ")))
-    return found
+    counts = Counter(claim["verdict"] for claim in claims)
+    return [
+        (verdict, counts[verdict], _in_a_line(verdict, claims))
+        for verdict in VERDICTS if counts[verdict]
+    ]  # fmt: skip
+
+
+def _in_a_line(verdict: str, claims: list[dict[str, Any]]) -> str:
+    """Those that have this verdict, as a line takes them: quoted where they were not found true."""
+    members = [claim for claim in claims if claim["verdict"] == verdict]
+    if verdict == "not tested":
+        needs = [f"needs {need}" for need in dict.fromkeys(claim["needs"] for claim in members)]
+        return _fitting(needs, LINE, "; ")
+    before, told = _NO_FINDING.get(verdict, ""), _told(members)
+    return before + _fitting([f"“{one}”" for one in told] if before else told, LINE, "; ")
 
 
 def _told(claims: list[dict[str, Any]]) -> list[str]:
@@ -96,17 +102,18 @@ def _told(claims: list[dict[str, Any]]) -> list[str]:
     if len("; ".join(whole)) <= LINE:
         return whole
     return [
-        f"{name} ({len(labels)})" if len(labels) > 1 else said
+        f"{name} ({len(labels)} claims)" if len(labels) > 1 else said
         for (name, labels), said in zip(families.items(), whole, strict=True)
     ]
 
 
 def _fitting(words: list[str], room: int, between: str) -> str:
-    """The first, as many more as there is room for, and that others were left out."""
+    """The first, as many more as there is room for, and how many others were left out."""
     ends = [len(between.join(words[:count])) for count in range(1, len(words) + 1)]
     shown = max(1, sum(end <= room for end in ends))
-    left_out = shown < len(words)
-    return between.join(words[:shown]) + (f"{between}and others" if left_out else "")
+    left_out = len(words) - shown
+    more = f"{between}and {'one other' if left_out == 1 else f'{left_out} others'}"
+    return between.join(words[:shown]) + (more if left_out else "")
 
 
 def is_check(claim: Mapping[str, Any]) -> bool:

@@ -310,8 +310,8 @@ def _with_p(claim: Claim, q: float, q_fails: float, tests: int, decide: str) -> 
 
 
 def percent(share: float) -> str:
-    """A share as sentences say it: `-0.25` is `−25 %`."""
-    return f"{100 * share:.0f} %".replace("-", "−")
+    """A share as sentences say it: `-0.25` is `−25 %`, and `-0.001` is `0 %`."""
+    return f"{round(100 * share)} %".replace("-", "−")
 
 
 __all__ = ["Claim", "Estimate", "Verdict", "corrected", "percent"]

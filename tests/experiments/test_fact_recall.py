@@ -80,11 +80,12 @@ def test_the_claims_of_the_planted_model_hold(of_planted):
 
 def test_the_headline_names_layers_and_the_rival(of_planted):
     said = FactRecall().headline(of_planted)
-    assert said.startswith(
-        "An answer that is lost with one part of the question comes back with one "
-    )
+    assert said.startswith("When a name or digit of the question is exchanged, its answer comes ")
     # The states that layers 0 and 1 hand on, and those that layers 2 and 3 do.
-    assert "at that part after 1 or 2 layers, at the last token after 3 layers or more." in said
+    assert (
+        "at the exchanged part after 1 or 2 layers, at the last token after 3 layers or more."
+        in said
+    )
     assert "The model predicts 127 of 127 answers correctly." in said
     assert "1.00 by MLPs of layer 1 at the exchanged part" in said
     assert "right answer Presley ends at rank 1, the wrong one" in said

@@ -122,7 +122,7 @@ def test_the_headline_names_the_head_with_the_longest_vectors(results, contribut
     by_phase = means.groupby(["phase", "layer", "head"]).mean()
     layer, head = by_phase.groupby(["layer", "head"]).mean().idxmax()
     said = HeadContributions(model="adder_6d_1l").headline(results)
-    assert said.startswith(f"L{layer}H{head} writes the longest vectors, before ")
+    assert said.startswith(f"L{layer}H{head} writes the longest vectors, followed by ")
     for phase in ("prompt", "generated"):
         assert f"{by_phase[phase, layer, head]:.3g} on {phase} tokens" in said
     empty = Results(tables={"heads": results.tables["heads"].iloc[:0]})

@@ -177,7 +177,7 @@ def test_a_check_that_does_not_pass_is_said_at_the_top(tmp_path, verdict, said):
                            high=None)  # fmt: skip
     folder, told = samples.write_run(tmp_path, "broken", {}, {}, claims=[broken])
     text = write_page(folder, told).read_text()
-    assert f"1 of 1 checks of the method {said}" in section(text, "<h1>", 'id="evidence"')
+    assert f"1 check of the method {said}" in section(text, "<h1>", 'id="evidence"')
     assert 'id="checks" open' in text
 
 
@@ -280,8 +280,10 @@ def test_the_first_screen_names_the_claims_of_a_verdict_in_about_a_line():
     assert named(*few) == "Places differ (tens; hundreds)"
     many = [{"family": "Places differ.", "label": f"place number {n}"} for n in range(9)]
     others = [{"sentence": f"{n} {'long ' * 12}claim."} for n in range(3)]
-    assert named(*many) == "Places differ (9)"
-    assert named(*many, *others) == f"Places differ (9); 0 {'long ' * 12}claim; and others"
+    assert named(*many) == "Places differ (9 claims)"
+    said = f"Places differ (9 claims); 0 {'long ' * 12}claim"
+    assert named(*many, *others) == f"{said}; and 2 others"
+    assert named(*many, *others[:2]) == f"{said}; and one other"
     single = {"family": f"Words {'long ' * 20}differ.", "label": "nouns"}
     assert named(single, *many).startswith(f"Words {'long ' * 20}differ (nouns); ")
     alone = "long " * 40 + "claim"
@@ -289,6 +291,11 @@ def test_the_first_screen_names_the_claims_of_a_verdict_in_about_a_line():
     no = {"sentence": "A is more than B."}
     assert named(no | {"verdict": "fails"}) == "not so: “A is more than B”"
     assert named(no | {"verdict": "undecided"}) == "open: “A is more than B”"
+    check = samples.claim(**no, verdict="undecided", check=True)
+    said = "open: “A is more than B”"
+    assert evidence([check])["unpassed"] == [("undecided", "1 check of the method undecided", said)]
+    two = evidence([check, samples.claim(check=True, verdict="holds")])["unpassed"]
+    assert two == [("undecided", "1 of 2 checks of the method undecided", said)]
 
 
 def test_no_line_ends_within_an_option_and_text_stays_text():

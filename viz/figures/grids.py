@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from viz.canvas import WIDTH, colour_bar, heat, in_lines, limits, panels, require, split, ticks
+from viz.canvas import WIDTH, colour_bar, heat, limits, panels, require, split, ticks, title_panel
 from viz.drawing import Drawing, Widget
 from viz.figures.maps import Side, map_widget, side
 from viz.glossary import axis_name
@@ -21,8 +21,6 @@ Grid = tuple[list, list, np.ndarray]
 """Names of the rows, names of the columns, values."""
 
 _TALLEST = 7.6
-_LETTERS = 9.5
-"""Of a panel's title in an inch, so that titles of neighbours do not touch."""
 _WRONG = "share of answers that are wrong"
 _FEW_ERRORS = 0.05
 """A scale of errors goes at least so far, so that one in many cases is pale."""
@@ -86,7 +84,7 @@ def heads_figure(data: pd.DataFrame, value: str, title: str, facet: str | None) 
         ticks(axis, "y", rows, cell * len(rows), rotation=0)
         ticks(axis, "x", columns, cell * len(columns) * 0.7, rotation=0)
         axis.set(xlabel="head", ylabel="layer")
-        axis.set_title(in_lines(name, int(max(width, 2.6) * _LETTERS), 4))
+        title_panel(axis, name)
     colour_bar(figure, axes, title, _undefined(grids))
     return figure
 
@@ -242,7 +240,7 @@ def _cells(data: pd.DataFrame, high: float) -> Figure:
         ticks(axis, "y", runs, 9, rotation=0)
         ticks(axis, "x", places, 99, rotation=0)
         axis.set(xlabel=axis_name("place"), ylabel=axis_name("run"))
-        axis.set_title(name)
+        title_panel(axis, name)
     colour_bar(figure, axes, _WRONG, undefined=False)
     return figure
 

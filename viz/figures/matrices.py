@@ -8,7 +8,18 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from viz.canvas import WIDTH, colour_bar, heat, in_lines, limits, panels, require, split, ticks
+from viz.canvas import (
+    WIDTH,
+    colour_bar,
+    heat,
+    in_lines,
+    limits,
+    panels,
+    require,
+    split,
+    ticks,
+    title_panel,
+)
 from viz.drawing import Drawing, Widget, storable
 from viz.figures.maps import map_widget, side
 from viz.glossary import axis_name
@@ -139,7 +150,7 @@ def _maps(
         axis.set_yticklabels([beside[int(place)] for place in axis.get_yticks()])
         _ticks_across(axis, shown, wide)
         axis.set(xlabel=under, ylabel=axis_name(rows) if panel == 0 else "")
-        axis.set_title(label_of(name, "matplotlib"))
+        title_panel(axis, name)
     colour_bar(figure, axes, title, undefined)
     return figure
 

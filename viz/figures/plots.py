@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter, ScalarFormatter, StrMethodFormatter
 
-from viz.canvas import DESK, in_lines, panel_width, panels, require, split
+from viz.canvas import DESK, in_lines, panel_width, panels, require, split, title_panel
 from viz.drawing import Drawing
 from viz.glossary import axis_name
 from viz.labels import label as label_of
@@ -86,7 +86,7 @@ def _clouds(
     spread = [(data[name].min(), data[name].max()) for name in (x, y)]
     for axis, (name, part) in zip(axes, parts.items(), strict=True):
         _cloud(axis, part[x], part[y], spread)
-        axis.set_title(label_of(name, "matplotlib") or " ", pad=17)
+        title_panel(axis, name or " ", pad=17)
         above = f"n = {len(part):,}"
         if name in notes:
             above = f"{_written(notes[name])}   {above}"
@@ -183,7 +183,7 @@ def _curves(
         else:
             _cut_bands(axis, part, y, band)
         axis.grid(True)
-        axis.set_title(label_of(name, "matplotlib"))
+        title_panel(axis, name)
     _name_axes(figure, axes, axis_name(x), axis_name(y))
     if series:
         finish_legend(figure, axes[0])
@@ -396,7 +396,7 @@ def _finish_dots(axis: Axes, names: list[str], value: str, title: str) -> None:
     axis.grid(True, axis="x")
     axis.xaxis.set_major_locator(MaxNLocator(5))
     axis.set_xlabel(value)
-    axis.set_title(label_of(title, "matplotlib"))
+    title_panel(axis, title)
 
 
 def _colours(count: int) -> list:

@@ -5,7 +5,7 @@ from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from viz.canvas import in_lines, panels, require, split
+from viz.canvas import panels, require, split, title_panel
 from viz.drawing import Drawing
 from viz.glossary import axis_name
 from viz.labels import label as label_of
@@ -14,8 +14,6 @@ from viz.style import color_map
 
 _SIDE = 2.1
 """Inches: of a panel."""
-_LETTERS = 20
-"""Of a line of its title, so that titles of neighbours do not touch."""
 
 
 def point_map(
@@ -46,7 +44,7 @@ def _maps(parts: dict[str, pd.DataFrame], names: tuple[str, str, str], joined: b
     figure, axes = panels(len(parts), _SIDE, _SIDE + 0.2)
     for axis, (title, part) in zip(axes, parts.items(), strict=True):
         _points(axis, part, names, joined)
-        axis.set_title(in_lines(str(title), _LETTERS), size=9.5)
+        title_panel(axis, str(title), size=9.5)
     figure.supxlabel(axis_name(names[0]), size=10)
     figure.supylabel(axis_name(names[1]), size=10)
     return figure

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from viz.canvas import WIDTH, colour_bar, heat, panels, require, ticks
+from viz.canvas import WIDTH, colour_bar, heat, panels, require, ticks, title_panel
 from viz.drawing import Drawing
 from viz.glossary import axis_name
 from viz.labels import label as label_of
@@ -165,7 +165,7 @@ def attention_figure(
     for axis, (name, pattern) in zip(axes, patterns.items(), strict=True):
         seen = np.where(later & (pattern == 0), np.nan, pattern)
         heat(axis, seen, (False, 0.0, 1.0), hatched=False, square=True)
-        axis.set_title(f"head {name}" if heading else label_of(name, "matplotlib"))
+        title_panel(axis, f"head {name}" if heading else name)
         axis.set(xticks=[], yticks=[])
         if one and len(tokens) <= _MOST_TOKENS:
             shown = [shorten(token, 12) for token in tokens]

@@ -252,7 +252,9 @@ def test_an_incomplete_claim_is_refused(changed, says):
 
 
 def test_a_share_is_said_in_percent_with_a_true_minus():
-    assert [percent(share) for share in (0.256, 1, -0.031)] == ["26 %", "100 %", "−3 %"]
+    assert [percent(share) for share in (0.256, 1, -0.031, -0.001)] == [
+        "26 %", "100 %", "−3 %", "0 %",
+    ]  # fmt: skip
 
 
 def test_a_negative_number_in_a_sentence_has_a_minus() -> None:
