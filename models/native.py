@@ -107,7 +107,7 @@ def native_weights(card: Card, config: NativeConfig) -> dict[str, Tensor]:
             f"{card.name}: cannot read {file} ({error}); damaged, cut short or no safetensors "
             "file: save the weights again"
         ) from error
-    refuse_not_finite(card, file, found)
+    refuse_not_finite(card, file, found.items())
     try:
         return in_bridge_names(found, config)
     except ValueError as error:

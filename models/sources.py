@@ -1,7 +1,7 @@
 """From a card to weights in memory: what transformers reads, strictly, without the network."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -81,7 +81,7 @@ def plain_model(card: Card, folder: Path, dtype: torch.dtype) -> tuple[PlainMode
     model, said = loaded
     _refuse_lacking(card, folder, said)
     report = _read_of(card, folder, model, said["unexpected_keys"])
-    refuse_not_finite(card, folder, dict(model.named_parameters()))
+    refuse_not_finite(card, folder, _as_stored(card, folder, model))
     if card.source in ("gguf", "wheel"):
         refuse_other_unembedding(folder, model)
     model.config.architectures = [type(model).__name__]
@@ -195,9 +195,23 @@ def unlike_its_file(folder: Path, tokenizer: Tokenizer) -> tuple[str, ...]:
     )
 
 
-def refuse_not_finite(card: Card, where: Path, weights: dict[str, torch.Tensor]) -> None:
+def _as_stored(card: Card, folder: Path, model: PlainModel) -> Iterator[tuple[str, torch.Tensor]]:
+    """Every weight of the files in the model's precision, one at a time.
+
+    The model's own are pages of the same files, which would stay in memory once they were read:
+    of an embedding only the rows of tokens that occur are needed.
+    """
+    kinds = {name: weight.dtype for name, weight in model.named_parameters()}
+    for file in read_from(card, folder):
+        with safe_open(file, framework="pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118 - no dict
+                if not BUFFER.search(name):
+                    yield name, tensors.get_tensor(name).to(kinds.get(name, model.dtype))
+
+
+def refuse_not_finite(card: Card, where: Path, weights: Iterable[tuple[str, torch.Tensor]]) -> None:
     """Raise ModelError for weights that are NaN or infinite."""
-    for name, weight in weights.items():
+    for name, weight in weights:
         if not torch.isfinite(weight).all():
             advice = "get or train the weights again"
             if weight.dtype == torch.float16:

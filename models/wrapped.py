@@ -141,7 +141,7 @@ def _finish(
 ) -> None:
     """Dress a hooked model; its card says the digest of what is in memory."""
     refuse_without_attention(card, model)
-    refuse_not_finite(card, Path("memory"), dict(model.named_parameters()))
+    refuse_not_finite(card, Path("memory"), model.named_parameters())
     own = deepcopy(tokenizer) if tokenizer is not getattr(model, "tokenizer", None) else tokenizer
     dress(model, card, own, blueprint, processing)
     if HAS_BRIDGE and hasattr(blueprint, "get_text_config"):
