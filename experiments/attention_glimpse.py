@@ -233,7 +233,8 @@ class AttentionGlimpse(Experiment):
     def _follows(self, moved: pd.DataFrame) -> Claim:
         followed = (moved["seen"] / moved["n"]).groupby(moved["network"])
         return Claim.learned(
-            "When its weights are moved to another slot, the network says that slot's letter.",
+            "When its weights are moved to another slot, the network says that slot's letter, in "
+            "more than half of cases.",
             self._over(followed.get_group("attention")), above=HALF,
             null=float(followed.get_group("untrained").mean()), null_note="before training",
             unit="share of cases in which the two slots hold different letters, mean over "

@@ -465,15 +465,13 @@ def _answer(results: Results) -> str:
     most = f"the most alike are {_pair(first, ' and ')}, CKA {first['cka']:.2f}"
     if claim.verdict == "not tested":
         return f"Not answered: no two heads can be compared as alike (CKA above {ALIKE:g}); {most}."
-    told = {
-        "holds": "Yes: alike heads cover for each other",
-        "fails": "No: alike heads do not cover for each other",
-        "undecided": "Not decided: alike heads may cover for each other",
-    }[claim.verdict]
+    told = {"holds": "Yes: alike heads cover", "fails": "No: alike heads do not cover",
+            "undecided": "Not decided: alike heads may cover"}[claim.verdict]  # fmt: skip
     return (
-        f"{told} ({pairs} {'pair' if pairs == 1 else 'pairs'}; {most}). Removing both costs "
-        f"{abs(claim.estimate):.2g} nats {'more' if claim.estimate > 0 else 'less'} than the two "
-        "single removals together, measured against unlike heads."
+        f"{told} for each other ({pairs} {'pair' if pairs == 1 else 'pairs'}; {most}). Removing "
+        f"both costs {abs(claim.estimate):.2g} nats {'more' if claim.estimate > 0 else 'less'} "
+        "than the two single removals together, measured against unlike heads (over "
+        f"{NEGLIGIBLE:g} nats more would count)."
     )
 
 
@@ -481,8 +479,8 @@ def _covering_claim(kinds: pd.DataFrame) -> Claim:
     found, unlike = kinds.loc["difference"], kinds.loc["unlike"]
     note = "unlike pairs, which are subtracted; heads of random weights matter too little to tell"
     return Claim.learned(
-        "Alike heads do each other's work: removing both costs more than the two single removals "
-        "together, beyond what it does for unlike heads.",
+        f"Alike heads do each other's work: removing both costs over {NEGLIGIBLE:g} nats more than "
+        "the two single removals together, beyond what it does for unlike heads.",
         found,
         above=NEGLIGIBLE,
         null=unlike["estimate"] if unlike["pairs"] else None,
