@@ -260,12 +260,13 @@ class FirstOrderMarkov(Experiment):
         rules = results.tables["ngrams"].set_index("rule")["estimate"]
         where = results.tables["counts"]["counted_in"].iloc[0]
         text = f" in {where}" if where in TEXTS else ""
+        worse = " (below 0 %: worse than frequencies)" if "−" in "".join(tells.values()) else ""
         return (
             f"{verdict or 'Not decided'}: embedding times unembedding tells {tells['E']} of what "
             f"bigrams, the counts of token pairs{text}, add to the frequencies of tokens. "
             f"Without the token itself it tells {tells['E without itself']}, after the first "
             f"MLP {tells['effective E']}; the whole model, shown one token, tells "
-            f"{tells['whole model']}. As it is, its likeliest next token is the token "
+            f"{tells['whole model']}{worse}. As it is, its likeliest next token is the token "
             f"itself in {percent(repeats)} of cases. A zero-layer model trained here on the same "
             f"counts tells {percent(told['zero-layer, trained', 'as it is', 'all'])}. Of what the "
             f"whole model finds likeliest in the passages read, bigrams predict "
@@ -347,8 +348,7 @@ def _told_twice(told: pd.Series) -> str:
     added, alone = told["with frequencies"], told["as it is"]
     if alone > added:
         return f"{percent(added)} ({percent(alone)} without frequencies added)"
-    worse = " (worse than frequencies alone)" if round(100 * added) < 0 else ""
-    return f"{percent(added)}{worse}"
+    return percent(added)
 
 
 def _rule_claims(rows: pd.DataFrame) -> list[Claim]:
