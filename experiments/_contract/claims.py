@@ -311,7 +311,8 @@ def _with_p(claim: Claim, q: float, q_fails: float, tests: int, decide: str) -> 
 
 def percent(share: float) -> str:
     """A share as sentences say it: `-0.25` is `−25 %`, and `-0.001` is `0 %`."""
-    return f"{round(100 * share)} %".replace("-", "−")
+    whole = f"{100 * share:.0f}"
+    return f"{'0' if whole == '-0' else whole} %".replace("-", "−")
 
 
 __all__ = ["Claim", "Estimate", "Verdict", "corrected", "percent"]

@@ -252,6 +252,7 @@ def test_an_incomplete_claim_is_refused(changed, says):
 
 
 def test_a_share_is_said_in_percent_with_a_true_minus():
+    assert percent(float("nan")) == "nan %"  # claims about it are not tested
     assert [percent(share) for share in (0.256, 1, -0.031, -0.001)] == [
         "26 %", "100 %", "−3 %", "0 %",
     ]  # fmt: skip
