@@ -200,7 +200,7 @@ class AdditionAccuracy(Experiment):
             text += (
                 f". Its weakest spot: {_digits_of(worst)} are right {worst['accuracy']:.0%} of the "
                 f"time; {failing} of {len(cells)} cells (place, run of nines, carry) "
-                f"{'fails' if failing == 1 else 'fail'} beyond doubt."
+                f"{'is' if failing == 1 else 'are'} surely below {SOLVED:.0%}."
             )
         elif open_:
             text += (
@@ -270,7 +270,8 @@ def _in_form(forms: pd.DataFrame) -> str:
         return ""
     chosen = forms.loc[forms["chosen"], "form"].iloc[0]
     count = forms["form"].nunique()
-    return f", asked in the form {chosen} (none of {count} was better on {CHOSEN_ON} others)"
+    others = f"of {count} forms none was better on {CHOSEN_ON} other sums"
+    return f", asked in the form {chosen} ({others})"
 
 
 def _digits_of(cell: pd.Series) -> str:

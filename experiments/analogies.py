@@ -316,8 +316,8 @@ class Analogies(Experiment):
         return (
             f"{told}: in {len(beaten)} of {len(found)} relations a token plus the mean offset of "
             "other pairs leads to its partner clearly more often than the token alone does "
-            f"({percent(all_found)} against {percent(all_near)} of {n} pairs).{ends} If the "
-            f"tokens asked with may be answers too, {percent(kept)} are found.{beside}"
+            f"({percent(all_found)} against {percent(all_near)} of {n} pairs).{ends} Where "
+            f"the tokens given are not ruled out as answers, {percent(kept)} are found.{beside}"
         )
 
     def _beaten(self, results: Results) -> list[str]:

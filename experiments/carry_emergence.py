@@ -52,7 +52,7 @@ PARTS = {
 TOLD = ("base", "carry", "longest run", "carry head")
 """Parts of addition that the headline dates."""
 LEARNED = "Every training ends with an adder that solves every cell."
-NOTHING = "Before training, heads have no role: fewer than 5 % of them show one at a place."
+NOTHING = "Before training, heads have no role: fewer than 5 % have one, counted at each place."
 LATER = "Carries over the longest run of nines are learned later than carries over no nines."
 HUMAN = {
     "sums": ("column sums, units first", "Column sums are learned units first."),
@@ -328,8 +328,8 @@ def _dated(births: Mapping[str, pd.Series]) -> str:
 def _missed(births: Mapping[str, pd.Series]) -> str:
     """In how many places and trainings a part came that did not come in all of them."""
     came = {part: (steps.notna().sum(), len(steps)) for part, steps in births.items()}
-    some = [f"{part} in {n} of {all_}" for part, (n, all_) in came.items() if 0 < n < all_]
-    return f" Not all came: {'; '.join(some)} places and trainings did." if some else ""
+    some = [f"{part} came in {n} of {all_}" for part, (n, all_) in came.items() if 0 < n < all_]
+    return f" Not in all places and trainings: {', '.join(some)}." if some else ""
 
 
 def _told(what: str, trend: pd.DataFrame) -> str:

@@ -342,8 +342,11 @@ def _where_it_comes_back(results: Results) -> str:
     """From which states at least half comes back, and from which outputs how much."""
     states, runs = results.tables["states"], results.tables["runs"]
     subject, last = (recall_tables.enough_alone(states, at) for at in PUT_BACK.values())
-    at_subject = "at no depth" if subject.empty else after_some_layers(*_passed(subject))
-    at_last = "at no depth" if last.empty else f"{after_layers(_passed(last)[0])} or more"
+    at_subject, at_last = "never at the exchanged part", "never at the last token"
+    if not subject.empty:
+        at_subject = f"at the exchanged part {after_some_layers(*_passed(subject))}"
+    if not last.empty:
+        at_last = f"at the last token {after_layers(_passed(last)[0])} or more"
     best = {where: recall_tables.best_run(runs, at) for where, at in PUT_BACK.items()}
     parts = [f"{_brought_back(run)} {where}" for where, run in best.items() if run is not None]
     lost = results.tables["traced"]["lost"].mean()
@@ -351,9 +354,8 @@ def _where_it_comes_back(results: Results) -> str:
     most += f"{' and '.join(parts)}."
     return (
         "When a name or digit of the question is exchanged, its answer comes back once a single "
-        f"state is put back as it was: at the exchanged part {at_subject}, at the last token "
-        f"{at_last}. The exchange costs {lost:.2f} of the answer's probability."
-        f"{most if parts else ''}"
+        f"state is put back as it was: {at_subject}, {at_last}. The exchange "
+        f"costs {lost:.2f} of the answer's probability.{most if parts else ''}"
     )
 
 
@@ -375,7 +377,7 @@ def _first_fact(row: pd.Series) -> str:
     answer, rival = row["answer"].strip(), row["rival"].strip()
     return (
         f"After “{text}” the right answer {answer} ends at rank {row['rank']:.0f}, the wrong one "
-        f"named beside it ({rival}) at rank {row['rival_rank']:.0f}."
+        f"held against it ({rival}) at rank {row['rival_rank']:.0f}."
     )
 
 

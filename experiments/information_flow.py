@@ -54,7 +54,7 @@ CARRY_TRUEST: Rule = "norms"
 """The rule that flow_faithfulness finds truest on such adders."""
 CHANCE = 2 / 9
 """At most: the two digits of a column among the tokens up to the answer digit."""
-TRUEST = "the rule that flow_faithfulness found truest on smollm2, with its 16 shipped prompts"
+TRUEST = "which flow_faithfulness found truest on smollm2, with its 16 shipped prompts"
 RANDOM_MODELS, TWINS_READ = 4, 24
 """Models with random weights; prompts, at most, that they read."""
 TRIED, ADDERS = 8, 4
@@ -423,7 +423,7 @@ def _drawn_in_words(results: Results, rule: str) -> str:
         return f"{traced} was fetched from no other token: no link holds enough of it."
     most, source = taken.idxmax(), _place(tables, taken.idxmax())
     keys = [f"{_place(tables, pos)} ({taken.get(pos, 0.0):.0%})" for pos in results.arrays["key"]]
-    known = f" Known to decide it, and marked in the diagram: {' and '.join(keys)}." if keys else ""
+    known = f" Sure to matter, and marked in the diagram: {' and '.join(keys)}." if keys else ""
     return (
         f"In the text drawn, {traced} came most from {source}: {taken[most]:.0%} of what its "
         f"position takes from others, the largest part in {_strongest(results, rule, most)}.{known}"
@@ -440,9 +440,9 @@ def _disagreement(results: Results, rule: str) -> str:
         f"{_place(results.tables, source)} ({', '.join(rules)})"
         for source, rules in named.items() if source != own
     ]  # fmt: skip
-    told = f"The answer is by {rule}, {TRUEST if rule == 'projection' else 'one of seven rules'}"
+    which = TRUEST if rule == "projection" else "one of seven rules"
     first = f"; other rules put {' or '.join(others)} first" if own is not None and others else ""
-    return f"{told}{first}."
+    return f"All this is by the rule “{rule}”, {which}{first}."
 
 
 def _place(tables: Mapping[str, pd.DataFrame], pos: int) -> str:
@@ -458,7 +458,7 @@ def _strongest(results: Results, rule: str, source: int) -> str:
     links = links[(links["query"] == last) & (links["source"] == source)]
     layer = links.nlargest(1, "weight")["layer"].iloc[0]
     heads = results.arrays["head"][list(RULES).index(rule), layer, last, source]
-    return f"layer {layer}" + (f", there first by L{layer}H{heads[0]}" if len(heads) else "")
+    return f"layer {layer}" + (f", there above all by L{layer}H{heads[0]}" if len(heads) else "")
 
 
 def _keys_in_words(results: Results, rule: str) -> str:
@@ -470,9 +470,8 @@ def _keys_in_words(results: Results, rule: str) -> str:
         return "No prompt's answer is known to come from one of its tokens."
     key, beside = rows["decisive"].mean(), rows["beside"].mean()
     return (
-        f"In {len(rows)} prompts whose answer is known to come from certain tokens, {key:.0%} of "
-        f"what the last token fetches comes from each of these, and {beside:.0%} from a token "
-        "beside it."
+        f"In {len(rows)} prompts of which tokens are known that decide the answer, one of these "
+        f"gives on average {key:.0%} of what the last token fetches, one beside it {beside:.0%}."
     )
 
 

@@ -183,12 +183,12 @@ class IterativeDecoding(TextStudy):
         verdict = _verdict(self.claims(results))
         return (
             f"{verdict}: of the rest of a state five token vectors explain "
-            f"{percent(mean[name, BEYOND])}, and five mixed vectors "
-            f"{percent(mean[name, BY_MIXED])} (random ones, alike in mean and covariance). The "
-            "rest is what is left once the token read there and the mean state are taken out; of "
-            "a whole state's squared length five token vectors explain "
-            f"{percent(mean[name, 'states'])}, and of a random vector's "
-            f"{percent(mean[name, 'random vectors'])}. A token's vector is {VECTOR[name]}."
+            f"{percent(mean[name, BEYOND])}, and five random vectors "
+            f"with their mean and covariance {percent(mean[name, BY_MIXED])}. The rest is what is "
+            "left once the token read there and the mean state are taken out. Of the squared "
+            f"length of a whole state five token vectors explain {percent(mean[name, 'states'])}, "
+            f"of a random vector {percent(mean[name, 'random vectors'])}. A token's vector is "
+            f"{VECTOR[name]}."
         )
 
     def claims(self, results: Results) -> list[Claim]:

@@ -79,14 +79,15 @@ def _in_a_line(verdict: str, claims: list[dict[str, Any]]) -> str:
     """Those that have this verdict, as a line takes them: quoted where they were not found true."""
     members = [claim for claim in claims if claim["verdict"] == verdict]
     if verdict == "not tested":
-        needs = [f"needs {need}" for need in dict.fromkeys(claim["needs"] for claim in members)]
-        return _fitting(needs, LINE, "; ")
-    before, told = _NO_FINDING.get(verdict, ""), _told(members)
-    return before + _fitting([f"“{one}”" for one in told] if before else told, LINE, "; ")
+        needs = Counter(f"needs {claim['needs']}" for claim in members)
+        return _fitting(list(needs.items()))
+    before = _NO_FINDING.get(verdict, "")
+    told = [(f"“{one}”" if before else one, count) for one, count in _told(members)]
+    return before + _fitting(told)
 
 
-def _told(claims: list[dict[str, Any]]) -> list[str]:
-    """Families with the labels of their claims where a line takes them, or with how many.
+def _told(claims: list[dict[str, Any]]) -> list[tuple[str, int]]:
+    """Families with the labels of their claims where a line takes them, and how many they are.
 
     A claim by itself is its sentence.
     """
@@ -99,21 +100,23 @@ def _told(claims: list[dict[str, Any]]) -> list[str]:
         f"{name} ({'; '.join(labels)})" if any(labels) else name
         for name, labels in families.items()
     ]
-    if len("; ".join(whole)) <= LINE:
-        return whole
-    return [
-        f"{name} ({len(labels)} claims)" if len(labels) > 1 else said
-        for (name, labels), said in zip(families.items(), whole, strict=True)
-    ]
+    counts = [len(labels) for labels in families.values()]
+    if len("; ".join(whole)) > LINE:
+        whole = [
+            f"{name} ({count} claims)" if count > 1 else said
+            for name, count, said in zip(families, counts, whole, strict=True)
+        ]
+    return list(zip(whole, counts, strict=True))
 
 
-def _fitting(words: list[str], room: int, between: str) -> str:
-    """The first, as many more as there is room for, and how many others were left out."""
-    ends = [len(between.join(words[:count])) for count in range(1, len(words) + 1)]
-    shown = max(1, sum(end <= room for end in ends))
-    left_out = len(words) - shown
-    more = f"{between}and {'one other' if left_out == 1 else f'{left_out} others'}"
-    return between.join(words[:shown]) + (more if left_out else "")
+def _fitting(told: list[tuple[str, int]]) -> str:
+    """The first, as many more as a line takes, and how many claims were left out."""
+    words = [one for one, _ in told]
+    ends = [len("; ".join(words[:count])) for count in range(1, len(words) + 1)]
+    shown = max(1, sum(end <= LINE for end in ends))
+    left_out = sum(count for _, count in told[shown:])
+    more = f"; and {'one other' if left_out == 1 else f'{left_out} others'}" if left_out else ""
+    return "; ".join(words[:shown]) + more
 
 
 def is_check(claim: Mapping[str, Any]) -> bool:

@@ -197,7 +197,7 @@ def test_a_language_model_is_asked_in_the_form_that_it_knows(only_close):
     assert forms.loc[forms["chosen"], "form"].unique().tolist() == ["few-shot, no spaces"]
     assert results.tables["answers"]["accuracy"].item() == 1
     said = experiment.headline(results)
-    assert ", asked in the form few-shot, no spaces (none of" in said
+    assert ", asked in the form few-shot, no spaces (of" in said
 
 
 def test_the_form_matters_where_only_one_is_known(only_close):

@@ -89,7 +89,7 @@ def test_the_headline_names_layers_and_the_rival(of_planted):
     assert "The model predicts 127 of 127 answers correctly." in said
     assert "1.00 by MLPs of layer 1 at the exchanged part" in said
     assert "right answer Presley ends at rank 1, the wrong one" in said
-    assert said.endswith("named beside it (Costello) at rank 2.")
+    assert said.endswith("held against it (Costello) at rank 2.")
 
 
 def test_relations_take_turns_among_traced_facts(of_planted):
