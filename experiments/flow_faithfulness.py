@@ -203,15 +203,15 @@ class FlowFaithfulness(TextStudy):
         ).replace("%", " %")
 
     def _truest(self, results: Results, rule: str) -> str:
-        """That `rule` is best, or with which others it may be level, as far as prompts tell."""
+        """That `rule` is best, and of which others this is not shown."""
         wide = areas_between(results.tables["areas"])
         leads = {other: mean_with_p((wide[rule] - wide[other]).to_numpy(), seed=self.seed)
                  for other in RULES if other != rule}  # fmt: skip
         level = [other for other, lead in leads.items() if not lead.low > 0]
         if not level:
             return f"The rule “{rule}” draws the truest diagram"
-        first = ", ".join(f"“{one}”" for one in [rule, *level[:-1]])
-        return f"The truest diagrams are drawn by {first} and “{level[-1]}”, none shown to be best"
+        others = " or ".join(", ".join(f"“{one}”" for one in level).rsplit(", ", 1))
+        return f"The rule “{rule}” comes out best, but is not shown to be ahead of {others}"
 
     def claims(self, results: Results) -> list[Claim]:
         """Is everything kept the model; is a rule better than chance, gradients, the first rule?"""

@@ -140,6 +140,27 @@ def test_of_a_planted_adder_the_truest_rule_is_named(carrying):
         assert mean_with_p((wide[chosen] - wide[other])[1::2].to_numpy()).low > 0
 
 
+def test_the_headline_says_of_which_rules_the_best_is_not_shown_to_be_ahead():
+    """Of one that is as good on average, not of one that is worse in every prompt."""
+    noise = np.random.default_rng(0).normal(0, 0.1, 40)
+    areas = {rule: np.full(40, 0.2) for rule in RULES}
+    areas |= {"norms": 0.5 + noise, "projection": 0.5 - noise}
+    rows = [
+        {"prompt": prompt, "order": rule, "measure": "between", "area": area}
+        for rule, each in areas.items()
+        for prompt, area in enumerate(each)
+    ]
+    results = Results({"areas": pd.DataFrame(rows)})
+    said = "The rule “norms” comes out best, but is not shown to be ahead of “projection”"
+    assert FlowFaithfulness()._truest(results, "norms") == said
+    alone = {**areas, "projection": np.full(40, 0.2)}
+    rows = [row | {"area": alone[row["order"]][row["prompt"]]} for row in rows]
+    results = Results({"areas": pd.DataFrame(rows)})
+    assert (
+        FlowFaithfulness()._truest(results, "norms") == "The rule “norms” draws the truest diagram"
+    )
+
+
 def test_under_it_the_path_of_the_carry_is_the_thickest_of_its_block(carrying):
     """In more than half of the sums, of adders and sums that it was not chosen on."""
     rule = best_rule(carrying[1].tables["best"])
