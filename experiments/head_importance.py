@@ -20,7 +20,7 @@ from lenses.kept import PerPrompt
 from lenses.patching.single_heads import MODES, OUTCOMES, gate_effects, read_clean, replacements
 from lenses.statistics.against_random import random_models
 from lenses.statistics.grid import grid
-from lenses.statistics.intervals import bootstrap
+from lenses.statistics.intervals import FEWEST, bootstrap
 from lenses.statistics.resampled import stretched
 from lenses.texts import ReadText, continued, texts_to_read
 from models.planted.head import planted_head
@@ -49,11 +49,10 @@ SHOWN = 8
 """Measures, and heads, of the first two figures."""
 CONTROL = {"prompts": 12, "length": 8, "new_tokens": 4}
 """What the planted model reads and writes."""
-BEATS = (
-    "predicts what removing a head does better than layer index and share of length do, and by "
-    "more than with random weights"
-)
+PREDICTS = "predicts what removing a head does better than layer index and share of length do"
+BEATS = f"{PREDICTS}, and by more than with random weights"
 NEEDS = "a model in which removing one head of a layer or another makes a difference"
+ENOUGH = 2 * FEWEST - 1  # prompts of which every second is enough for an interval
 MORE = "prompts (--count or --additions)"
 WORDS = {
     "l2_norm": "L2 norm", "norm_share": "share of length", "l1_proximity": "L1 proximity",
@@ -451,6 +450,9 @@ def _best_measure(found: pd.DataFrame) -> str:
             f"{ranks} {ahead['against'].iloc[0]}. But with random weights its lead may be as "
             "large, so it is not shown to come from what was learned."
         )
+    if best["verdict"] == "not tested":
+        return (f"Not tested: to tell whether a measure {PREDICTS} takes {_needs(int(best['n']))}. "
+                f"The best one here, {_words(best.name)}, {ranks} {best['against']}.")  # fmt: skip
     return (
         "No measure is shown to beat a head's share of length or its layer index at predicting "
         f"what its removal does. The best one here, {_words(best.name)}, {ranks} "
@@ -499,8 +501,14 @@ def _said(row: pd.Series) -> dict[str, Any]:
         "null_note": f"{random_models(len(random))}, in which it leads by {leads}; one more "
         f"would lead as far with p = {row['one_more']:.2g}",
         "unit": f"lead in rank correlation within a layer: {row['against']}",
-        "needs": NEEDS,
+        "needs": _needs(int(row["n"])),
     }
+
+
+def _needs(prompts: int) -> str:
+    """What a comparison with random models lacks, which read every second prompt."""
+    more = f"{ENOUGH} {MORE} or more, of which models with random weights read every second"
+    return more if prompts < ENOUGH else NEEDS
 
 
 def _lead_figure(results: Results) -> dict[str, "Drawing"]:
