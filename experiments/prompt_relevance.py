@@ -379,10 +379,10 @@ def _complete(prompts: pd.DataFrame) -> Claim:
     return Claim.identity(
         "Integrated gradients sum to what the answer loses without the whole prompt.",
         abs(known["integrated"] - known["whole"]) / abs(known["whole"]).clip(lower=SMALL),
-        within=COMPLETE,
+        within=COMPLETE, needs=f"a prompt for which {max(STEPS)} points on the path are enough",
         unit=f"largest relative error; tolerance {COMPLETE:g}; refused in {refused} of "
         f"{len(prompts)} prompts, where {max(STEPS)} points on the path are too few",
-    )
+    )  # fmt: skip
 
 
 def _key_claims(results: Results) -> list[Claim]:

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from experiments import Results
-from experiments.prompt_relevance import PromptRelevance, _in_most
+from experiments.prompt_relevance import PromptRelevance, _complete, _in_most
 from lenses.flow.dropped_tokens import ORDERS
 from lenses.flow.keyed_texts import positions
 from lenses.flow.scores import first_less_best, labels
@@ -237,3 +237,11 @@ def test_a_measure_that_is_refused_for_a_prompt_is_left_out_of_its_picture(resul
     shown = figures["One prompt, token by token"].data["measure"].unique()
     assert len(shown) > 2
     assert "gradients" not in shown
+
+
+def test_where_no_path_has_points_enough_it_is_said_that_no_text_is_missing():
+    prompts = pd.DataFrame({"integrated": [np.nan] * 3, "whole": [1.0] * 3})
+    claim = _complete(prompts)
+    assert claim.verdict == "not tested"
+    assert claim.needs == "a prompt for which 192 points on the path are enough"
+    assert "refused in 3 of 3 prompts" in claim.unit
