@@ -501,13 +501,13 @@ def _said(row: pd.Series) -> dict[str, Any]:
         "null_note": f"{random_models(len(random))}, in which it leads by {leads}; one more "
         f"would lead as far with p = {row['one_more']:.2g}",
         "unit": f"lead in rank correlation within a layer: {row['against']}",
-        "needs": _needs(int(row["n"])),
+        "needs": _needs(int(row["n"]), " (--count or --additions)"),
     }
 
 
-def _needs(prompts: int) -> str:
+def _needs(prompts: int, options: str = "") -> str:
     """What a comparison with random models lacks, which read every second prompt."""
-    more = f"{ENOUGH} {MORE} or more, of which models with random weights read every second"
+    more = f"{ENOUGH} prompts{options} or more; models with random weights read every second"
     return more if prompts < ENOUGH else NEEDS
 
 
