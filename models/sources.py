@@ -100,7 +100,7 @@ def _refuse_lacking(card: Card, folder: Path, said: dict[str, Any]) -> None:
 
 def _read_of(card: Card, folder: Path, model: PlainModel, unread: set[str]) -> tuple[str, ...]:
     """What was read of a folder and what was not; raises ModelError for weights that were not."""
-    files = [file for file in read_from(card, folder) if file.suffix == ".safetensors"]
+    files = _shards(card, folder)
     names = _names_in(card, files, packed=hasattr(model.config, "quantization_config"))
     rules = model._keys_to_ignore_on_load_unexpected or ()
     own = model.state_dict().keys()
@@ -127,6 +127,11 @@ def _read_of(card: Card, folder: Path, model: PlainModel, unread: set[str]) -> t
         *(f"ignored: the file {file.name}" for file in other),
         *_report_of_conversion(folder),
     )
+
+
+def _shards(card: Card, folder: Path) -> list[Path]:
+    """The files that hold weights, without their index."""
+    return [file for file in read_from(card, folder) if file.suffix == ".safetensors"]
 
 
 def _names_in(card: Card, files: list[Path], *, packed: bool) -> list[str]:
@@ -202,7 +207,7 @@ def _as_stored(card: Card, folder: Path, model: PlainModel) -> Iterator[tuple[st
     of an embedding only the rows of tokens that occur are needed.
     """
     kinds = {name: weight.dtype for name, weight in model.named_parameters()}
-    for file in read_from(card, folder):
+    for file in _shards(card, folder):
         with safe_open(file, framework="pt") as tensors:
             for name in tensors.keys():  # noqa: SIM118 - no dict
                 if not BUFFER.search(name):
