@@ -206,9 +206,8 @@ class HeadContributions(TextStudy):
         means = heads.pivot(index=axes, columns=["measure", "phase"], values="estimate")
         lengths, shares = means["l2_norm"], means["projection_share"]
         longest, *others = lengths.mean(axis=1).nlargest(3).index
-        before = (
-            f", followed by {' and '.join(NAME.format(*head) for head in others)}" if others else ""
-        )
+        names = " and ".join(NAME.format(*head) for head in others)
+        then = f", followed by {names}" if others else ""
         sizes = " and ".join(
             f"{found[longest]:.3g} on {phase} tokens (median head: {found.median():.3g})"
             for phase, found in lengths.items()
@@ -218,7 +217,7 @@ class HeadContributions(TextStudy):
             for phase, found in shares.items()
         )
         return (
-            f"{NAME.format(*longest)} writes the longest vectors{before}: its mean L2 norm is "
+            f"{NAME.format(*longest)} writes the longest vectors{then}: its mean L2 norm is "
             f"{sizes}. Of what the heads of a layer write together, counting only what points "
             f"along their sum, the largest share is that of {largest}."
         )

@@ -105,8 +105,9 @@ class Claim(BaseModel):
 
     @classmethod
     def identity(
-        cls, sentence: str, errors: Any, *, within: float, unit: str = "", needs: str = ""
-    ) -> "Claim":
+        cls, sentence: str, errors: Any, *, within: float, unit: str = "",
+        needs: str = "one text or more",
+    ) -> "Claim":  # fmt: skip
         """That no error exceeds a tolerance: holds in any model, or the measurement is wrong.
 
         An error that is NaN fails it; without any errors it was not tested.
@@ -115,7 +116,7 @@ class Claim(BaseModel):
         said = {"kind": "identity", "sentence": sentence, "check": True, "n": len(errors)}
         said["unit"] = unit or f"largest relative error; tolerance {within:g}"
         if not len(errors):
-            return Claim(**said, verdict="not tested", needs=needs or "one text or more")
+            return Claim(**said, verdict="not tested", needs=needs)
         worst = float(errors.max())  # NaN wins, as it must
         if not math.isfinite(worst):
             said["unit"] += f"; {np.sum(~np.isfinite(errors))} of {len(errors)} are not finite"

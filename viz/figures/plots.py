@@ -86,7 +86,7 @@ def _clouds(
     spread = [(data[name].min(), data[name].max()) for name in (x, y)]
     for axis, (name, part) in zip(axes, parts.items(), strict=True):
         _cloud(axis, part[x], part[y], spread)
-        title_panel(axis, name or " ", pad=17)
+        title_panel(axis, name, pad=17)
         above = f"n = {len(part):,}"
         if name in notes:
             above = f"{_written(notes[name])}   {above}"
