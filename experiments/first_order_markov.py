@@ -266,10 +266,10 @@ class FirstOrderMarkov(Experiment):
             f"bigrams, the counts of token pairs{text}, add to the frequencies of tokens. "
             f"Without the token itself it tells {tells['E without itself']}, after the first "
             f"MLP {tells['effective E']}; the whole model, shown one token, tells "
-            f"{tells['whole model']}{worse}. As it is, its likeliest next token is the token "
-            f"itself in {percent(repeats)} of cases. A zero-layer model trained here on the same "
-            f"counts tells {percent(told['zero-layer, trained', 'as it is', 'all'])}. Of what the "
-            f"whole model finds likeliest in the passages read, bigrams predict "
+            f"{tells['whole model']}{worse}. As it is, the product's likeliest next token is "
+            f"the token itself in {percent(repeats)} of cases. A zero-layer model trained here "
+            f"on the same counts tells {percent(told['zero-layer, trained', 'as it is', 'all'])}. "
+            f"Of what the whole model finds likeliest in the passages read, bigrams predict "
             f"{percent(rules['bigram'])}, n-grams of up to 4 tokens {percent(rules[LONGEST])}."
         )
 

@@ -451,7 +451,7 @@ def _best_measure(found: pd.DataFrame) -> str:
             "large, so it is not shown to come from what was learned."
         )
     if best["verdict"] == "not tested":
-        return (f"Not tested: to tell whether a measure {PREDICTS} takes {_needs(int(best['n']))}. "
+        return (f"Not tested, for want of {_needs(int(best['n']))}: whether a measure {PREDICTS}. "
                 f"The best one here, {_words(best.name)}, {ranks} {best['against']}.")  # fmt: skip
     return (
         "No measure is shown to beat a head's share of length or its layer index at predicting "
@@ -507,7 +507,7 @@ def _said(row: pd.Series) -> dict[str, Any]:
 
 def _needs(prompts: int, options: str = "") -> str:
     """What a comparison with random models lacks, which read every second prompt."""
-    more = f"{ENOUGH} prompts{options} or more; models with random weights read every second"
+    more = f"{ENOUGH} prompts{options} or more (random models read every other one)"
     return more if prompts < ENOUGH else NEEDS
 
 

@@ -470,8 +470,8 @@ def _answer(results: Results) -> str:
     return (
         f"{told} for each other ({pairs} {'pair' if pairs == 1 else 'pairs'}; {most}). Removing "
         f"both costs {abs(claim.estimate):.2g} nats {'more' if claim.estimate > 0 else 'less'} "
-        "than the two single removals together, measured against unlike heads; “yes” "
-        f"takes over {NEGLIGIBLE:g} nats more."
+        "than the two single removals together, measured against unlike heads; it would "
+        f"have to be over {NEGLIGIBLE:g} nats more."
     )
 
 

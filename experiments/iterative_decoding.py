@@ -184,7 +184,7 @@ class IterativeDecoding(TextStudy):
         return (
             f"{verdict}: of the rest of a state five token vectors explain "
             f"{percent(mean[name, BEYOND])}, and five random vectors "
-            f"with their mean and covariance {percent(mean[name, BY_MIXED])}. The rest is what is "
+            f"of the same mean and covariance {percent(mean[name, BY_MIXED])}. The rest is what is "
             "left once the token read there and the mean state are taken out. Of the squared "
             f"length of a whole state five token vectors explain {percent(mean[name, 'states'])}, "
             f"of a random vector {percent(mean[name, 'random vectors'])}. A token's vector is "

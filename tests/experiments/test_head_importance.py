@@ -205,7 +205,7 @@ def test_the_headline_is_that_of_the_best_measure_and_the_first_figure_shows_it(
     assert found["difference"].is_monotonic_decreasing
     assert (found["verdict"] != "holds").all()  # of four heads a layer, a random ranking does well
     said = experiment.headline(results)
-    assert said.startswith("Not tested: ")
+    assert said.startswith("Not tested, ")
     scores = results.tables["scores"].query("mode == 'mean' and scope == 'within layers'")
     score = scores.query("outcome == 'delta_nll'").set_index("measure")["spearman"]
     assert f"with a correlation of {score[found.index[0]]:.2f} " in said
@@ -263,8 +263,8 @@ def leads(own: float, random: float, q: float = 1e-4, by_lot: float = 1e-4) -> R
 def test_too_few_prompts_for_random_models_are_said_to_be_that(results, experiment) -> None:
     """Six prompts have an interval, the three of them that random models read have none."""
     said = experiment.headline(results)
-    assert said.startswith("Not tested: ")
-    assert "takes 9 prompts or more; " in said
+    assert said.startswith("Not tested, ")
+    assert "for want of 9 prompts or more (" in said
     for claim in experiment.claims(results):
         if not claim.check:
             assert claim.verdict == "not tested"
