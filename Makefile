@@ -4,6 +4,9 @@ BIN := .venv/bin
 # One process a core, each with one thread; tests that share something expensive stay together.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --dist loadgroup --no-loadscope-reorder
 
+# Tests start hundreds of processes: what these import is compiled once, whatever the shell says.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: gallery bench test test-faults test-real test-real-large test-slow test-tl3 lint docs browser clean
 
 gallery: .venv/installed

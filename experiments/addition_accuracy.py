@@ -37,10 +37,14 @@ STOP = (
     "A column that sums to 9 is not mistaken for a carry when none comes in: at least 95 % of the "
     "digits above such columns are right."
 )
+PLACES = dict(enumerate(
+    ["units", "tens", "hundreds", "thousands", "ten-thousands", "hundred-thousands", "millions"]
+))  # fmt: skip
 
 
 class AdditionAccuracy(Experiment):
-    """Accuracy of each answer digit, by what must be carried into it and over how many nines.
+    """The model is asked sums, and each digit of its answers is marked right or wrong, by what
+    must be carried into it and over how many nines.
 
     A *cell* is (place, run, carry): the digit's decimal place, how many columns just below it sum
     to nine, and the carry into it. Uniform questions hardly ever hold long runs, so each cell is
@@ -190,29 +194,9 @@ class AdditionAccuracy(Experiment):
         cells, whole = results.tables["cells"], results.tables["answers"].iloc[0]
         asked = f"{whole['n']:.0f} random {cells['place'].max()}-digit sums"
         text = f"The model answers {whole['correct']:.0f} of {asked} correctly"
-        text += _in_form(results.tables["forms"])
-        if cells["low"].isna().all():
-            return f"{text}.".replace("%", " %")
-        worst = cells.loc[cells["low"].idxmin()]
-        failing = int((marked.at_most(cells) < SOLVED).sum())
-        open_ = int((cells["low"] < SOLVED).sum())
-        if failing:
-            text += (
-                f". Its weakest spot: {_digits_of(worst)} are right {worst['accuracy']:.0%} of the "
-                f"time; {failing} of {len(cells)} cells (place, run of nines, carry) "
-                f"{'is' if failing == 1 else 'are'} surely below {SOLVED:.0%}."
-            )
-        elif open_:
-            text += (
-                ". No cell (place, run of nines, carry) is known to fail, but "
-                f"{open_} of {len(cells)} have too few questions to be sure."
-            )
-        else:
-            text += (
-                f", and every digit at least {SOLVED:.0%} of the time: at every place, with or "
-                "without a carry, over any run of nines."
-            )
-        return text.replace("%", " %")
+        if not cells["low"].isna().all():
+            text += _by_kind_of_digit(cells)
+        return f"{text}.{_in_form(results.tables['forms'])}".replace("%", " %")
 
     def claims(self, results: Results) -> list[Claim]:
         """Does it add, does the form matter, is every cell solved, do carries cross nines, ...?"""
@@ -271,18 +255,37 @@ def _in_form(forms: pd.DataFrame) -> str:
     chosen = forms.loc[forms["chosen"], "form"].iloc[0]
     count = forms["form"].nunique()
     others = f"of {count} forms none was better on {CHOSEN_ON} other sums"
-    return f", asked in the form {chosen} ({others})"
+    return f" It was asked in the form {chosen} ({others})."
 
 
 def _digits_of(cell: pd.Series) -> str:
-    """The digits of a cell in words: `at place 5 (0 = units), digits without a carry`."""
+    """The digits of a cell in words: `the tens digit without a carry`."""
     place, run, carry = (int(cell[name]) for name in CELL)
-    nines = "a column that sums" if run == 1 else f"{run} columns that sum"
-    if run:
-        kind = f"{'carries over' if carry else 'digits without a carry above'} {nines} to 9"
-    else:
-        kind = "carries from the column just below" if carry else "digits without a carry"
-    return f"at place {place} (0 = units), {kind}"
+    digit = f"the {PLACES.get(place, f'10^{place}')} digit"
+    nines = "a column that sums to 9" if run == 1 else f"{run} columns that sum to 9"
+    if not run:
+        return f"{digit} with{'' if carry else 'out'} a carry" if place else digit
+    over = f"with a carry over {nines}" if carry else f"without a carry, just above {nines}"
+    return f"{digit} {over}"
+
+
+def _by_kind_of_digit(cells: pd.DataFrame) -> str:
+    """Which digits are right: all of them, or those that are most and least often."""
+    failing, open_ = (int((of < SOLVED).sum()) for of in (marked.at_most(cells), cells["low"]))
+    kinds = f"of {len(cells)} kinds (place, carry, nines below)"
+    if not open_:
+        return (
+            f", and every digit at least {SOLVED:.0%} of the time: at every place, with or without "
+            "a carry, over any run of nines"
+        )
+    if not failing:
+        return f". No kind of digit is known to fail, but {open_} {kinds} had too few questions to be sure"
+    most, least = (cells.loc[cells["low"].agg(end)] for end in ("idxmax", "idxmin"))
+    return (
+        f"; {_digits_of(least)} is right least often ({least['accuracy']:.0%}), "
+        f"{_digits_of(most)} most often ({most['accuracy']:.0%}). Digits of {failing} {kinds} "
+        f"are surely right less than {SOLVED:.0%} of the time"
+    )
 
 
 def _adds(answers: pd.Series) -> Claim:
@@ -366,7 +369,7 @@ def _uniform_hides(digits: pd.DataFrame, cells: pd.DataFrame, seed: int) -> Clai
         return Claim.not_tested("mechanical", sentence, "an accuracy in some cell (--per-cell)")
     worst, gap, null = weakest
     holds = gap.p <= 0.05 and gap.low > 0
-    where = f"{_digits_of(worst)} are right only {worst['accuracy']:.0%} of the time"
+    where = f"{_digits_of(worst)} is right only {worst['accuracy']:.0%} of the time"
     if not holds:
         where = "some cell is far less accurate than its place is on average"
     return Claim.mechanical(

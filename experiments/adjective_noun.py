@@ -64,7 +64,8 @@ PATCHED = {
 
 
 class AdjectiveNoun(Experiment):
-    """A noun is read after its own adjective, and after the same word describing something else.
+    """The state of a noun is read after its own adjective (a fluffy creature), and after the
+    same word describing something else.
 
     In "A fluffy blue creature" *fluffy* describes the creature; in "Something fluffy gives creature
     comforts" it does not (the control). The two words are the same tokens, equally far apart and

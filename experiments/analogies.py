@@ -73,24 +73,24 @@ MATRICES = "`E`, `U`, `effective E`, or `GloVe`: word vectors that no language m
 
 
 class Analogies(Experiment):
-    """The target of a pair is looked for where the other pairs of its relation point.
+    """France plus (capital less country) should be Paris: the mean offset of the other pairs of a
+    relation is added to a token, and the nearest token is looked up.
 
-    France plus (capital less country) should be Paris. A relation is a list of ordered pairs.
-    For each pair the mean of (target - source) over the *other* pairs is added to the source; pairs
-    that share a word with it, whatever its case, are left out. All tokens are ranked by cosine
-    with that point, except the words of the query and other forms of the target. Beside it stand
-    the nearest neighbour of the source alone, the offset of one other pair (3CosAdd), and two
-    errors of a published notebook: the tested pair in the mean, and pairs whose order was lost.
+    A relation is a list of ordered pairs. For each pair the mean of (target - source) over the
+    *other* pairs is added to the source; pairs that share a word with it are left out. All tokens
+    are ranked by cosine with that point, except the words of the query and other forms of the
+    target. Beside it stand the nearest neighbour of the source alone, the offset of one other pair
+    (3CosAdd), and two errors of a published notebook: the tested pair in the mean, and lost order.
 
     The vectors are the rows of E, the columns of U where they differ, and effective E (E plus the
     first MLP): as they are (raw), less the mean of all tokens (centred), and whitened by the
-    covariance of U (causal). Whether offsets are parallel is measured by the cosine of each
-    with the mean of the others, against the same words with targets dealt out anew. Intervals
-    (95 %) resample pairs. Words are single tokens with a space before them; others are counted as
-    skipped. For an adder the words are the digits: next digit, plus two, plus three, minus two.
+    covariance of U (causal). Whether offsets are parallel is measured by the cosine of each with
+    the mean of the others, against the same words with targets dealt out anew. Intervals (95 %)
+    resample pairs. Words are single tokens with a space before them; others are counted as skipped.
+    Adders: digits (next, plus two, plus three, minus two).
 
-    As a baseline from outside, the same pairs are looked for in GloVe 6B, word vectors of 50
-    numbers made from counts of neighbouring words (public domain; 400,000 words in small letters).
+    As a baseline, the same pairs are looked for in GloVe 6B, word vectors of 50 numbers made from
+    counts of neighbouring words (public domain; 400,000 words in small letters).
     """
 
     runs_on: ClassVar[str] = "adder 5 s, language model 1 min"
@@ -312,12 +312,12 @@ class Analogies(Experiment):
             for end in (found.min(), found.max())
         )
         ends = f" By relation: from {low} to {high}." if low != high else ""
-        told = "Yes" if len(beaten) == len(found) else "In part" if beaten else "Not shown"
+        told = "Yes" if len(beaten) == len(found) else "In part" if beaten else "No"
         return (
-            f"{told}: in {len(beaten)} of {len(found)} relations a token plus the mean offset of "
-            "other pairs leads to its partner clearly more often than the token alone does "
-            f"({percent(all_found)} against {percent(all_near)} of {n} pairs).{ends} Where "
-            f"the tokens given are not ruled out as answers, {percent(kept)} are found.{beside}"
+            f"{told}: the mean offset finds a token's partner clearly more often than the token's "
+            f"nearest neighbour does in {len(beaten) or 'none'} of {len(found)} relations "
+            f"({percent(all_found)} against {percent(all_near)} of {n} pairs).{ends} Here the "
+            f"token itself may not be the answer; if it may, it finds {percent(kept)}.{beside}"
         )
 
     def _beaten(self, results: Results) -> list[str]:

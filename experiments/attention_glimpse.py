@@ -40,19 +40,20 @@ RIVALS = {
 
 
 class AttentionGlimpse(Experiment):
-    """Each case has slots, each with a colour and a letter, and a cue: one of the colours.
+    """A tiny network is trained to answer "blue? red C, blue H, green A" with H; which of the slots
+    to look at it must find out by itself.
 
-    "blue? red C, blue H, green A" is to be answered with H. The right place is the slot of the
-    cued colour; it is known, and differs from case to case. The network has four steps. The
-    embedding of the cue is scored against each slot; a softmax makes *weights* of the scores; the
-    *glimpse* is the sum of all slots, each multiplied by its weight; a linear layer reads the
+    A case has slots, each with a colour and a letter, and a cue: one of the colours. The right
+    place is the slot of the cued colour and differs from case to case. The network has four steps.
+    The embedding of the cue is scored against each slot; a softmax makes *weights* of the scores;
+    the *glimpse* is the sum of all slots, each multiplied by its weight; a linear layer reads the
     letter from the glimpse (and the cue). Nobody tells it where to look: it is trained on letters
     alone.
 
-    Its rivals are trained on the same cases: the same network whose weights are even, and one
-    that sees all slots in their places through a hidden layer, with many times the parameters.
-    As a placebo, attention is also trained on answers from slots that are drawn by lot: then no
-    place is the right one, and none should be found. All are asked cases that they never saw.
+    Its rivals are trained on the same cases: the same network whose weights are even, and one that
+    sees all slots in their places through a hidden layer, with many times the parameters. As a
+    placebo, attention is also trained on answers from slots that are drawn by lot: then no place is
+    the right one, and none should be found. All are asked cases that they never saw.
 
     At the end the weights are moved by hand: all of the weight goes to another slot. If the answer
     becomes that slot's letter, the network says what it looks at.

@@ -83,7 +83,8 @@ _table = partial(Table.of, COLUMNS)
 
 
 class AttentionMeaning(TextStudy):
-    """Each token's state is decoded before and after a step; has it moved to what it attends to?
+    """Each token's state is read as a distribution of next tokens before and after a step of
+    attention: has it moved towards the tokens attended to?
 
     A token's meaning is the distribution over next tokens that the logit lens reads off its state.
     A token moves towards an earlier token (a source) by as much as the Jensen-Shannon divergence

@@ -55,7 +55,8 @@ _table = partial(Table.of, COLUMNS)
 
 
 class AttentionPrimer(Experiment):
-    """Everything is computed twice, in plain NumPy and by torch, and drawn matrix by matrix.
+    """Attention over short sentences is computed step by step, in plain NumPy and by torch, and
+    drawn matrix by matrix.
 
     First comes a published walkthrough (the repository ranfysvalle02/ai-self-attention, with three
     sentences) as it is, beside what it says it does; each fault is measured on random embeddings.

@@ -73,14 +73,14 @@ AT_STEP = TRAINING | {"step": "steps of training done"}
 
 
 class CarryEmergence(Experiment):
-    """Adders are trained from several seeds and examined on the way: what they can do, and how.
+    """Small models are trained to add. On the way it is examined which digits they get right,
+    and which heads move a digit or a carry.
 
-    Examined are about 15 steps of each training, more where the loss falls. At each of them three
-    things are measured: accuracy and loss of every cell (a place of the answer, the run of nines
-    just below it, and the carry that comes in); which heads move which digit when their output is
-    exchanged between two additions that differ in one thing (a minimal pair); and what is lost
-    without each head. A part of addition is *born* at the first of these steps from which on it is
-    always there, so it came after the step examined before.
+    About 15 steps of each training are examined, more where the loss falls: accuracy and loss of
+    every cell (a place of the answer, the run of nines just below it, and the carry that comes in);
+    which heads move which digit when their output is exchanged between two additions that differ in
+    one thing (a minimal pair); what is lost without each head. A part of addition is *born* at the
+    first of these steps from which on it is always there: it came after the step before.
 
     Parts of a place are skills: its *base* (the digit is right or one off, so that only the carry
     may be missing; no nines below), its *carry* (of these digits, those that are right, with a
@@ -284,13 +284,11 @@ class CarryEmergence(Experiment):
         steps = {PARTS[part]: births["step"][births["part"] == part] for part in TOLD}
         trainings, solved = cells["seed"].nunique(), (cells["low"] >= SOLVED).mean()
         ordered = "; ".join(_told(what, results.tables["trends"]) for what in HUMAN)
-        said = _dated(steps)
-        medians = f"medians of {trainings} training{'s' * (trainings > 1)}"
-        end = f"end{'s' * (trainings == 1)} at step {cells['step'].max():,}"
+        begun = f"In {trainings} training{'s' * (trainings > 1)} of {cells['step'].max():,} steps"
         return (
-            f"{said[0].upper()}{said[1:]} ({medians}, which {end}).{_missed(steps)} In which "
-            f"order: {ordered}. At the end, {100 * solved:.0f} % of the cells (place, run of nines "
-            "below, carry) are solved."
+            f"{begun}, {_dated(steps)} (medians over places and trainings).{_missed(steps)} "
+            f"At the end, {100 * solved:.0f} % of all kinds of digits (place, carry, nines below) "
+            f"are solved. Is there an order? {ordered[0].upper()}{ordered[1:]}."
         )
 
     def claims(self, results: Results) -> list[Claim]:
@@ -326,10 +324,10 @@ def _dated(births: Mapping[str, pd.Series]) -> str:
 
 
 def _missed(births: Mapping[str, pd.Series]) -> str:
-    """In how many places and trainings a part came that did not come in all of them."""
-    came = {part: (steps.notna().sum(), len(steps)) for part, steps in births.items()}
-    some = [f"{part} came in {n} of {all_}" for part, (n, all_) in came.items() if 0 < n < all_]
-    return f" Not in all places and trainings: {', '.join(some)}." if some else ""
+    """At how many places, of all trainings, a part never came that came at others."""
+    never = {part: (steps.isna().sum(), len(steps)) for part, steps in births.items()}
+    some = [f"{part} at {n} of {all_} places" for part, (n, all_) in never.items() if 0 < n < all_]
+    return f" Some never came: {', '.join(some)} (of all trainings)." if some else ""
 
 
 def _told(what: str, trend: pd.DataFrame) -> str:

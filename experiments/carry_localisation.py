@@ -115,19 +115,19 @@ _table = partial(Table.of, COLUMNS)
 
 
 class CarryLocalisation(Experiment):
-    """Heads, MLPs and residual streams are exchanged between sums that differ in one carry.
+    """What a head computed in one addition is put into another that differs in one carry: where
+    the digit changes with it, that head brings the carry.
 
-    Two sums, *clean* and *source*, differ in one property (the column `pair` of the tables). The
-    model gets both sums right (unless `solved` is off). What a component computed for the source
-    is put into the clean run. It *flips* a pair where the digit that is read becomes the source's;
-    beside it stands how often the digit changes when the source has the same carry.
+    Two sums, *clean* and *source*, differ in one property (the column `pair` of the tables); the
+    model gets both right (unless `solved` is off). What a head, MLP or residual stream computed for
+    the source is put into the clean run. It *flips* a pair where the digit that is read becomes the
+    source's; beside it stands how often the digit changes when the source has the same carry.
 
     A *site* is a component at one token. A digit is predicted at the token before it. Left out are
     sites that cannot move anything by construction: those before the first token that differs, and
-    those after the last layer's attention at other tokens than the one read. Every site is first
-    tried on `screen` pairs; where nothing moves, `n` is that number. In models of more than 64
-    heads whole layers are tried, then single heads of the layers that move something, and only
-    heads that move one of the `screen` pairs are measured on the rest.
+    those after the last layer's attention at other tokens than the one read. Sites are first tried
+    on `screen` pairs; where nothing moves, `n` is that number. In models of more than 64 heads
+    layers are tried, then heads of those that move something, and only what moves is measured on.
 
     Then sets of heads are exchanged together. A set moves the carry where it flips at least 95 %
     of fresh pairs, and no smaller set in it does. Only sets of up to three heads, and of up to

@@ -65,7 +65,8 @@ _table = partial(Table.of, COLUMNS)
 
 
 class DigitGeometry(Experiment):
-    """The model reads prompts in which one digit takes all ten values; its states are compared.
+    """The model reads prompts in which one digit takes all ten values; its states are compared,
+    then shifted as if the digit were another one.
 
     In an adder these are the digits of both addends; in a language model a digit that it is to
     copy (`4 = 4`), and the first addend of a sum of one digit. Nine directions hold ten points

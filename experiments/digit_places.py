@@ -79,17 +79,17 @@ FEWEST_WORDS = 3
 
 
 class DigitPlaces(Experiment):
-    """Place, position and length of a number come apart; states are decoded, probed and shifted.
+    """The states of digits are read for their decimal place (ten, hundred, thousand), apart from
+    where they stand, and beside right and wrong answers.
 
-    A model that reads from left to right cannot know the place of a digit before the number ends,
-    unless the text tells. So digits come in three samples: `prompt` (nothing tells how long the
-    number is), `announced` ("nine-digit number"; for adders, padded numbers) and `generated` (the
-    right answer, read as if written). Places 0 to 8 count alike; first tokens are left out. A score
-    is the log-probability of the place's word minus the mean of those of the other places' words.
-    Its nulls: random words of like frequency, places of each length that trade their labels (p: the
-    larger of both, max-T over depths), the same digits in codes, and random weights. Errors: a
-    logistic regression of wrong answer digits, prompts resampled. Then a digit's state is shifted
-    from the mean of its place to that of another. Adders know no words, and are only probed.
+    A place is known before the number ends only if the text tells it. So digits come in three
+    samples: `prompt` (nothing tells how long the number is), `announced` ("nine-digit number"; for
+    adders, padded numbers) and `generated` (the right answer, read as if written). Places 0 to 8
+    count alike; first tokens are left out. A score is the log-probability of the place's word minus
+    the mean of those of the other places' words. Its nulls: random words of like frequency, places
+    of each length that trade their labels (p: the larger of both, max-T over depths), the same
+    digits in codes, and random weights. Errors: a logistic regression of wrong answer digits. At
+    last a digit's state is shifted from the mean of its place to that of another.
     """
 
     runs_on: ClassVar[str] = "adder 10 s, language model 6 min"

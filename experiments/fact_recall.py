@@ -103,7 +103,8 @@ _table = partial(Table.of, COLUMNS)
 
 
 class FactRecall(Experiment):
-    """A part of a question is exchanged or blurred; then one thing after another is put back.
+    """Part of a question is exchanged (France for Japan), so that its answer is lost; then one
+    state after another is put back, to see which one brings it back.
 
     "The capital of France is the city of": this asks about its *subject* (France). The *fact* is
     what comes next (Paris, the answer); its *rival* is of the same kind and wrong here (Lyon).
@@ -342,20 +343,27 @@ def _where_it_comes_back(results: Results) -> str:
     """From which states at least half comes back, and from which outputs how much."""
     states, runs = results.tables["states"], results.tables["runs"]
     subject, last = (recall_tables.enough_alone(states, at) for at in PUT_BACK.values())
-    at_subject, at_last = "never at the exchanged part", "never at the last token"
-    if not subject.empty:
-        at_subject = f"at the exchanged part {after_some_layers(*_passed(subject))}"
-    if not last.empty:
-        at_last = f"at the last token {after_layers(_passed(last)[0])} or more"
+    found = {
+        "exchanged part": "" if subject.empty else after_some_layers(*_passed(subject)),
+        "last token": "" if last.empty else f"{after_layers(_passed(last)[0])} or more",
+    }
     best = {where: recall_tables.best_run(runs, at) for where, at in PUT_BACK.items()}
     parts = [f"{_brought_back(run)} {where}" for where, run in best.items() if run is not None]
     lost = results.tables["traced"]["lost"].mean()
-    most = " Put back alone, what a few neighbouring layers add brings back at most "
-    most += f"{' and '.join(parts)}."
+    most = f" Of what layers add, {', '.join(parts)}." if parts else ""
+    cost = f"The exchange costs {lost:.2f} of the answer's probability."
+    return f"{_enough_in_words(found)} {cost}{most}"
+
+
+def _enough_in_words(found: Mapping[str, str]) -> str:
+    """Which single state brings the answer back, after which layers, and which never does."""
+    enough = [f"the {what} ({when})" for what, when in found.items() if when]
+    if not enough:
+        return "No single state brings the lost answer back."
+    never = next((f"; never when that of the {what} is" for what, when in found.items()
+                  if not when), "")  # fmt: skip
     return (
-        "When a name or digit of the question is exchanged, its answer comes back once a single "
-        f"state is put back as it was: {at_subject}, {at_last}. The exchange "
-        f"costs {lost:.2f} of the answer's probability.{most if parts else ''}"
+        f"The lost answer comes back when the state of {' or of '.join(enough)} is put back{never}."
     )
 
 
@@ -368,7 +376,8 @@ def _brought_back(run: pd.Series) -> str:
     names = {"mlp": "MLPs", "attention": "attention"}
     first, last = int(run["first_layer"]), int(run["last_layer"])
     layers = f"layer {first}" if first == last else f"layers {first} to {last}"
-    return f"{run['estimate']:.2f} by {names[run['component']]} of {layers}"
+    verb = "brings" if run["component"] == "attention" else "bring"
+    return f"{names[run['component']]} of {layers} {verb} back {run['estimate']:.2f}"
 
 
 def _first_fact(row: pd.Series) -> str:
@@ -376,8 +385,8 @@ def _first_fact(row: pd.Series) -> str:
     text = row["text"] if len(row["text"]) <= 40 else "…" + row["text"][-24:]
     answer, rival = row["answer"].strip(), row["rival"].strip()
     return (
-        f"After “{text}” the right answer {answer} ends at rank {row['rank']:.0f}, the wrong one "
-        f"held against it ({rival}) at rank {row['rival_rank']:.0f}."
+        f"The rival: after “{text}” the right answer {answer} ends at rank {row['rank']:.0f}, the "
+        f"wrong one held against it ({rival}) at rank {row['rival_rank']:.0f}."
     )
 
 

@@ -59,7 +59,8 @@ MORE = "first tokens (--words)"
 
 
 class FirstOrderMarkov(Experiment):
-    """What follows a word is predicted from its embedding alone, and held against bigram counts.
+    """What follows a word is predicted from its embedding alone, without any layer, and held
+    against counts of pairs of words (bigrams).
 
     P(y | x) = softmax(norm(E_x) U) is what a model says if no layer adds anything to the embedding
     of x. Beside it stand E without the final norm, E with the logit of x itself replaced by the
@@ -263,14 +264,15 @@ class FirstOrderMarkov(Experiment):
         worse = " (below 0 %: worse than frequencies)" if "−" in "".join(tells.values()) else ""
         return (
             f"{verdict or 'Not decided'}: embedding times unembedding tells {tells['E']} of what "
-            f"bigrams, the counts of token pairs{text}, add to the frequencies of tokens. "
-            f"Without the token itself it tells {tells['E without itself']}, after the first "
-            f"MLP {tells['effective E']}; the whole model, shown one token, tells "
-            f"{tells['whole model']}{worse}. As it is, the product's likeliest next token is "
-            f"the token itself in {percent(repeats)} of cases. A zero-layer model trained here "
-            f"on the same counts tells {percent(told['zero-layer, trained', 'as it is', 'all'])}. "
-            f"Of what the whole model finds likeliest in the passages read, bigrams predict "
-            f"{percent(rules['bigram'])}, n-grams of up to 4 tokens {percent(rules[LONGEST])}."
+            f"counts of token pairs{text} tell beyond the frequencies of single tokens. Of the "
+            f"same, the whole model, shown one token, tells {tells['whole model']}, and a model "
+            "without layers, trained here on the counts, "
+            f"{percent(told['zero-layer, trained', 'as it is', 'all'])}; embedding times "
+            f"unembedding {tells['E without itself']} if the token itself is left out, and "
+            f"{tells['effective E']} after the first MLP{worse}. Its likeliest next token is the "
+            f"token itself in {percent(repeats)} of cases. Of what the whole model finds likeliest "
+            f"in the passages read, the commonest next token predicts {percent(rules['bigram'])}, "
+            f"that after up to 3 tokens {percent(rules[LONGEST])}."
         )
 
     def claims(self, results: Results) -> list[Claim]:

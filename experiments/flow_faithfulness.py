@@ -87,7 +87,8 @@ _table = partial(Table.of, COLUMNS)
 
 
 class FlowFaithfulness(TextStudy):
-    """A flow diagram says which pieces of a model a prediction came through; here they are tested.
+    """A flow diagram says through which parts of the model a prediction came. Each rule for
+    its links is tested: only the links it draws are kept, then only the others.
 
     A piece is one link of a diagram of the experiment `information_flow`: what a token takes from
     another token in the attention of one layer, or what the MLP adds at a token. Each rule of
@@ -195,11 +196,11 @@ class FlowFaithfulness(TextStudy):
         }.get(found.verdict, f"Not decided; the best rule is “{rule}”")
         worth = results.tables["thresholds"].sort_values("worth").iloc[-1]
         return (
-            f"{told}. With only the parts that “{rule}” draws, the model keeps {own:.2f} more of "
-            "the answer's probability, on average, than with only those it leaves out "
-            f"({random:.2f} for random shares). Cut at {worth['threshold']} it draws "
-            f"{worth['mass']:.0%} of what attention and MLPs add in this model, and these parts "
-            f"alone keep {worth['estimate']:.0%}."
+            f"{told}. With only the parts it draws, the model keeps {own:.2f} more of the "
+            "probability of its prediction, on average, than with only those it leaves out "
+            f"({random:.2f} where a diagram is drawn by lot). Its strongest links, "
+            f"{worth['mass']:.0%} of all that attention and MLPs add in this model, keep "
+            f"{worth['estimate']:.0%} by themselves."
         ).replace("%", " %")
 
     def _truest(self, results: Results, rule: str) -> str:

@@ -97,7 +97,8 @@ SPREAD_COLUMNS = {
 
 
 class HeadContributions(TextStudy):
-    """The model reads a text with its own continuation; each head is measured at each token.
+    """While a model reads a text and goes on with it, what each attention head adds is
+    measured: how long that vector is, and how much of its layer's sum it makes.
 
     *Prompt* tokens are given; *generated* tokens are the likeliest continuation that the model
     writes (an adder: its answer). Numbers are computed for each prompt first; 95 % intervals

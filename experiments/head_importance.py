@@ -79,7 +79,8 @@ Leagues = Mapping[str, League]
 
 
 class HeadImportance(TextStudy):
-    """Every head is removed from every text; every measure is held against what that changes.
+    """Every head is removed in turn, and what that costs is compared with what cheaper measures
+    (length, attention, gradients) say of the head.
 
     *Removed* means: its output before W_O is replaced at every token by zero, by its mean over the
     other texts, or by that of another text. What changes is read where the next token belongs to

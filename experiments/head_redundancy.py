@@ -80,7 +80,8 @@ MEASURES = {
 
 
 class HeadRedundancy(TextStudy):
-    """How alike the heads' results are, and whether one head can stand in for another.
+    """Heads that write alike are removed one at a time and in pairs: if each does the other's
+    work, a pair costs more than its two heads one by one.
 
     *Likeness* of two heads' results over the tokens of a corpus (the first of each text left out):
     linear CKA, unbiased, whether one is a rotation of the other; mean cosine, whether they write

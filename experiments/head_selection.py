@@ -68,7 +68,8 @@ PART = {"component": "what moves scores: content, position, both or context"}
 
 
 class HeadSelection(TextStudy):
-    """Each head's attention is taken apart by what moves it, and its weights by pairs of tokens.
+    """What each head attends to is taken apart into where a token stands and which token it is;
+    what it writes is read from its weights.
 
     *Shares*: the same tokens take turns at the same slots of a text (Latin squares; the query and
     all else stay), and the variance over keys of each head's scores, as its softmax sees them, is

@@ -54,7 +54,7 @@ CARRY_TRUEST: Rule = "norms"
 """The rule that flow_faithfulness finds truest on such adders."""
 CHANCE = 2 / 9
 """At most: the two digits of a column among the tokens up to the answer digit."""
-TRUEST = "which flow_faithfulness found truest on smollm2, with its 16 shipped prompts"
+TRUEST = "the truest of seven on smollm2 (flow_faithfulness, 16 shipped prompts)"
 RANDOM_MODELS, TWINS_READ = 4, 24
 """Models with random weights; prompts, at most, that they read."""
 TRIED, ADDERS = 8, 4
@@ -65,7 +65,8 @@ NEEDS = "5 prompts or more whose answer is known to come from one of their token
 
 
 class InformationFlow(TextStudy):
-    """A token's last state is taken apart, layer by layer, down to the embeddings.
+    """A predicted token is traced back through attention and MLPs to the tokens of the prompt;
+    a rule says how much of each state came from where.
 
     A state is a sum: of the state before the layer, of what attention moved there from each other
     token, and of what the MLP added. A *rule* says which share of it each of these is. All weight
@@ -423,10 +424,10 @@ def _drawn_in_words(results: Results, rule: str) -> str:
         return f"{traced} was fetched from no other token: no link holds enough of it."
     most, source = taken.idxmax(), _place(tables, taken.idxmax())
     keys = [f"{_place(tables, pos)} ({taken.get(pos, 0.0):.0%})" for pos in results.arrays["key"]]
-    known = f" Sure to matter, and marked in the diagram: {' and '.join(keys)}." if keys else ""
+    known = f" Sure to matter, and marked below: {' and '.join(keys)}." if keys else ""
     return (
-        f"In the text drawn, {traced} came most from {source}: {taken[most]:.0%} of what its "
-        f"position takes from others, the largest part in {_strongest(results, rule, most)}.{known}"
+        f"The predicted {traced} came most from {source}: {taken[most]:.0%} of all that was taken "
+        f"from other tokens, the largest part in {_strongest(results, rule, most)}.{known}"
     )
 
 
@@ -470,8 +471,8 @@ def _keys_in_words(results: Results, rule: str) -> str:
         return "No prompt's answer is known to come from one of its tokens."
     key, beside = rows["decisive"].mean(), rows["beside"].mean()
     return (
-        f"In {len(rows)} prompts of which tokens are known that decide the answer, one of these "
-        f"gives on average {key:.0%} of what the last token fetches, one beside it {beside:.0%}."
+        f"In {len(rows)} prompts, a token known to decide the answer gives {key:.0%} of what the "
+        f"last token takes, on average, a token beside it {beside:.0%}."
     )
 
 

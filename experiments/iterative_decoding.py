@@ -51,7 +51,8 @@ VECTOR = {
 
 
 class IterativeDecoding(TextStudy):
-    """A state is taken apart into token vectors, one after another, up to five.
+    """A hidden state is taken apart into the few token vectors that fit it best; random vectors
+    are taken apart in the same way.
 
     As first published: find the most likely token, subtract its embedding, find the next. Done
     properly this is a matching pursuit: token vectors have length 1, and either the new coefficient
@@ -182,11 +183,11 @@ class IterativeDecoding(TextStudy):
         name = max(OF_TOKENS, key=lambda one: mean[one, "states"])
         verdict = _verdict(self.claims(results))
         return (
-            f"{verdict}: of the rest of a state five token vectors explain "
-            f"{percent(mean[name, BEYOND])}, and five random vectors "
-            f"of the same mean and covariance {percent(mean[name, BY_MIXED])}. The rest is what is "
-            "left once the token read there and the mean state are taken out. Of the squared "
-            f"length of a whole state five token vectors explain {percent(mean[name, 'states'])}, "
+            f"{verdict}: beyond the token that is read, five token vectors explain "
+            f"{percent(mean[name, BEYOND])} of a state, and five random vectors, with the mean "
+            f"and covariance of the token vectors, {percent(mean[name, BY_MIXED])}. (The token "
+            "read there and the mean state are taken out before.) Of the squared length of a "
+            f"whole state five token vectors explain {percent(mean[name, 'states'])}, "
             f"of a random vector {percent(mean[name, 'random vectors'])}. A token's vector is "
             f"{VECTOR[name]}."
         )
@@ -303,8 +304,8 @@ def _verdict(claims: list[Claim]) -> str:
     if verdicts == {"holds"}:
         return "Yes"
     if "holds" in verdicts:
-        return "In small part, beyond the token that is read"
-    return "Hardly, beyond the token that is read" if verdicts == {"fails"} else "Not decided"
+        return "In small part"
+    return "Hardly" if verdicts == {"fails"} else "Not decided"
 
 
 def _depth_figure(rows: pd.DataFrame) -> Drawing:

@@ -75,7 +75,8 @@ _table = partial(Table.of, COLUMNS)
 
 
 class OnPolicy(TextStudy):
-    """The same positions after the same prompts are filled with own and other text, and compared.
+    """The same positions after the same prompts are filled with the model's own text and with
+    other text, and what happens inside is compared.
 
     Fillers: *greedy* (the model's likeliest tokens), *sampled* (at temperature 1), *given* (how
     the passage really goes on; for an adder, the right answer of another addition), *other* (what

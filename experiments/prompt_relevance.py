@@ -95,14 +95,14 @@ FIRST = (
 
 
 class PromptRelevance(TextStudy):
-    """A prompt is continued, and each of its tokens is then knocked out of the answer.
+    """Each token of a prompt is knocked out, to see how much of the answer is lost without it;
+    attention and gradients are ranked against that.
 
-    The truth about a token is what the log-probability of the generated text loses (in nats) when
-    nothing after it may attend to it (edges cut), or when its embedding is replaced by the mean
-    one. Measures that need no knock-out are ranked against it: the attention of the rows that
-    generate the answer, in each layer, and gradients. The first prompt token (which draws attention
-    whatever it says) and the last (from which the answer is read) are not ranked. Estimates are
-    means over prompts; intervals (95 %) come from resampling prompts.
+    The truth about a token is what the log-probability of the text that the model generates loses
+    (in nats) when nothing after it may attend to it (edges cut), or its embedding becomes the mean
+    one. Held against it are the attention of the rows that generate the answer, in each layer, and
+    gradients. The first prompt token (which draws attention whatever it says) and the last (from
+    which the answer is read) are not ranked. Intervals (95 %) come from resampling prompts.
 
     A language model reads prompts whose answer is a word stated in them (the key word); some state
     it in other words, some have a misleading word beside it. An adder reads additions up to `=`;
@@ -339,8 +339,8 @@ def _dependence(results: Results) -> str:
         words = [f"“{word}”" for word in stated["word"].unique()[:3] if word != "units"]
         such = f" (such as {', '.join(words)})" if words else ""
         often = f"{knocked} of {stated['prompt'].nunique()} prompts"
-        most = f"{answer.capitalize()} loses most without {key}{such} in {often}"
-        return f"{most}; layer 0 attends most to {key} in {attended} (by values, in {weighted})."
+        most = f"{answer.capitalize()} loses most without {key}{such} in {often}; layer 0 attends"
+        return f"{most} most to {key} in {attended} (weighted by values, in {weighted})."
     example = _example(prompts)
     if example is None:
         return "No prompt has three tokens or more, so no token can be ranked."

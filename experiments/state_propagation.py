@@ -41,8 +41,8 @@ SENTENCES = {
     "more often than the best control does.",
 }
 DOES = {
-    "word": "Put into a prompt that repeats a token, a state is repeated as its token",
-    "implied": "Put into a question, a state gets the answer that its token implies",
+    "word": "A token's state, put into a prompt that repeats tokens, is repeated as that token",
+    "implied": "Put into a question, it gets the answer that its token implies",
     "answer": "By itself, the state at the end of a question tells the answer before the last "
     "layer",
 }
@@ -78,7 +78,8 @@ MEANS = {
 
 
 class StatePropagation(Experiment):
-    """States are put into other texts and read; so are the states of other texts, and none.
+    """A hidden state is put into another text, and the model goes on from there: does it say
+    what the state stands for?
 
     A state is taken after some of the layers and goes on through the others in another text
     (Patchscopes). Three things are read whose right reading is known. A word's state stands in a

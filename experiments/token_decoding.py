@@ -97,26 +97,25 @@ class _Texts(NamedTuple):
 
 
 class TokenDecoding(Experiment):
-    """A hidden state is decoded to the tokens it stands for, by seven decoders and seven norms.
+    """Each hidden state is read as a token: as if it were the last one (logit lens), or by lenses
+    fitted to carry it to the last layer (ridge, Jacobian).
 
     States are the embedding, the residual stream after each attention and each layer, and what
     attention and MLP add. Decoders are the embedding E (in models that tie E to the unembedding U:
-    the embedding after the first MLP, since E and U are one there), U, their mixtures by depth
-    and by depth squared, the more certain of the two, and two lenses that carry a state to the last
-    layer first. The *ridge lens* is an affine map for each layer that predicts the last state,
-    fitted in closed form on reference texts. The *Jacobian lens* is the mean derivative of the last
-    state by the state at a layer, by default of one short text (published ones take a hundred and
-    more). U with the final norm is the *logit lens*.
+    the embedding after the first MLP), U, their mixtures by depth and by depth squared, the more
+    certain of the two, and two lenses that carry a state to the last layer first. The *ridge lens*
+    is an affine map for each layer that predicts the last state, fitted in closed form on reference
+    texts; the *Jacobian lens* the mean derivative of the last state by the state at a layer, of one
+    short text (published: 100 or more). U with the final norm: the *logit lens*.
 
-    Norms are none, unit length, the final norm without its gain, the final norm, and centred: less
-    the layer's mean over the reference texts, then the final norm. The bake-off adds whitening, and
-    5 principal axes removed.
+    Norms: none, unit length, the final norm without its gain, the final norm, centred (less the
+    layer's mean over the reference texts, then the final norm); whitened, and 5 axes removed.
 
-    The bake-off scores decoders on 4 positions of each of the shipped texts, none of which was
-    fitted on: KL divergence from the model's own prediction, whether both name the same token, and
-    whether the token that was read comes back; mean over the middle layers. Controls are random
-    vectors of equal length, a shuffled vocabulary, and the embedding alone. For cause, the decoded
-    token's direction is added to the state, at half its length. Intervals (95 %) are over texts.
+    The bake-off scores decoders on 4 positions of each shipped text, none of which was fitted on:
+    KL divergence from the model's own prediction, whether both name the same token, and whether the
+    token that was read comes back; mean over the middle layers. Controls are random vectors of
+    equal length, a shuffled vocabulary, and the embedding alone. For cause, the decoded token's
+    direction is added to the state, at half its length. Intervals (95 %) are over texts.
     """
 
     runs_on: ClassVar[str] = "adder 4 s, language model 2 min"
@@ -400,35 +399,36 @@ class TokenDecoding(Experiment):
         same = results.tables["degeneracy"].set_index(["state", "decoder"]).sort_index()
         same = same.loc[(STATES["resid_post"], "unembedding")].set_index("norm")["share"]
         lens = _named(decoder, norm)
-        more = best["agreement"] - best["logit_lens_agreement"]
-        ends = mean_with_p(more.to_numpy(), seed=self.seed)
-        logit = f", the logit lens at {best['logit_lens_agreement'].mean():.0%}"
-        if not np.isnan(ends.low):  # fewer than five texts have no interval
-            logit += f" (difference {ends.estimate:.0%}, 95% interval {ends.low:.0%} to "
-            logit += f"{ends.high:.0%}{'' if ends.low > 0 else ', so not shown to be ahead'})"
         said = (
-            f"In the middle layers the {lens} comes nearest: it names the model's own next token "
-            f"at {best['agreement'].mean():.0%} of positions"
-            f"{'' if lens == 'logit lens' else logit}; the embedding alone, read in the same way, "
-            f"gives {agreement['embedding alone', decoder, norm]:.0%}."
+            f"Read by the {lens}, which comes nearest, a state of the middle layers names the "
+            f"model's own next token at {best['agreement'].mean():.0%} of positions"
+            f"{self._ahead(lens, best)}. The embedding alone, read in the same way, gives "
+            f"{agreement['embedding alone', decoder, norm]:.0%}."
         )
         if same.isna().all():
             return said.replace("%", " %")
         lowest, shown = same.idxmin(), same.map("{:.0%}".format)
-        said += f" The logit lens decodes {shown['final norm']} of a layer's positions to one and "
-        beside = "the same token, hardly fewer after any norm."
+        said += f" The logit lens decodes {shown['final norm']} of a layer's positions to one token"
+        fewer = ", hardly fewer after any norm."
         if shown[lowest] != shown["final norm"]:
-            told = agreement["states", "unembedding", lowest]
-            beside = f"the same token; the norm “{lowest}” brings this to {shown[lowest]}, but "
-            beside += f"then it names the model's token at {told:.0%}."
-        return (said + beside).replace("%", " %")
+            fewer = f"; the norm “{lowest}” brings this to {shown[lowest]}, but then it names the "
+            fewer += f"model's token at {agreement['states', 'unembedding', lowest]:.0%}."
+        return (said + fewer).replace("%", " %")
+
+    def _ahead(self, lens: str, best: pd.DataFrame) -> str:
+        more = (best["agreement"] - best["logit_lens_agreement"]).to_numpy()
+        ends, logit = mean_with_p(more, seed=self.seed), best["logit_lens_agreement"].mean()
+        if lens == "logit lens" or np.isnan(ends.low):  # fewer than five texts have no interval
+            return "" if lens == "logit lens" else f" (the logit lens: {logit:.0%})"
+        interval = f"{ends.estimate:.0%}, 95% interval {ends.low:.0%} to {ends.high:.0%}"
+        shown = "" if ends.low > 0 else ", so not shown to be ahead"
+        return f" (the logit lens: {logit:.0%}; difference {interval}{shown})"
 
     def claims(self, results: Results) -> list[Claim]:
         """Is what is decoded the model's; are fitted lenses nearer; do decoded tokens cause?"""
-        rows = results.tables["against_random"]
+        rows = results.tables["against_random"].groupby("statistic", sort=False)
         wide = {
-            name: part.pivot(index="weights", columns="text", values="value")
-            for name, part in rows.groupby("statistic", sort=False)
+            name: part.pivot(index="weights", columns="text", values="value") for name, part in rows
         }
         found = [
             Claim.identity(

@@ -101,7 +101,8 @@ _table = partial(Table.of, COLUMNS)
 
 
 class TokenInjection(Experiment):
-    """In a question about one word (token), a state is made to say another word of the same kind.
+    """In a question about one word (the capital of France), its state is made to say another
+    (Japan): does the answer follow?
 
     The question is about France (The capital city of France is called), the other word is Japan.
     France's state, or the state of the last token, is changed after some of the layers, in four

@@ -21,6 +21,8 @@ KINDS = {
 
 LINE = 120
 """Characters in which the first screen names the claims of a verdict: a line at a desk."""
+BESIDE = 45
+"""Characters for the labels of a family that a line does not take whole."""
 
 _EMPTY = {
     "low": None, "high": None, "p": None, "threshold": None, "null": None, "null_note": "",
@@ -82,14 +84,16 @@ def _in_a_line(verdict: str, claims: list[dict[str, Any]]) -> str:
         needs = Counter(f"needs {claim['needs']}" for claim in members)
         return _fitting(list(needs.items()))
     before = _NO_FINDING.get(verdict, "")
-    told = [(f"“{one}”" if before else one, count) for one, count in _told(members)]
+    elsewhere = {claim["family"].rstrip(".") for claim in claims if claim["verdict"] != verdict}
+    told = [(f"“{one}”" if before else one, count) for one, count in _told(members, elsewhere)]
     return before + _fitting(told)
 
 
-def _told(claims: list[dict[str, Any]]) -> list[tuple[str, int]]:
+def _told(claims: list[dict[str, Any]], elsewhere: set[str]) -> list[tuple[str, int]]:
     """Families with the labels of their claims where a line takes them, and how many they are.
 
-    A claim by itself is its sentence.
+    A claim by itself is its sentence. A family that has other verdicts `elsewhere` keeps its first
+    labels on any line: without them it would be said to hold and to fail.
     """
     families: dict[str, list[str]] = {}
     for claim in claims:
@@ -103,17 +107,23 @@ def _told(claims: list[dict[str, Any]]) -> list[tuple[str, int]]:
     counts = [len(labels) for labels in families.values()]
     if len("; ".join(whole)) > LINE:
         whole = [
-            f"{name} ({count} claims)" if count > 1 else said
-            for name, count, said in zip(families, counts, whole, strict=True)
-        ]
+            f"{name} ({_first(labels) if name in elsewhere else f'{len(labels)} claims'})"
+            if len(labels) > 1 else said
+            for said, (name, labels) in zip(whole, families.items(), strict=True)
+        ]  # fmt: skip
     return list(zip(whole, counts, strict=True))
 
 
-def _fitting(told: list[tuple[str, int]]) -> str:
+def _first(labels: list[str]) -> str:
+    """The labels that fit beside the name of a family, and how many more there are."""
+    return _fitting([(label, 1) for label in labels], BESIDE)
+
+
+def _fitting(told: list[tuple[str, int]], line: int = LINE) -> str:
     """The first, as many more as a line takes, and how many claims were left out."""
     words = [one for one, _ in told]
     ends = [len("; ".join(words[:count])) for count in range(1, len(words) + 1)]
-    shown = max(1, sum(end <= LINE for end in ends))
+    shown = max(1, sum(end <= line for end in ends))
     left_out = sum(count for _, count in told[shown:])
     more = f"; and {'one other' if left_out == 1 else f'{left_out} others'}" if left_out else ""
     return "; ".join(words[:shown]) + more

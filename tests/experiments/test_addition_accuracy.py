@@ -64,8 +64,10 @@ def test_a_model_that_loses_cascades_fails_the_claims_about_them(forgetful):
     experiment, results = forgetful
     verdicts = [claim.verdict for claim in experiment.claims(results)]
     assert verdicts == ["holds", "fails", "fails", "holds", "holds"]
-    lost = "carries over a column that sums to 9 are right 0 % of the time; 15 of 49 cells"
-    assert f"at place 2 (0 = units), {lost}" in experiment.headline(results)
+    said = experiment.headline(results)
+    lost = "hundreds digit with a carry over a column that sums to 9 is right least often (0 %)"
+    assert f"correctly; the {lost}, the units digit most often (100 %)." in said
+    assert "Digits of 15 of 49 kinds (place, carry, nines below) are surely right less than" in said
 
 
 def test_whole_answers_and_mistakes_are_those_of_plain_arithmetic(forgetful):
@@ -121,7 +123,10 @@ def test_few_questions_leave_a_cell_undecided_and_say_how_many_decide():
     claim = experiment.claims(results)[1]
     assert claim.verdict == "undecided"
     assert "73" in claim.decide
-    assert "49 of 49 have too few questions" in experiment.headline(results)
+    assert (
+        "49 of 49 kinds (place, carry, nines below) had too few questions"
+        in experiment.headline(results)
+    )
 
 
 def test_sums_too_short_for_a_carry_over_nines_are_not_tested():
@@ -197,7 +202,7 @@ def test_a_language_model_is_asked_in_the_form_that_it_knows(only_close):
     assert forms.loc[forms["chosen"], "form"].unique().tolist() == ["few-shot, no spaces"]
     assert results.tables["answers"]["accuracy"].item() == 1
     said = experiment.headline(results)
-    assert ", asked in the form few-shot, no spaces (of" in said
+    assert " It was asked in the form few-shot, no spaces (of" in said
 
 
 def test_the_form_matters_where_only_one_is_known(only_close):

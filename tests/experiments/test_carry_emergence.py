@@ -98,19 +98,19 @@ def test_claims_of_a_training_in_the_expected_order() -> None:
 def test_the_headline_dates_the_parts_and_says_what_never_came() -> None:
     said = CarryEmergence().headline(course(base=10, carry=40, runs=160, attention=20))
     assert said.startswith(
-        "Column sums appear at step 10; carries over no nines appear at step 40; carries over"
+        "In 3 trainings of 160 steps, column sums appear at step 10; carries over no nines appear "
     )
     assert "over the longest run of nines appear at step 160; heads that move carries" in said
-    assert "appear at step 20 (medians of 3 trainings, which end at step 160)." in said
+    assert "appear at step 20 (medians over places and trainings)." in said
     assert "units first: not tested; carries, short runs of nines first: yes (tau 0." in said
-    assert "At the end, 100 % of the cells" in said
+    assert "At the end, 100 % of all kinds of digits" in said
     never = 10**6
     said = CarryEmergence().headline(course(base=10, carry=never, runs=never, attention=never))
     never_came = "carries over no nines, carries over the longest run of nines and heads that move"
-    assert f"Column sums appear at step 10; {never_came} carries never appear (medians" in said
+    assert f"column sums appear at step 10; {never_came} carries never appear (medians" in said
     births = {"sums": pd.Series([8.0, None]), "carries": pd.Series([8.0, 8.0])}
     assert _dated(births) == "sums and carries appear at step 8"
-    assert _missed(births) == " Not in all places and trainings: sums came in 1 of 2."
+    assert _missed(births) == " Some never came: sums at 1 of 2 places (of all trainings)."
 
 
 def test_parts_that_come_at_once_have_no_order() -> None:

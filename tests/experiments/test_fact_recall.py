@@ -80,14 +80,13 @@ def test_the_claims_of_the_planted_model_hold(of_planted):
 
 def test_the_headline_names_layers_and_the_rival(of_planted):
     said = FactRecall().headline(of_planted)
-    assert said.startswith("When a name or digit of the question is exchanged, its answer comes ")
     # The states that layers 0 and 1 hand on, and those that layers 2 and 3 do.
-    assert (
-        "at the exchanged part after 1 or 2 layers, at the last token after 3 layers or more."
-        in said
+    assert said.startswith(
+        "The lost answer comes back when the state of the exchanged part (after 1 or 2 layers) or "
+        "of the last token (after 3 layers or more) is put back. "
     )
     assert "The model predicts 127 of 127 answers correctly." in said
-    assert "1.00 by MLPs of layer 1 at the exchanged part" in said
+    assert "MLPs of layer 1 bring back 1.00 at the exchanged part" in said
     assert "right answer Presley ends at rank 1, the wrong one" in said
     assert said.endswith("held against it (Costello) at rank 2.")
 
@@ -122,7 +121,7 @@ def test_one_fact_alone_is_ranked_and_not_traced(planted, tmp_path):
     experiment = FactRecall(facts_file=path)
     found = experiment.measure(planted)
     said = experiment.headline(found)
-    assert said.startswith("The model predicts 1 of 1 answers correctly. After “The capital")
+    assert said.startswith("The model predicts 1 of 1 answers correctly. The rival: after “The ")
     assert {claim.verdict for claim in by_label(experiment.claims(found)).values()} == {
         "not tested"
     }

@@ -181,6 +181,14 @@ def test_a_check_that_does_not_pass_is_said_at_the_top(tmp_path, verdict, said):
     assert 'id="checks" open' in text
 
 
+def test_a_page_says_first_what_was_done(runs, tmp_path):
+    text = (runs / "digit_places/redrawn/index.html").read_text("utf-8")
+    done = '<p class="done">What a head writes is <em>measured</em> at <code>z</code>.</p>'
+    assert text.index("</h1>") < text.index(done) < text.index("The answer")
+    folder, told = samples.write_run(tmp_path, "heads", {}, {}, method="")
+    assert 'class="done"' not in write_page(folder, told).read_text("utf-8")
+
+
 def test_a_page_says_how_it_may_be_read_and_how_it_was_measured(runs):
     text = (runs / "digit_places/redrawn/index.html").read_text("utf-8")
     for words in ("Is it causal?", "It assumes", "Put to the test here", "It does not show"):
@@ -296,6 +304,18 @@ def test_the_first_screen_names_the_claims_of_a_verdict_in_about_a_line():
     assert evidence([check])["unpassed"] == [("undecided", "1 check of the method undecided", said)]
     two = evidence([check, samples.claim(check=True, verdict="holds")])["unpassed"]
     assert two == [("undecided", "1 of 2 checks of the method undecided", said)]
+
+
+def test_a_family_of_two_verdicts_is_not_said_to_hold_and_to_fail():
+    """Where a line would say only how many of it there are, it names the first of them."""
+    family = {"family": f"What {'really ' * 14}decides the answer is ranked first."}
+    claims = [
+        samples.claim(**family, label=f"by the measure {n}", verdict="fails" if n < 2 else "holds")
+        for n in range(6)
+    ]
+    (_, _, holds), (_, _, fails) = evidence(claims)["named"]
+    assert holds.endswith("first (by the measure 2; by the measure 3; and 2 others)")
+    assert fails.endswith("first (by the measure 0; by the measure 1)”")
 
 
 def test_no_line_ends_within_an_option_and_text_stays_text():
