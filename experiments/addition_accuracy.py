@@ -279,7 +279,7 @@ def _by_kind_of_digit(cells: pd.DataFrame) -> str:
             "a carry, over any run of nines"
         )
     if not failing:
-        return f". No kind of digit is known to fail, but {open_} {kinds} had too few questions to be sure"
+        return f". None is known to fail, but {open_} {kinds} had too few questions to be sure"
     most, least = (cells.loc[cells["low"].agg(end)] for end in ("idxmax", "idxmin"))
     return (
         f"; {_digits_of(least)} is right least often ({least['accuracy']:.0%}), "
