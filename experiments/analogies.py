@@ -312,12 +312,12 @@ class Analogies(Experiment):
             for end in (found.min(), found.max())
         )
         ends = f" By relation: from {low} to {high}." if low != high else ""
-        told = "Yes" if len(beaten) == len(found) else "In part" if beaten else "No"
+        told = "Yes" if len(beaten) == len(found) else "In part" if beaten else "Not shown"
         return (
-            f"{told}: the mean offset finds a token's partner clearly more often than the token's "
-            f"nearest neighbour does in {len(beaten) or 'none'} of {len(found)} relations "
-            f"({percent(all_found)} against {percent(all_near)} of {n} pairs).{ends} Here the "
-            f"token itself may not be the answer; if it may, it finds {percent(kept)}.{beside}"
+            f"{told}: adding the mean offset finds the partner in {percent(all_found)} of {n} "
+            f"pairs, the token's nearest neighbour does in {percent(all_near)}; the offset is "
+            f"clearly ahead in {len(beaten) or 'none'} of {len(found)} relations.{ends} The token "
+            f"itself may not be the answer here; if it may, {percent(kept)} are found.{beside}"
         )
 
     def _beaten(self, results: Results) -> list[str]:

@@ -284,11 +284,12 @@ class CarryEmergence(Experiment):
         steps = {PARTS[part]: births["step"][births["part"] == part] for part in TOLD}
         trainings, solved = cells["seed"].nunique(), (cells["low"] >= SOLVED).mean()
         ordered = "; ".join(_told(what, results.tables["trends"]) for what in HUMAN)
-        begun = f"In {trainings} training{'s' * (trainings > 1)} of {cells['step'].max():,} steps"
+        end = cells["step"].max()
         return (
-            f"{begun}, {_dated(steps)} (medians over places and trainings).{_missed(steps)} "
-            f"At the end, {100 * solved:.0f} % of all kinds of digits (place, carry, nines below) "
-            f"are solved. Is there an order? {ordered[0].upper()}{ordered[1:]}."
+            f"In {trainings} training{'s' * (trainings > 1)} of {end:,} steps, "
+            f"{_dated(steps, end)} (medians over places and trainings).{_missed(steps)} At the "
+            f"end, {100 * solved:.0f} % of all kinds of digits (place, carry, nines below) are "
+            f"solved. An order of parts: {ordered}."
         )
 
     def claims(self, results: Results) -> list[Claim]:
@@ -313,12 +314,12 @@ class CarryEmergence(Experiment):
         }
 
 
-def _dated(births: Mapping[str, pd.Series]) -> str:
+def _dated(births: Mapping[str, pd.Series], end: int) -> str:
     """When parts came to stay, those together that came at one step: "carries appear at ..."."""
     at: dict[str, list[str]] = {}
     for part, steps in births.items():
         when = f"appear at step {steps.median():.0f}" if steps.notna().any() else "never appear"
-        at.setdefault(when, []).append(part)
+        at.setdefault(when + ", the last one" * bool(steps.median() == end), []).append(part)
     said = {when: " and ".join(", ".join(parts).rsplit(", ", 1)) for when, parts in at.items()}
     return "; ".join(f"{parts} {when}" for when, parts in said.items())
 
@@ -326,15 +327,14 @@ def _dated(births: Mapping[str, pd.Series]) -> str:
 def _missed(births: Mapping[str, pd.Series]) -> str:
     """At how many places, of all trainings, a part never came that came at others."""
     never = {part: (steps.isna().sum(), len(steps)) for part, steps in births.items()}
-    some = [f"{part} at {n} of {all_} places" for part, (n, all_) in never.items() if 0 < n < all_]
-    return f" Some never came: {', '.join(some)} (of all trainings)." if some else ""
+    some = [f"{part} at {n} of {all_}" for part, (n, all_) in never.items() if 0 < n < all_]
+    return f" Of the places of all trainings some never came: {', '.join(some)}." if some else ""
 
 
 def _told(what: str, trend: pd.DataFrame) -> str:
-    """The order that parts come in, with its tau: "column sums, units first: yes (tau .8)"."""
-    claim, label = _in_order(what, trend), HUMAN[what][0]
-    said = {"holds": "yes", "fails": "no, the other way round"}.get(claim.verdict, claim.verdict)
-    return label + f": {said}" + ("" if claim.estimate is None else f" (tau {claim.estimate:.2f})")
+    """Whether the order that parts come in is shown: "column sums, units first: shown"."""
+    said = {"holds": "shown", "fails": "the other way round"}
+    return f"{HUMAN[what][0]}: {said.get(_in_order(what, trend).verdict, 'not shown')}"
 
 
 def _learned(cells: pd.DataFrame) -> Claim:
@@ -394,8 +394,8 @@ def _in_order(what: str, trend: pd.DataFrame) -> Claim:
         "the interval is Student's over trainings, where they differ",
     )  # fmt: skip
     if rows.empty or rows.iloc[0]["n"] < 3:
-        return tell(None, needs="3 trainings or more (--seeds) whose parts do not all come at "
-                    "once: examine more often (--examined)")  # fmt: skip
+        return tell(None, needs="3 trainings or more (--seeds) in which parts come at different "
+                    "steps: examine more often (--examined)")  # fmt: skip
     found = Estimate(*(rows.iloc[0][name] for name in ("tau", "low", "high", "n", "p")))
     agree = not found.low <= 0 <= found.high  # where all trainings are alike there is no interval
     holds, turned = agree and found.estimate > 0, agree and found.estimate < 0

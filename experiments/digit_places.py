@@ -213,14 +213,14 @@ class DigitPlaces(Experiment):
         """Whether digits decode to their place's word (or hold it), and whether errors follow."""
         judged = [claim for claim in self.claims(results) if claim.kind != "descriptive"]
         _, _, *words, errors, _, announced, generated, _, _, _ = judged
-        asked, held, said, last = _tested(words), "word", "decode to the word of their place", ""
+        asked, held, said, first = _tested(words), "word", "decode to the word of their place", ""
         if not asked:
             asked, held, said = _tested([announced, generated]), "place", "hold their place"
-            last = " This model has no words for places."
+            first = "this model has no words for places; "
         told = [_in_words(claim, f"digits of {claim.label}", said) for claim in asked]
-        told = told or ["position alone tells a digit's place here, so that probes decide nothing"]
+        told = told or ["position alone tells a digit's place, so probes decide nothing"]
         told.append(_in_words(errors, "errors", f"follow where the {held} is missing"))
-        return " ".join(f"{one[0].upper()}{one[1:]}." for one in told) + last
+        return " ".join(f"{one[0].upper()}{one[1:]}." for one in (first + told[0], *told[1:]))
 
     def claims(self, results: Results) -> list[Claim]:
         """How well it adds, an identity, seven learned claims, transfer, place against carry."""

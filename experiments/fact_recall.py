@@ -350,7 +350,7 @@ def _where_it_comes_back(results: Results) -> str:
     best = {where: recall_tables.best_run(runs, at) for where, at in PUT_BACK.items()}
     parts = [f"{_brought_back(run)} {where}" for where, run in best.items() if run is not None]
     lost = results.tables["traced"]["lost"].mean()
-    most = f" Of what layers add, {', '.join(parts)}." if parts else ""
+    most = f" Put back alone, {', '.join(parts)}." if parts else ""
     cost = f"The exchange costs {lost:.2f} of the answer's probability."
     return f"{_enough_in_words(found)} {cost}{most}"
 
@@ -359,11 +359,11 @@ def _enough_in_words(found: Mapping[str, str]) -> str:
     """Which single state brings the answer back, after which layers, and which never does."""
     enough = [f"the {what} ({when})" for what, when in found.items() if when]
     if not enough:
-        return "No single state brings the lost answer back."
+        return "Nowhere in a single state: none brings the lost answer back."
     never = next((f"; never when that of the {what} is" for what, when in found.items()
                   if not when), "")  # fmt: skip
     return (
-        f"The lost answer comes back when the state of {' or of '.join(enough)} is put back{never}."
+        f"The answer comes back when only the state of {' or of '.join(enough)} is put back{never}."
     )
 
 
@@ -381,12 +381,13 @@ def _brought_back(run: pd.Series) -> str:
 
 
 def _first_fact(row: pd.Series) -> str:
-    """What becomes of the first prompt's answer and rival."""
+    """What the model says after the first prompt, and the ranks of answer and rival."""
     text = row["text"] if len(row["text"]) <= 40 else "…" + row["text"][-24:]
     answer, rival = row["answer"].strip(), row["rival"].strip()
+    said = [row[name].strip() for name in ("said", "second")]
     return (
-        f"The rival: after “{text}” the right answer {answer} ends at rank {row['rank']:.0f}, the "
-        f"wrong one held against it ({rival}) at rank {row['rival_rank']:.0f}."
+        f"After “{text}” the model would say {said[0]}, then {said[1]}: the right answer {answer} "
+        f"is at rank {row['rank']:.0f}, the rival looked for ({rival}) at {row['rival_rank']:.0f}."
     )
 
 

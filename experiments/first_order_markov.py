@@ -261,18 +261,18 @@ class FirstOrderMarkov(Experiment):
         rules = results.tables["ngrams"].set_index("rule")["estimate"]
         where = results.tables["counts"]["counted_in"].iloc[0]
         text = f" in {where}" if where in TEXTS else ""
-        worse = " (below 0 %: worse than frequencies)" if "−" in "".join(tells.values()) else ""
+        worse = "; below 0 % is worse than frequencies" if "−" in "".join(tells.values()) else ""
         return (
             f"{verdict or 'Not decided'}: embedding times unembedding tells {tells['E']} of what "
-            f"counts of token pairs{text} tell beyond the frequencies of single tokens. Of the "
-            f"same, the whole model, shown one token, tells {tells['whole model']}, and a model "
-            "without layers, trained here on the counts, "
-            f"{percent(told['zero-layer, trained', 'as it is', 'all'])}; embedding times "
-            f"unembedding {tells['E without itself']} if the token itself is left out, and "
-            f"{tells['effective E']} after the first MLP{worse}. Its likeliest next token is the "
-            f"token itself in {percent(repeats)} of cases. Of what the whole model finds likeliest "
-            f"in the passages read, the commonest next token predicts {percent(rules['bigram'])}, "
-            f"that after up to 3 tokens {percent(rules[LONGEST])}."
+            f"counts of token pairs{text} tell beyond the frequencies of single tokens{worse}. The "
+            f"whole model, shown one token, tells {tells['whole model']}; a model without layers, "
+            "trained here on the counts, "
+            f"{percent(told['zero-layer, trained', 'as it is', 'all'])}. Embedding times "
+            f"unembedding tells {tells['E without itself']} if the token itself is left out, "
+            f"{tells['effective E']} after the first MLP; its likeliest next token is the token "
+            f"itself in {percent(repeats)} of cases. In the passages read, the commonest next "
+            f"token is what the whole model finds likeliest in {percent(rules['bigram'])} of "
+            f"cases, the commonest after up to 3 tokens in {percent(rules[LONGEST])}."
         )
 
     def claims(self, results: Results) -> list[Claim]:

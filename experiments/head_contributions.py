@@ -97,8 +97,8 @@ SPREAD_COLUMNS = {
 
 
 class HeadContributions(TextStudy):
-    """While a model reads a text and goes on with it, what each attention head adds is
-    measured: how long that vector is, and how much of its layer's sum it makes.
+    """While a model reads a text and goes on with it, what each attention head adds is measured:
+    how long that vector is, and how much of its layer's sum it makes.
 
     *Prompt* tokens are given; *generated* tokens are the likeliest continuation that the model
     writes (an adder: its answer). Numbers are computed for each prompt first; 95 % intervals
@@ -201,14 +201,13 @@ class HeadContributions(TextStudy):
 
     def headline(self, results: Results) -> str:
         """The heads with the longest vectors, and the largest share of a layer's sum."""
-        axes, heads = ["layer", "head"], results.tables["heads"].dropna(subset="estimate")
+        heads = results.tables["heads"].dropna(subset="estimate")
         if heads.empty:
             return "Nothing can be said: no token counts (--include-first counts the first one)."
-        means = heads.pivot(index=axes, columns=["measure", "phase"], values="estimate")
+        means = heads.pivot(index=["layer", "head"], columns=["measure", "phase"])["estimate"]
         lengths, shares = means["l2_norm"], means["projection_share"]
         longest, *others = lengths.mean(axis=1).nlargest(3).index
-        names = " and ".join(NAME.format(*head) for head in others)
-        then = f", followed by {names}" if others else ""
+        then = f"; {' and '.join(NAME.format(*one) for one in others)} follow" if others else ""
         sizes = " and ".join(
             f"{found[longest]:.3g} on {phase} tokens (median head: {found.median():.3g})"
             for phase, found in lengths.items()
@@ -217,10 +216,13 @@ class HeadContributions(TextStudy):
             f"{NAME.format(*found.idxmax())} on {phase} tokens ({100 * found.max():.0f} %)"
             for phase, found in shares.items()
         )
+        do = {"holds": "do", "fails": "do not"}
+        do = do.get(self.claims(results)[-1].verdict, "are not shown to")
         return (
-            f"{NAME.format(*longest)} writes the longest vectors{then}: its mean L2 norm is "
-            f"{sizes}. Of what the heads of a layer write together, counting only what points "
-            f"along their sum, the largest share is that of {largest}."
+            f"{NAME.format(*longest)} writes the longest vectors, of a mean L2 norm of {sizes}"
+            f"{then}. Of what the heads of its layer write together, the largest share has "
+            f"{largest}, counting only what points along their sum. Heads of a layer {do} "
+            "cancel each other."
         )
 
     def claims(self, results: Results) -> list[Claim]:

@@ -54,7 +54,7 @@ CARRY_TRUEST: Rule = "norms"
 """The rule that flow_faithfulness finds truest on such adders."""
 CHANCE = 2 / 9
 """At most: the two digits of a column among the tokens up to the answer digit."""
-TRUEST = "the truest of seven on smollm2 (flow_faithfulness, 16 shipped prompts)"
+TRUEST = "; on smollm2, “projection” was the truest (flow_faithfulness)"
 RANDOM_MODELS, TWINS_READ = 4, 24
 """Models with random weights; prompts, at most, that they read."""
 TRIED, ADDERS = 8, 4
@@ -65,23 +65,23 @@ NEEDS = "5 prompts or more whose answer is known to come from one of their token
 
 
 class InformationFlow(TextStudy):
-    """A predicted token is traced back through attention and MLPs to the tokens of the prompt;
-    a rule says how much of each state came from where.
+    """A predicted token is traced back through attention and MLPs to the tokens of the prompt; a
+    rule says how much of each state came from where.
 
     A state is a sum: of the state before the layer, of what attention moved there from each other
     token, and of what the MLP added. A *rule* says which share of it each of these is. All weight
-    starts at the state that predicts the token; each layer's joints divide it, and what reaches
-    the embeddings at the bottom, what the biases of attention brought and what the threshold left
-    out sum to 1. Seven published rules are compared; the page switches between them, and traces
-    back from any cell that is clicked. Models attend to their first token when nothing else calls:
-    this sink is left out, and what remains of attention takes its share.
+    starts at the state that predicts the token; each layer's joints divide it, and what reaches the
+    embeddings at the bottom, what the biases of attention brought and what the threshold left out
+    sum to 1. Seven published rules are compared; the page switches between them, and traces back
+    from any cell that is clicked. Models attend to their first token when nothing else calls: this
+    sink is left out, and what remains of attention takes its share.
 
     What the last token *fetches* is the weight that leaves its column for each other token, in all
-    layers together. A language model reads prompts whose answer is a word that they state; an
-    adder reads additions up to one answer digit. Which tokens *decide* these answers is known: the
-    stated word, the two digits of the column. The weight fetched from each of them is held
-    against that from the tokens beside it, and against models with random weights. Estimates are
-    means over prompts; intervals (95 %) resample prompts. In planted models the path is known.
+    layers together. A language model reads prompts whose answer is a word that they state; an adder
+    reads additions up to one answer digit. Which tokens *decide* these answers is known: the stated
+    word, the two digits of the column. The weight fetched from each of them is held against that
+    from the tokens beside it, and against models with random weights. Estimates are means over
+    prompts; intervals (95 %) resample prompts. In planted models the path is known.
     """
 
     related: ClassVar[tuple[str, ...]] = ("flow_faithfulness",)
@@ -220,8 +220,8 @@ class InformationFlow(TextStudy):
     def headline(self, results: Results) -> str:
         """What the drawn token fetched, where; how often that decides; who says otherwise."""
         results = _of_text(results, 0)
-        said = (_drawn_in_words(results, self.rule), _keys_in_words(results, self.rule),
-                _disagreement(results, self.rule))  # fmt: skip
+        said = (_drawn_in_words(results, self.rule), _disagreement(results, self.rule),
+                _keys_in_words(results, self.rule))  # fmt: skip
         return re.sub(r"(\d)%", r"\1 %", " ".join(filter(None, said)))
 
     def claims(self, results: Results) -> list[Claim]:
@@ -422,12 +422,13 @@ def _drawn_in_words(results: Results, rule: str) -> str:
     taken = taken[taken["rule"] == rule].set_index("source")["share"]
     if taken.empty:
         return f"{traced} was fetched from no other token: no link holds enough of it."
-    most, source = taken.idxmax(), _place(tables, taken.idxmax())
+    most = taken.idxmax()
     keys = [f"{_place(tables, pos)} ({taken.get(pos, 0.0):.0%})" for pos in results.arrays["key"]]
-    known = f" Sure to matter, and marked below: {' and '.join(keys)}." if keys else ""
+    known = f" Sure to have a part in it (marked): {' and '.join(keys)}." if keys else ""
     return (
-        f"The predicted {traced} came most from {source}: {taken[most]:.0%} of all that was taken "
-        f"from other tokens, the largest part in {_strongest(results, rule, most)}.{known}"
+        f"By the rule “{rule}”, the predicted {traced} came most from {_place(tables, most)}: "
+        f"{taken[most]:.0%} of all that was taken from other tokens, the largest part in "
+        f"{_strongest(results, rule, most)}.{known}"
     )
 
 
@@ -441,9 +442,8 @@ def _disagreement(results: Results, rule: str) -> str:
         f"{_place(results.tables, source)} ({', '.join(rules)})"
         for source, rules in named.items() if source != own
     ]  # fmt: skip
-    which = TRUEST if rule == "projection" else "one of seven rules"
-    first = f"; other rules put {' or '.join(others)} first" if own is not None and others else ""
-    return f"All this is by the rule “{rule}”, {which}{first}."
+    said = f"Other rules name {' or '.join(others)} first{TRUEST * (rule == 'projection')}."
+    return said if own is not None and others else ""
 
 
 def _place(tables: Mapping[str, pd.DataFrame], pos: int) -> str:

@@ -183,10 +183,10 @@ class IterativeDecoding(TextStudy):
         name = max(OF_TOKENS, key=lambda one: mean[one, "states"])
         verdict = _verdict(self.claims(results))
         return (
-            f"{verdict}: beyond the token that is read, five token vectors explain "
-            f"{percent(mean[name, BEYOND])} of a state, and five random vectors, with the mean "
-            f"and covariance of the token vectors, {percent(mean[name, BY_MIXED])}. (The token "
-            "read there and the mean state are taken out before.) Of the squared length of a "
+            f"{verdict}: beyond the token that is read, five tokens explain "
+            f"{percent(mean[name, BEYOND])} of a state, five random vectors, with the mean and "
+            f"covariance of the tokens' vectors, {percent(mean[name, BY_MIXED])}. (The token read "
+            "there and the mean state are taken out before.) Of the squared length of a "
             f"whole state five token vectors explain {percent(mean[name, 'states'])}, "
             f"of a random vector {percent(mean[name, 'random vectors'])}. A token's vector is "
             f"{VECTOR[name]}."

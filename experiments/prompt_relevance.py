@@ -339,7 +339,7 @@ def _dependence(results: Results) -> str:
         words = [f"“{word}”" for word in stated["word"].unique()[:3] if word != "units"]
         such = f" (such as {', '.join(words)})" if words else ""
         often = f"{knocked} of {stated['prompt'].nunique()} prompts"
-        most = f"{answer.capitalize()} loses most without {key}{such} in {often}; layer 0 attends"
+        most = f"{answer.capitalize()} loses most without {key}{such} in {often}. Layer 0 attends"
         return f"{most} most to {key} in {attended} (weighted by values, in {weighted})."
     example = _example(prompts)
     if example is None:
@@ -364,11 +364,11 @@ def _first_layer(results: Results) -> str:
     if 0 not in rho or 0 not in each:
         return "There are too few tokens to judge layer 0's attention."
     guide = next(word for least, word in GUIDES if rho[0] >= least)
-    best = f"; the best of {len(rho)} layers is layer {rho.idxmax()} ({rho.max():.2f})"
+    better = f"; layer {rho.idxmax()} is the best guide ({rho.max():.2f})" if rho.argmax() else ""
     return (
-        f"Layer 0's attention is {guide} guide to what the whole answer depends on (rank "
-        f"correlation {rho[0]:.2f} with knocking out, where 1 is the same order and 0 is chance; "
-        f"{each[0]:.2f} for each generated token by itself){best if len(rho) > 1 else ''}."
+        f"Layer 0's attention is {guide} guide to all that the answer depends on: its rank "
+        f"correlation with knocking out is {rho[0]:.2f}, where 1 is the same order and 0 is chance "
+        f"({each[0]:.2f} for single tokens of the answer){better}."
     )
 
 

@@ -47,11 +47,10 @@ DOES = {
     "layer",
 }
 DOES_NOT = {
-    "word": "Read by a prompt that repeats a token, a state does not tell its token beyond "
-    "controls",
-    "implied": "Put into a question, a state does not get the answer that its token implies",
-    "answer": "By itself, the state that ends a question does not tell the answer before the last "
-    "layer",
+    "word": "A token's state, put into a prompt that repeats tokens, {} tell that token: {}.",
+    "implied": "Put into a question, it {} get the answer that its token implies: {}.",
+    "answer": "By itself, the state that ends a question {} tell the answer before the last layer: "
+    "{}.",
 }
 """For the headline, by what is read."""
 NAMES = {
@@ -245,11 +244,11 @@ class StatePropagation(Experiment):
         _, _, *claims = self.claims(results)
         told = [self._in_short(results, name, claims[number]) for number, name in enumerate(TOLD)]
         said = (
-            f"{told[0]} {told[1]} (Asked with the token itself the model answers "
-            f"{percent(claims[3].estimate)}, so the prompt may know it, not the state.) {told[2]}"
+            f"{told[0]} {told[1]} Asked with the token itself, the model answers "
+            f"{percent(claims[3].estimate)}: the question may know it, and not the state. {told[2]}"
         )
         if results.tables["cases"]["group"].iloc[0].startswith("place "):
-            said += " In an adder the token is a digit of the first number; it implies one more."
+            said += " In an adder the token is a digit, and what it implies is the next digit."
         return said
 
     def _in_short(self, results: Results, told: str, claim: Claim) -> str:
@@ -258,12 +257,14 @@ class StatePropagation(Experiment):
         beyond = rows.loc[(rows["q"] <= LEVEL) & (rows["estimate"] > 0), "layer"].tolist()
         share, control = (percent(best[name].mean()) for name in ("own", "best_control"))
         layer = after_layers(best["layer"].mode().iloc[0])
+        found = f"in {share} of cases, taken {layer} (best control: {control})"
         if claim.verdict != "holds" or not beyond:
-            return f"{DOES_NOT[told]} ({share} {layer}, best control {control})."
-        found = f"{DOES[told]}: {share} {layer}, best control {control}"
+            shown = "does not" if claim.verdict == "fails" else "is not shown to"
+            return DOES_NOT[told].format(shown, found)
         if min(beyond) == max(beyond):
-            return f"{found}."
-        return f"{found}; beyond all controls {after_some_layers(min(beyond), max(beyond))}."
+            return f"{DOES[told]} {found}."
+        ahead = f"ahead of all controls {after_some_layers(min(beyond), max(beyond))}"
+        return f"{DOES[told]} {found}; {ahead}."
 
     def claims(self, results: Results) -> list[Claim]:
         """Two identities; what is told beyond the controls; what the model knows when asked."""

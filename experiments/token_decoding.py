@@ -400,8 +400,8 @@ class TokenDecoding(Experiment):
         same = same.loc[(STATES["resid_post"], "unembedding")].set_index("norm")["share"]
         lens = _named(decoder, norm)
         said = (
-            f"Read by the {lens}, which comes nearest, a state of the middle layers names the "
-            f"model's own next token at {best['agreement'].mean():.0%} of positions"
+            "Before the last layer, a state is read as the model's own next token at "
+            f"{best['agreement'].mean():.0%} of positions, by the best reading ({lens})"
             f"{self._ahead(lens, best)}. The embedding alone, read in the same way, gives "
             f"{agreement['embedding alone', decoder, norm]:.0%}."
         )
@@ -419,10 +419,10 @@ class TokenDecoding(Experiment):
         more = (best["agreement"] - best["logit_lens_agreement"]).to_numpy()
         ends, logit = mean_with_p(more, seed=self.seed), best["logit_lens_agreement"].mean()
         if lens == "logit lens" or np.isnan(ends.low):  # fewer than five texts have no interval
-            return "" if lens == "logit lens" else f" (the logit lens: {logit:.0%})"
-        interval = f"{ends.estimate:.0%}, 95% interval {ends.low:.0%} to {ends.high:.0%}"
-        shown = "" if ends.low > 0 else ", so not shown to be ahead"
-        return f" (the logit lens: {logit:.0%}; difference {interval}{shown})"
+            return "" if lens == "logit lens" else f", at {logit:.0%} by the logit lens"
+        interval = f"difference {ends.estimate:.0%}, 95% interval {ends.low:.0%} to {ends.high:.0%}"
+        shown = "" if ends.low > 0 else ": not shown to be better"
+        return f", at {logit:.0%} by the logit lens ({interval}{shown})"
 
     def claims(self, results: Results) -> list[Claim]:
         """Is what is decoded the model's; are fitted lenses nearer; do decoded tokens cause?"""

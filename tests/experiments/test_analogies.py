@@ -40,7 +40,7 @@ def test_the_planted_relations_are_found_and_neighbours_are_not(planted):
     assert found["mean offset"] == found["mean with the test pair"] == 1
     assert found["nearest neighbour"] < 0.1
     assert found["unordered pairs"] < 0.6
-    assert Analogies().headline(planted).startswith("Yes: the mean offset finds")
+    assert Analogies().headline(planted).startswith("Yes: adding the mean offset finds")
 
 
 def test_the_published_error_finds_more_also_where_nothing_was_learned(adder):

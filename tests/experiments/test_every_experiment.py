@@ -113,8 +113,10 @@ def test_its_fields_are_explained(kind):
 
 
 def test_its_method_is_told(kind):
-    assert inspect.cleandoc(kind.__doc__ or ""), (
-        f"{kind.name()}: give the class a docstring that says how the answer is measured"
+    first = inspect.cleandoc(kind.__doc__ or "").partition("\n\n")[0]
+    assert 0 < len(first) <= 200, (
+        f"{kind.name()}: begin the docstring of the class with a sentence or two, 200 characters "
+        "at most, that say what is done to the model; the page shows it under the question"
     )
 
 

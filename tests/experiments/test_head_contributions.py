@@ -122,9 +122,10 @@ def test_the_headline_names_the_head_with_the_longest_vectors(results, contribut
     by_phase = means.groupby(["phase", "layer", "head"]).mean()
     layer, head = by_phase.groupby(["layer", "head"]).mean().idxmax()
     said = HeadContributions(model="adder_6d_1l").headline(results)
-    assert said.startswith(f"L{layer}H{head} writes the longest vectors, followed by ")
+    assert said.startswith(f"L{layer}H{head} writes the longest vectors, of a mean L2 norm of ")
     for phase in ("prompt", "generated"):
         assert f"{by_phase[phase, layer, head]:.3g} on {phase} tokens" in said
+    assert "Heads of a layer are not shown to cancel each other." in said
     empty = Results(tables={"heads": results.tables["heads"].iloc[:0]})
     assert HeadContributions().headline(empty).startswith("Nothing can be said")
 

@@ -59,7 +59,7 @@ def test_in_the_planted_model_states_are_sums_of_three_tokens(planted):
     assert (part[part["state"] == "residual stream"]["explained_5"] > 0.9).all()
     experiment = IterativeDecoding(**SMALL)
     assert experiment.headline(planted).startswith(
-        "Yes: of the rest of a state five token vectors explain"
+        "Yes: beyond the token that is read, five tokens explain"
     )
     assert set(verdicts(planted).values()) == {"holds"}
 
@@ -87,7 +87,7 @@ def test_with_random_weights_tokens_tell_no_more_than_mixed_vectors(adder):
     found = experiment.measure(untrained(adder, 5))
     learned = [c for c in experiment.claims(found) if c.kind == "learned"]
     assert [c.verdict for c in learned] == ["fails", "fails"]
-    assert experiment.headline(found).startswith("Hardly,")
+    assert experiment.headline(found).startswith("Hardly:")
 
 
 def test_without_jacobians_there_is_no_transported_set(adder):

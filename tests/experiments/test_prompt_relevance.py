@@ -189,7 +189,7 @@ def test_the_headline_names_what_decides_and_how_well_layer_0_ranks(results):
         "and target == 'magnitude' and not first_token"
     )["estimate"]
     assert "loses most without the two units digits in" in headline
-    assert f"rank correlation {rho.item():.2f}" in headline
+    assert f"its rank correlation with knocking out is {rho.item():.2f}" in headline
 
 
 def test_a_prompt_that_is_too_long_is_refused(planted):
