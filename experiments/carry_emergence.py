@@ -61,6 +61,7 @@ HUMAN = {
              "of the nines that they run over: few first."),
 }  # fmt: skip
 """What is ordered: its name on the page, and the claim."""
+ORDERED = {"holds": "shown", "fails": "the other way round"}
 AGREE = {
     "within place": "Different trainings end alike: matched heads share more roles than they would "
     "if the roles of each place were dealt to random heads of any layer.",
@@ -284,12 +285,13 @@ class CarryEmergence(Experiment):
         steps = {PARTS[part]: births["step"][births["part"] == part] for part in TOLD}
         trainings, solved = cells["seed"].nunique(), (cells["low"] >= SOLVED).mean()
         ordered = "; ".join(_told(what, results.tables["trends"]) for what in HUMAN)
-        end = cells["step"].max()
+        end, later = cells["step"].max(), _comes_later(results.tables["order"]).verdict
+        later = f"Long runs of nines last: {ORDERED.get(later, 'not shown')}"
         return (
             f"In {trainings} training{'s' * (trainings > 1)} of {end:,} steps, "
             f"{_dated(steps, end)} (medians over places and trainings).{_missed(steps)} At the "
             f"end, {100 * solved:.0f} % of all kinds of digits (place, carry, nines below) are "
-            f"solved. An order of parts: {ordered}."
+            f"solved. Is there an order? {later}; {ordered}."
         )
 
     def claims(self, results: Results) -> list[Claim]:
@@ -328,13 +330,12 @@ def _missed(births: Mapping[str, pd.Series]) -> str:
     """At how many places, of all trainings, a part never came that came at others."""
     never = {part: (steps.isna().sum(), len(steps)) for part, steps in births.items()}
     some = [f"{part} at {n} of {all_}" for part, (n, all_) in never.items() if 0 < n < all_]
-    return f" Of the places of all trainings some never came: {', '.join(some)}." if some else ""
+    return f" At some places, of all in these trainings, never: {', '.join(some)}." if some else ""
 
 
 def _told(what: str, trend: pd.DataFrame) -> str:
     """Whether the order that parts come in is shown: "column sums, units first: shown"."""
-    said = {"holds": "shown", "fails": "the other way round"}
-    return f"{HUMAN[what][0]}: {said.get(_in_order(what, trend).verdict, 'not shown')}"
+    return f"{HUMAN[what][0]}: {ORDERED.get(_in_order(what, trend).verdict, 'not shown')}"
 
 
 def _learned(cells: pd.DataFrame) -> Claim:

@@ -86,10 +86,9 @@ class DigitPlaces(Experiment):
     samples: `prompt` (nothing tells how long the number is), `announced` ("nine-digit number"; for
     adders, padded numbers) and `generated` (the right answer, read as if written). Places 0 to 8
     count alike; first tokens are left out. A score is the log-probability of the place's word minus
-    the mean of those of the other places' words. Its nulls: random words of like frequency, places
-    of each length that trade their labels (p: the larger of both, max-T over depths), the same
-    digits in codes, and random weights. Errors: a logistic regression of wrong answer digits. At
-    last a digit's state is shifted from the mean of its place to that of another.
+    the mean of those of the other places' words. Nulls: random words of like frequency, places of
+    each length that trade their labels (p: the larger of both, max-T over depths), the same digits
+    in codes, and random weights. Errors: logistic regression. Last: shifted states.
     """
 
     runs_on: ClassVar[str] = "adder 10 s, language model 6 min"
@@ -285,7 +284,8 @@ def _in_words(claim: Claim, who: str, does: str) -> str:
 
 
 def _tested(claims: list[Claim]) -> list[Claim]:
-    return [claim for claim in claims if claim.verdict != "not tested"]
+    tested = [claim for claim in claims if claim.verdict != "not tested"]
+    return sorted(tested, key=lambda claim: claim.verdict != "holds")
 
 
 def _of(contrasts: pd.DataFrame, statistic: str) -> pd.DataFrame:
@@ -340,7 +340,7 @@ def _place_word(tables: Tables, sample: str, models: str) -> Claim:
         p_fails=float(min(nowhere, luck_outside(codes, below=NEGLIGIBLE))),
         decide=f"more prompts (--per-length): p is {best['p']:.2g}, or an interval spans 0",
         unit=f"nats above the words of other places, {after_layers(best['layer'])}; above the same "
-        f"digits in codes {codes['estimate']:+.2f}",
+        f"digits in codes, which have no places, {codes['estimate']:+.2f}",
         null_note="random words and traded labels, max-T over depths; "
         + "".join(f"{x} {y.estimate:.2f}; " for x, y in beside.items() if y is not None)
         + f"the last from {codes.low:.2f} to {codes.high:.2f}; "

@@ -226,11 +226,10 @@ class FactRecall(Experiment):
         return recall_tables.embedding_rows(found, cases)
 
     def headline(self, results: Results) -> str:
-        """Where the answer comes back from, what brings it, and who is second in the first fact."""
+        """Where the answer comes back from, what brings it, and how near the rival comes."""
         read, traced = _read(results.tables), results.tables["traced"]
-        known = f"The model predicts {int(read['known'].sum())} of {len(read)} answers correctly."
         where = f"{_where_it_comes_back(results)} " if len(traced) else ""
-        return f"{where}{known} {_first_fact(read.iloc[0])}"
+        return f"{where}{_rival_in_words(read)} {_first_fact(read.iloc[0])}"
 
     def claims(self, results: Results) -> list[Claim]:
         """Who brings the answer back where, when it moves on, and what the embedding tells."""
@@ -350,21 +349,18 @@ def _where_it_comes_back(results: Results) -> str:
     best = {where: recall_tables.best_run(runs, at) for where, at in PUT_BACK.items()}
     parts = [f"{_brought_back(run)} {where}" for where, run in best.items() if run is not None]
     lost = results.tables["traced"]["lost"].mean()
-    most = f" Put back alone, {', '.join(parts)}." if parts else ""
-    cost = f"The exchange costs {lost:.2f} of the answer's probability."
-    return f"{_enough_in_words(found)} {cost}{most}"
+    most = f" Of {lost:.2f} in probability that was lost, {', '.join(parts)}." if parts else ""
+    return f"{_enough_in_words(found)}{most}"
 
 
 def _enough_in_words(found: Mapping[str, str]) -> str:
     """Which single state brings the answer back, after which layers, and which never does."""
-    enough = [f"the {what} ({when})" for what, when in found.items() if when]
+    enough = " and ".join(f"at the {what} {when}" for what, when in found.items() if when)
     if not enough:
-        return "Nowhere in a single state: none brings the lost answer back."
-    never = next((f"; never when that of the {what} is" for what, when in found.items()
-                  if not when), "")  # fmt: skip
-    return (
-        f"The answer comes back when only the state of {' or of '.join(enough)} is put back{never}."
-    )
+        return "In no single state: none brings the lost answer back."
+    never = "".join(f", never at the {what}" for what, when in found.items() if not when)
+    enough = f"{enough[0].upper()}{enough[1:]}{never}"
+    return f"{enough}: put back alone, the state there brings the answer back."
 
 
 def _passed(layers: pd.Series) -> tuple[float, float]:
@@ -380,14 +376,25 @@ def _brought_back(run: pd.Series) -> str:
     return f"{names[run['component']]} of {layers} {verb} back {run['estimate']:.2f}"
 
 
+def _rival_in_words(read: pd.DataFrame) -> str:
+    """How many answers are known, and how often the rival looked for comes second."""
+    known = read[read["known"] == 1]
+    said = f"The model predicts {len(known)} of {len(read)} answers correctly"
+    second = (known["rival_rank"] == 2).sum()
+    return (
+        f"{said}; next comes the rival named beforehand in {second} of them."
+        if second
+        else (f"{said}; the rival named beforehand comes next in none of them.")
+    )
+
+
 def _first_fact(row: pd.Series) -> str:
-    """What the model says after the first prompt, and the ranks of answer and rival."""
+    """The ranks of answer and rival after the first prompt."""
     text = row["text"] if len(row["text"]) <= 40 else "…" + row["text"][-24:]
     answer, rival = row["answer"].strip(), row["rival"].strip()
-    said = [row[name].strip() for name in ("said", "second")]
     return (
-        f"After “{text}” the model would say {said[0]}, then {said[1]}: the right answer {answer} "
-        f"is at rank {row['rank']:.0f}, the rival looked for ({rival}) at {row['rival_rank']:.0f}."
+        f"After “{text}” the right answer {answer} is at rank {row['rank']:.0f}, its rival {rival} "
+        f"at rank {row['rival_rank']:.0f}."
     )
 
 

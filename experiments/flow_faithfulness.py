@@ -210,7 +210,7 @@ class FlowFaithfulness(TextStudy):
                  for other in RULES if other != rule}  # fmt: skip
         level = [other for other, lead in leads.items() if not lead.low > 0]
         if not level:
-            return f"The rule “{rule}” draws the truest diagram"
+            return f"The rule “{rule}” draws the truest diagram, clearly ahead of all other rules"
         others = " or ".join(", ".join(f"“{one}”" for one in level).rsplit(", ", 1))
         return f"The rule “{rule}” comes out best, but is not shown to be ahead of {others}"
 
@@ -259,7 +259,7 @@ class FlowFaithfulness(TextStudy):
                 by=0.0,
                 null_note=f"{order}: {wide[order].mean():.2f}",
                 unit=f"{AREA}; difference",
-                family="The best rule against other orders",
+                family="The best rule's diagram is truer than other orders of its links",
                 label=order,
             )
             for order, words in CONTROLS.items()
@@ -275,7 +275,7 @@ class FlowFaithfulness(TextStudy):
             by=LEAST,
             null_note=f"random shares: {wide[RANDOM_SHARES].mean():.2f}",
             unit=f"{AREA}; rule less random shares",
-            family="Each rule against random shares",
+            family="A rule's diagram is truer than one drawn by lot",
             label=rule,
         )
 

@@ -209,7 +209,7 @@ class HeadSelection(TextStudy):
             f"token it is ({percent(shares.get('content', 0))})"
         )
         for _, most in heads.dropna(subset="copies").nlargest(1, "copies").iterrows():
-            said += f"; {_name(most)} copies most: the token read rises above "
+            said += f". What they write: {_name(most)} copies most, the token read rises above "
             said += f"{percent(most['copies'])} of the others (chance: 50 %)"
         return f"{said}."
 
@@ -512,7 +512,7 @@ def _kinds_found(best: pd.DataFrame) -> str:
         for _, row in (sure if len(sure) else best[:1]).iterrows()
     ]
     if len(sure):
-        return f"These heads give most of their attention to one kind of token: {'; '.join(told)}."
+        return f"Some heads attend mostly to one kind of token, above all {'; '.join(told)}."
     return f"No head gives most of its attention to one kind of token; the nearest is {told[0]}."
 
 

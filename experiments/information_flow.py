@@ -424,7 +424,7 @@ def _drawn_in_words(results: Results, rule: str) -> str:
         return f"{traced} was fetched from no other token: no link holds enough of it."
     most = taken.idxmax()
     keys = [f"{_place(tables, pos)} ({taken.get(pos, 0.0):.0%})" for pos in results.arrays["key"]]
-    known = f" Sure to have a part in it (marked): {' and '.join(keys)}." if keys else ""
+    known = f" What it must depend on (marked below): {' and '.join(keys)}." if keys else ""
     return (
         f"By the rule “{rule}”, the predicted {traced} came most from {_place(tables, most)}: "
         f"{taken[most]:.0%} of all that was taken from other tokens, the largest part in "

@@ -185,10 +185,10 @@ class IterativeDecoding(TextStudy):
         return (
             f"{verdict}: beyond the token that is read, five tokens explain "
             f"{percent(mean[name, BEYOND])} of a state, five random vectors, with the mean and "
-            f"covariance of the tokens' vectors, {percent(mean[name, BY_MIXED])}. (The token read "
-            "there and the mean state are taken out before.) Of the squared length of a "
-            f"whole state five token vectors explain {percent(mean[name, 'states'])}, "
-            f"of a random vector {percent(mean[name, 'random vectors'])}. A token's vector is "
+            f"covariance of the tokens' vectors, {percent(mean[name, BY_MIXED])}. The token read "
+            "there and the mean state are taken out before; with them, five tokens explain "
+            f"{percent(mean[name, 'states'])} of a state's squared length, and "
+            f"{percent(mean[name, 'random vectors'])} of a random vector's. A token's vector is "
             f"{VECTOR[name]}."
         )
 
@@ -299,12 +299,16 @@ def _checks(results: Results) -> list[Claim]:
 
 
 def _verdict(claims: list[Claim]) -> str:
-    """The answer in a word, from the learned claims: what lies beyond the own token."""
-    verdicts = {claim.verdict for claim in claims if claim.kind == "learned"}
+    """The answer in a word, from the learned claims: what lies beyond the own token, and where."""
+    learned = [claim for claim in claims if claim.kind == "learned"]
+    verdicts, held = (
+        {c.verdict for c in learned},
+        [c.label for c in learned if c.verdict == "holds"],
+    )
     if verdicts == {"holds"}:
         return "Yes"
-    if "holds" in verdicts:
-        return "In small part"
+    if held:
+        return f"Hardly, and surely only in {len(held)} of {len(learned)} cases ({'; '.join(held)})"
     return "Hardly" if verdicts == {"fails"} else "Not decided"
 
 

@@ -368,7 +368,7 @@ def _first_layer(results: Results) -> str:
     return (
         f"Layer 0's attention is {guide} guide to all that the answer depends on: its rank "
         f"correlation with knocking out is {rho[0]:.2f}, where 1 is the same order and 0 is chance "
-        f"({each[0]:.2f} for single tokens of the answer){better}."
+        f"({each[0]:.2f} for each token of the answer by itself){better}."
     )
 
 

@@ -41,13 +41,13 @@ SENTENCES = {
     "more often than the best control does.",
 }
 DOES = {
-    "word": "A token's state, put into a prompt that repeats tokens, is repeated as that token",
+    "word": "Put into a prompt that repeats a token, a state makes the model say its own token",
     "implied": "Put into a question, it gets the answer that its token implies",
     "answer": "By itself, the state at the end of a question tells the answer before the last "
     "layer",
 }
 DOES_NOT = {
-    "word": "A token's state, put into a prompt that repeats tokens, {} tell that token: {}.",
+    "word": "Put into a prompt that repeats a token, a state {} tell its own token: {}.",
     "implied": "Put into a question, it {} get the answer that its token implies: {}.",
     "answer": "By itself, the state that ends a question {} tell the answer before the last layer: "
     "{}.",
@@ -245,7 +245,8 @@ class StatePropagation(Experiment):
         told = [self._in_short(results, name, claims[number]) for number, name in enumerate(TOLD)]
         said = (
             f"{told[0]} {told[1]} Asked with the token itself, the model answers "
-            f"{percent(claims[3].estimate)}: the question may know it, and not the state. {told[2]}"
+            f"{percent(claims[3].estimate)}: so the model may know this of the token, and not read "
+            f"it in the state. {told[2]}"
         )
         if results.tables["cases"]["group"].iloc[0].startswith("place "):
             said += " In an adder the token is a digit, and what it implies is the next digit."
@@ -256,8 +257,9 @@ class StatePropagation(Experiment):
         best = results.tables["held_out"].query("told == @told")
         beyond = rows.loc[(rows["q"] <= LEVEL) & (rows["estimate"] > 0), "layer"].tolist()
         share, control = (percent(best[name].mean()) for name in ("own", "best_control"))
-        layer = after_layers(best["layer"].mode().iloc[0])
-        found = f"in {share} of cases, taken {layer} (best control: {control})"
+        layer = best["layer"].mode().iloc[0]
+        when = after_layers(layer) if layer else "before the first layer"
+        found = f"in {share} of cases (state {when}; best control: {control})"
         if claim.verdict != "holds" or not beyond:
             shown = "does not" if claim.verdict == "fails" else "is not shown to"
             return DOES_NOT[told].format(shown, found)

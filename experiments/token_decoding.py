@@ -398,31 +398,31 @@ class TokenDecoding(Experiment):
         agreement = scores.set_index(["source", "decoder", "norm"])["agreement"]
         same = results.tables["degeneracy"].set_index(["state", "decoder"]).sort_index()
         same = same.loc[(STATES["resid_post"], "unembedding")].set_index("norm")["share"]
-        lens = _named(decoder, norm)
+        lens, told = _named(decoder, norm), best["agreement"].mean()
         said = (
-            "Before the last layer, a state is read as the model's own next token at "
-            f"{best['agreement'].mean():.0%} of positions, by the best reading ({lens})"
-            f"{self._ahead(lens, best)}. The embedding alone, read in the same way, gives "
+            f"{'Mostly' if told >= 0.5 else 'Mostly not yet'} the token that the model says next: "
+            f"before the last layer, a state is read as it at {told:.0%} of positions by the "
+            f"{lens}{self._ahead(lens, best)}. The embedding alone, read in the same way, gives "
             f"{agreement['embedding alone', decoder, norm]:.0%}."
         )
         if same.isna().all():
             return said.replace("%", " %")
         lowest, shown = same.idxmin(), same.map("{:.0%}".format)
-        said += f" The logit lens decodes {shown['final norm']} of a layer's positions to one token"
+        said += f" The logit lens reads {shown['final norm']} of a layer's positions as one token"
         fewer = ", hardly fewer after any norm."
         if shown[lowest] != shown["final norm"]:
-            fewer = f"; the norm “{lowest}” brings this to {shown[lowest]}, but then it names the "
-            fewer += f"model's token at {agreement['states', 'unembedding', lowest]:.0%}."
+            fewer = f"; after the norm “{lowest}” {shown[lowest]}, but then the model's next token "
+            fewer += f"at only {agreement['states', 'unembedding', lowest]:.0%}."
         return (said + fewer).replace("%", " %")
 
     def _ahead(self, lens: str, best: pd.DataFrame) -> str:
         more = (best["agreement"] - best["logit_lens_agreement"]).to_numpy()
         ends, logit = mean_with_p(more, seed=self.seed), best["logit_lens_agreement"].mean()
         if lens == "logit lens" or np.isnan(ends.low):  # fewer than five texts have no interval
-            return "" if lens == "logit lens" else f", at {logit:.0%} by the logit lens"
+            return "" if lens == "logit lens" else f", {logit:.0%} by the logit lens"
+        shown = "clearly less" if ends.low > 0 else "not shown to be less"
         interval = f"difference {ends.estimate:.0%}, 95% interval {ends.low:.0%} to {ends.high:.0%}"
-        shown = "" if ends.low > 0 else ": not shown to be better"
-        return f", at {logit:.0%} by the logit lens ({interval}{shown})"
+        return f", {logit:.0%} by the logit lens ({shown}: {interval})"
 
     def claims(self, results: Results) -> list[Claim]:
         """Is what is decoded the model's; are fitted lenses nearer; do decoded tokens cause?"""

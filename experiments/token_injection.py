@@ -242,8 +242,8 @@ class TokenInjection(Experiment):
         said = (
             "With another token's state in place of that of the token asked about, the answer is "
             f"the other token's in {within['state']} of questions (best control "
-            f"{percent(best['best_control'].mean())}). The exchange is made after as many layers "
-            f"as work best in other questions{until}. The other token's embedding does so in "
+            f"{percent(best['best_control'].mean())}). The layer of the exchange was chosen on "
+            f"other questions{until}. The other token's embedding does the same in "
             f"{percent(first[0])} before the first layer{inside}; put at the last token, at the "
             f"best layer, it makes the model predict the other token itself in "
             f"{percent(last.max())}."

@@ -110,7 +110,7 @@ def test_the_headline_dates_the_parts_and_says_what_never_came() -> None:
     assert f"column sums appear at step 10; {never_came} carries never appear (medians" in said
     births = {"sums": pd.Series([8.0, None]), "carries": pd.Series([8.0, 8.0])}
     assert _dated(births, 9) == "sums and carries appear at step 8"
-    assert _missed(births) == " Of the places of all trainings some never came: sums at 1 of 2."
+    assert _missed(births) == " At some places, of all in these trainings, never: sums at 1 of 2."
 
 
 def test_parts_that_come_at_once_have_no_order() -> None:

@@ -114,7 +114,7 @@ def test_what_is_planted_is_found_in_a_small_run(words, planted) -> None:
 def test_what_is_planted_stands_where_it_was_planted(planted) -> None:
     found = claim(planted, "whose length is announced decode")
     assert found.estimate == pytest.approx(3, abs=0.05)
-    assert "after 1 layer; above the same digits in codes +" in found.unit
+    assert "after 1 layer; above the same digits in codes" in found.unit
     announced = planted.tables["confusion"].query("sample == 'announced'")
     same = announced["place"] == announced["decoded_place"]
     assert (announced["share"] == same).all()

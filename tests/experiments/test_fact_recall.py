@@ -82,13 +82,13 @@ def test_the_headline_names_layers_and_the_rival(of_planted):
     said = FactRecall().headline(of_planted)
     # The states that layers 0 and 1 hand on, and those that layers 2 and 3 do.
     assert said.startswith(
-        "The answer comes back when only the state of the exchanged part (after 1 or 2 layers) or "
-        "of the last token (after 3 layers or more) is put back. "
+        "At the exchanged part after 1 or 2 layers and at the last token after 3 layers or more: "
+        "put back alone, the state there brings the answer back."
     )
-    assert "The model predicts 127 of 127 answers correctly." in said
+    assert "The model predicts 127 of 127 answers correctly; next" in said
     assert "MLPs of layer 1 bring back 1.00 at the exchanged part" in said
-    assert "would say Presley, then Costello: the right answer Presley is at rank 1, the" in said
-    assert said.endswith("rival looked for (Costello) at 2.")
+    assert "; next comes the rival named beforehand in 127 of them." in said
+    assert said.endswith("the right answer Presley is at rank 1, its rival Costello at rank 2.")
 
 
 def test_relations_take_turns_among_traced_facts(of_planted):
@@ -121,7 +121,7 @@ def test_one_fact_alone_is_ranked_and_not_traced(planted, tmp_path):
     experiment = FactRecall(facts_file=path)
     found = experiment.measure(planted)
     said = experiment.headline(found)
-    assert said.startswith("The model predicts 1 of 1 answers correctly. After “The capital")
+    assert said.startswith("The model predicts 1 of 1 answers correctly; next comes the")
     assert {claim.verdict for claim in by_label(experiment.claims(found)).values()} == {
         "not tested"
     }

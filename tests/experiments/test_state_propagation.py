@@ -45,7 +45,7 @@ def test_what_is_planted_is_told_and_where(of_planted):
     assert [chosen[told].tolist() for told in TOLD] == [[LAYER], [LAYER], [LAYER + 1]]
     said = experiment.headline(of_planted)
     assert said.startswith(
-        "A token's state, put into a prompt that repeats tokens, is repeated as that token in 100 %"
+        "Put into a prompt that repeats a token, a state makes the model say its own token in 100 %"
     )
     assert "digit" not in said
 
@@ -75,7 +75,7 @@ def test_an_adder_reads_digits_before_its_first_block_and_answers_before_its_las
     assert [claim.verdict for claim in claims[:2]] == ["holds"] * 2
     assert [claim.verdict for claim in claims[2:5]] == ["undecided", "undecided", "holds"]
     said = experiment_of_adder().headline(of_adder)
-    assert "repeats tokens, is not shown to tell that token: in " in said
+    assert "a state is not shown to tell its own token: in " in said
     assert said.endswith("what it implies is the next digit.")
 
 
