@@ -265,7 +265,7 @@ def _digits_of(cell: pd.Series) -> str:
     nines = "a column that sums to 9" if run == 1 else f"{run} columns that sum to 9"
     if not run:
         return f"{digit} with{'' if carry else 'out'} a carry" if place else digit
-    over = f"with a carry over {nines}" if carry else f"without a carry, just above {nines}"
+    over = f"with a carry over {nines}" if carry else f"without a carry above {nines}"
     return f"{digit} {over}"
 
 

@@ -61,7 +61,7 @@ HUMAN = {
              "of the nines that they run over: few first."),
 }  # fmt: skip
 """What is ordered: its name on the page, and the claim."""
-ORDERED = {"holds": "shown", "fails": "the other way round"}
+SHOWN = {"holds": "shown", "fails": "the other way round"}
 AGREE = {
     "within place": "Different trainings end alike: matched heads share more roles than they would "
     "if the roles of each place were dealt to random heads of any layer.",
@@ -284,14 +284,14 @@ class CarryEmergence(Experiment):
         births = pd.concat([births, longest])
         steps = {PARTS[part]: births["step"][births["part"] == part] for part in TOLD}
         trainings, solved = cells["seed"].nunique(), (cells["low"] >= SOLVED).mean()
-        ordered = "; ".join(_told(what, results.tables["trends"]) for what in HUMAN)
-        end, later = cells["step"].max(), _comes_later(results.tables["order"]).verdict
-        later = f"Long runs of nines last: {ORDERED.get(later, 'not shown')}"
+        tested = {HUMAN[what][0]: _in_order(what, results.tables["trends"]) for what in HUMAN}
+        tested = {"long runs of nines last": _comes_later(results.tables["order"])} | tested
+        end = cells["step"].max()
         return (
             f"In {trainings} training{'s' * (trainings > 1)} of {end:,} steps, "
             f"{_dated(steps, end)} (medians over places and trainings).{_missed(steps)} At the "
             f"end, {100 * solved:.0f} % of all kinds of digits (place, carry, nines below) are "
-            f"solved. Is there an order? {later}; {ordered}."
+            f"solved. {_orders(tested)}"
         )
 
     def claims(self, results: Results) -> list[Claim]:
@@ -330,12 +330,13 @@ def _missed(births: Mapping[str, pd.Series]) -> str:
     """At how many places, of all trainings, a part never came that came at others."""
     never = {part: (steps.isna().sum(), len(steps)) for part, steps in births.items()}
     some = [f"{part} at {n} of {all_}" for part, (n, all_) in never.items() if 0 < n < all_]
-    return f" At some places, of all in these trainings, never: {', '.join(some)}." if some else ""
+    return f" Never, of the places in all trainings: {', '.join(some)}." if some else ""
 
 
-def _told(what: str, trend: pd.DataFrame) -> str:
-    """Whether the order that parts come in is shown: "column sums, units first: shown"."""
-    return f"{HUMAN[what][0]}: {ORDERED.get(_in_order(what, trend).verdict, 'not shown')}"
+def _orders(tested: Mapping[str, Claim]) -> str:
+    """In which orders parts are shown to come, and in which not."""
+    said = (f"{order} ({SHOWN.get(claim.verdict, 'not shown')})" for order, claim in tested.items())
+    return f"Orders in which parts come: {'; '.join(said)}."
 
 
 def _learned(cells: pd.DataFrame) -> Claim:

@@ -1,5 +1,6 @@
 """Is embedding times unembedding a bigram model?"""
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -261,10 +262,9 @@ class FirstOrderMarkov(Experiment):
         rules = results.tables["ngrams"].set_index("rule")["estimate"]
         where = results.tables["counts"]["counted_in"].iloc[0]
         text = f" in {where}" if where in TEXTS else ""
-        worse = "; below 0 % is worse than frequencies" if "−" in "".join(tells.values()) else ""
-        return (
+        said = (
             f"{verdict or 'Not decided'}: embedding times unembedding tells {tells['E']} of what "
-            f"counts of token pairs{text} tell beyond the frequencies of single tokens{worse}. The "
+            f"counts of token pairs{text} tell beyond the frequencies of single tokens. The "
             f"whole model, shown one token, tells {tells['whole model']}; a model without layers, "
             "trained here on the counts, "
             f"{percent(told['zero-layer, trained', 'as it is', 'all'])}. Embedding times "
@@ -274,6 +274,7 @@ class FirstOrderMarkov(Experiment):
             f"token is what the whole model finds likeliest in {percent(rules['bigram'])} of "
             f"cases, the commonest after up to 3 tokens in {percent(rules[LONGEST])}."
         )
+        return re.sub(r"(−\d+ %)", r"\1 (below 0 %: worse than frequencies)", said, count=1)
 
     def claims(self, results: Results) -> list[Claim]:
         """Does E times U tell bigrams; is it nearer to the token itself; does the control work?"""

@@ -216,12 +216,12 @@ class HeadContributions(TextStudy):
             f"{NAME.format(*found.idxmax())} on {phase} tokens ({100 * found.max():.0f} %)"
             for phase, found in shares.items()
         )
-        do = {"holds": "do", "fails": "do not"}
-        do = do.get(self.claims(results)[-1].verdict, "are not shown to")
+        do = {"holds": "", "fails": "do not "}
+        do = do.get(self.claims(results)[-1].verdict, "are not shown to ")
         return (
             f"{NAME.format(*longest)} writes the longest vectors, of a mean L2 norm of {sizes}"
             f"{then}. Of what the heads of its layer write together, the largest share has "
-            f"{largest}, counting only what points along their sum. Heads of a layer {do} "
+            f"{largest}, counting only what points along their sum. Heads of a layer {do}"
             "cancel each other."
         )
 

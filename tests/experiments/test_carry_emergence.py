@@ -102,7 +102,7 @@ def test_the_headline_dates_the_parts_and_says_what_never_came() -> None:
     )
     assert "longest run of nines appear at step 160, the last one; heads that move carries" in said
     assert "appear at step 20 (medians over places and trainings)." in said
-    assert said.endswith("units first: not shown; carries, short runs of nines first: shown.")
+    assert "Orders in which parts come: long runs of nines last (shown); column sums" in said
     assert "At the end, 100 % of all kinds of digits" in said
     never = 10**6
     said = CarryEmergence().headline(course(base=10, carry=never, runs=never, attention=never))
@@ -110,7 +110,7 @@ def test_the_headline_dates_the_parts_and_says_what_never_came() -> None:
     assert f"column sums appear at step 10; {never_came} carries never appear (medians" in said
     births = {"sums": pd.Series([8.0, None]), "carries": pd.Series([8.0, 8.0])}
     assert _dated(births, 9) == "sums and carries appear at step 8"
-    assert _missed(births) == " At some places, of all in these trainings, never: sums at 1 of 2."
+    assert _missed(births) == " Never, of the places in all trainings: sums at 1 of 2."
 
 
 def test_parts_that_come_at_once_have_no_order() -> None:

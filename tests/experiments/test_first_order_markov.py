@@ -182,7 +182,7 @@ def test_an_untied_model_is_held_against_the_pairs_it_was_trained_on():
     experiment, model = FirstOrderMarkov(model="kjv_2l"), load("kjv_2l")
     results = experiment.measure(model)
     assert results.tables["counts"]["counted_in"].tolist() == ["the model's training text"]
-    assert "pairs in the model's training text, add" in experiment.headline(results)
+    assert "token pairs in the model's training text tell beyond" in experiment.headline(results)
     assert told(results, "whole model") > told(results, "E") > told(results, "E shuffled")
     trained, held_out = (text_tokens(model, text) for text in training_and_held_out())
     counted, read = passages_of_text(model, None, 5, 0)
