@@ -61,7 +61,7 @@ HUMAN = {
              "of the nines that they run over: few first."),
 }  # fmt: skip
 """What is ordered: its name on the page, and the claim."""
-SHOWN = {"holds": "shown", "fails": "the other way round"}
+SHOWN = {"holds": "shown", "fails": "surely not so"}
 AGREE = {
     "within place": "Different trainings end alike: matched heads share more roles than they would "
     "if the roles of each place were dealt to random heads of any layer.",
@@ -285,13 +285,13 @@ class CarryEmergence(Experiment):
         steps = {PARTS[part]: births["step"][births["part"] == part] for part in TOLD}
         trainings, solved = cells["seed"].nunique(), (cells["low"] >= SOLVED).mean()
         tested = {HUMAN[what][0]: _in_order(what, results.tables["trends"]) for what in HUMAN}
-        tested = {"long runs of nines last": _comes_later(results.tables["order"])} | tested
-        end = cells["step"].max()
+        end, last = cells["step"].max(), _comes_later(results.tables["order"]).verdict
         return (
             f"In {trainings} training{'s' * (trainings > 1)} of {end:,} steps, "
-            f"{_dated(steps, end)} (medians over places and trainings).{_missed(steps)} At the "
-            f"end, {100 * solved:.0f} % of all kinds of digits (place, carry, nines below) are "
-            f"solved. {_orders(tested)}"
+            f"{_dated(steps, end)} (medians over places and trainings); that the longest run "
+            f"comes after no nines, place by place, is {SHOWN.get(last, 'not shown')}.{_missed(steps)} At the end, "
+            f"{100 * solved:.0f} % of all kinds of digits (place, carry, nines below) are solved. "
+            f"{_orders(tested)}"
         )
 
     def claims(self, results: Results) -> list[Claim]:
@@ -321,7 +321,7 @@ def _dated(births: Mapping[str, pd.Series], end: int) -> str:
     at: dict[str, list[str]] = {}
     for part, steps in births.items():
         when = f"appear at step {steps.median():.0f}" if steps.notna().any() else "never appear"
-        at.setdefault(when + ", the last one" * bool(steps.median() == end), []).append(part)
+        at.setdefault(when + ", where training ends" * bool(steps.median() == end), []).append(part)
     said = {when: " and ".join(", ".join(parts).rsplit(", ", 1)) for when, parts in at.items()}
     return "; ".join(f"{parts} {when}" for when, parts in said.items())
 
@@ -330,13 +330,13 @@ def _missed(births: Mapping[str, pd.Series]) -> str:
     """At how many places, of all trainings, a part never came that came at others."""
     never = {part: (steps.isna().sum(), len(steps)) for part, steps in births.items()}
     some = [f"{part} at {n} of {all_}" for part, (n, all_) in never.items() if 0 < n < all_]
-    return f" Never, of the places in all trainings: {', '.join(some)}." if some else ""
+    return f" Some never appear: {', '.join(some)} places in all trainings." if some else ""
 
 
 def _orders(tested: Mapping[str, Claim]) -> str:
     """In which orders parts are shown to come, and in which not."""
     said = (f"{order} ({SHOWN.get(claim.verdict, 'not shown')})" for order, claim in tested.items())
-    return f"Orders in which parts come: {'; '.join(said)}."
+    return f"Other orders: {'; '.join(said)}."
 
 
 def _learned(cells: pd.DataFrame) -> Claim:
@@ -396,8 +396,8 @@ def _in_order(what: str, trend: pd.DataFrame) -> Claim:
         "the interval is Student's over trainings, where they differ",
     )  # fmt: skip
     if rows.empty or rows.iloc[0]["n"] < 3:
-        return tell(None, needs="3 trainings or more (--seeds) in which parts come at different "
-                    "steps: examine more often (--examined)")  # fmt: skip
+        return tell(None, needs="parts that come at different steps in 3 trainings: examine more "
+                    "often (--examined), or more trainings (--seeds)")  # fmt: skip
     found = Estimate(*(rows.iloc[0][name] for name in ("tau", "low", "high", "n", "p")))
     agree = not found.low <= 0 <= found.high  # where all trainings are alike there is no interval
     holds, turned = agree and found.estimate > 0, agree and found.estimate < 0

@@ -357,10 +357,9 @@ def _enough_in_words(found: Mapping[str, str]) -> str:
     """Which single state brings the answer back, after which layers, and which never does."""
     enough = " and ".join(f"at the {what} {when}" for what, when in found.items() if when)
     if not enough:
-        return "In no single state: none brings the lost answer back."
-    never = "".join(f", never at the {what}" for what, when in found.items() if not when)
-    enough = f"{enough[0].upper()}{enough[1:]}{never}"
-    return f"{enough}: put back alone, the state there brings the answer back."
+        return "The lost answer comes back nowhere, when a single state is put back."
+    never = "".join(f", not at the {what}" for what, when in found.items() if not when)
+    return f"The lost answer comes back {enough}{never}, when the state there alone is put back."
 
 
 def _passed(layers: pd.Series) -> tuple[float, float]:
@@ -379,12 +378,10 @@ def _brought_back(run: pd.Series) -> str:
 def _rival_in_words(read: pd.DataFrame) -> str:
     """How many answers are known, and how often the rival looked for comes second."""
     known = read[read["known"] == 1]
-    said = f"The model predicts {len(known)} of {len(read)} answers correctly"
     second = (known["rival_rank"] == 2).sum()
     return (
-        f"{said}; next comes the rival named beforehand in {second} of them."
-        if second
-        else (f"{said}; the rival named beforehand comes next in none of them.")
+        f"The model predicts {len(known)} of {len(read)} answers correctly; second comes the wrong "
+        f"answer named beforehand, its rival, in {second or 'none'} of them."
     )
 
 

@@ -54,7 +54,6 @@ CARRY_TRUEST: Rule = "norms"
 """The rule that flow_faithfulness finds truest on such adders."""
 CHANCE = 2 / 9
 """At most: the two digits of a column among the tokens up to the answer digit."""
-TRUEST = "; on smollm2, “projection” was the truest (flow_faithfulness)"
 RANDOM_MODELS, TWINS_READ = 4, 24
 """Models with random weights; prompts, at most, that they read."""
 TRIED, ADDERS = 8, 4
@@ -424,7 +423,9 @@ def _drawn_in_words(results: Results, rule: str) -> str:
         return f"{traced} was fetched from no other token: no link holds enough of it."
     most = taken.idxmax()
     keys = [f"{_place(tables, pos)} ({taken.get(pos, 0.0):.0%})" for pos in results.arrays["key"]]
-    known = f" What it must depend on (marked below): {' and '.join(keys)}." if keys else ""
+    known = (
+        f" Known to decide it, with others or not (marked): {' and '.join(keys)}." if keys else ""
+    )
     return (
         f"By the rule “{rule}”, the predicted {traced} came most from {_place(tables, most)}: "
         f"{taken[most]:.0%} of all that was taken from other tokens, the largest part in "
@@ -442,8 +443,7 @@ def _disagreement(results: Results, rule: str) -> str:
         f"{_place(results.tables, source)} ({', '.join(rules)})"
         for source, rules in named.items() if source != own
     ]  # fmt: skip
-    said = f"Other rules name {' or '.join(others)} first{TRUEST * (rule == 'projection')}."
-    return said if own is not None and others else ""
+    return f"Other rules name {' or '.join(others)} first." if own is not None and others else ""
 
 
 def _place(tables: Mapping[str, pd.DataFrame], pos: int) -> str:

@@ -401,28 +401,28 @@ class TokenDecoding(Experiment):
         lens, told = _named(decoder, norm), best["agreement"].mean()
         said = (
             f"{'Mostly' if told >= 0.5 else 'Mostly not yet'} the token that the model says next: "
-            f"before the last layer, a state is read as it at {told:.0%} of positions by the "
-            f"{lens}{self._ahead(lens, best)}. The embedding alone, read in the same way, gives "
+            f"before the last layer, a state is read as that token at {told:.0%} of positions by "
+            f"the {lens}{self._ahead(lens, best)} The embedding alone, read in the same way, gives "
             f"{agreement['embedding alone', decoder, norm]:.0%}."
         )
         if same.isna().all():
             return said.replace("%", " %")
         lowest, shown = same.idxmin(), same.map("{:.0%}".format)
-        said += f" The logit lens reads {shown['final norm']} of a layer's positions as one token"
+        said += f" The logit lens reads {shown['final norm']} of a layer's positions as one word"
         fewer = ", hardly fewer after any norm."
         if shown[lowest] != shown["final norm"]:
             fewer = f"; after the norm “{lowest}” {shown[lowest]}, but then the model's next token "
-            fewer += f"at only {agreement['states', 'unembedding', lowest]:.0%}."
+            fewer += f"at {agreement['states', 'unembedding', lowest]:.0%}."
         return (said + fewer).replace("%", " %")
 
     def _ahead(self, lens: str, best: pd.DataFrame) -> str:
         more = (best["agreement"] - best["logit_lens_agreement"]).to_numpy()
         ends, logit = mean_with_p(more, seed=self.seed), best["logit_lens_agreement"].mean()
         if lens == "logit lens" or np.isnan(ends.low):  # fewer than five texts have no interval
-            return "" if lens == "logit lens" else f", {logit:.0%} by the logit lens"
-        shown = "clearly less" if ends.low > 0 else "not shown to be less"
+            return "." if lens == "logit lens" else f", at {logit:.0%} by the logit lens."
+        shown = "The first is clearly better" if ends.low > 0 else "Which is better is not decided"
         interval = f"difference {ends.estimate:.0%}, 95% interval {ends.low:.0%} to {ends.high:.0%}"
-        return f", {logit:.0%} by the logit lens ({shown}: {interval})"
+        return f", at {logit:.0%} by the logit lens. {shown} ({interval})."
 
     def claims(self, results: Results) -> list[Claim]:
         """Is what is decoded the model's; are fitted lenses nearer; do decoded tokens cause?"""

@@ -159,7 +159,7 @@ def test_the_headline_names_the_lens_its_share_and_what_lowers_degeneracy(experi
     decoder = best["decoder"].value_counts().index[0]
     assert f"by the {decoder}" in said
     assert f"{100 * best['agreement'].mean():.0f} %" in said
-    assert "of a layer's positions as one token" in said
+    assert "of a layer's positions as one word" in said
     assert "95 % interval" in said
 
 
@@ -169,13 +169,13 @@ def test_the_headline_says_where_the_best_lens_is_not_shown_to_be_ahead(experime
     noise = np.resize([-0.05, 0.05], len(best))
     best = best.assign(logit_lens_agreement=0.4 - lead + noise)
     said = experiment.headline(Results({**results.tables, "best": best}))
-    assert ("not shown to be less" in said) is (lead == 0.0)
+    assert ("Which is better is not decided" in said) is (lead == 0.0)
 
 
 def test_the_headline_names_no_norm_that_lowers_nothing(experiment, results):
     rows = results.tables["degeneracy"].assign(share=0.25)
     said = experiment.headline(Results({**results.tables, "degeneracy": rows}))
-    assert said.endswith("reads 25 % of a layer's positions as one token, "
+    assert said.endswith("reads 25 % of a layer's positions as one word, "
                          "hardly fewer after any norm.")  # fmt: skip
 
 
