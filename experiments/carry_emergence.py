@@ -289,9 +289,9 @@ class CarryEmergence(Experiment):
         return (
             f"In {trainings} training{'s' * (trainings > 1)} of {end:,} steps, "
             f"{_dated(steps, end)} (medians over places and trainings); that the longest run "
-            f"comes after no nines, place by place, is {SHOWN.get(last, 'not shown')}.{_missed(steps)} At the end, "
-            f"{100 * solved:.0f} % of all kinds of digits (place, carry, nines below) are solved. "
-            f"{_orders(tested)}"
+            f"comes after no nines, place by place, is {SHOWN.get(last, 'not shown')}."
+            f"{_missed(steps)} At the end, {100 * solved:.0f} % of all kinds of digits (place, "
+            f"carry, nines below) are solved. {_orders(tested)}"
         )
 
     def claims(self, results: Results) -> list[Claim]:
