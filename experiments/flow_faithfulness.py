@@ -210,7 +210,8 @@ class FlowFaithfulness(TextStudy):
                  for other in RULES if other != rule}  # fmt: skip
         level = [other for other, lead in leads.items() if not lead.low > 0]
         if not level:
-            return f"The rule “{rule}” draws the truest diagram, clearly ahead of all other rules"
+            ahead = "ahead of every other rule (each lead's 95 % interval is above 0)"
+            return f"The rule “{rule}” draws the truest diagram, {ahead}"
         others = " or ".join(", ".join(f"“{one}”" for one in level).rsplit(", ", 1))
         return f"The rule “{rule}” comes out best, but is not shown to be ahead of {others}"
 

@@ -183,12 +183,12 @@ class IterativeDecoding(TextStudy):
         name = max(OF_TOKENS, key=lambda one: mean[one, "states"])
         verdict = _verdict(self.claims(results))
         return (
-            f"{verdict}: beyond the token that is read, five tokens explain "
-            f"{percent(mean[name, BEYOND])} of a state, five random vectors, with the mean and "
-            f"covariance of the tokens' vectors, {percent(mean[name, BY_MIXED])}. The token read "
-            "there and the mean state are taken out before; with them, five tokens explain "
-            f"{percent(mean[name, 'states'])} of a state's squared length, and "
-            f"{percent(mean[name, 'random vectors'])} of a random vector's. A token's vector is "
+            f"{verdict}: of what is left of a state without the token that is read and the mean "
+            f"state, five tokens explain {percent(mean[name, BEYOND])}, five random vectors, with "
+            "the mean and covariance of the tokens' vectors, "
+            f"{percent(mean[name, BY_MIXED])}. Of the squared length of a whole state five tokens "
+            f"explain {percent(mean[name, 'states'])}, of a random vector "
+            f"{percent(mean[name, 'random vectors'])}. A token's vector is "
             f"{VECTOR[name]}."
         )
 
@@ -301,10 +301,8 @@ def _checks(results: Results) -> list[Claim]:
 def _verdict(claims: list[Claim]) -> str:
     """The answer in a word, from the learned claims: what lies beyond the own token, and where."""
     learned = [claim for claim in claims if claim.kind == "learned"]
-    verdicts, held = (
-        {c.verdict for c in learned},
-        [c.label for c in learned if c.verdict == "holds"],
-    )
+    verdicts = {claim.verdict for claim in learned}
+    held = [claim.label for claim in learned if claim.verdict == "holds"]
     if verdicts == {"holds"}:
         return "Yes"
     if held:

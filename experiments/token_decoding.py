@@ -408,7 +408,7 @@ class TokenDecoding(Experiment):
         if same.isna().all():
             return said.replace("%", " %")
         lowest, shown = same.idxmin(), same.map("{:.0%}".format)
-        said += f" The logit lens reads {shown['final norm']} of a layer's positions as one word"
+        said += f" The logit lens reads {shown['final norm']} of a layer's positions as one token"
         fewer = ", hardly fewer after any norm."
         if shown[lowest] != shown["final norm"]:
             fewer = f"; after the norm “{lowest}” {shown[lowest]}, but then the model's next token "

@@ -59,7 +59,7 @@ def test_in_the_planted_model_states_are_sums_of_three_tokens(planted):
     assert (part[part["state"] == "residual stream"]["explained_5"] > 0.9).all()
     experiment = IterativeDecoding(**SMALL)
     assert experiment.headline(planted).startswith(
-        "Yes: beyond the token that is read, five tokens explain"
+        "Yes: of what is left of a state without the token that is read"
     )
     assert set(verdicts(planted).values()) == {"holds"}
 

@@ -159,7 +159,7 @@ def test_the_headline_names_the_lens_its_share_and_what_lowers_degeneracy(experi
     decoder = best["decoder"].value_counts().index[0]
     assert f"by the {decoder}" in said
     assert f"{100 * best['agreement'].mean():.0f} %" in said
-    assert "of a layer's positions as one word" in said
+    assert "of a layer's positions as one token" in said
     assert "95 % interval" in said
 
 
@@ -175,7 +175,7 @@ def test_the_headline_says_where_the_best_lens_is_not_shown_to_be_ahead(experime
 def test_the_headline_names_no_norm_that_lowers_nothing(experiment, results):
     rows = results.tables["degeneracy"].assign(share=0.25)
     said = experiment.headline(Results({**results.tables, "degeneracy": rows}))
-    assert said.endswith("reads 25 % of a layer's positions as one word, "
+    assert said.endswith("reads 25 % of a layer's positions as one token, "
                          "hardly fewer after any norm.")  # fmt: skip
 
 
