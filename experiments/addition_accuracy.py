@@ -279,12 +279,17 @@ def _by_kind_of_digit(cells: pd.DataFrame) -> str:
             "a carry, over any run of nines"
         )
     if not failing:
-        return f". None is known to fail, but {open_} {kinds} had too few questions to be sure"
-    most, least = (cells.loc[cells["low"].agg(end)] for end in ("idxmax", "idxmin"))
+        return (
+            f". No kind of digit is known to be right less than {SOLVED:.0%} of the time, but "
+            f"{open_} {kinds} had too few questions to be sure"
+        )
+    least, always = cells.loc[cells["accuracy"].idxmin()], cells[cells["accuracy"] == 1]
+    right = f" {len(always)} {kinds} were always right" if len(always) else ""
+    right += f", such as {_digits_of(always.iloc[0])}." if len(always) else ""
     return (
-        f"; {_digits_of(least)} is right least often ({least['accuracy']:.0%}), "
-        f"{_digits_of(most)} most often ({most['accuracy']:.0%}). Digits of {failing} {kinds} "
-        f"are surely right less than {SOLVED:.0%} of the time"
+        f"; {_digits_of(least)} is right least often ({least['accuracy']:.0%}).{right} "
+        f"{failing} {kinds} {'is' if failing == 1 else 'are'} surely right less than "
+        f"{SOLVED:.0%} of the time"
     )
 
 

@@ -284,12 +284,12 @@ class CarryEmergence(Experiment):
         births = pd.concat([births, longest])
         steps = {PARTS[part]: births["step"][births["part"] == part] for part in TOLD}
         trainings, solved = cells["seed"].nunique(), (cells["low"] >= SOLVED).mean()
-        tested = {HUMAN[what][0]: _in_order(what, results.tables["trends"]) for what in HUMAN}
-        end, last = cells["step"].max(), _comes_later(results.tables["order"]).verdict
+        judged, end = {c.sentence: c for c in self.claims(results)}, cells["step"].max()
+        tested = {name: judged[sentence] for name, sentence in HUMAN.values()}
         return (
             f"In {trainings} training{'s' * (trainings > 1)} of {end:,} steps, "
-            f"{_dated(steps, end)} (medians over places and trainings); that the longest run "
-            f"comes after no nines, place by place, is {SHOWN.get(last, 'not shown')}."
+            f"{_dated(steps, end)} (medians of the places and trainings where they do); that "
+            f"the longest run comes later is {SHOWN.get(judged[LATER].verdict, 'not shown')}."
             f"{_missed(steps)} At the end, {100 * solved:.0f} % of all kinds of digits (place, "
             f"carry, nines below) are solved. {_orders(tested)}"
         )
@@ -329,8 +329,8 @@ def _dated(births: Mapping[str, pd.Series], end: int) -> str:
 def _missed(births: Mapping[str, pd.Series]) -> str:
     """At how many places, of all trainings, a part never came that came at others."""
     never = {part: (steps.isna().sum(), len(steps)) for part, steps in births.items()}
-    some = [f"{part} at {n} of {all_}" for part, (n, all_) in never.items() if 0 < n < all_]
-    return f" Some never appear: {', '.join(some)} places in all trainings." if some else ""
+    some = [f"{part} in {n} of {all_}" for part, (n, all_) in never.items() if 0 < n < all_]
+    return f" Some never appear: {', '.join(some)} cases (places times trainings)." if some else ""
 
 
 def _orders(tested: Mapping[str, Claim]) -> str:

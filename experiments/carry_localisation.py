@@ -115,8 +115,8 @@ _table = partial(Table.of, COLUMNS)
 
 
 class CarryLocalisation(Experiment):
-    """What a head computed in one addition is put into another that differs in one carry: where
-    the digit changes with it, that head brings the carry.
+    """What a head computed in one addition is put into another that differs in one carry: where the
+    digit becomes the other's, that head brings the carry.
 
     Two sums, *clean* and *source*, differ in one property (the column `pair` of the tables); the
     model gets both right (unless `solved` is off). What a head, MLP or residual stream computed for
@@ -129,11 +129,11 @@ class CarryLocalisation(Experiment):
     on `screen` pairs; where nothing moves, `n` is that number. In models of more than 64 heads
     layers are tried, then heads of those that move something, and only what moves is measured on.
 
-    Then sets of heads are exchanged together. A set moves the carry where it flips at least 95 %
-    of fresh pairs, and no smaller set in it does. Only sets of up to three heads, and of up to
-    half of all, count. What a set writes is told by *cross donors*: sums with the other carry and,
-    in the column that is read, another sum. Their carry makes one digit of the clean column, their
-    own digit is another. At last all heads without a role are replaced by their means.
+    Then sets of heads are exchanged together. A set moves the carry where it flips at least 95 % of
+    fresh pairs, and no smaller set in it does. Only sets of up to three heads, and of up to half of
+    all, count. What a set writes is told by *cross donors*: sums with the other carry and, in the
+    column that is read, another sum. Their carry makes one digit of the clean column, their own
+    digit is another. At last all heads without a role are replaced by their means.
     """
 
     runs_on: ClassVar[str] = "adder 3 min, language model minutes"

@@ -103,8 +103,8 @@ _table = partial(Table.of, COLUMNS)
 
 
 class FactRecall(Experiment):
-    """Part of a question is exchanged (France for Japan), so that its answer is lost; then one
-    state after another is put back, to see which one brings it back.
+    """Part of a question is exchanged (such as France for Japan), so that its answer is lost; then
+    one state after another is put back, to see which one brings it back.
 
     "The capital of France is the city of": this asks about its *subject* (France). The *fact* is
     what comes next (Paris, the answer); its *rival* is of the same kind and wrong here (Lyon).
@@ -357,9 +357,10 @@ def _enough_in_words(found: Mapping[str, str]) -> str:
     """Which single state brings the answer back, after which layers, and which never does."""
     enough = " and ".join(f"at the {what} {when}" for what, when in found.items() if when)
     if not enough:
-        return "The lost answer comes back nowhere, when a single state is put back."
+        return "The lost answer comes back nowhere by half, when a single state is put back."
     never = "".join(f", not at the {what}" for what, when in found.items() if not when)
-    return f"The lost answer comes back {enough}{never}, when the state there alone is put back."
+    alone = "when the state there alone is put back"
+    return f"The lost answer comes back, by half or more, {enough}{never}, {alone}."
 
 
 def _passed(layers: pd.Series) -> tuple[float, float]:

@@ -269,10 +269,10 @@ class FirstOrderMarkov(Experiment):
             "trained here on the counts, "
             f"{percent(told['zero-layer, trained', 'as it is', 'all'])}. Embedding times "
             f"unembedding tells {tells['E without itself']} if the token itself is left out, "
-            f"{tells['effective E']} after the first MLP; its likeliest next token is the token "
-            f"itself in {percent(repeats)} of cases. In the passages read, the commonest next "
-            f"token is what the whole model finds likeliest in {percent(rules['bigram'])} of "
-            f"cases, the commonest after up to 3 tokens in {percent(rules[LONGEST])}."
+            f"{tells['effective E']} after the first MLP; as it is, its likeliest next token is "
+            f"the token itself in {percent(repeats)} of cases. In a text the model's likeliest "
+            "token is what most often follows the last token in other passages in "
+            f"{percent(rules['bigram'])} of cases, the last 3 in {percent(rules[LONGEST])}."
         )
         return re.sub(r"(−\d+ %)", r"\1 (below 0 %: worse than frequencies)", said, count=1)
 

@@ -210,7 +210,7 @@ class FlowFaithfulness(TextStudy):
                  for other in RULES if other != rule}  # fmt: skip
         level = [other for other, lead in leads.items() if not lead.low > 0]
         if not level:
-            ahead = "ahead of every other rule (each lead's 95 % interval is above 0)"
+            ahead = "ahead of every other rule (each lead's 95% interval is above 0)"
             return f"The rule “{rule}” draws the truest diagram, {ahead}"
         others = " or ".join(", ".join(f"“{one}”" for one in level).rsplit(", ", 1))
         return f"The rule “{rule}” comes out best, but is not shown to be ahead of {others}"
@@ -260,7 +260,7 @@ class FlowFaithfulness(TextStudy):
                 by=0.0,
                 null_note=f"{order}: {wide[order].mean():.2f}",
                 unit=f"{AREA}; difference",
-                family="The best rule's diagram is truer than other orders of its links",
+                family="The best rule's diagram is truer than other orders of the links",
                 label=order,
             )
             for order, words in CONTROLS.items()
@@ -276,7 +276,7 @@ class FlowFaithfulness(TextStudy):
             by=LEAST,
             null_note=f"random shares: {wide[RANDOM_SHARES].mean():.2f}",
             unit=f"{AREA}; rule less random shares",
-            family="A rule's diagram is truer than one drawn by lot",
+            family=f"A rule's diagram is truer than one drawn by lot, by over {LEAST:g}",
             label=rule,
         )
 

@@ -222,7 +222,7 @@ class HeadContributions(TextStudy):
             f"{NAME.format(*longest)} writes the longest vectors, of a mean L2 norm of {sizes}"
             f"{then}. Of what the heads of its layer write together, the largest share has "
             f"{largest}, counting only what points along their sum. Heads of a layer {do}"
-            "cancel each other."
+            "cancel each other more than random ones."
         )
 
     def claims(self, results: Results) -> list[Claim]:

@@ -512,7 +512,7 @@ def _kinds_found(best: pd.DataFrame) -> str:
         for _, row in (sure if len(sure) else best[:1]).iterrows()
     ]
     if len(sure):
-        return f"Some heads attend mostly to one kind of token, above all {'; '.join(told)}."
+        return f"Most of their attention to one kind of token give {'; '.join(told)}."
     return f"No head gives most of its attention to one kind of token; the nearest is {told[0]}."
 
 

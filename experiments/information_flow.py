@@ -420,15 +420,13 @@ def _drawn_in_words(results: Results, rule: str) -> str:
     traced, taken = f"“{label(drawn['traced'])}”", fetched_rows(tables["links"])
     taken = taken[taken["rule"] == rule].set_index("source")["share"]
     if taken.empty:
-        return f"{traced} was fetched from no other token: no link holds enough of it."
+        return f"By “{rule}”, {traced} came from no other token: no link holds enough of it."
     most = taken.idxmax()
     keys = [f"{_place(tables, pos)} ({taken.get(pos, 0.0):.0%})" for pos in results.arrays["key"]]
-    known = (
-        f" Known to decide it, with others or not (marked): {' and '.join(keys)}." if keys else ""
-    )
+    known = f" Stated, or in its column (marked): {' and '.join(keys)}." if keys else ""
     return (
         f"By the rule “{rule}”, the predicted {traced} came most from {_place(tables, most)}: "
-        f"{taken[most]:.0%} of all that was taken from other tokens, the largest part in "
+        f"{taken[most]:.0%} of what the last position takes from others, the largest part in "
         f"{_strongest(results, rule, most)}.{known}"
     )
 

@@ -306,7 +306,7 @@ def _verdict(claims: list[Claim]) -> str:
     if verdicts == {"holds"}:
         return "Yes"
     if held:
-        return f"Hardly, and surely only in {len(held)} of {len(learned)} cases ({'; '.join(held)})"
+        return f"In part, shown in {len(held)} of {len(learned)} cases ({'; '.join(held)})"
     return "Hardly" if verdicts == {"fails"} else "Not decided"
 
 

@@ -95,8 +95,8 @@ FIRST = (
 
 
 class PromptRelevance(TextStudy):
-    """Each token of a prompt is knocked out, to see how much of the answer is lost without it;
-    attention and gradients are ranked against that.
+    """Each token of a prompt is knocked out, to see how much of the answer is lost without it; the
+    rankings by attention and gradients are compared with that.
 
     The truth about a token is what the log-probability of the text that the model generates loses
     (in nats) when nothing after it may attend to it (edges cut), or its embedding becomes the mean
@@ -364,7 +364,7 @@ def _first_layer(results: Results) -> str:
     if 0 not in rho or 0 not in each:
         return "There are too few tokens to judge layer 0's attention."
     guide = next(word for least, word in GUIDES if rho[0] >= least)
-    better = f"; layer {rho.idxmax()} is the best guide ({rho.max():.2f})" if rho.argmax() else ""
+    better = f"; layer {rho.idxmax()} is the best layer ({rho.max():.2f})" if rho.idxmax() else ""
     return (
         f"Layer 0's attention is {guide} guide to all that the answer depends on: its rank "
         f"correlation with knocking out is {rho[0]:.2f}, where 1 is the same order and 0 is chance "

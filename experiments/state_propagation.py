@@ -47,10 +47,12 @@ DOES = {
     "layer",
 }
 DOES_NOT = {
-    "word": "Put into a prompt that repeats a token, a state {} tell its own token: {}.",
-    "implied": "Put into a question, it {} get the answer that its token implies: {}.",
-    "answer": "By itself, the state that ends a question {} tell the answer before the last layer: "
-    "{}.",
+    "word": "Put into a prompt that repeats a token, a state {} tell its own token more often than "
+    "controls do: it does {}.",
+    "implied": "Put into a question, it {} get the answer that its token implies more often than "
+    "controls do: it does {}.",
+    "answer": "By itself, the state that ends a question {} tell the answer before the last layer "
+    "more often than controls do: it does {}.",
 }
 """For the headline, by what is read."""
 NAMES = {

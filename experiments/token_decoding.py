@@ -400,9 +400,9 @@ class TokenDecoding(Experiment):
         same = same.loc[(STATES["resid_post"], "unembedding")].set_index("norm")["share"]
         lens, told = _named(decoder, norm), best["agreement"].mean()
         said = (
-            f"{'Mostly' if told >= 0.5 else 'Mostly not yet'} the token that the model says next: "
-            f"before the last layer, a state is read as that token at {told:.0%} of positions by "
-            f"the {lens}{self._ahead(lens, best)} The embedding alone, read in the same way, gives "
+            f"In the middle layers {'mostly' if told >= 0.5 else 'mostly not yet'} the token that "
+            f"the model says next: read by the {lens}, a state is that token at {told:.0%} of "
+            f"positions{self._ahead(lens, best)} The embedding alone, read in the same way, gives "
             f"{agreement['embedding alone', decoder, norm]:.0%}."
         )
         if same.isna().all():
@@ -419,10 +419,10 @@ class TokenDecoding(Experiment):
         more = (best["agreement"] - best["logit_lens_agreement"]).to_numpy()
         ends, logit = mean_with_p(more, seed=self.seed), best["logit_lens_agreement"].mean()
         if lens == "logit lens" or np.isnan(ends.low):  # fewer than five texts have no interval
-            return "." if lens == "logit lens" else f", at {logit:.0%} by the logit lens."
-        shown = "The first is clearly better" if ends.low > 0 else "Which is better is not decided"
+            return "." if lens == "logit lens" else f" (logit lens: {logit:.0%})."
+        shown = "They are not shown to differ" if ends.low <= 0 <= ends.high else "They differ"
         interval = f"difference {ends.estimate:.0%}, 95% interval {ends.low:.0%} to {ends.high:.0%}"
-        return f", at {logit:.0%} by the logit lens. {shown} ({interval})."
+        return f" (logit lens: {logit:.0%}). {shown}: {interval}."
 
     def claims(self, results: Results) -> list[Claim]:
         """Is what is decoded the model's; are fitted lenses nearer; do decoded tokens cause?"""

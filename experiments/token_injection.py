@@ -101,8 +101,8 @@ _table = partial(Table.of, COLUMNS)
 
 
 class TokenInjection(Experiment):
-    """In a question about one word (the capital of France), its state is made to say another
-    (Japan): does the answer follow?
+    """In a question about one word (such as the capital of France), its state is made to say
+    another (Japan): does the answer follow?
 
     The question is about France (The capital city of France is called), the other word is Japan.
     France's state, or the state of the last token, is changed after some of the layers, in four
@@ -235,15 +235,16 @@ class TokenInjection(Experiment):
         state, random = (rows.loc["subject", "state", o] for o in ("implied", "implied by random"))
         beyond = state.index[state["low"] > random["high"]]
         depths = after_some_layers(beyond.min(), beyond.max()) if len(beyond) else ""
-        until = f"; it beats a random token {depths}" if depths else ""
+        until = f"; the exchange beats a random token {depths}" if depths else ""
+        control = best.query("way == 'state'")["best_control"].mean()
         first = rows.loc["subject", "replace", "implied"]["estimate"]
         last = rows.xs(("last", "word said"), level=("at", "outcome"))["estimate"]
         inside = f", and in {within['replace']} within the model" if best["layer"].max() else ""
         said = (
             "With another token's state in place of that of the token asked about, the answer is "
             f"the other token's in {within['state']} of questions (best control "
-            f"{percent(best['best_control'].mean())}). The layer of the exchange was chosen on "
-            f"other questions{until}. The other token's embedding does the same in "
+            f"{percent(control)}). The layer of the exchange was chosen on other "
+            f"questions{until}. The other token's embedding does the same in "
             f"{percent(first[0])} before the first layer{inside}; put at the last token, at the "
             f"best layer, it makes the model predict the other token itself in "
             f"{percent(last.max())}."

@@ -101,7 +101,7 @@ def test_the_headline_dates_the_parts_and_says_what_never_came() -> None:
         "In 3 trainings of 160 steps, column sums appear at step 10; carries over no nines appear "
     )
     assert "longest run of nines appear at step 160, where training ends; heads that move" in said
-    assert "that the longest run comes after no nines, place by place, is shown." in said
+    assert "that the longest run comes later is shown." in said
     assert "Other orders: column sums, units first (not shown); carries, units first (not" in said
     assert "At the end, 100 % of all kinds of digits" in said
     never = 10**6
@@ -110,7 +110,7 @@ def test_the_headline_dates_the_parts_and_says_what_never_came() -> None:
     assert f"column sums appear at step 10; {never_came} carries never appear (medians" in said
     births = {"sums": pd.Series([8.0, None]), "carries": pd.Series([8.0, 8.0])}
     assert _dated(births, 9) == "sums and carries appear at step 8"
-    assert _missed(births) == " Some never appear: sums at 1 of 2 places in all trainings."
+    assert _missed(births) == " Some never appear: sums in 1 of 2 cases (places times trainings)."
 
 
 def test_parts_that_come_at_once_have_no_order() -> None:

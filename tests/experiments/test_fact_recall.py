@@ -82,8 +82,8 @@ def test_the_headline_names_layers_and_the_rival(of_planted):
     said = FactRecall().headline(of_planted)
     # The states that layers 0 and 1 hand on, and those that layers 2 and 3 do.
     assert said.startswith(
-        "The lost answer comes back at the exchanged part after 1 or 2 layers and at the last "
-        "token after 3 layers or more, when the state there alone is put back."
+        "The lost answer comes back, by half or more, at the exchanged part after 1 or 2 layers "
+        "and at the last token after 3 layers or more, when the state there alone is put back."
     )
     assert "The model predicts 127 of 127 answers correctly; second" in said
     assert "MLPs of layer 1 bring back 1.00 at the exchanged part" in said

@@ -158,7 +158,7 @@ def test_the_headline_says_of_which_rules_the_best_is_not_shown_to_be_ahead():
     assert (
         FlowFaithfulness()._truest(results, "norms")
         == "The rule “norms” draws the truest diagram, ahead "
-        "of every other rule (each lead's 95 % interval is above 0)"
+        "of every other rule (each lead's 95% interval is above 0)"
     )
 
 

@@ -125,7 +125,7 @@ def test_the_headline_names_the_head_with_the_longest_vectors(results, contribut
     assert said.startswith(f"L{layer}H{head} writes the longest vectors, of a mean L2 norm of ")
     for phase in ("prompt", "generated"):
         assert f"{by_phase[phase, layer, head]:.3g} on {phase} tokens" in said
-    assert "Heads of a layer are not shown to cancel each other." in said
+    assert "Heads of a layer are not shown to cancel each other more than random ones." in said
     empty = Results(tables={"heads": results.tables["heads"].iloc[:0]})
     assert HeadContributions().headline(empty).startswith("Nothing can be said")
 

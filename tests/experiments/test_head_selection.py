@@ -101,7 +101,7 @@ def test_planted_heads_are_found_and_claimed():
     (induction,) = (claim for claim in learned if "induction heads" in claim.sentence)
     assert "L{}H{}".format(*planted.heads["induction"]) in induction.null_note
     told = experiment.headline(found)
-    assert told.startswith("Some heads attend mostly to one kind of token, above all L")
+    assert told.startswith("Most of their attention to one kind of token give L")
     for kind, what in THERE_IS.items():
         name = "L{}H{}".format(*planted.heads[kind])
         assert re.search(rf"{name} \(\d+ % to {re.escape(what)}\)", told)

@@ -169,7 +169,7 @@ def test_the_headline_says_where_the_best_lens_is_not_shown_to_be_ahead(experime
     noise = np.resize([-0.05, 0.05], len(best))
     best = best.assign(logit_lens_agreement=0.4 - lead + noise)
     said = experiment.headline(Results({**results.tables, "best": best}))
-    assert ("Which is better is not decided" in said) is (lead == 0.0)
+    assert ("They are not shown to differ" in said) is (lead == 0.0)
 
 
 def test_the_headline_names_no_norm_that_lowers_nothing(experiment, results):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from experiments import Results
+from experiments import Results, percent
 from experiments.token_injection import TokenInjection
 from models import ModelError, load, untrained
 from models.planted.implied import LAYER, planted_implied
@@ -57,7 +57,10 @@ def test_an_adder_takes_another_digit_before_its_first_block_alone(of_adder):
     assert rows["subject", "replace", 1, "implied"] < 0.3
     identities = [c for c in experiment.claims(of_adder) if c.kind == "identity"]
     assert [claim.verdict for claim in identities] == ["holds"] * 2
-    assert experiment.headline(of_adder).endswith("these tokens are digits of the first number.")
+    said = experiment.headline(of_adder)
+    assert said.endswith("these tokens are digits of the first number.")
+    held_out = of_adder.tables["held_out"].query("at == 'subject' and way == 'state'")
+    assert f"(best control {percent(held_out['best_control'].mean())})" in said
 
 
 def test_of_a_model_of_one_layer_nothing_is_said_of_what_is_within():
