@@ -284,12 +284,12 @@ def _by_kind_of_digit(cells: pd.DataFrame) -> str:
             f"{open_} {kinds} had too few questions to be sure"
         )
     least, always = cells.loc[cells["accuracy"].idxmin()], cells[cells["accuracy"] == 1]
-    right = f" {len(always)} {kinds} were always right" if len(always) else ""
+    right = f" Always right were {len(always)} {kinds}" if len(always) else ""
     right += f", such as {_digits_of(always.iloc[0])}." if len(always) else ""
     return (
         f"; {_digits_of(least)} is right least often ({least['accuracy']:.0%}).{right} "
-        f"{failing} {kinds} {'is' if failing == 1 else 'are'} surely right less than "
-        f"{SOLVED:.0%} of the time"
+        f"Surely right less than {SOLVED:.0%} of the time {'is' if failing == 1 else 'are'} "
+        f"{failing} {kinds}"
     )
 
 

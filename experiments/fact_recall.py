@@ -355,12 +355,13 @@ def _where_it_comes_back(results: Results) -> str:
 
 def _enough_in_words(found: Mapping[str, str]) -> str:
     """Which single state brings the answer back, after which layers, and which never does."""
-    enough = " and ".join(f"at the {what} {when}" for what, when in found.items() if when)
+    enough = " or of ".join(f"the {what} ({when})" for what, when in found.items() if when)
     if not enough:
-        return "The lost answer comes back nowhere by half, when a single state is put back."
-    never = "".join(f", not at the {what}" for what, when in found.items() if not when)
-    alone = "when the state there alone is put back"
-    return f"The lost answer comes back, by half or more, {enough}{never}, {alone}."
+        return "No single state that is put back restores the lost answer by half."
+    never = "".join(f"; that of the {what} does not" for what, when in found.items() if not when)
+    return (
+        f"The state of {enough}, put back alone, restores the lost answer by half or more{never}."
+    )
 
 
 def _passed(layers: pd.Series) -> tuple[float, float]:
@@ -381,8 +382,8 @@ def _rival_in_words(read: pd.DataFrame) -> str:
     known = read[read["known"] == 1]
     second = (known["rival_rank"] == 2).sum()
     return (
-        f"The model predicts {len(known)} of {len(read)} answers correctly; second comes the wrong "
-        f"answer named beforehand, its rival, in {second or 'none'} of them."
+        f"The model predicts {len(known)} of {len(read)} answers correctly; the likeliest rival is "
+        f"the one named beforehand in {second}, another token in {len(known) - second}."
     )
 
 

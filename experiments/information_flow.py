@@ -422,8 +422,9 @@ def _drawn_in_words(results: Results, rule: str) -> str:
     if taken.empty:
         return f"By “{rule}”, {traced} came from no other token: no link holds enough of it."
     most = taken.idxmax()
-    keys = [f"{_place(tables, pos)} ({taken.get(pos, 0.0):.0%})" for pos in results.arrays["key"]]
-    known = f" Stated, or in its column (marked): {' and '.join(keys)}." if keys else ""
+    known = results.arrays["key"] if drawn["counts"] else ()
+    keys = [f"{_place(tables, pos)} ({taken.get(pos, 0.0):.0%})" for pos in known]
+    known = f" Known to bear on it (marked below): {' and '.join(keys)}." if keys else ""
     return (
         f"By the rule “{rule}”, the predicted {traced} came most from {_place(tables, most)}: "
         f"{taken[most]:.0%} of what the last position takes from others, the largest part in "
@@ -437,11 +438,12 @@ def _disagreement(results: Results, rule: str) -> str:
     for one, rows in fetched_rows(results.tables["links"]).groupby("rule", sort=False):
         named.setdefault(int(rows.set_index("source")["share"].idxmax()), []).append(one)
     own = next((source for source, rules in named.items() if rule in rules), None)
-    others = [
-        f"{_place(results.tables, source)} ({', '.join(rules)})"
-        for source, rules in named.items() if source != own
-    ]  # fmt: skip
-    return f"Other rules name {' or '.join(others)} first." if own is not None and others else ""
+    if own is None:
+        return ""
+    others = [f"{_place(results.tables, source)} ({', '.join(rules)})"
+              for source, rules in named.items() if source != own]  # fmt: skip
+    rest = f"; the rest {' or '.join(others)}" if others else ""
+    return f"{len(named[own]) - 1} of {len(RULES) - 1} other rules name it first, too{rest}."
 
 
 def _place(tables: Mapping[str, pd.DataFrame], pos: int) -> str:

@@ -392,7 +392,7 @@ class TokenDecoding(Experiment):
         return pd.DataFrame(rows).dropna(ignore_index=True)
 
     def headline(self, results: Results) -> str:
-        """Which decoder is nearest to the model, beside controls, and what lowers degeneracy."""
+        """Which decoder is nearest to the model, beside controls; how often one token is read."""
         best, scores = results.tables["best"], results.tables["bake_off"]
         decoder, norm = best[["decoder", "norm"]].value_counts().index[0]
         agreement = scores.set_index(["source", "decoder", "norm"])["agreement"]
@@ -407,20 +407,15 @@ class TokenDecoding(Experiment):
         )
         if same.isna().all():
             return said.replace("%", " %")
-        lowest, shown = same.idxmin(), same.map("{:.0%}".format)
-        said += f" The logit lens reads {shown['final norm']} of a layer's positions as one token"
-        fewer = ", hardly fewer after any norm."
-        if shown[lowest] != shown["final norm"]:
-            fewer = f"; after the norm “{lowest}” {shown[lowest]}, but then the model's next token "
-            fewer += f"at {agreement['states', 'unembedding', lowest]:.0%}."
-        return (said + fewer).replace("%", " %")
+        said += f" At {same['final norm']:.0%} of a layer's positions the logit lens reads one and "
+        return f"{said}the same token.".replace("%", " %")
 
     def _ahead(self, lens: str, best: pd.DataFrame) -> str:
         more = (best["agreement"] - best["logit_lens_agreement"]).to_numpy()
         ends, logit = mean_with_p(more, seed=self.seed), best["logit_lens_agreement"].mean()
         if lens == "logit lens" or np.isnan(ends.low):  # fewer than five texts have no interval
             return "." if lens == "logit lens" else f" (logit lens: {logit:.0%})."
-        shown = "They are not shown to differ" if ends.low <= 0 <= ends.high else "They differ"
+        shown = "The two differ" if ends.low > 0 or ends.high < 0 else "Not shown to differ"
         interval = f"difference {ends.estimate:.0%}, 95% interval {ends.low:.0%} to {ends.high:.0%}"
         return f" (logit lens: {logit:.0%}). {shown}: {interval}."
 

@@ -66,8 +66,8 @@ def test_a_model_that_loses_cascades_fails_the_claims_about_them(forgetful):
     assert verdicts == ["holds", "fails", "fails", "holds", "holds"]
     said = experiment.headline(results)
     lost = "hundreds digit with a carry over a column that sums to 9 is right least often (0 %)"
-    assert f"correctly; the {lost}. 34 of 49 kinds (place, carry, nines below) were always" in said
-    assert "15 of 49 kinds (place, carry, nines below) are surely right less than 95 %" in said
+    assert f"correctly; the {lost}. Always right were 34 of 49 kinds (place, carry, nines" in said
+    assert "Surely right less than 95 % of the time are 15 of 49 kinds (place, carry," in said
 
 
 def test_whole_answers_and_mistakes_are_those_of_plain_arithmetic(forgetful):

@@ -82,12 +82,12 @@ def test_the_headline_names_layers_and_the_rival(of_planted):
     said = FactRecall().headline(of_planted)
     # The states that layers 0 and 1 hand on, and those that layers 2 and 3 do.
     assert said.startswith(
-        "The lost answer comes back, by half or more, at the exchanged part after 1 or 2 layers "
-        "and at the last token after 3 layers or more, when the state there alone is put back."
+        "The state of the exchanged part (after 1 or 2 layers) or of the last token (after 3 "
+        "layers or more), put back alone, restores the lost answer by half or more."
     )
-    assert "The model predicts 127 of 127 answers correctly; second" in said
+    assert "The model predicts 127 of 127 answers correctly; the" in said
     assert "MLPs of layer 1 bring back 1.00 at the exchanged part" in said
-    assert "named beforehand, its rival, in 127 of them." in said
+    assert "named beforehand in 127, another token in 0." in said
     assert said.endswith("the right answer Presley is at rank 1, its rival Costello at rank 2.")
 
 
@@ -121,7 +121,7 @@ def test_one_fact_alone_is_ranked_and_not_traced(planted, tmp_path):
     experiment = FactRecall(facts_file=path)
     found = experiment.measure(planted)
     said = experiment.headline(found)
-    assert said.startswith("The model predicts 1 of 1 answers correctly; second comes")
+    assert said.startswith("The model predicts 1 of 1 answers correctly; the likeliest")
     assert {claim.verdict for claim in by_label(experiment.claims(found)).values()} == {
         "not tested"
     }
