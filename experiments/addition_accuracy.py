@@ -194,7 +194,7 @@ class AdditionAccuracy(Experiment):
         cells, whole = results.tables["cells"], results.tables["answers"].iloc[0]
         asked = f"{whole['n']:.0f} random {cells['place'].max()}-digit sums"
         text = f"The model answers {whole['correct']:.0f} of {asked} correctly"
-        if not cells["low"].isna().all():
+        if cells[["low", "accuracy"]].notna().any().all():
             text += _by_kind_of_digit(cells)
         return f"{text}.{_in_form(results.tables['forms'])}".replace("%", " %")
 
